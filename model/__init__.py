@@ -1,0 +1,1 @@
+"""3DiMo as nn.Modules, the human body model, and a diffusers-style inference pipeline."""

@@ -1,0 +1,133 @@
+"""The contract of a pipeline stage: a plain object that turns pieces of work into rows or rejects.
+
+A stage knows neither Ray nor Prefect: a test calls `setup()` and `run()` directly.
+"""
+
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of work: `key` is its identity (see `storage_schemas.ids.work_key`), `item_id` and `name` say what
+    it is about, `payload` holds what the stage needs: small values, ids and paths, never frames."""
+
+    key: str
+    item_id: str
+    name: str
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A failed piece of work. `error_class` is one of `storage_schemas.tables.REJECT_CLASSES`."""
+
+    key: str
+    item_id: str
+    name: str
+    error_class: str
+    message: str
+    traceback: str | None = None
+
+
+@dataclass
+class Outcome:
+    """What a stage made of a batch: rows by table, the keys that are done, and the rejects.
+
+    Rows are dicts of column values (arrays as numpy float32); `work_key` and `run_id` are filled in when the
+    rows are stored, except that a row must carry its own `work_key`.
+    """
+
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    done: list[str] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+    def add(self, work: Work, rows: dict[str, list[dict[str, Any]]]) -> None:
+        """Record the rows made of one piece of work, which is done."""
+        for table, table_rows in rows.items():
+            self.rows[table].extend({**row, "work_key": work.key} for row in table_rows)
+        self.done.append(work.key)
+
+    def check(self, batch: Iterable[Work]) -> None:
+        """Raise `AssertionError` unless every piece of work is done or rejected, exactly once."""
+        expected = sorted(w.key for w in batch)
+        answered = sorted([*self.done, *(r.key for r in self.rejects)])
+        if expected != answered:
+            raise AssertionError(f"a stage answered {len(answered)} of {len(expected)} pieces of work")
+
+
+class DataError(ValueError):
+    """The input is at fault (corrupt, empty, wrong format, missing calibration): trying again will not help."""
+
+
+class TransientError(RuntimeError):
+    """The world is at fault (network, a full disk): trying again may help."""
+
+
+class PermanentError(RuntimeError):
+    """The input cannot be had (gone, forbidden): trying again will not help."""
+
+
+def classify(error: Exception) -> str:
+    """The reject class of an exception."""
+    match error:
+        case DataError():
+            return "data"
+        case TransientError() | TimeoutError() | ConnectionError():
+            return "transient"
+        case PermanentError() | FileNotFoundError() | PermissionError():
+            return "permanent"
+        case _:
+            return "bug"
+
+
+def reject(work: Work, error: Exception) -> Reject:
+    """The reject of one piece of work, with a traceback where the error is ours."""
+    kind = classify(error)
+    trace = "".join(traceback.format_exception(error))[-8000:] if kind == "bug" else None
+    message = str(error) if kind != "bug" else f"{type(error).__name__}: {error}"
+    return Reject(work.key, work.item_id, work.name, kind, message[:2000], trace)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one worker of a stage occupies."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_gb: float = 2.0
+
+
+class Stage(Protocol):
+    """A pipeline stage. `config` is a frozen dataclass and part of every work key, as are `version` (raise it when
+    answers change) and `weights` (a hash of the model weights, or empty)."""
+
+    name: str
+    version: str
+    weights: str
+    needs: Needs
+
+    @property
+    def config(self) -> Any: ...
+
+    def setup(self) -> None:
+        """Load models; called once per worker."""
+
+    def run(self, batch: list[Work]) -> Outcome:
+        """Turn every piece of work into rows or a reject; never raise for one bad input."""
+
+
+def run_each(batch: list[Work], make: Callable[[Work], dict[str, list[dict[str, Any]]]]) -> Outcome:
+    """Run `make` on each piece of work by itself, turning exceptions into rejects."""
+    outcome = Outcome()
+    for work in batch:
+        try:
+            rows = make(work)
+        except Exception as error:
+            outcome.rejects.append(reject(work, error))
+        else:
+            outcome.add(work, rows)
+    return outcome

@@ -1,0 +1,42 @@
+"""Conventions of everything stored, and the few functions that define them.
+
+Camera: OpenCV axes (x right, y down, z forward), `x_cam = R X_world + t`, metres, pixels; the centre of the top
+left pixel is (0, 0). World: right-handed, with `gravity_down` per capture. Time: frames are 0-based, spans half-open,
+frame rates rational. Rotations: axis-angle in radians. Body: SMPL-X, Y up, faces +Z, +X is the body's left.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+
+def transform(points_world: Array, world_to_camera: Array) -> Array:
+    """World points to camera points. `points_world` [T, ..., 3] metres, `world_to_camera` [T, 3, 4] -> [T, ..., 3]."""
+    rotation, translation = world_to_camera[:, :, :3], world_to_camera[:, :, 3]
+    flat = points_world.reshape(len(points_world), -1, 3)  # [T, N, 3]
+    moved = np.einsum("tij,tnj->tni", rotation, flat) + translation[:, None]
+    return moved.reshape(points_world.shape)
+
+
+def project(points_camera: Array, K: Array) -> Array:
+    """Camera points to pixels, without distortion. [T, ..., 3] metres and [T, 3, 3] -> [T, ..., 2] pixels."""
+    flat = points_camera.reshape(len(points_camera), -1, 3)  # [T, N, 3]
+    image = np.einsum("tij,tnj->tni", K, flat)
+    return (image[..., :2] / image[..., 2:3]).reshape(*points_camera.shape[:-1], 2)
+
+
+def scale_intrinsics(K: Array, sx: float, sy: float) -> Array:
+    """`K` [..., 3, 3] of a frame that was resized by `sx`, `sy` (pixel centres at integers)."""
+    scaled = np.array(K, dtype=np.float64)
+    scaled[..., 0, 0] *= sx
+    scaled[..., 0, 1] *= sx
+    scaled[..., 1, 1] *= sy
+    scaled[..., 0, 2] = (K[..., 0, 2] + 0.5) * sx - 0.5
+    scaled[..., 1, 2] = (K[..., 1, 2] + 0.5) * sy - 0.5
+    return scaled
+
+
+def camera_centres(world_to_camera: Array) -> Array:
+    """Camera positions in the world: `C = -R^T t`. [T, 3, 4] -> [T, 3] metres."""
+    return -np.einsum("tji,tj->ti", world_to_camera[:, :, :3], world_to_camera[:, :, 3])

@@ -1,0 +1,48 @@
+"""Stable, content-derived ids: the same input always gets the same id, on every machine."""
+
+import hashlib
+import json
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+ID_LENGTH = 32  # hex digits: 128 bits, no collision below about 10^18 rows
+
+
+def stable_id(*parts: Any) -> str:
+    """Hash of `parts` (JSON-able values and dataclasses), 32 hex digits."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=_jsonable, allow_nan=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def work_key(content: Any, stage: str, version: str, config: Any, weights: str = "") -> str:
+    """Identity of a piece of work: what goes in, and everything that decides what comes out.
+
+    `content` identifies the input by its content (a hash, or a tuple of them), `version` is the stage's
+    code version, `config` its frozen dataclass, `weights` a hash of the model weights it uses, if any.
+    """
+    return stable_id("work", content, stage, version, config, weights)
+
+
+def sha256_file(path: str | Path, chunk: int = 1 << 20) -> str:
+    """Hex SHA-256 of a file's bytes, read in chunks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(chunk):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _jsonable(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"an id cannot be made of {type(value).__name__}: {value!r}")

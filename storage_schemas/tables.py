@@ -1,0 +1,291 @@
+"""The Arrow schema of every table of a lake, with meaning, unit and shape in each field's metadata.
+
+Arrays of any rank are stored as `struct<shape: list<int32>, data: list<float32>>`; `dims` in the metadata
+names the axes (letters, equal letters are equal sizes within a row) and fixes sizes (numbers).
+Axes: T frames, P people, B shape coefficients. Conventions: see `storage_schemas/conventions.py`.
+"""
+
+from dataclasses import dataclass
+
+import lance
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+TENSOR = pa.struct([pa.field("shape", pa.list_(pa.int32())), pa.field("data", pa.list_(pa.float32()))])
+
+CAMERA_TERMS = (
+    "static", "shake", "pan_left", "pan_right", "tilt_up", "tilt_down", "roll_cw", "roll_ccw",
+    "dolly_in", "dolly_out", "truck_left", "truck_right", "pedestal_up", "pedestal_down",
+    "arc_left", "arc_right", "zoom_in", "zoom_out", "follow",
+)  # fmt: skip
+"""The closed vocabulary of camera motion; names follow the camera (pan_left: it turns to its left)."""
+
+REJECT_CLASSES = ("transient", "permanent", "data", "bug")
+PAIR_KINDS = ("same_view", "cross_view", "moving_camera")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its primary key (a content-derived id) and its Arrow schema."""
+
+    name: str
+    about: str
+    key: str
+    schema: pa.Schema
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """Names of the columns whose bytes are stored outside the rows and read one by one."""
+        return tuple(f.name for f in self.schema if f.metadata and b"blob" in f.metadata)
+
+
+def _field(name: str, kind: pa.DataType, about: str, *, null: bool = False, unit: str = "", dims: str = "") -> pa.Field:
+    meta = {"about": about} | ({"unit": unit} if unit else {}) | ({"dims": dims} if dims else {})
+    return pa.field(name, kind, nullable=null, metadata=meta)
+
+
+def _key(name: str, about: str) -> pa.Field:
+    # lance refuses concurrent upserts of one key only where the key is declared like this
+    meta = {"about": about, "lance-schema:unenforced-primary-key": "true"}
+    return pa.field(name, pa.string(), nullable=False, metadata=meta)
+
+
+def _text(name: str, about: str, null: bool = False) -> pa.Field:
+    return _field(name, pa.string(), about, null=null)
+
+
+def _int(name: str, about: str, null: bool = False, unit: str = "") -> pa.Field:
+    return _field(name, pa.int64(), about, null=null, unit=unit)
+
+
+def _real(name: str, about: str, null: bool = False, unit: str = "") -> pa.Field:
+    return _field(name, pa.float64(), about, null=null, unit=unit)
+
+
+def _array(name: str, about: str, dims: str, unit: str = "", null: bool = False) -> pa.Field:
+    return _field(name, TENSOR, about, null=null, unit=unit, dims=dims)
+
+
+def _flags(name: str, about: str, null: bool = False) -> pa.Field:
+    return _field(name, pa.list_(pa.bool_()), about, null=null, dims="T")
+
+
+def _words(name: str, about: str, null: bool = False) -> pa.Field:
+    return _field(name, pa.list_(pa.string()), about, null=null)
+
+
+def _blob(name: str, about: str) -> pa.Field:
+    field = lance.blob_field(name)
+    return field.with_metadata({**(field.metadata or {}), b"about": about.encode(), b"blob": b"true"})
+
+
+WORK_KEY = _text("work_key", "the piece of work that made this row: what planning compares")
+RUN_ID = _text("run_id", "the run that committed this row")
+
+CAMERA_FIELDS = [
+    _array("world_to_camera", "x_cam = R X_world + t, OpenCV axes", "T 3 4", "metres", null=True),
+    _array("K", "intrinsic matrix of the stored pixels", "T 3 3", "pixels", null=True),
+    _field("distortion", pa.list_(pa.float32()), "OpenCV k1 k2 p1 p2 [k3 ...]; empty: none", null=True),
+    _field("metric", pa.bool_(), "true where lengths are metres (SLAM is not metric)", null=True),
+]
+
+TABLES: dict[str, Table] = {
+    t.name: t
+    for t in (
+        Table("sources", "one thing a user pointed at: a file, a URL, a rendered sequence, one camera of a rig", "source_id", pa.schema([
+            _key("source_id", "hash of kind, content, capture and view"),
+            _text("kind", "internet, unreal or multiview"),
+            _text("uri", "where it was read from"),
+            _text("local_path", "the readable video file: the uri itself, or the downloaded copy"),
+            _text("name", "short name for people"),
+            _text("content_sha256", "hash of the video file"),
+            _int("size", "size of the video file", unit="bytes"),
+            _text("container", "container format as the demuxer names it"),
+            _text("codec", "video codec"),
+            _int("width", "upright width, after rotation", unit="pixels"),
+            _int("height", "upright height, after rotation", unit="pixels"),
+            _int("rotation", "clockwise turn that makes the stored frames upright: 0, 90, 180, 270", unit="degrees"),
+            _int("fps_num", "frame rate, numerator"),
+            _int("fps_den", "frame rate, denominator"),
+            _int("frames", "frames by the container's word, if it says", null=True),
+            _text("capture_id", "the performance this view belongs to"),
+            _text("view", "name of the camera"),
+            _text("subject", "who is seen, if known", null=True),
+            _text("licence", "licence as given by the user", null=True),
+            _text("attribution", "attribution as given by the user", null=True),
+            _field("tombstone", pa.bool_(), "taken down: the next release leaves it out"),
+            *CAMERA_FIELDS,
+            _array("truth_joints", "true joints of every body, in the world", "P T J 3", "metres", null=True),
+            _array("truth_global_orient", "true root rotation world_from_body, axis-angle", "P T 3", "radians", null=True),
+            _array("truth_body_pose", "true SMPL-X body pose, axis-angle, no root", "P T 21 3", "radians", null=True),
+            _array("truth_hand_pose", "true MANO poses, left and right, axis-angle (flat hand is zero)", "P T 2 15 3", "radians", null=True),
+            _array("truth_transl", "true SMPL-X translation in the world", "P T 3", "metres", null=True),
+            _array("truth_betas", "true SMPL-X shape", "P B", null=True),
+            _int("fetched_at", "when it was fetched, nanoseconds since 1970 UTC", unit="ns"),
+            WORK_KEY, RUN_ID,
+        ])),
+        Table("captures", "one performance (take), seen by one or more cameras at the same time", "capture_id", pa.schema([
+            _key("capture_id", "hash of what the source says identifies the take"),
+            _text("kind", "internet, unreal or multiview"),
+            _text("subject", "who performs, if known", null=True),
+            _text("take", "name of the take"),
+            _text("action", "what is done, if known", null=True),
+            _words("views", "names of the views that are sources of this capture"),
+            _array("gravity_down", "unit vector of gravity in the world", "3", null=True),
+            _text("sync_method", "how the views share time: single, rendered, synchronised"),
+            WORK_KEY, RUN_ID,
+        ])),
+        Table("clips", "one person, one view, one shot, frames [start, end), with scores; verdicts are queries over scores", "clip_id", pa.schema([
+            _key("clip_id", "hash of content, span and segmentation config"),
+            _text("source_id", "the source item it was cut from"),
+            _text("capture_id", "its performance"),
+            _text("view", "its camera"),
+            _text("kind", "internet, unreal or multiview"),
+            _text("name", "short name for people"),
+            _text("subject", "who is seen, if known", null=True),
+            _text("licence", "licence of the source", null=True),
+            _text("attribution", "attribution of the source", null=True),
+            _int("start_frame", "first frame in the source (0-based)", unit="frames"),
+            _int("end_frame", "one past the last frame in the source", unit="frames"),
+            _int("frames", "frames of the clip", unit="frames"),
+            _int("fps_num", "frame rate, numerator"),
+            _int("fps_den", "frame rate, denominator"),
+            _int("source_width", "upright width of the source", unit="pixels"),
+            _int("source_height", "upright height of the source", unit="pixels"),
+            _int("width", "width of the encoded clip", unit="pixels"),
+            _int("height", "height of the encoded clip", unit="pixels"),
+            _text("video_sha256", "hash of the encoded clip in clip_videos; null where no person was found", null=True),
+            _array("track", "box of the main person per frame: x0 y0 x1 y1; NaN where unseen", "T 4", "pixels of the clip", null=True),
+            *CAMERA_FIELDS,
+            _real("people", "median count per frame of people as tall as at least half of the main one"),
+            _real("person_share", "share of frames with the main person"),
+            _real("person_height", "median height of the main person over the frame height"),
+            _real("sharpness", "median variance of the Laplacian at analysis size"),
+            _real("motion", "median optical-flow length per frame over the frame diagonal, background"),
+            _real("subject_motion", "median optical-flow length inside the person's box over the frame diagonal"),
+            _real("exposure", "median luma, 0 to 1"),
+            _words("frame_hashes", "perceptual hash of each sampled frame, hex"),
+            WORK_KEY, RUN_ID,
+        ])),
+        Table("clip_videos", "the encoded bytes of clips; append-only, never updated", "clip_id", pa.schema([
+            _key("clip_id", "the clip"),
+            _blob("video", "H.264 in MP4, constant frame rate, one key frame per second"),
+            _text("sha256", "hash of the bytes"),
+            WORK_KEY, RUN_ID,
+        ])),
+        Table("poses", "SMPL-X body and MANO hands of a clip by one estimator", "pose_id", pa.schema([
+            _key("pose_id", "hash of clip and work key"),
+            _text("clip_id", "the clip"),
+            _text("estimator", "truth, multiview or monocular, with the landmark model"),
+            _text("model_licence", "licence of the weights behind the label"),
+            _array("global_orient", "root rotation camera_from_body, axis-angle; stored, never supervised", "T 3", "radians"),
+            _array("body_pose", "SMPL-X body joints 1..21, axis-angle", "T 21 3", "radians"),
+            _array("hand_pose", "MANO joints, left then right, axis-angle (flat hand is zero)", "T 2 15 3", "radians"),
+            _array("transl", "SMPL-X translation in the camera", "T 3", "metres"),
+            _array("betas", "SMPL-X shape", "B"),
+            _array("joints_3d", "22 body, 15 left hand, 15 right hand joints in the camera", "T 52 3", "metres"),
+            _array("joints_2d", "the same joints in the clip: x, y, confidence", "T 52 3", "pixels"),
+            _flags("valid", "frames whose body label may be used"),
+            _array("hand_valid", "1 where the left, right hand label may be used", "T 2"),
+            _array("confidence", "confidence of the body per frame, 0 to 1", "T"),
+            _real("reprojection", "median distance of fitted to observed joints over the person's height", null=True),
+            _real("jitter", "median acceleration of the joints", unit="m/s^2", null=True),
+            _real("foot_skate", "median speed of a planted foot", unit="m/s", null=True),
+            _real("bone_drift", "median relative deviation of observed bone lengths from their median", null=True),
+            _real("cross_view", "median distance between views of the triangulated joints' reprojection", unit="pixels", null=True),
+            _real("weight", "quality weight for the trainer, 0 to 1"),
+            WORK_KEY, RUN_ID,
+        ])),
+        Table("captions", "camera motion and content of a clip by one captioner", "caption_id", pa.schema([
+            _key("caption_id", "hash of clip and work key"),
+            _text("clip_id", "the clip"),
+            _text("captioner", "geometry, image_motion, or the name of the vision-language model"),
+            _field("camera_terms", pa.list_(pa.struct([
+                pa.field("term", pa.string()), pa.field("speed", pa.string()),
+                pa.field("start_frame", pa.int64()), pa.field("end_frame", pa.int64()),
+            ])), "words of the closed vocabulary, with speed (slow, medium, fast) and span [start, end)"),
+            _text("camera_sentence", "the camera motion in words"),
+            _text("content_sentence", "what is seen, in words; empty where nobody looked"),
+            _text("text", "what the trainer reads, composed from the above"),
+            _text("evidence", "the numbers behind the terms, JSON"),
+            _real("agreement", "overlap of the two witnesses' terms, 0 to 1; null where there is one", null=True),
+            _text("raw_answer", "the model's answer, unparsed", null=True),
+            WORK_KEY, RUN_ID,
+        ])),
+        Table("latents", "target latents and text embedding of one window of a clip, for one backbone", "latent_id", pa.schema([
+            _key("latent_id", "hash of clip, window and work key"),
+            _text("clip_id", "the clip"),
+            _text("vae", "name and weights hash of the VAE and text encoder"),
+            _int("start_frame", "first frame of the window in the clip", unit="frames"),
+            _int("num_frames", "frames of the window (4k + 1)", unit="frames"),
+            _int("frame_step", "clip frames per window frame", unit="frames"),
+            _int("width", "width of the encoded window", unit="pixels"),
+            _int("height", "height of the encoded window", unit="pixels"),
+            _field("shape", pa.list_(pa.int32()), "latent shape: channels, frames, height, width"),
+            _blob("latents", "normalised latents, float16, C order"),
+            _field("text_shape", pa.list_(pa.int32()), "tokens, width"),
+            _blob("text_embedding", "unpadded text embedding, float16, C order"),
+            _text("text", "the text that was embedded"),
+            WORK_KEY, RUN_ID,
+        ])),
+        Table("pairs", "one training pair: motion of the driving window, pixels of the target window", "pair_id", pa.schema([
+            _key("pair_id", "hash of everything below"),
+            _text("kind", "same_view, cross_view or moving_camera"),
+            _text("driving_clip_id", "clip the motion is read from"),
+            _int("driving_start", "first frame of the driving window", unit="frames"),
+            _text("target_clip_id", "clip to be generated"),
+            _int("target_start", "first frame of the target window", unit="frames"),
+            _int("num_frames", "frames of both windows", unit="frames"),
+            _int("frame_step", "clip frames per window frame", unit="frames"),
+            _text("latent_id", "target latents"),
+            _text("pose_id", "pose label of the driving clip", null=True),
+            _text("source_kind", "internet, unreal or multiview"),
+            _text("capture_id", "the performance"),
+            _text("subject", "who performs, if known", null=True),
+            _text("split", "train or test; a capture is never in both"),
+            _real("weight", "quality weight of the pose label, 0 to 1"),
+            WORK_KEY, RUN_ID,
+        ])),
+        Table("rejects", "one failed attempt at a piece of work", "reject_id", pa.schema([
+            _key("reject_id", "hash of work key and attempt"),
+            _text("stage", "stage that failed"),
+            _text("item_id", "id of the input"),
+            _text("name", "short name for people"),
+            _text("error_class", "transient, permanent, data or bug"),
+            _text("message", "what, where, what to do"),
+            _text("traceback", "traceback, for a bug", null=True),
+            _int("attempts", "attempts so far, this one included"),
+            _int("next_attempt_at", "earliest time of the next attempt, nanoseconds since 1970 UTC", null=True, unit="ns"),
+            WORK_KEY, RUN_ID,
+        ])),
+        Table("ledger", "one committed run of one stage", "entry_id", pa.schema([
+            _key("entry_id", "hash of the run and the table"),
+            RUN_ID,
+            _text("stage", "stage that ran"),
+            _text("table", "table that was committed"),
+            _int("rows", "rows committed"),
+            _int("version", "resulting version of the table"),
+            _text("config", "stage version and config, JSON"),
+            _text("counts", "in, done, filtered by reason, rejected by class, JSON"),
+            _text("code_version", "version of the code"),
+            _int("committed_at", "nanoseconds since 1970 UTC", unit="ns"),
+            _real("seconds", "wall time of the run", unit="s"),
+        ])),
+        Table("releases", "an immutable, named, versioned set of pairs, pinned to table versions", "release_id", pa.schema([
+            _key("release_id", "NAME@VERSION"),
+            _text("name", "name"),
+            _int("version", "1, 2, ..."),
+            _text("parent", "release_id of the previous version", null=True),
+            _field("pins", pa.list_(pa.struct([
+                pa.field("table", pa.string()), pa.field("tag", pa.string()), pa.field("version", pa.int64()),
+                pa.field("rows", pa.int64()), pa.field("fragments_sha256", pa.string()),
+            ])), "pinned version of every table"),
+            _words("pair_ids", "the pairs, sorted"),
+            _text("row_set_sha256", "hash of the sorted pair ids"),
+            _text("manifest", "counts by kind, source, licence and split, policy, code version: JSON"),
+            _text("approver", "who approved; null: no approval was required", null=True),
+            _int("created_at", "nanoseconds since 1970 UTC", unit="ns"),
+        ])),
+    )
+}  # fmt: skip
+"""Every table of a lake, by name."""

@@ -1,0 +1,15 @@
+"""Fixtures shared by all rooms."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real test data; tests that need it are skipped where it does not exist."""
+    root = Path(os.environ.get("OPENDIMO_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip("no test data: set OPENDIMO_TEST_DATA")
+    return root

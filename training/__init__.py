@@ -1,0 +1,1 @@
+"""Stages, release reader, objective, trainer, checkpoints, metrics."""
