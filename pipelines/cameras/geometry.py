@@ -1,0 +1,185 @@
+"""Camera terms from known cameras.
+
+With `x_cam = R X_world + t`: camera centre `C = -R^T t`, displacement in the camera's own frame `R_t (C_{t+1} - C_t)`,
+rotation `dR = R_{t+1} R_t^T`. Everything below is made of these, so the choice of world does not matter.
+Taking the displacement in the world instead (as in SpatialVID's pose-to-instruction code) turns a dolly in at a
+heading of 90 degrees into a truck.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from pipelines.cameras.terms import (
+    MIN_RATE,
+    CameraMotion,
+    Term,
+    jitter,
+    move_terms,
+    runs,
+    shake_terms,
+    smooth_rates,
+    speed_word,
+    with_holds,
+)
+from storage_schemas.conventions import camera_centres
+
+Array = NDArray[np.floating]
+
+DEFAULT_DISTANCE = 4.0  # metres, where nobody knows how far the subject is: a person seen full length
+PERSON_HEIGHT = 1.7  # metres
+ARC_RATIO = (0.4, 2.5)  # turn of the camera over the turn that would keep the subject centred
+ARC_SHARE = 0.5  # share of the shorter of truck and pan in which both go on
+FOLLOW_SLIP = 0.5  # camera and subject part by less than this share of the camera's speed
+AXES = ("yaw", "pitch", "roll", "right", "up", "forward", "zoom")
+
+
+def camera_motion(
+    world_to_camera: Array, K: Array | None, fps: float, subject: Array | None = None, *, metric: bool = True
+) -> CameraMotion:
+    """Terms of a known camera path, with the numbers behind them.
+
+    `world_to_camera` [T, 3, 4]; `K` [T, 3, 3] pixels (None: no zoom is told); `subject` [T, 3] its position in the
+    camera, same length unit, NaN where unseen. Raises `ValueError` for non-finite cameras or wrong shapes.
+    """
+    frames = len(world_to_camera)
+    if world_to_camera.shape != (frames, 3, 4) or not frames:
+        raise ValueError(f"world_to_camera has shape {world_to_camera.shape}, expected [T, 3, 4]")
+    if not np.isfinite(world_to_camera).all() or (K is not None and not np.isfinite(K).all()):
+        raise ValueError("cameras hold NaN or infinite numbers")
+    subject = _filled(subject)
+    distance = float(np.median(np.linalg.norm(subject, axis=1))) if subject is not None else DEFAULT_DISTANCE
+    if frames == 1:
+        return CameraMotion("geometry", with_holds([], 1, fps), {"frames": 1, "subject_distance": round(distance, 3)})
+
+    raw = camera_rates(world_to_camera, K, fps, distance)  # [T-1, 7]
+    smooth = smooth_rates(raw, fps)
+    unrest = jitter(raw, fps)
+    rates = dict(zip(AXES, smooth.T, strict=True))
+    terms = move_terms(rates, dict(zip(AXES, unrest.T, strict=True)), fps)
+    terms = _arcs(terms, rates)
+    if subject is not None:
+        terms = _follows(terms, world_to_camera, subject, distance, fps)
+    terms += shake_terms(unrest, smooth, fps)
+
+    net = raw.sum(axis=0) / fps
+    evidence = {
+        "frames": frames,
+        "subject_distance": round(distance, 3),
+        "subject_known": subject is not None,
+        "metric": metric,
+        "net_degrees": _named(AXES[:3], np.degrees(net[:3])),
+        "net_metres": _named(AXES[3:6], net[3:6] * distance),
+        "zoom_factor": round(float(np.exp(net[6])), 4),
+        "peak_degrees_per_s": _named(AXES[:3], np.degrees(np.abs(smooth[:, :3]).max(axis=0))),
+        "peak_metres_per_s": _named(AXES[3:6], np.abs(smooth[:, 3:6]).max(axis=0) * distance),
+        "jitter_degrees": round(float(np.degrees(np.median(np.linalg.norm(unrest[:, :3], axis=1)))), 4),
+        "jitter_metres": round(float(np.median(np.linalg.norm(unrest[:, 3:6], axis=1)) * distance), 4),
+    }
+    return CameraMotion("geometry", with_holds(terms, frames, fps), evidence)
+
+
+def camera_rates(world_to_camera: Array, K: Array | None, fps: float, distance: float) -> Array:
+    """Rates of yaw (+ right), pitch (+ up), roll (+ clockwise), right, up, forward, zoom per frame step.
+
+    [T, 3, 4], [T, 3, 3] -> [T-1, 7]: radians/s, subject distances/s, d(ln f)/dt.
+    """
+    rotation = world_to_camera[:, :, :3].astype(np.float64)  # R_camera_from_world
+    centres = camera_centres(world_to_camera.astype(np.float64))  # [T, 3]
+    # float32 cameras are not quite orthonormal, which as_rotvec mends; points turn by dR, so the camera by its inverse
+    turn = -Rotation.from_matrix(rotation[1:] @ rotation[:-1].transpose(0, 2, 1)).as_rotvec()  # [T-1, 3] about x, y, z
+    move = np.einsum("tij,tj->ti", rotation[:-1], np.diff(centres, axis=0)) / distance  # [T-1, 3] right, down, forward
+    zoom = np.zeros(len(turn)) if K is None else np.diff(np.log(K[:, 0, 0].astype(np.float64)))
+    pitch, yaw, roll = turn.T
+    right, down, forward = move.T
+    return np.stack([yaw, pitch, roll, right, -down, forward, zoom], axis=1) * fps
+
+
+def subject_from_track(track: Array, K: Array | None, width: int, height: int) -> Array:
+    """Position in the camera of a standing person of 1.7 m from the box of its track.
+
+    `track` [T, 4] pixels (NaN where unseen) -> [T, 3] metres, NaN where unseen or cut off by the frame's edge.
+    """
+    if K is None:
+        focal = 1.2 * width
+        K = np.tile(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), (len(track), 1, 1))
+    x0, y0, x1, y1 = track.astype(np.float64).T
+    tall = np.where(y1 - y0 > 1, y1 - y0, np.nan)
+    cut = (y0 <= 1) & (y1 >= height - 2)
+    depth = np.where(cut, np.nan, K[:, 1, 1] * PERSON_HEIGHT / tall)
+    x = ((x0 + x1) / 2 - K[:, 0, 2]) / K[:, 0, 0]
+    y = ((y0 + y1) / 2 - K[:, 1, 2]) / K[:, 1, 1]
+    return np.stack([x * depth, y * depth, depth], axis=1)
+
+
+def _arcs(terms: list[Term], rates: dict[str, Array]) -> list[Term]:
+    """Replace truck + opposite pan, where the pan keeps the subject centred, by an arc.
+
+    To keep a point at distance d ahead centred while moving left at speed v, the camera turns right by v / d: in
+    our units the two rates are equal and opposite.
+    """
+    kept = list(terms)
+    for truck, pan, arc in (("truck_left", "pan_right", "arc_left"), ("truck_right", "pan_left", "arc_right")):
+        for a in [t for t in kept if t.term == truck]:
+            for b in [t for t in kept if t.term == pan]:
+                start, end = max(a.start_frame, b.start_frame), min(a.end_frame, b.end_frame)
+                shorter = min(a.end_frame - a.start_frame, b.end_frame - b.start_frame)
+                if a not in kept or end - start < max(2, ARC_SHARE * shorter):
+                    continue
+                travel = abs(float(rates["right"][start : end - 1].mean()))
+                ratio = abs(float(rates["yaw"][start : end - 1].mean())) / travel
+                if ARC_RATIO[0] <= ratio <= ARC_RATIO[1]:
+                    span = min(a.start_frame, b.start_frame), max(a.end_frame, b.end_frame)
+                    kept = [t for t in kept if t not in (a, b)] + [Term(*span, arc, speed_word("right", travel))]
+    return sorted(kept)
+
+
+def _follows(
+    terms: list[Term], world_to_camera: Array, subject: Array, distance: float, fps: float
+) -> list[Term]:
+    """Replace translations that go along with a moving subject by `follow`."""
+    rotation = world_to_camera[:, :, :3].astype(np.float64)
+    centres = camera_centres(world_to_camera.astype(np.float64))
+    world = centres + np.einsum("tji,tj->ti", rotation, subject)  # [T, 3]
+    camera_speed = smooth_rates(np.diff(centres, axis=0) * fps / distance, fps)  # [T-1, 3]
+    subject_speed = smooth_rates(np.diff(world, axis=0) * fps / distance, fps)
+    pace = np.linalg.norm(camera_speed, axis=1)
+    together = (pace >= MIN_RATE["forward"]) & (np.linalg.norm(subject_speed, axis=1) >= MIN_RATE["forward"])
+    together &= np.linalg.norm(camera_speed - subject_speed, axis=1) <= FOLLOW_SLIP * pace
+
+    kept = []
+    for term in terms:
+        step = slice(term.start_frame, term.end_frame - 1)
+        if term.term.startswith(("truck", "dolly", "pedestal")) and together[step].mean() > 0.5:
+            term = Term(term.start_frame, term.end_frame, "follow", speed_word("forward", float(pace[step].mean())))
+        kept.append(term)
+    return _merged(kept, "follow")
+
+
+def _merged(terms: list[Term], word: str) -> list[Term]:
+    """Join overlapping spans of one word (the first speed stays)."""
+    same = sorted(t for t in terms if t.term == word)
+    if not same:
+        return sorted(terms)
+    covered = np.zeros(max(t.end_frame for t in same), dtype=bool)
+    for term in same:
+        covered[term.start_frame : term.end_frame] = True
+    joined = [
+        Term(a, b, word, next(t.speed for t in same if a <= t.start_frame < b)) for a, b in runs(covered)
+    ]
+    return sorted([t for t in terms if t.term != word] + joined)
+
+
+def _filled(subject: Array | None) -> Array | None:
+    """Subject positions with gaps filled linearly; None where it is never seen."""
+    if subject is None:
+        return None
+    seen = np.isfinite(subject).all(axis=1)
+    if not seen.any():
+        return None
+    at = np.arange(len(subject))
+    return np.stack([np.interp(at, at[seen], column[seen]) for column in subject.astype(np.float64).T], axis=1)
+
+
+def _named(names: tuple[str, ...], values: Array) -> dict[str, float]:
+    return {name: round(float(value), 3) for name, value in zip(names, values, strict=True)}

@@ -1,0 +1,117 @@
+"""Camera terms from the picture alone: what turns and zooms the background, where no cameras are known.
+
+Corners outside the person's box are tracked from frame to frame (Shi-Tomasi, pyramidal Lucas-Kanade); a robust
+similarity between the frames is read as yaw, pitch, roll and zoom of a camera with an assumed focal length. A camera
+that moves through space looks much the same to this witness: a truck like a pan, a dolly like a zoom. It therefore
+says nothing but static, shake, pan, tilt, roll and zoom, and reports how badly these explain the picture.
+"""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.cameras.terms import CameraMotion, jitter, move_terms, shake_terms, smooth_rates, with_holds
+
+Array = NDArray[np.floating]
+
+FOCAL_OVER_WIDTH = 1.2  # about 45 degrees across; a wrong guess scales all angles, not their signs
+SHORT_SIDE = 270  # pixels of the analysed picture
+CORNERS = 300
+BOX_MARGIN = 0.15  # of the box, on every side: limbs leave the box before the track notices
+ROUND_TRIP = 0.5  # pixels between a corner and its image tracked back
+INLIER = 1.0  # pixels
+MIN_INLIERS = 12
+MIN_INLIER_SHARE = 0.3
+MIN_STEPS_SEEN = 0.6  # share of the frame steps that must be measured
+AXES = ("yaw", "pitch", "roll", "zoom")
+
+
+def image_motion(frames: Iterable[NDArray[np.uint8]], fps: float, track: Array | None = None) -> CameraMotion:
+    """Terms of the camera's motion from frames [H, W, 3] RGB and the person's box per frame (`track` [T, 4] pixels of
+    the frames, NaN where unseen). No terms at all: too little background to tell (the evidence says so)."""
+    steps, residuals, flows, corners = [], [], [], []
+    before = None
+    count = 0
+    for count, frame in enumerate(frames, start=1):  # noqa: B007
+        scale = min(1.0, SHORT_SIDE / min(frame.shape[:2]))
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+        if before is not None:
+            box = None if track is None else track[count - 2] * scale
+            start, end = tracked_corners(before, grey, box)
+            step, residual = similarity_step(start, end, grey.shape[1], grey.shape[0])
+            steps.append(step)
+            residuals.append(residual)
+            flows.append(float(np.median(np.linalg.norm(end - start, axis=1))) if len(start) else 0.0)
+            corners.append(len(start))
+        before = grey
+    if count < 2:
+        return CameraMotion("image_motion", (), {"frames": count, "note": "fewer than two frames"})
+
+    raw = np.array(steps) * fps  # [T-1, 4] per second
+    seen = np.isfinite(raw).all(axis=1)
+    evidence = {
+        "frames": count,
+        "steps_measured": round(float(seen.mean()), 3),
+        "background_corners": float(np.median(corners)),
+        "assumed_focal_over_width": FOCAL_OVER_WIDTH,
+    }
+    if seen.mean() < MIN_STEPS_SEEN:
+        return CameraMotion("image_motion", (), evidence | {"note": "too little background to tell"})
+    at = np.arange(len(raw))
+    raw = np.stack([np.interp(at, at[seen], column[seen]) for column in raw.T], axis=1)
+    smooth, unrest = smooth_rates(raw, fps), jitter(raw, fps)
+    terms = move_terms(dict(zip(AXES, smooth.T, strict=True)), dict(zip(AXES, unrest.T, strict=True)), fps)
+    terms += shake_terms(unrest, smooth, fps)
+
+    net = raw.sum(axis=0) / fps
+    moving = np.array(flows) > 0.3  # pixels: below, the ratio is noise
+    evidence |= {
+        "net_degrees": {name: round(float(np.degrees(v)), 3) for name, v in zip(AXES, net[:3], strict=False)},
+        "zoom_factor": round(float(np.exp(net[3])), 4),
+        "jitter_degrees": round(float(np.degrees(np.median(np.linalg.norm(unrest[:, :3], axis=1)))), 4),
+        "unexplained_flow": round(float(np.nansum(np.array(residuals)[moving]) / max(np.sum(np.array(flows)[moving]), 1e-6)), 3),
+        "note": "parallax not judged: a pan may be a truck, a zoom a dolly",
+    }
+    return CameraMotion("image_motion", with_holds(terms, count, fps), evidence)
+
+
+def tracked_corners(before: NDArray[np.uint8], after: NDArray[np.uint8], box: Array | None) -> tuple[Array, Array]:
+    """Corners of `before` [H, W] outside `box` (x0 y0 x1 y1) and where they are in `after`: [N, 2], [N, 2] pixels."""
+    mask = np.full(before.shape, 255, dtype=np.uint8)
+    if box is not None and np.isfinite(box).all():
+        x0, y0, x1, y1 = box
+        dx, dy = BOX_MARGIN * (x1 - x0), BOX_MARGIN * (y1 - y0)
+        mask[max(0, int(y0 - dy)) : max(0, int(y1 + dy) + 1), max(0, int(x0 - dx)) : max(0, int(x1 + dx) + 1)] = 0
+    found = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 7, mask=mask)
+    if found is None:
+        return np.zeros((0, 2)), np.zeros((0, 2))
+    options = {"winSize": (15, 15), "maxLevel": 3}
+    ahead, ok, _ = cv2.calcOpticalFlowPyrLK(before, after, found, None, **options)
+    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(after, before, ahead, None, **options)
+    start, end, again = (points.reshape(-1, 2) for points in (found, ahead, back))
+    good = (ok.ravel() == 1) & (ok_back.ravel() == 1) & (np.linalg.norm(start - again, axis=1) < ROUND_TRIP)
+    return start[good], end[good]
+
+
+def similarity_step(start: Array, end: Array, width: int, height: int) -> tuple[Array, float]:
+    """Yaw (+ right), pitch (+ up), roll (+ clockwise) in radians and ln of the zoom between two frames, from matched
+    points [N, 2], with the median distance in pixels of all points from this model. NaN where it cannot be told."""
+    unknown = np.full(4, np.nan), np.nan
+    if len(start) < MIN_INLIERS:
+        return unknown
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    model, inliers = cv2.estimateAffinePartial2D(
+        start - centre, end - centre, method=cv2.RANSAC, ransacReprojThreshold=INLIER
+    )
+    if model is None or inliers.sum() < max(MIN_INLIERS, MIN_INLIER_SHARE * len(start)):
+        return unknown
+    focal = FOCAL_OVER_WIDTH * width
+    # the picture moves against the camera; image y points down, so a positive angle is clockwise on the screen
+    yaw, pitch = -np.arctan(model[0, 2] / focal), np.arctan(model[1, 2] / focal)
+    roll = -np.arctan2(model[1, 0], model[0, 0])
+    zoom = np.log(np.hypot(model[0, 0], model[1, 0]))
+    predicted = (start - centre) @ model[:, :2].T + model[:, 2] + centre
+    return np.array([yaw, pitch, roll, zoom]), float(np.median(np.linalg.norm(predicted - end, axis=1)))

@@ -1,0 +1,170 @@
+"""Camera terms: words of the closed vocabulary with a speed and a span, and how they are read off motion rates."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import savgol_filter
+
+from storage_schemas.tables import CAMERA_TERMS
+
+Array = NDArray[np.floating]
+
+SPEEDS = ("slow", "medium", "fast")
+
+CHANNELS = {
+    "yaw": ("pan_left", "pan_right"),
+    "pitch": ("tilt_down", "tilt_up"),
+    "roll": ("roll_ccw", "roll_cw"),
+    "right": ("truck_left", "truck_right"),
+    "up": ("pedestal_down", "pedestal_up"),
+    "forward": ("dolly_out", "dolly_in"),
+    "zoom": ("zoom_out", "zoom_in"),
+}
+"""Axis of motion -> the words for its negative and positive direction. Rates are radians/s for angles, subject
+distances/s for translations, d(ln f)/dt for zoom: in these units equal rates move the picture about equally."""
+
+WINDOW_S = 0.6  # smoothing window: slower than handshake, shorter than a deliberate move
+MIN_RATE = {"yaw": 0.017, "pitch": 0.017, "roll": 0.017, "right": 0.025, "up": 0.025, "forward": 0.025, "zoom": 0.025}
+MIN_NET = {"yaw": 0.05, "pitch": 0.05, "roll": 0.05, "right": 0.05, "up": 0.05, "forward": 0.05, "zoom": 0.05}
+RATE_LIMITS = {  # slow below the first, fast from the second
+    "angle": (0.17, 0.5),  # 10 and 30 degrees/s
+    "distance": (0.12, 0.4),
+}
+DOMINANCE = 0.4  # a motion weaker than this share of the strongest of its family is a side effect of a tilted camera
+FAMILIES = (("yaw", "pitch", "roll"), ("right", "up", "forward"))
+NET_OVER_JITTER = 6.0  # a move must get further than the shake around it
+MIN_RUN_S = 0.3
+MIN_HOLD_S = 0.8  # shorter pauses are not worth a word
+EDGE = 0.3  # a run reaches as far as this share of its peak rate
+SHAKE_RMS = 0.0025  # radians (0.14 degrees), or the same share of the subject distance
+SHAKE_SHARE = 0.05  # rms jitter below this share of a move's travel in the window is unevenness of that move
+SPEED_OF_ANGLE = ("yaw", "pitch", "roll")
+
+
+@dataclass(frozen=True, order=True)
+class Term:
+    """`term` of `CAMERA_TERMS` at `speed` (slow, medium, fast) over frames [start_frame, end_frame)."""
+
+    start_frame: int
+    end_frame: int
+    term: str
+    speed: str
+
+    def __post_init__(self) -> None:
+        if self.term not in CAMERA_TERMS or self.speed not in SPEEDS or not 0 <= self.start_frame < self.end_frame:
+            raise ValueError(f"not a camera term: {self}")
+
+    def row(self) -> dict[str, Any]:
+        """As stored in `captions.camera_terms`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CameraMotion:
+    """What one witness says: terms in order of time (none: it cannot tell) and the numbers behind them (JSON-able)."""
+
+    witness: str
+    terms: tuple[Term, ...]
+    evidence: dict[str, Any]
+
+
+def words(terms: Iterable[Term]) -> frozenset[str]:
+    """The set of words, without speeds and spans."""
+    return frozenset(t.term for t in terms)
+
+
+def overlap(a: Iterable[str], b: Iterable[str]) -> float:
+    """Jaccard overlap of two sets of words, 0 to 1 (two empty sets agree)."""
+    left, right = set(a), set(b)
+    return len(left & right) / len(left | right) if left | right else 1.0
+
+
+def smooth_rates(rates: Array, fps: float) -> Array:
+    """Slope of a line fitted to the accumulated motion in a sliding window. `rates` [S, C] per second -> [S, C].
+
+    Unlike a blur of the rates, this keeps a steady move exact up to both ends of the clip.
+    """
+    steps = len(rates)
+    window = min(_odd(WINDOW_S * fps), steps if steps % 2 else steps - 1)
+    if window < 3:
+        return np.broadcast_to(rates.mean(axis=0), rates.shape).copy()
+    return savgol_filter(np.cumsum(rates, axis=0) / fps, window, 1, deriv=1, delta=1 / fps, axis=0)
+
+
+def jitter(rates: Array, fps: float) -> Array:
+    """Local rms of the accumulated motion against its own smooth path. `rates` [S, C] per second -> [S, C]."""
+    path = np.cumsum(rates, axis=0) / fps  # [S, C]
+    window = min(_odd(WINDOW_S * fps), len(path) if len(path) % 2 else len(path) - 1)
+    if window < 5:  # too short to tell a shake from a move
+        return np.zeros_like(path)
+    residual = path - savgol_filter(path, window, 2, axis=0)
+    return np.sqrt(uniform_filter1d(residual**2, _odd(fps), axis=0, mode="reflect"))
+
+
+def runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Stretches [start, end) where `active` [S] is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], active.astype(np.int8), [0]))))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def move_terms(rates: dict[str, Array], unrest: dict[str, Array], fps: float) -> list[Term]:
+    """Smooth moves of each channel, from its smoothed rate and its jitter, both [S] for S = frames - 1 steps.
+
+    A move counts where its rate and its total are large enough to see, and where it is not a mere side effect of
+    a stronger motion of its family.
+    """
+    found = []
+    for channel, rate in rates.items():
+        family = next((f for f in FAMILIES if channel in f), (channel,))
+        strongest = np.max([np.abs(rates[c]) for c in family if c in rates], axis=0)
+        strong = (np.abs(rate) >= MIN_RATE[channel]) & (np.abs(rate) >= DOMINANCE * strongest)
+        for sign, word in zip((-1, 1), CHANNELS[channel], strict=True):
+            for start, end in runs(strong & (sign * rate > 0)):
+                start, end = _trim(sign * rate, start, end)
+                net = float(np.sum(sign * rate[start:end]) / fps)
+                least = max(MIN_NET[channel], NET_OVER_JITTER * float(np.median(unrest[channel][start:end])))
+                if net >= least and end - start >= min(MIN_RUN_S * fps, len(rate)):
+                    found.append(Term(start, end + 1, word, speed_word(channel, net * fps / (end - start))))
+    return sorted(found)
+
+
+def shake_terms(unrest: Array, rates: Array, fps: float) -> list[Term]:
+    """Stretches of shake. `unrest` [S, C] from `jitter` and smoothed `rates` [S, C], visual units -> terms."""
+    total = np.linalg.norm(unrest, axis=1)  # [S]
+    travel = np.linalg.norm(rates, axis=1) * WINDOW_S
+    found = []
+    for start, end in runs((total >= SHAKE_RMS) & (total >= SHAKE_SHARE * travel)):
+        if end - start >= min(2 * MIN_RUN_S * fps, len(total)):
+            strength = float(np.median(total[start:end])) / SHAKE_RMS
+            speed = SPEEDS[int(strength >= 4) + int(strength >= 16)]
+            found.append(Term(start, end + 1, "shake", speed))
+    return found
+
+
+def with_holds(terms: list[Term], frames: int, fps: float) -> tuple[Term, ...]:
+    """Add `static` where no term of `terms` holds for a while, or all along. Sorted by time."""
+    busy = np.zeros(frames, dtype=bool)
+    for term in terms:
+        busy[term.start_frame : term.end_frame] = True
+    holds = [Term(a, b, "static", "slow") for a, b in runs(~busy) if b - a >= min(MIN_HOLD_S * fps, frames)]
+    return tuple(sorted([*terms, *holds]))
+
+
+def speed_word(channel: str, rate: float) -> str:
+    """slow, medium or fast, for a positive mean rate of a channel (units of `CHANNELS`)."""
+    slow, fast = RATE_LIMITS["angle" if channel in SPEED_OF_ANGLE else "distance"]
+    return SPEEDS[int(rate >= slow) + int(rate >= fast)]
+
+
+def _trim(rate: Array, start: int, end: int) -> tuple[int, int]:
+    """Cut the weak ends of a run: smoothing smears a sudden start or stop over half a window."""
+    strong = np.flatnonzero(rate[start:end] >= EDGE * rate[start:end].max())
+    return start + int(strong[0]), start + int(strong[-1]) + 1
+
+
+def _odd(frames: float) -> int:
+    return max(3, 2 * int(round(frames / 2)) + 1)
