@@ -285,6 +285,7 @@ TABLES: dict[str, Table] = {
             _text("manifest", "counts by kind, source, licence and split, policy, code version: JSON"),
             _text("approver", "who approved; null: no approval was required", null=True),
             _int("created_at", "nanoseconds since 1970 UTC", unit="ns"),
+            RUN_ID,
         ])),
     )
 }  # fmt: skip

@@ -1,0 +1,82 @@
+"""Rows as people write them (dicts, numpy arrays, bytes) to Arrow tables and back."""
+
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from storage_schemas.tables import TENSOR, Table
+
+Row = dict[str, Any]
+
+
+def rows_to_arrow(table: Table, rows: list[Row]) -> pa.Table:
+    """Rows -> Arrow table of the full schema.
+
+    Raises `ValueError` naming table, row and column where a column is unknown, missing, or has a wrong shape.
+    """
+    known = set(table.schema.names)
+    for row in rows:
+        if unknown := set(row) - known:
+            raise ValueError(f"{table.name} {row.get(table.key)}: no such column: {', '.join(sorted(unknown))}")
+        _check(table, row)
+    columns = [_column(field, [row.get(field.name) for row in rows]) for field in table.schema]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def arrow_to_rows(data: pa.Table) -> list[Row]:
+    """Arrow table -> rows; arrays come back as float32 numpy arrays of their shape."""
+    columns = {
+        name: _arrays(data[name]) if data.schema.field(name).type == TENSOR else data[name].to_pylist()
+        for name in data.column_names
+    }
+    return [{name: values[i] for name, values in columns.items()} for i in range(data.num_rows)]
+
+
+def _column(field: pa.Field, values: list[Any]) -> pa.Array:
+    if field.type == TENSOR:
+        shapes = pa.array([None if v is None else list(np.shape(v)) for v in values], TENSOR.field("shape").type)
+        flat = [None if v is None else np.asarray(v, np.float32).ravel() for v in values]
+        data = pa.array(flat, TENSOR.field("data").type)
+        return pa.StructArray.from_arrays([shapes, data], fields=list(TENSOR), mask=shapes.is_null())
+    if isinstance(field.type, pa.ExtensionType):  # a Lance blob
+        return lance.blob_array(values)
+    return pa.array(values, field.type)
+
+
+def _arrays(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    arrays: list[np.ndarray | None] = []
+    for chunk in column.chunks:
+        shapes, data = chunk.field("shape").to_pylist(), chunk.field("data")
+        values, offsets = data.values.to_numpy(zero_copy_only=False), data.offsets.to_numpy()
+        for i, present in enumerate(chunk.is_valid().to_pylist()):
+            block = values[offsets[i] : offsets[i + 1]]
+            arrays.append(block.reshape(shapes[i]).astype(np.float32) if present else None)
+    return arrays
+
+
+def _check(table: Table, row: Row) -> None:
+    sizes: dict[str, int] = {}
+    for field in table.schema:
+        value = row.get(field.name)
+        where = f"{table.name}.{field.name} of {row.get(table.key)}"
+        if value is None:
+            if not field.nullable:
+                raise ValueError(f"{where}: missing")
+        elif field.type == TENSOR:
+            _check_shape(where, np.shape(value), field.metadata[b"dims"].decode().split(), sizes)
+
+
+def _check_shape(where: str, shape: tuple[int, ...], dims: list[str], sizes: dict[str, int]) -> None:
+    """Axes with a number have that size; axes with one letter have one size in the whole row (1 frame may stand for
+    all: a camera that never moves)."""
+    fits = len(shape) == len(dims)
+    for size, dim in zip(shape, dims, strict=False):
+        expected = int(dim) if dim.isdigit() else sizes.setdefault(dim, size)
+        if dim == "T" and 1 in (size, expected):
+            sizes[dim] = max(size, expected)
+        elif size != expected:
+            fits = False
+    if not fits:
+        raise ValueError(f"{where}: shape {shape} does not fit [{' '.join(dims)}] with {sizes}")
