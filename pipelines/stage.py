@@ -51,6 +51,13 @@ class Outcome:
             self.rows[table].extend({**row, "work_key": work.key} for row in table_rows)
         self.done.append(work.key)
 
+    def merge(self, other: "Outcome") -> None:
+        """Take in what was made of another batch."""
+        for table, rows in other.rows.items():
+            self.rows[table].extend(rows)
+        self.done.extend(other.done)
+        self.rejects.extend(other.rejects)
+
     def check(self, batch: Iterable[Work]) -> None:
         """Raise `AssertionError` unless every piece of work is done or rejected, exactly once."""
         expected = sorted(w.key for w in batch)

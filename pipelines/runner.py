@@ -1,0 +1,172 @@
+"""Maps a stage over shards on Ray: a pool of actors, each with its own copy of the stage.
+
+Paths and ids travel between processes, never frames. A worker stages its shard itself; nobody commits here. A worker
+that dies costs a retry; a piece of work that kills its worker twice ends as a reject, and the rest goes on.
+"""
+
+import logging
+import math
+import os
+import queue
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.planning import Run, stage_outcome
+from pipelines.stage import Outcome, Reject, Stage, Work
+from storage_schemas.commit import staged
+from storage_schemas.lake import Lake
+
+LOGGED = ("pipelines", "storage_schemas", "model", "training")
+DEATHS = 2  # a piece of work that killed so many workers is rejected
+
+OnProgress = Callable[[int, list[tuple[int, str]]], None]
+"""Called with the pieces of work finished since the last call, and the worker's log lines (level, text)."""
+
+
+@contextmanager
+def ray_session(state: Path, address: str | None = None, cpus: int | None = None) -> Iterator[int]:
+    """A Ray cluster: the one at `address`, or one on this machine that lives as long as the context.
+
+    `state` takes the cluster's token. Yields the number of CPUs.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:
+        _own_token(state)
+    import ray  # reads the token's environment when imported, so not earlier
+
+    options: dict[str, Any] = {"address": address} if address else {"num_cpus": cpus or os.cpu_count()}
+    if not address:
+        options |= {"include_dashboard": False, "object_store_memory": 256 << 20}
+    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    try:
+        yield int(ray.cluster_resources().get("CPU", 1))
+    finally:
+        ray.shutdown()
+
+
+class Pool:
+    """Workers of one stage. Use as a context manager; `run_shard` may be called from several threads."""
+
+    def __init__(self, stage: Stage, lake: Lake, workers: int) -> None:
+        self._stage, self._lake = stage, lake
+        self._free: queue.Queue[Any] = queue.Queue()
+        for _ in range(workers):
+            self._free.put(None)  # started when first needed
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import ray
+
+        while not self._free.empty():
+            if (worker := self._free.get()) is not None:
+                ray.kill(worker)
+
+    def run_shard(self, run: Run, shard: int, on_progress: OnProgress) -> dict[str, Any]:
+        """Run the works of a shard in one worker, which stages what comes out; return the shard's manifest."""
+        import ray
+        from ray.exceptions import RayActorError
+
+        if (manifest := staged(self._lake, run.run_id, shard)) is not None:
+            on_progress(len(run.shards[shard]), [])
+            return manifest
+        worker = self._free.get()
+        deaths: Counter[str] = Counter()
+        reported = 0
+        try:
+            while True:
+                worker = worker or _start(self._stage)
+                current = ""
+                try:
+                    ray.get(worker.begin.remote())
+                    for done, work in enumerate(run.shards[shard]):
+                        current = work.key
+                        logs = ray.get(worker.run.remote(work, deaths[work.key] >= DEATHS))
+                        on_progress(max(0, done + 1 - reported), logs)
+                        reported = max(reported, done + 1)
+                    return dict(ray.get(worker.stage.remote(self._lake.uri, run, shard)))
+                except RayActorError:
+                    worker = None
+                    deaths[current] += 1
+                    if deaths[current] > DEATHS:
+                        raise
+        finally:
+            self._free.put(worker)
+
+
+def pool_size(stage: Stage, cpus: int, shards: int) -> int:
+    """How many workers of a stage fit on `cpus`, at least one, at most one per shard."""
+    return max(1, min(shards, math.floor(cpus / max(stage.needs.cpus, 0.01))))
+
+
+class Worker:
+    """Lives in a Ray actor with its own copy of the stage; gathers outcomes until the shard is staged."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._logs = _Memory()
+        for name in LOGGED:
+            logging.getLogger(name).addHandler(self._logs)
+            logging.getLogger(name).setLevel(logging.INFO)
+        self._stage = stage
+        self._outcome = Outcome()
+        stage.setup()
+
+    def begin(self) -> None:
+        """Start a shard."""
+        self._outcome = Outcome()
+
+    def run(self, work: Work, deadly: bool) -> list[tuple[int, str]]:
+        """Do one piece of work, or reject it where it is known to kill workers; return the log lines."""
+        if deadly:
+            message = f"the worker process died {DEATHS} times on it: the file may be broken or too large for memory"
+            outcome = Outcome(rejects=[Reject(work.key, work.item_id, work.name, "bug", message)])
+        else:
+            outcome = self._stage.run([work])
+        outcome.check([work])
+        self._outcome.merge(outcome)
+        return self._logs.take()
+
+    def stage(self, lake_uri: str, run: Run, shard: int) -> dict[str, Any]:
+        """Stage the shard; return its manifest."""
+        return stage_outcome(Lake(lake_uri), run, shard, self._stage, self._outcome)
+
+
+class _Memory(logging.Handler):
+    """Keeps the newest log lines until they are fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[tuple[int, str]] = deque(maxlen=1000)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append((record.levelno, self.format(record)))
+
+    def take(self) -> list[tuple[int, str]]:
+        lines = list(self._lines)
+        self._lines.clear()
+        return lines
+
+
+def _start(stage: Stage) -> Any:
+    import ray
+
+    needs = stage.needs
+    return ray.remote(Worker).options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0).remote(stage)
+
+
+def _own_token(state: Path) -> None:
+    """A token of this cluster's own: by default Ray writes one into the home folder, readable by everybody."""
+    if "RAY_AUTH_TOKEN_PATH" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
+        return
+    path = state / "ray-token"
+    if not path.exists():
+        state.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32))
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}

@@ -1,0 +1,158 @@
+"""Planning and the Ray runner: every input accounted for, whatever dies."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipelines.planning import account, finish, prepare, stage_outcome
+from pipelines.runner import Pool, pool_size, ray_session
+from pipelines.stage import DataError, Needs, Outcome, TransientError, Work, run_each
+from storage_schemas.lake import Lake
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the test stage does to which item."""
+
+    corrupt: tuple[str, ...] = ()
+    busy: tuple[str, ...] = ()
+    deadly: tuple[str, ...] = ()
+    flag: str = ""
+
+
+class CaptureStage:
+    """A real stage that fills `captures`; some items are corrupt, hit a busy server, or kill their process."""
+
+    name, version, weights = "captures", "1", ""
+    needs = Needs()
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def setup(self) -> None:
+        pass
+
+    def run(self, batch: list[Work]) -> Outcome:
+        return run_each(batch, self._make)
+
+    def _make(self, work: Work) -> dict:
+        if work.item_id in self.config.corrupt:
+            raise DataError("corrupt")
+        if work.item_id in self.config.busy:
+            raise TransientError("busy")
+        if work.item_id in self.config.deadly or self._dies_once():
+            os.kill(os.getpid(), signal.SIGKILL)
+        row = {"capture_id": work.item_id, "kind": "internet", "views": [], "sync_method": "single", "take": ""}
+        return {"captures": [row]}
+
+    def _dies_once(self) -> bool:
+        flag = Path(self.config.flag) if self.config.flag else None
+        if flag is None or flag.exists():
+            return False
+        flag.touch()
+        return True
+
+
+def works(count: int) -> list[Work]:
+    return [Work(f"key-{i:03d}", f"item-{i}", f"item {i}") for i in range(count)]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with ray_session(tmp_path_factory.mktemp("ray"), cpus=2) as cpus:
+        yield cpus
+
+
+def run_here(lake: Lake, stage: CaptureStage, todo: list[Work]) -> int:
+    """Run a stage in this process; return how much work there was."""
+    run = prepare(lake, stage, todo, shard_size=2)
+    for k, shard in enumerate(run.shards):
+        stage_outcome(lake, run, k, stage, stage.run(shard))
+    if run.shards:
+        finish(lake, stage, run)
+    return run.size
+
+
+def run_on_ray(lake: Lake, stage: CaptureStage, todo: list[Work]) -> int:
+    run = prepare(lake, stage, todo, shard_size=3)
+    finished = 0
+
+    def count(items: int, logs: list[tuple[int, str]]) -> None:
+        nonlocal finished
+        finished += items
+
+    with Pool(stage, lake, pool_size(stage, 2, len(run.shards))) as pool:
+        for k in range(len(run.shards)):
+            pool.run_shard(run, k, count)
+    finish(lake, stage, run)
+    return finished
+
+
+def test_a_second_run_has_nothing_to_do(lake: Lake) -> None:
+    stage = CaptureStage(Config(corrupt=("item-1",)))
+    assert run_here(lake, stage, works(5)) == 5
+    assert run_here(lake, stage, works(5)) == 0
+    assert run_here(lake, stage, works(7)) == 2
+    counted = account(lake, stage, works(7))
+    assert (counted.inputs, counted.done, counted.rejected) == (7, 6, {"data": 1})
+
+
+def test_a_transient_failure_waits_for_its_time(lake: Lake) -> None:
+    assert run_here(lake, CaptureStage(Config(busy=("item-0",))), works(2)) == 2
+    assert run_here(lake, CaptureStage(Config()), works(2)) == 0
+    assert lake.read("rejects")[0]["next_attempt_at"] is not None
+
+
+def test_a_due_failure_is_tried_again_and_then_done(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.planning.BACKOFF_NS", 0)
+    assert run_here(lake, CaptureStage(Config(busy=("item-0",))), works(2)) == 2
+    assert run_here(lake, CaptureStage(Config()), works(2)) == 1
+    assert account(lake, CaptureStage(Config()), works(2)).done == 2
+
+
+def test_attempts_are_bounded(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.planning.BACKOFF_NS", 0)
+    stage = CaptureStage(Config(busy=("item-0",)))
+    assert [run_here(lake, stage, works(1)) for _ in range(5)] == [1, 1, 1, 0, 0]
+    assert sorted(r["attempts"] for r in lake.read("rejects")) == [1, 2, 3]
+
+
+def test_work_without_an_answer_is_noticed(lake: Lake) -> None:
+    stage = CaptureStage(Config())
+    run = prepare(lake, stage, works(2), shard_size=2)
+    with pytest.raises(AssertionError, match="answered 1 of 2"):
+        stage_outcome(lake, run, 0, stage, stage.run(works(1)))
+    with pytest.raises(AssertionError, match="2 in, but 0 accounted for"):
+        account(lake, stage, works(2))
+
+
+def test_workers_fill_the_table(lake: Lake, cluster: int) -> None:
+    stage = CaptureStage(Config(corrupt=("item-2",)))
+    assert run_on_ray(lake, stage, works(7)) == 7
+    counted = account(lake, stage, works(7))
+    assert (counted.done, counted.rejected) == (6, {"data": 1})
+
+
+def test_a_worker_that_dies_once_costs_nothing(lake: Lake, cluster: int, tmp_path: Path) -> None:
+    stage = CaptureStage(Config(flag=str(tmp_path / "died")))
+    assert run_on_ray(lake, stage, works(4)) == 4
+    assert account(lake, stage, works(4)).done == 4
+    assert (tmp_path / "died").exists()
+
+
+def test_what_kills_every_worker_is_rejected_alone(lake: Lake, cluster: int) -> None:
+    stage = CaptureStage(Config(deadly=("item-1",)))
+    run_on_ray(lake, stage, works(4))
+    assert account(lake, stage, works(4)).done == 3
+    reject = lake.read("rejects")[0]
+    assert (reject["item_id"], reject["error_class"]) == ("item-1", "bug")
+    assert "died" in reject["message"]
