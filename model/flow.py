@@ -1,0 +1,56 @@
+"""Flow matching: straight paths from data (sigma 0) to noise (sigma 1), and a network that predicts their velocity.
+
+x_sigma = (1 - sigma) x_0 + sigma noise, v = dx/dsigma = noise - x_0 (Lipman et al. 2023, Esser et al. 2024; the
+convention of Wan and of diffusers' FlowMatchEulerDiscreteScheduler). 3DiMo calls it flow-based v-prediction.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+TIMESTEPS = 1000
+"""The network is told `sigma * TIMESTEPS` (`num_train_timesteps` of the schedulers)."""
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """[B] values shaped to broadcast over [B, ...] samples."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def noisy(target: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """The point of the path at `sigma` [B] in [0, 1]; `target` and `noise` [B, ...]."""
+    sigma = per_sample(sigma, target).to(target.dtype)
+    return (1 - sigma) * target + sigma * noise
+
+
+def velocity_target(target: Tensor, noise: Tensor) -> Tensor:
+    """What the network learns to predict, the same at every sigma."""
+    return noise - target
+
+
+def shifted(sigma: Tensor, shift: float) -> Tensor:
+    """Sigmas moved towards noise, for long sequences: shift s / (1 + (shift - 1) s) (Esser et al. 2024, eq. 23)."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def sample_sigma(n: int, shift: float, generator: torch.Generator) -> Tensor:
+    """`n` training sigmas in (0, 1): logit-normal, then shifted. float32 [n] on the generator's device."""
+    normal = torch.randn(n, generator=generator, device=generator.device)
+    return shifted(torch.sigmoid(normal), shift)
+
+
+def flow_loss(velocity: Tensor, target: Tensor, noise: Tensor) -> Tensor:
+    """Mean squared velocity error of each sample, so that the caller may weigh samples. [B, ...] -> [B]."""
+    error = (velocity.float() - velocity_target(target, noise).float()).square()
+    return error.flatten(1).mean(1)
+
+
+def euler(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int, shift: float) -> Tensor:
+    """Walks from noise to data in `steps` Euler steps; `predict(x [B, ...], sigma [B])` returns the velocity."""
+    x = noise
+    sigmas = shifted(torch.linspace(1, 0, steps + 1, device=noise.device), shift)
+    for now, following in pairwise(sigmas):
+        x = x + (following - now) * predict(x, now.expand(len(x)))
+    return x

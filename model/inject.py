@@ -1,0 +1,160 @@
+"""How motion enters the generator: a cross-attention after each self-attention of the video transformer.
+
+Only video tokens query and the text path stays as it was (3DiMo, section 3.2). Motion travels through the blocks as an
+argument: held in an attribute or a closure it gives silently wrong gradients when two forwards precede one backward
+under gradient checkpointing, because the first one is recomputed with the tokens of the second.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+Attention = Literal["aligned", "global"]
+
+
+class MotionTokens(NamedTuple):
+    """Motion of a clip: `tokens` [B, T, N, d] of each driving frame; `present` [B] bool, False = no motion given."""
+
+    tokens: Tensor
+    present: Tensor
+
+
+class MotionContext(NamedTuple):
+    """Motion as the blocks read it.
+
+    `keys`: aligned [B, L, n, d], what each latent frame may see; global [B, M, d], what all of them see.
+    `audible` [B, L]: 1 where a latent frame hears motion at all, 0 where the block is left as in the base model.
+    `query_rope`, `key_rope`: cosines and sines [L, head_dim] and [M, head_dim] of the times, in global mode only.
+    """
+
+    keys: Tensor
+    audible: Tensor
+    query_rope: tuple[Tensor, Tensor] | None = None
+    key_rope: tuple[Tensor, Tensor] | None = None
+
+
+class MotionAlignment(nn.Module):
+    """Lays the motion of T = stride k + 1 frames over the k + 1 latent frames of a causal video VAE.
+
+    Latent frame 0 encodes frame 0, latent frame t encodes frames stride (t - 1) + 1 .. stride t. `aligned`: a latent
+    frame sees just the motion of its frames, each with the embedding of its slot. `global`: it sees all of it, and
+    rotary embeddings of time, in frames, tell how far away each is.
+    """
+
+    def __init__(self, mode: Attention, stride: int, dim: int, head_dim: int) -> None:
+        super().__init__()
+        if mode not in ("aligned", "global"):
+            raise ValueError(f"motion attention must be 'aligned' or 'global', not {mode!r}")
+        self.mode, self.stride, self.head_dim = mode, stride, head_dim
+        self.slots = nn.Parameter(torch.empty(stride, 1, dim)) if mode == "aligned" else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.slots is not None:
+            nn.init.normal_(self.slots, std=0.02)
+
+    def forward(self, motion: MotionTokens, latent_frames: int, prefix: int) -> MotionContext:
+        """The context of `prefix` reference frames without motion followed by `latent_frames` with it."""
+        tokens, present = motion
+        t, n = tokens.shape[1:3]
+        if t != self.stride * (latent_frames - 1) + 1:
+            raise ValueError(
+                f"{latent_frames} latent frames stand for {self.stride * (latent_frames - 1) + 1} frames, "
+                f"but the motion has {t}"
+            )
+        audible = present[:, None].expand(-1, latent_frames)
+        audible = torch.cat([audible.new_zeros(len(audible), prefix), audible], dim=1).to(tokens.dtype)  # [B, L]
+        if self.slots is not None:
+            lead = tokens[:, :1].expand(-1, self.stride - 1, -1, -1)  # frame 0 fills all slots of latent frame 0
+            grid = torch.cat([lead, tokens], dim=1).unflatten(1, (latent_frames, self.stride)) + self.slots
+            silent = grid.new_zeros(len(grid), prefix, *grid.shape[2:])
+            return MotionContext(torch.cat([silent, grid], dim=1).flatten(2, 3), audible)  # [B, L, stride N, d]
+
+        times = torch.arange(t, device=tokens.device, dtype=torch.float32)
+        middles = times[:1].repeat(prefix + 1), times[1:].unflatten(0, (-1, self.stride)).mean(1)
+        queries = self._rope(torch.cat(middles))
+        return MotionContext(tokens.flatten(1, 2), audible, queries, self._rope(times.repeat_interleave(n)))
+
+    def _rope(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        cos, sin = get_1d_rotary_pos_embed(self.head_dim, times, use_real=True)
+        return cos, sin
+
+
+class MotionCrossAttention(nn.Module):
+    """Video tokens query motion tokens. The output projection starts at zero, so at step 0 nothing changes."""
+
+    def __init__(self, dim: int, motion_dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = FP32LayerNorm(dim, eps=1e-6)
+        self.to_q = nn.Linear(dim, dim)
+        self.to_k = nn.Linear(motion_dim, dim)
+        self.to_v = nn.Linear(motion_dim, dim)
+        self.norm_q = nn.RMSNorm(dim, eps=1e-6)
+        self.norm_k = nn.RMSNorm(dim, eps=1e-6)
+        self.to_out = nn.Linear(dim, dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for norm in (self.norm, self.norm_q, self.norm_k):
+            nn.init.ones_(norm.weight)
+        nn.init.zeros_(self.norm.bias)
+        for linear in (self.to_q, self.to_k, self.to_v):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, hidden: Tensor, context: MotionContext) -> Tensor:
+        """What motion adds to the video tokens: [B, S, D] -> [B, S, D], S = L x (tokens of a latent frame)."""
+        b, frames = context.audible.shape
+        q = self.norm_q(self.to_q(self.norm(hidden)))
+        k = self.norm_k(self.to_k(context.keys))
+        v = self.to_v(context.keys)
+        if context.query_rope is None or context.key_rope is None:  # every latent frame attends on its own
+            q, k, v = q.unflatten(1, (frames, -1)).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # [B L, ., D]
+        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # [., heads, ., D / heads]
+        if context.query_rope is not None and context.key_rope is not None:
+            per_frame = q.shape[2] // frames
+            times = tuple(table.repeat_interleave(per_frame, dim=0) for table in context.query_rope)
+            q, k = apply_rotary_emb(q, times), apply_rotary_emb(k, context.key_rope)
+        out = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        out = self.to_out(out).reshape(b, frames, -1, hidden.shape[2])  # [B, L, S / L, D]
+        return (out * context.audible[:, :, None, None]).flatten(1, 2)
+
+
+class WanMotionBlock(WanTransformerBlock):
+    """A Wan block with a motion cross-attention between its self-attention and its text cross-attention."""
+
+    motion: MotionCrossAttention
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: tuple[Tensor, MotionContext | None],
+        temb: Tensor,
+        rotary_emb: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """As the base block; `encoder_hidden_states` is the pair (text, motion). `temb` [B, 6, D] or [B, S, 6, D]."""
+        text, motion = encoder_hidden_states
+        axis = temb.ndim - 2  # of the six modulations; one set a sample, or one a token
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
+            m.squeeze(axis) if axis == 2 else m for m in (self.scale_shift_table + temb.float()).chunk(6, dim=axis)
+        )
+        h = hidden_states
+
+        normed = (self.norm1(h.float()) * (1 + scale) + shift).type_as(h)
+        h = (h.float() + self.attn1(normed, None, None, rotary_emb) * gate).type_as(h)
+
+        if motion is not None:
+            h = h + self.motion(h, motion)
+
+        h = h + self.attn2(self.norm2(h.float()).type_as(h), text, None, None)
+
+        normed = (self.norm3(h.float()) * (1 + ffn_scale) + ffn_shift).type_as(h)
+        return (h.float() + self.ffn(normed).float() * ffn_gate).type_as(h)
