@@ -28,24 +28,33 @@ OnProgress = Callable[[int, list[tuple[int, str]]], None]
 
 
 @contextmanager
-def ray_session(state: Path, address: str | None = None, cpus: int | None = None) -> Iterator[int]:
+def ray_session(state: Path, address: str | None = None, cpus: int | None = None) -> Iterator[None]:
     """A Ray cluster: the one at `address`, or one on this machine that lives as long as the context.
 
-    `state` takes the cluster's token. Yields the number of CPUs.
+    `state` takes the cluster's token.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
         _own_token(state)
     import ray  # reads the token's environment when imported, so not earlier
 
-    options: dict[str, Any] = {"address": address} if address else {"num_cpus": cpus or os.cpu_count()}
-    if not address:
-        options |= {"include_dashboard": False, "object_store_memory": 256 << 20}
-    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    if ray.is_initialized():  # a flow inside a session that is already there
+        yield
+        return
+    here = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "object_store_memory": 256 << 20}
+    options: dict[str, Any] = {"address": address} if address else here
+    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        yield int(ray.cluster_resources().get("CPU", 1))
+        yield
     finally:
         ray.shutdown()
+
+
+def cluster_cpus() -> int:
+    """CPUs of the cluster of this session."""
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 1))
 
 
 class Pool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.planning import account, finish, prepare, stage_outcome
-from pipelines.runner import Pool, pool_size, ray_session
+from pipelines.runner import Pool, cluster_cpus, pool_size, ray_session
 from pipelines.stage import DataError, Needs, Outcome, TransientError, Work, run_each
 from storage_schemas.lake import Lake
 
@@ -67,9 +67,9 @@ def lake(tmp_path: Path) -> Lake:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with ray_session(tmp_path_factory.mktemp("ray"), cpus=2) as cpus:
-        yield cpus
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with ray_session(tmp_path_factory.mktemp("ray"), cpus=2):
+        yield
 
 
 def run_here(lake: Lake, stage: CaptureStage, todo: list[Work]) -> int:
@@ -90,7 +90,7 @@ def run_on_ray(lake: Lake, stage: CaptureStage, todo: list[Work]) -> int:
         nonlocal finished
         finished += items
 
-    with Pool(stage, lake, pool_size(stage, 2, len(run.shards))) as pool:
+    with Pool(stage, lake, pool_size(stage, cluster_cpus(), len(run.shards))) as pool:
         for k in range(len(run.shards)):
             pool.run_shard(run, k, count)
     finish(lake, stage, run)
@@ -135,21 +135,21 @@ def test_work_without_an_answer_is_noticed(lake: Lake) -> None:
         account(lake, stage, works(2))
 
 
-def test_workers_fill_the_table(lake: Lake, cluster: int) -> None:
+def test_workers_fill_the_table(lake: Lake, cluster: None) -> None:
     stage = CaptureStage(Config(corrupt=("item-2",)))
     assert run_on_ray(lake, stage, works(7)) == 7
     counted = account(lake, stage, works(7))
     assert (counted.done, counted.rejected) == (6, {"data": 1})
 
 
-def test_a_worker_that_dies_once_costs_nothing(lake: Lake, cluster: int, tmp_path: Path) -> None:
+def test_a_worker_that_dies_once_costs_nothing(lake: Lake, cluster: None, tmp_path: Path) -> None:
     stage = CaptureStage(Config(flag=str(tmp_path / "died")))
     assert run_on_ray(lake, stage, works(4)) == 4
     assert account(lake, stage, works(4)).done == 4
     assert (tmp_path / "died").exists()
 
 
-def test_what_kills_every_worker_is_rejected_alone(lake: Lake, cluster: int) -> None:
+def test_what_kills_every_worker_is_rejected_alone(lake: Lake, cluster: None) -> None:
     stage = CaptureStage(Config(deadly=("item-1",)))
     run_on_ray(lake, stage, works(4))
     assert account(lake, stage, works(4)).done == 3

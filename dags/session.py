@@ -1,0 +1,93 @@
+"""The machinery a flow runs on: a Prefect server and a Ray cluster, started here and taken down again, or pointed to.
+
+A real server, not Prefect's ephemeral one: that lost up to half of the task-run records in trials.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+
+from pipelines.runner import ray_session
+
+START_SECONDS = 120
+
+
+@contextmanager
+def session(state: Path, prefect_api: str | None = None, ray_address: str | None = None) -> Iterator[str]:
+    """Prefect and Ray for as long as the context; yields the address of the Prefect API.
+
+    `state` keeps the server's database and log. Import `prefect` only inside: its settings come from the environment.
+    """
+    os.environ |= quiet_environment(state)
+    api = prefect_api or os.environ.get("PREFECT_API_URL")
+    with ExitStack() as stack:
+        if api is None:
+            api = stack.enter_context(_server(state))
+        os.environ["PREFECT_API_URL"] = api
+        stack.enter_context(ray_session(state, ray_address or os.environ.get("RAY_ADDRESS")))
+        yield api
+
+
+def quiet_environment(state: Path) -> dict[str, str]:
+    """Telemetry of all parts off, state in one folder, and a console that belongs to the progress display."""
+    return {
+        "PREFECT_HOME": str(state / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # a lease kept in memory is lost, and its slot leaked, when the server restarts
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": os.environ.get("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING"),
+        "DO_NOT_TRACK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+@contextmanager
+def _server(state: Path) -> Iterator[str]:
+    state.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with open(state / "prefect-server.log", "ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_until_healthy(url, process, state / "prefect-server.log")
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the Prefect server ended at once with code {process.returncode}: see {log}")
+        try:
+            if httpx.get(f"{url}/health", timeout=2).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"the Prefect server was not healthy after {START_SECONDS} s: see {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,78 @@
+"""The rules of the house: who may import whom, and what stands at the top level."""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("storage_schemas", "pipelines", "model", "training", "dags")
+MAY_IMPORT = {
+    "storage_schemas": (),
+    "model": (),
+    "pipelines": ("storage_schemas", "model.body"),
+    "training": ("model", "storage_schemas"),
+    "dags": ("pipelines", "training", "storage_schemas"),
+}
+KEPT_BY = {"prefect": ("dags/",), "ray": ("pipelines/runner", "training/launch"), "lance": ("storage_schemas/",)}
+TOP_LEVEL = {*ROOMS, "tests", "docker", "pyproject.toml", "README.md", "Makefile", "LICENSE"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of every import in a file, also those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files(room: str) -> list[Path]:
+    found = sorted((ROOT / room).rglob("*.py"))
+    assert found, room
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_whom_they_may(room: str) -> None:
+    allowed = (room, *MAY_IMPORT[room])
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files(room)
+        for name in imports(path)
+        if any(within(name, other) for other in ROOMS) and not any(within(name, a) or within(a, name) for a in allowed)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("library", KEPT_BY)
+def test_platform_libraries_stay_in_their_rooms(library: str) -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for room in ROOMS
+        for path in files(room)
+        if any(within(name, library) for name in imports(path))
+        and not str(path.relative_to(ROOT)).startswith(KEPT_BY[library])
+    ]
+    assert not wrong
+
+
+def test_the_top_level_is_what_was_agreed() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    top = {line.split("/")[0] for line in listed.splitlines()}
+    assert {name for name in top if not name.startswith(".")} <= TOP_LEVEL
+
+
+def test_files_stay_small() -> None:
+    long = {
+        str(p.relative_to(ROOT)): n for r in ROOMS for p in files(r) if (n := len(p.read_text().splitlines())) > 320
+    }
+    assert not long
