@@ -156,7 +156,7 @@ def _append_ledger(
             "entry_id": stable_id("ledger", run_id, name),
             "run_id": run_id,
             "stage": facts.get("stage", ""),
-            "table": name,
+            "table_name": name,
             "rows": entry["rows"],
             "version": entry["version"],
             "config": json.dumps(facts.get("config", {}), sort_keys=True, default=str),

@@ -50,8 +50,8 @@ class Release:
 def create_release(lake: Lake, name: str, approver: str | None = None) -> Row:
     """Pin the newest set of pairs as the next version of `name`; the same content again gives the same release.
 
-    A set is what one piece of work of the `pairs` stage made. Pairs of tombstoned sources are left out. Raises `ValueError` where the name is not usable, there are no pairs,
-    or a capture or subject is in both splits.
+    A set is what one piece of work of the `pairs` stage made; pairs of tombstoned sources are left out. Raises
+    `ValueError` where the name is not usable, there are no pairs, or a capture or subject is in both splits.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
         raise ValueError(f"release name {name!r}: use lower-case letters, digits, - and _, at most 63")
@@ -104,7 +104,7 @@ def open_release(lake_uri: str, release_id: str) -> Release:
 def _living_pairs(lake: Lake) -> list[Row]:
     gone = set(lake.scan("sources", ["source_id"], "tombstone")["source_id"].to_pylist())
     source_of = {c["clip_id"]: c["source_id"] for c in lake.read("clips", ["clip_id", "source_id"])}
-    version = {r["run_id"]: r["version"] for r in lake.read("ledger", ["run_id", "version"], "\"table\" = 'pairs'")}
+    version = {r["run_id"]: r["version"] for r in lake.read("ledger", ["run_id", "version"], "table_name = 'pairs'")}
     pairs = lake.read("pairs")
     newest = max((version[p["run_id"]] for p in pairs), default=None)
     pairs = [p for p in pairs if version[p["run_id"]] == newest]

@@ -262,7 +262,7 @@ TABLES: dict[str, Table] = {
             _key("entry_id", "hash of the run and the table"),
             RUN_ID,
             _text("stage", "stage that ran"),
-            _text("table", "table that was committed"),
+            _text("table_name", "table that was committed"),
             _int("rows", "rows committed"),
             _int("version", "resulting version of the table"),
             _text("config", "stage version and config, JSON"),

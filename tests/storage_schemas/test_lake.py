@@ -82,7 +82,7 @@ def test_the_same_run_twice_stores_once(lake: Lake) -> None:
     for _ in range(2):
         lake.append("r1", {"clip_videos": [video_row("a")], "captures": [capture_row("a")]})
     assert [r["clip_id"] for r in lake.read("clip_videos")] == ["a"]
-    assert sorted(r["table"] for r in lake.read("ledger")) == ["captures", "clip_videos"]
+    assert sorted(r["table_name"] for r in lake.read("ledger")) == ["captures", "clip_videos"]
 
 
 def test_a_row_staged_by_two_shards_is_stored_once(lake: Lake) -> None:
@@ -157,7 +157,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_tables(tmp_path: Path, kil
     lake.append("r1", {"clip_videos": [video_row("a"), video_row("b")], "captures": [capture_row("a")]})
     assert [r["clip_id"] for r in lake.read("clip_videos")] == ["a", "b"]
     assert [r["capture_id"] for r in lake.read("captures")] == ["a"]
-    assert {r["table"]: r["rows"] for r in lake.read("ledger")} == {"clip_videos": 2, "captures": 1}
+    assert {r["table_name"]: r["rows"] for r in lake.read("ledger")} == {"clip_videos": 2, "captures": 1}
     assert lake.blobs("clip_videos", "video", ["b"]) == [b"bytes"]
 
 
