@@ -134,9 +134,7 @@ def _arcs(terms: list[Term], rates: dict[str, Array]) -> list[Term]:
     return sorted(kept)
 
 
-def _follows(
-    terms: list[Term], world_to_camera: Array, subject: Array, distance: float, fps: float
-) -> list[Term]:
+def _follows(terms: list[Term], world_to_camera: Array, subject: Array, distance: float, fps: float) -> list[Term]:
     """Replace translations that go along with a moving subject by `follow`."""
     rotation = world_to_camera[:, :, :3].astype(np.float64)
     centres = camera_centres(world_to_camera.astype(np.float64))
@@ -144,15 +142,17 @@ def _follows(
     camera_speed = smooth_rates(np.diff(centres, axis=0) * fps / distance, fps)  # [T-1, 3]
     subject_speed = smooth_rates(np.diff(world, axis=0) * fps / distance, fps)
     pace = np.linalg.norm(camera_speed, axis=1)
-    together = (pace >= MIN_RATE["forward"]) & (np.linalg.norm(subject_speed, axis=1) >= MIN_RATE["forward"])
+    together = (pace >= MIN_RATE) & (np.linalg.norm(subject_speed, axis=1) >= MIN_RATE)
     together &= np.linalg.norm(camera_speed - subject_speed, axis=1) <= FOLLOW_SLIP * pace
 
     kept = []
     for term in terms:
         step = slice(term.start_frame, term.end_frame - 1)
         if term.term.startswith(("truck", "dolly", "pedestal")) and together[step].mean() > 0.5:
-            term = Term(term.start_frame, term.end_frame, "follow", speed_word("forward", float(pace[step].mean())))
-        kept.append(term)
+            speed = speed_word("forward", float(pace[step].mean()))
+            kept.append(Term(term.start_frame, term.end_frame, "follow", speed))
+        else:
+            kept.append(term)
     return _merged(kept, "follow")
 
 
@@ -164,9 +164,7 @@ def _merged(terms: list[Term], word: str) -> list[Term]:
     covered = np.zeros(max(t.end_frame for t in same), dtype=bool)
     for term in same:
         covered[term.start_frame : term.end_frame] = True
-    joined = [
-        Term(a, b, word, next(t.speed for t in same if a <= t.start_frame < b)) for a, b in runs(covered)
-    ]
+    joined = [Term(a, b, word, next(t.speed for t in same if a <= t.start_frame < b)) for a, b in runs(covered)]
     return sorted([t for t in terms if t.term != word] + joined)
 
 

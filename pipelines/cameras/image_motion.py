@@ -7,12 +7,14 @@ says nothing but static, shake, pan, tilt, roll and zoom, and reports how badly 
 """
 
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.cameras.terms import CameraMotion, jitter, move_terms, shake_terms, smooth_rates, with_holds
+from pipelines.cameras.terms import CameraMotion, jitter, move_terms, shake_terms, smooth_rates, with_holds, words
 
 Array = NDArray[np.floating]
 
@@ -22,9 +24,11 @@ CORNERS = 300
 BOX_MARGIN = 0.15  # of the box, on every side: limbs leave the box before the track notices
 ROUND_TRIP = 0.5  # pixels between a corner and its image tracked back
 INLIER = 1.0  # pixels
-MIN_INLIERS = 12
+MIN_INLIERS = 20
 MIN_INLIER_SHARE = 0.3
-MIN_STEPS_SEEN = 0.6  # share of the frame steps that must be measured
+MIN_STEPS_SEEN = 0.8  # share of the frame steps that must be measured
+SHAKE_RMS = 0.0035  # radians (0.2 degrees): corners jitter by themselves
+MUCH_UNEXPLAINED = 0.3  # turning and zooming cameras stay below 0.2 here, travelling ones above 0.35
 AXES = ("yaw", "pitch", "roll", "zoom")
 
 
@@ -34,9 +38,9 @@ def image_motion(frames: Iterable[NDArray[np.uint8]], fps: float, track: Array |
     steps, residuals, flows, corners = [], [], [], []
     before = None
     count = 0
-    for count, frame in enumerate(frames, start=1):  # noqa: B007
+    for count, frame in enumerate(frames, start=1):
         scale = min(1.0, SHORT_SIDE / min(frame.shape[:2]))
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        grey: Any = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
         if before is not None:
             box = None if track is None else track[count - 2] * scale
@@ -52,7 +56,7 @@ def image_motion(frames: Iterable[NDArray[np.uint8]], fps: float, track: Array |
 
     raw = np.array(steps) * fps  # [T-1, 4] per second
     seen = np.isfinite(raw).all(axis=1)
-    evidence = {
+    evidence: dict[str, Any] = {
         "frames": count,
         "steps_measured": round(float(seen.mean()), 3),
         "background_corners": float(np.median(corners)),
@@ -64,16 +68,20 @@ def image_motion(frames: Iterable[NDArray[np.uint8]], fps: float, track: Array |
     raw = np.stack([np.interp(at, at[seen], column[seen]) for column in raw.T], axis=1)
     smooth, unrest = smooth_rates(raw, fps), jitter(raw, fps)
     terms = move_terms(dict(zip(AXES, smooth.T, strict=True)), dict(zip(AXES, unrest.T, strict=True)), fps)
-    terms += shake_terms(unrest, smooth, fps)
+    terms += shake_terms(unrest, smooth, fps, SHAKE_RMS)
 
     net = raw.sum(axis=0) / fps
-    moving = np.array(flows) > 0.3  # pixels: below, the ratio is noise
+    moving = np.array(flows) > 0.3  # pixels: below, the share is noise
+    unexplained = np.nansum(np.array(residuals)[moving]) / max(np.sum(np.array(flows)[moving]), 1e-6)
+    note = "parallax not judged: a pan may be a truck, a zoom a dolly"
+    if unexplained > MUCH_UNEXPLAINED and not words(terms) <= {"shake"}:
+        note += "; turning and zooming leave much unexplained, so the camera may travel"
     evidence |= {
         "net_degrees": {name: round(float(np.degrees(v)), 3) for name, v in zip(AXES, net[:3], strict=False)},
         "zoom_factor": round(float(np.exp(net[3])), 4),
         "jitter_degrees": round(float(np.degrees(np.median(np.linalg.norm(unrest[:, :3], axis=1)))), 4),
-        "unexplained_flow": round(float(np.nansum(np.array(residuals)[moving]) / max(np.sum(np.array(flows)[moving]), 1e-6)), 3),
-        "note": "parallax not judged: a pan may be a truck, a zoom a dolly",
+        "unexplained_flow": round(float(unexplained), 3),
+        "note": note,
     }
     return CameraMotion("image_motion", with_holds(terms, count, fps), evidence)
 
@@ -88,9 +96,9 @@ def tracked_corners(before: NDArray[np.uint8], after: NDArray[np.uint8], box: Ar
     found = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 7, mask=mask)
     if found is None:
         return np.zeros((0, 2)), np.zeros((0, 2))
-    options = {"winSize": (15, 15), "maxLevel": 3}
-    ahead, ok, _ = cv2.calcOpticalFlowPyrLK(before, after, found, None, **options)
-    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(after, before, ahead, None, **options)
+    track: Any = partial(cv2.calcOpticalFlowPyrLK, winSize=(15, 15), maxLevel=3)
+    ahead, ok, _ = track(before, after, found, None)
+    back, ok_back, _ = track(after, before, ahead, None)
     start, end, again = (points.reshape(-1, 2) for points in (found, ahead, back))
     good = (ok.ravel() == 1) & (ok_back.ravel() == 1) & (np.linalg.norm(start - again, axis=1) < ROUND_TRIP)
     return start[good], end[good]

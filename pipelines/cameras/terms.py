@@ -28,13 +28,14 @@ CHANNELS = {
 distances/s for translations, d(ln f)/dt for zoom: in these units equal rates move the picture about equally."""
 
 WINDOW_S = 0.6  # smoothing window: slower than handshake, shorter than a deliberate move
-MIN_RATE = {"yaw": 0.017, "pitch": 0.017, "roll": 0.017, "right": 0.025, "up": 0.025, "forward": 0.025, "zoom": 0.025}
-MIN_NET = {"yaw": 0.05, "pitch": 0.05, "roll": 0.05, "right": 0.05, "up": 0.05, "forward": 0.05, "zoom": 0.05}
+MIN_RATE = 0.008  # half a degree or 0.8 % of the subject distance per second: the slowest deliberate push in
+MIN_NET = 0.05  # 3 degrees, or 5 % of the subject distance
 RATE_LIMITS = {  # slow below the first, fast from the second
     "angle": (0.17, 0.5),  # 10 and 30 degrees/s
     "distance": (0.12, 0.4),
 }
 DOMINANCE = 0.4  # a motion weaker than this share of the strongest of its family is a side effect of a tilted camera
+NOTICE = 0.12  # a motion weaker than this share of the strongest of all goes unnoticed beside it
 FAMILIES = (("yaw", "pitch", "roll"), ("right", "up", "forward"))
 NET_OVER_JITTER = 6.0  # a move must get further than the shake around it
 MIN_RUN_S = 0.3
@@ -118,26 +119,28 @@ def move_terms(rates: dict[str, Array], unrest: dict[str, Array], fps: float) ->
     a stronger motion of its family.
     """
     found = []
+    fastest = np.max(np.abs(list(rates.values())), axis=0)  # [S]
     for channel, rate in rates.items():
         family = next((f for f in FAMILIES if channel in f), (channel,))
         strongest = np.max([np.abs(rates[c]) for c in family if c in rates], axis=0)
-        strong = (np.abs(rate) >= MIN_RATE[channel]) & (np.abs(rate) >= DOMINANCE * strongest)
+        strong = np.abs(rate) >= np.maximum.reduce([DOMINANCE * strongest, NOTICE * fastest, 0 * rate + MIN_RATE])
         for sign, word in zip((-1, 1), CHANNELS[channel], strict=True):
-            for start, end in runs(strong & (sign * rate > 0)):
-                start, end = _trim(sign * rate, start, end)
+            for run in runs(strong & (sign * rate > 0)):
+                start, end = _trim(sign * rate, *run)
                 net = float(np.sum(sign * rate[start:end]) / fps)
-                least = max(MIN_NET[channel], NET_OVER_JITTER * float(np.median(unrest[channel][start:end])))
+                least = max(MIN_NET, NET_OVER_JITTER * float(np.median(unrest[channel][start:end])))
                 if net >= least and end - start >= min(MIN_RUN_S * fps, len(rate)):
                     found.append(Term(start, end + 1, word, speed_word(channel, net * fps / (end - start))))
     return sorted(found)
 
 
-def shake_terms(unrest: Array, rates: Array, fps: float) -> list[Term]:
-    """Stretches of shake. `unrest` [S, C] from `jitter` and smoothed `rates` [S, C], visual units -> terms."""
+def shake_terms(unrest: Array, rates: Array, fps: float, least: float = SHAKE_RMS) -> list[Term]:
+    """Stretches of shake. `unrest` [S, C] from `jitter` and smoothed `rates` [S, C], units of `CHANNELS`,
+    and the `least` rms that counts."""
     total = np.linalg.norm(unrest, axis=1)  # [S]
     travel = np.linalg.norm(rates, axis=1) * WINDOW_S
     found = []
-    for start, end in runs((total >= SHAKE_RMS) & (total >= SHAKE_SHARE * travel)):
+    for start, end in runs((total >= least) & (total >= SHAKE_SHARE * travel)):
         if end - start >= min(2 * MIN_RUN_S * fps, len(total)):
             strength = float(np.median(total[start:end])) / SHAKE_RMS
             speed = SPEEDS[int(strength >= 4) + int(strength >= 16)]
@@ -167,4 +170,4 @@ def _trim(rate: Array, start: int, end: int) -> tuple[int, int]:
 
 
 def _odd(frames: float) -> int:
-    return max(3, 2 * int(round(frames / 2)) + 1)
+    return max(3, 2 * round(frames / 2) + 1)

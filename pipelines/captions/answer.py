@@ -1,0 +1,113 @@
+"""What a vision-language model is asked about a clip, and how its answer is checked.
+
+The model gets sampled frames and the measured camera motion, and answers in JSON. Zero-shot models are weak at camera
+geometry and helped by numbers (arXiv 2603.13119), so they are shown the numbers and not trusted blindly.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines.cameras.terms import SPEEDS, CameraMotion, Term
+from storage_schemas.tables import CAMERA_TERMS
+
+MOST_TERMS = 12
+LONGEST_CONTENT = 1000  # characters
+
+MEANINGS = """\
+static: the camera does not move. shake: hand-held jitter.
+pan_left, pan_right: the camera turns to its left or right on the spot. tilt_up, tilt_down: it turns to look up or down.
+roll_cw, roll_ccw: it turns clockwise or counterclockwise about its line of sight.
+dolly_in, dolly_out: it travels forward or backward. truck_left, truck_right: it travels sideways.
+pedestal_up, pedestal_down: it travels up or down. arc_left, arc_right: it travels around the subject, to its left or
+right, and keeps it centred.
+zoom_in, zoom_out: the focal length changes, the camera stays. follow: it travels along with the moving subject."""
+
+Ask = Callable[[list[str]], str]
+"""Puts turns (user, assistant, user, ...) to a model that has seen the frames, and returns its answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A checked answer: terms over clip frames, and one or two sentences on what is seen."""
+
+    terms: tuple[Term, ...]
+    content: str
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """What came of asking: `answer` is None where the model never kept to the format, and `error` says why."""
+
+    answer: Answer | None
+    raw: str
+    error: str | None = None
+
+
+def prompt(motion: CameraMotion, frames: int, fps: float) -> str:
+    """The question about a clip of `frames` frames, given what one witness measured."""
+    listed = ", ".join(f"{t.term} ({t.speed}, frames {t.start_frame}-{t.end_frame})" for t in motion.terms)
+    known = "known camera poses" if motion.witness == "geometry" else "motion of the background in the picture"
+    return f"""\
+This clip has {frames} frames at {fps:.4g} frames per second and shows a person.
+The camera's motion was measured from {known}.
+Numbers: {json.dumps(motion.evidence)}
+Terms read off the numbers: {listed or "none, the measurement cannot tell"}
+
+Camera terms; left and right are the camera's own:
+{MEANINGS}
+
+Say which camera terms hold, correcting the measurement only where the frames clearly contradict it, and describe the
+person, the clothes, the action and the place in one or two sentences, without a word about the camera.
+Answer with JSON alone, in exactly this form:
+{{"camera": [{{"term": "pan_left", "speed": "slow", "start_frame": 0, "end_frame": {frames}}}], "content": "A ..."}}
+speed is slow, medium or fast."""
+
+
+def converse(ask: Ask, question: str, frames: int) -> Dialogue:
+    """Ask, and once more with the complaint where the answer breaks the format."""
+    first = ask([question])
+    try:
+        return Dialogue(parse(first, frames), first)
+    except ValueError as error:
+        complaint = f"That is not the form asked for: {error}. Answer again with the JSON alone."
+    second = ask([question, first, complaint])
+    raw = f"{first}\n\n[asked again: {complaint}]\n\n{second}"
+    try:
+        return Dialogue(parse(second, frames), raw)
+    except ValueError as error:
+        return Dialogue(None, raw, str(error))
+
+
+def parse(text: str, frames: int) -> Answer:
+    """Check an answer. Speeds default to medium and spans to the whole clip.
+
+    Raises `ValueError` saying what is wrong: no JSON object, wrong types, words outside the vocabulary, empty content.
+    """
+    start, end = text.find("{"), text.rfind("}")  # models like to wrap JSON in prose or a code fence
+    if start < 0 or end < start:
+        raise ValueError("there is no JSON object in it")
+    try:
+        data = json.loads(text[start : end + 1])
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"the JSON cannot be read ({error})") from None
+    if not isinstance(data, dict) or not isinstance(data.get("camera"), list) or not data["camera"]:
+        raise ValueError('"camera" must be a list with at least one term')
+    if len(data["camera"]) > MOST_TERMS:
+        raise ValueError(f'"camera" has more than {MOST_TERMS} terms')
+    content = data.get("content")
+    if not isinstance(content, str) or not content.strip() or len(content) > LONGEST_CONTENT:
+        raise ValueError(f'"content" must be a text of 1 to {LONGEST_CONTENT} characters')
+    return Answer(tuple(sorted({_term(entry, frames) for entry in data["camera"]})), " ".join(content.split()))
+
+
+def _term(entry: object, frames: int) -> Term:
+    if not isinstance(entry, dict) or entry.get("term") not in CAMERA_TERMS:
+        raise ValueError(f"{str(entry)[:80]} is not a camera term of the list")
+    speed = entry.get("speed", "medium")
+    start, end = entry.get("start_frame", 0), entry.get("end_frame", frames)
+    if speed not in SPEEDS:
+        raise ValueError(f"speed {str(speed)[:20]!r} is none of {', '.join(SPEEDS)}")
+    if type(start) is not int or type(end) is not int or not 0 <= start < end <= frames:
+        raise ValueError(f"frames {start!s:.20} to {end!s:.20} are not a span within 0 to {frames}")
+    return Term(start, end, entry["term"], speed)

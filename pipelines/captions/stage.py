@@ -1,0 +1,181 @@
+"""The captions stage: one row per kept clip, by the camera's geometry or the picture, and by a model if any."""
+
+import json
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pipelines.cameras.geometry import camera_motion, subject_from_track
+from pipelines.cameras.image_motion import image_motion
+from pipelines.cameras.terms import CameraMotion, words
+from pipelines.captions.answer import Dialogue, converse, prompt
+from pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
+from pipelines.captions.qwen import QwenCaptioner, QwenLocal
+from pipelines.captions.sentence import camera_sentence, compose
+from pipelines.captions.witnesses import agreement, combined
+from pipelines.quality import Policy, kept_clips
+from pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from storage_schemas.ids import stable_id, work_key
+from storage_schemas.lake import Lake
+from storage_schemas.video import decode, frames
+
+Row = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaptionsConfig:
+    """`vlm` None: the measured camera motion is the whole caption, and what is seen stays unsaid. `second_witness`:
+    measure the picture as well where the cameras are known (one decode of the clip)."""
+
+    vlm: QwenLocal | OpenAIServer | None = None
+    second_witness: bool = True
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers: not where the model is, how long one waits for it, or what runs it."""
+        vlm = self.vlm
+        match vlm:
+            case None:
+                asked: dict[str, Any] = {}
+            case QwenLocal():
+                asked = {"frames": vlm.frames, "max_pixels": vlm.max_pixels, "max_new_tokens": vlm.max_new_tokens}
+            case OpenAIServer():
+                asked = {
+                    "model": vlm.model,
+                    "frames": vlm.frames,
+                    "long_side": vlm.long_side,
+                    "max_new_tokens": vlm.max_new_tokens,
+                }
+        return {"vlm": asked, "second_witness": self.second_witness}
+
+
+class CaptionsStage:
+    """Writes `captions`."""
+
+    name = "captions"
+    version = "1"
+
+    def __init__(self, lake_uri: str, config: CaptionsConfig) -> None:
+        self.lake_uri, self.config = lake_uri, config
+        local = config.vlm if isinstance(config.vlm, QwenLocal) else None
+        self.weights = local.fingerprint() if local else ""
+        on_gpu = local is not None and local.device.startswith("cuda")
+        self.needs = Needs(gpus=1.0 if on_gpu else 0.0, memory_gb=24.0 if local else 2.0)
+        self.captioner: QwenCaptioner | ServerCaptioner | None = None
+
+    def setup(self) -> None:
+        """Load the model, or reach for the key of the server."""
+        match self.config.vlm:
+            case QwenLocal() as local:
+                self.captioner = QwenCaptioner(local)
+            case OpenAIServer() as server:
+                self.captioner = ServerCaptioner(server)
+
+    def run(self, batch: list[Work]) -> Outcome:
+        """Caption every clip of the batch."""
+        lake = Lake(self.lake_uri)
+        clips = {row["clip_id"]: row for row in lake.read("clips", where=_among("clip_id", [w.item_id for w in batch]))}
+        poses = [w.payload["pose_id"] for w in batch if w.payload["pose_id"]]
+        columns = ["pose_id", "transl", "valid"]
+        labels = {r["pose_id"]: r for r in lake.read("poses", columns, _among("pose_id", poses))} if poses else {}
+        return run_each(batch, partial(self._caption, lake, clips, labels))
+
+    def _caption(self, lake: Lake, clips: dict[str, Row], labels: dict[str, Row], work: Work) -> dict[str, list[Row]]:
+        if work.item_id not in clips:
+            raise DataError(f"clip {work.item_id} is not in the lake: plan again")
+        clip = clips[work.item_id]
+        fps = clip["fps_num"] / clip["fps_den"]
+        video = lake.blobs("clip_videos", "video", [work.item_id])[0]
+        witnesses = self._measure(clip, labels.get(work.payload["pose_id"]), video, fps)
+        measured = witnesses[0]
+        shared = agreement(*witnesses) if len(witnesses) == 2 else None
+        evidence: dict[str, Any] = {w.witness: {"terms": sorted(words(w.terms)), **w.evidence} for w in witnesses}
+        terms, content, captioner, raw = measured.terms, "", measured.witness, None
+
+        if self.captioner is not None:
+            dialogue = self._look(self.captioner, measured, video, clip["frames"], fps)
+            raw = dialogue.raw
+            evidence["model"] = {"name": self.captioner.config.model, "error": dialogue.error}
+            if dialogue.answer is None:
+                log.warning("clip %s: the model's answer is unusable (%s)", clip["name"], dialogue.error)
+            else:
+                seen = CameraMotion("model", dialogue.answer.terms, {})
+                shared = agreement(measured, seen)
+                evidence["model"]["terms"] = sorted(words(seen.terms))
+                terms, content = combined(measured, seen.terms), dialogue.answer.content
+                captioner = self.captioner.config.model
+
+        sentence = camera_sentence(terms)
+        row = {
+            "caption_id": stable_id("caption", work.item_id, work.key),
+            "clip_id": work.item_id,
+            "captioner": captioner,
+            "camera_terms": [term.row() for term in terms],
+            "camera_sentence": sentence,
+            "content_sentence": content,
+            "text": compose(sentence, content),
+            "evidence": json.dumps(evidence, sort_keys=True),
+            "agreement": shared,
+            "raw_answer": raw,
+        }
+        return {"captions": [row]}
+
+    def _measure(self, clip: Row, label: Row | None, video: bytes, fps: float) -> list[CameraMotion]:
+        """The measurement to go by, and the second where there is one."""
+        found = []
+        try:
+            if _metric_cameras(clip):
+                subject = _subject(clip, label)
+                found.append(camera_motion(clip["world_to_camera"], clip["K"], fps, subject))
+            if not found or self.config.second_witness:
+                found.append(image_motion(frames(video), fps, clip["track"]))
+        except ValueError as error:
+            raise DataError(f"clip {clip['name']}: {error}") from error
+        return found
+
+    def _look(
+        self, captioner: QwenCaptioner | ServerCaptioner, measured: CameraMotion, video: bytes, count: int, fps: float
+    ) -> Dialogue:
+        step = max(1, -(-count // captioner.config.frames))  # ceil: at most that many frames, evenly spaced
+        images = decode(video, step=step)
+        return converse(partial(captioner.ask, images, fps / step), prompt(measured, count, fps), count)
+
+
+def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> list[Work]:
+    """One piece of work per clip that `policy` keeps, sorted by clip.
+
+    A clip with known cameras waits for nobody, but its caption depends on its best pose label (which says where the
+    subject is): plan captions after poses, or they are made anew once the poses are there.
+    """
+    best: dict[str, Row] = {}
+    columns = ["pose_id", "clip_id", "weight", "work_key"]
+    for row in sorted(lake.read("poses", columns), key=lambda r: (r["weight"], r["pose_id"])):
+        best[row["clip_id"]] = row
+    planned = []
+    for clip in sorted(kept_clips(lake, policy), key=lambda row: row["clip_id"]):
+        pose = best.get(clip["clip_id"]) if _metric_cameras(clip) else None
+        content = [clip["clip_id"], clip["work_key"], pose["work_key"] if pose else None]
+        key = work_key(content, stage.name, stage.version, stage.config.identity(), stage.weights)
+        payload = {"pose_id": pose["pose_id"] if pose else None}
+        planned.append(Work(key, clip["clip_id"], clip["name"], payload))
+    return planned
+
+
+def _metric_cameras(clip: Row) -> bool:
+    return clip["world_to_camera"] is not None and bool(clip["metric"])
+
+
+def _subject(clip: Row, label: Row | None) -> np.ndarray | None:
+    """Where the person is in the camera, [T, 3] metres: by the pose label, else by the size of the box."""
+    if label is not None:
+        return np.where(np.array(label["valid"])[:, None], label["transl"], np.nan)
+    if clip["track"] is None:
+        return None
+    return subject_from_track(clip["track"], clip["K"], clip["width"], clip["height"])
+
+
+def _among(column: str, ids: list[str]) -> str:
+    return f"{column} IN ({', '.join(repr(i) for i in ids)})"
