@@ -1,0 +1,26 @@
+"""Who is in the picture: people found, followed and told apart, as boxes over the frames of a clip."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.people.boxes import main_person
+from pipelines.people.detector import Detector
+from pipelines.people.follow import Follower, PeopleConfig
+
+
+def track_person(
+    frames: Iterable[NDArray[np.uint8]], fps: float, config: PeopleConfig | None = None
+) -> NDArray[np.float32] | None:
+    """Box of the main person in each of `frames` [H, W, 3] RGB -> [T, 4] pixels, NaN where unseen; None: nobody."""
+    config = config or PeopleConfig()
+    follower = Follower(Detector(config.detector), config, fps)
+    every = max(1, round(fps / config.looks))
+    count = 0
+    for count, image in enumerate(frames, 1):
+        if (count - 1) % every == 0:
+            follower.look(count - 1, image)
+    tracks = follower.tracks(count)
+    main = main_person(tracks)
+    return None if main is None else tracks[main]

@@ -1,0 +1,54 @@
+"""Boxes of people and what is read off them. A box is x0 y0 x1 y1 in pixels; tracks hold a box per person and frame."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Box = NDArray[np.float32]  # [4]
+Tracks = NDArray[np.float32]  # [P, T, 4], NaN where a person is not seen
+
+TALL = 0.5
+"""People count from this share of the main person's height on; smaller ones are bystanders."""
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Area shared by two boxes over the area of the smaller one, 0 to 1."""
+    return _shared(a, b) / min(_area(a), _area(b))
+
+
+def iou(a: Box, b: Box) -> float:
+    """Area shared by two boxes over the area they cover together, 0 to 1."""
+    shared = _shared(a, b)
+    return shared / (_area(a) + _area(b) - shared)
+
+
+def main_person(tracks: Tracks) -> int | None:
+    """The person with the largest total area times presence in `tracks` [P, T, 4]; None where nobody is seen."""
+    if not len(tracks):
+        return None
+    sizes = tracks[..., 2:] - tracks[..., :2]  # [P, T, 2]
+    area = np.nansum(sizes.prod(-1), axis=1)
+    presence = np.isfinite(tracks[..., 0]).mean(1)
+    weight = area * presence
+    return int(weight.argmax()) if weight.max() > 0 else None
+
+
+def people_count(tracks: Tracks, main: int) -> float:
+    """Median over the frames of the number of people at least half as tall as person `main` of `tracks` [P, T, 4].
+
+    The main person's median height is the measure, so that bending down does not promote the bystanders.
+    """
+    heights = tracks[..., 3] - tracks[..., 1]  # [P, T]
+    with np.errstate(invalid="ignore"):
+        tall = heights >= TALL * np.nanmedian(heights[main])
+    tall[main] = np.isfinite(heights[main])
+    return float(np.median(tall.sum(0)))
+
+
+def _area(box: Box) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def _shared(a: Box, b: Box) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return float(max(width, 0) * max(height, 0))
