@@ -20,7 +20,8 @@ def augment(frames: Tensor, *, perspective: float, jitter: float, generator: tor
     saturation factors are from 1 at most; hues turn by half that share of a turn. Zero leaves frames as they are.
     """
     if perspective:
-        frames = warp(frames, random_homographies(*frames.shape[:2], perspective, generator).to(frames))
+        clips, length = frames.shape[:2]
+        frames = warp(frames, random_homographies(clips, length, perspective, generator).to(frames))
     if jitter:
         draws = 2 * jitter * torch.rand(len(frames), 4, generator=generator) - jitter  # [B, 4]
         frames = torch.stack([_recolour(clip, *draw) for clip, draw in zip(frames, draws.tolist(), strict=True)])

@@ -10,9 +10,9 @@ from typing import Literal, Self
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
+from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding, WanTransformer3DModel
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -24,7 +24,7 @@ Reference = Literal["prefix", "first_frame"]
 class ConditionEmbedding(WanTimeTextImageEmbedding):
     """Wan's embedding of timestep and text; motion rides along to the blocks in the place of an image embedding."""
 
-    def forward(
+    def forward(  # type: ignore[override]  # the context is a pair here
         self,
         timestep: Tensor,
         encoder_hidden_states: Tensor,
@@ -105,20 +105,22 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
         Raises ValueError where any weight but those of the motion modules is missing, or one is left over.
         """
         base = WanTransformer3DModel.from_pretrained(path)
+        config = cls.extract_init_dict(
+            base.config,
+            motion_dim=motion_dim,
+            motion_attention=motion_attention,
+            reference=reference,
+            text_length=text_length,
+        )[0]
         with init_empty_weights():
-            model = cls.from_config(
-                base.config,
-                motion_dim=motion_dim,
-                motion_attention=motion_attention,
-                reference=reference,
-                text_length=text_length,
-            )
+            model = cls(**config)
         keys = model.load_state_dict(base.state_dict(), strict=False, assign=True)
         foreign = [key for key in keys.missing_keys if "motion" not in key] + keys.unexpected_keys
         if foreign:
             raise ValueError(f"{path} is not a Wan transformer that this model extends: {sorted(foreign)[:5]}")
-        for module in (model.motion_alignment, *(block.motion for block in model.blocks)):
-            module.to_empty(device=base.device).reset_parameters()
+        for module in model.modules():
+            if isinstance(module, (MotionAlignment, MotionCrossAttention)):
+                module.to_empty(device=base.device).reset_parameters()
         return model
 
     def forward(
@@ -135,13 +137,14 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
         the base was trained), `reference` a clean latent frame [B, C, 1, h, w]. In `first_frame` mode the velocity of
         latent frame 0 means nothing: that frame is given.
         """
-        if encoder_hidden_states.shape[1] > self.config.text_length:
-            raise ValueError(f"text has {encoder_hidden_states.shape[1]} tokens, at most {self.config.text_length}")
-        text = pad(encoder_hidden_states, (0, 0, 0, self.config.text_length - encoder_hidden_states.shape[1]))
+        given, length = encoder_hidden_states.shape[1], self.config["text_length"]
+        if given > length:
+            raise ValueError(f"the text has {given} tokens, at most {length} are allowed: cut it before encoding")
+        text = pad(encoder_hidden_states, (0, 0, 0, length - given))
 
         frames, prefix = hidden_states.shape[2], 0
         if reference is not None:
-            prefix = int(self.config.reference == "prefix")
+            prefix = int(self.config["reference"] == "prefix")
             hidden_states = torch.cat([reference, hidden_states[:, :, 1 - prefix :]], dim=2)
             timestep = self._token_timesteps(timestep, hidden_states)
         context = None if motion is None else self.motion_alignment(motion, frames, prefix)
@@ -151,6 +154,6 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
     def _token_timesteps(self, timestep: Tensor, latents: Tensor) -> Tensor:
         """[B] -> [B, S]: zero for the tokens of the first latent frame, `timestep` for the others."""
         frames, height, width = latents.shape[2:]
-        _, p_h, p_w = self.config.patch_size
+        _, p_h, p_w = self.config["patch_size"]
         per_frame = torch.cat([torch.zeros_like(timestep[:, None]), timestep[:, None].expand(-1, frames - 1)], dim=1)
         return per_frame.repeat_interleave((height // p_h) * (width // p_w), dim=1)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -103,8 +104,10 @@ class DiMo(nn.Module):
     def save(self, directory: Path) -> None:
         """Writes `dimo.json` and a diffusers folder (config.json, safetensors) for each part."""
         directory = Path(directory)
-        for name, part in self.named_children():
-            part.save_pretrained(directory / name)
+        self.transformer.save_pretrained(directory / "transformer")
+        self.motion_encoder.save_pretrained(directory / "motion_encoder")
+        if self.geometry is not None:
+            self.geometry.save_pretrained(directory / "geometry")
         (directory / "dimo.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod
@@ -146,9 +149,11 @@ class DiMo(nn.Module):
         body, hands = batch.body, batch.hands
         if augment_seed is not None:
             generator = torch.Generator().manual_seed(augment_seed)
-            strength = {"perspective": self.config.perspective, "jitter": self.config.jitter, "generator": generator}
-            body = augment(body, **strength)
-            hands = augment(hands.flatten(1, 2), **strength).view_as(hands)
+            change = partial(
+                augment, perspective=self.config.perspective, jitter=self.config.jitter, generator=generator
+            )
+            body = change(body)
+            hands = change(hands.flatten(1, 2)).view_as(hands)
         tokens = self.encode_motion(body, hands, batch.hand_ok).tokens
 
         velocity = self.transformer(

@@ -5,8 +5,8 @@ annealed to zero and the head removed. Rotations are 6-D (Zhou et al. 2019) [our
 """
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from model.batch import Batch, Prediction
@@ -14,7 +14,7 @@ from model.batch import Batch, Prediction
 BODY_JOINTS, HAND_JOINTS = 21, 15
 
 
-class GeometryHead(ModelMixin, ConfigMixin):
+class GeometryHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
     """Two MLPs, one for the body and one that both hands share (their tokens carry a side embedding)."""
 
     @register_to_config
@@ -25,7 +25,7 @@ class GeometryHead(ModelMixin, ConfigMixin):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T, N, dim] -> rotations of the body [B, T, 21, 6] and of the hands [B, T, 2, 15, 6]."""
-        body, hands = tokens.tensor_split([self.config.body_tokens], dim=2)
+        body, hands = tokens.tensor_split([self.config["body_tokens"]], dim=2)
         hands = hands.unflatten(2, (2, -1)).flatten(3)  # [B, T, 2, K_h dim]
         return self.body(body.flatten(2)).unflatten(-1, (BODY_JOINTS, 6)), self.hand(hands).unflatten(
             -1, (HAND_JOINTS, 6)

@@ -81,7 +81,7 @@ class MotionAlignment(nn.Module):
         return MotionContext(tokens.flatten(1, 2), audible, queries, self._rope(times.repeat_interleave(n)))
 
     def _rope(self, times: Tensor) -> tuple[Tensor, Tensor]:
-        cos, sin = get_1d_rotary_pos_embed(self.head_dim, times, use_real=True)
+        cos, sin = get_1d_rotary_pos_embed(self.head_dim, times, use_real=True)  # type: ignore[arg-type]
         return cos, sin
 
 
@@ -121,8 +121,9 @@ class MotionCrossAttention(nn.Module):
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # [., heads, ., D / heads]
         if context.query_rope is not None and context.key_rope is not None:
             per_frame = q.shape[2] // frames
-            times = tuple(table.repeat_interleave(per_frame, dim=0) for table in context.query_rope)
-            q, k = apply_rotary_emb(q, times), apply_rotary_emb(k, context.key_rope)
+            query_rope = tuple(table.repeat_interleave(per_frame, dim=0) for table in context.query_rope)
+            q = apply_rotary_emb(q, query_rope)  # type: ignore[arg-type]
+            k = apply_rotary_emb(k, context.key_rope)  # type: ignore[arg-type]
         out = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         out = self.to_out(out).reshape(b, frames, -1, hidden.shape[2])  # [B, L, S / L, D]
         return (out * context.audible[:, :, None, None]).flatten(1, 2)
@@ -133,7 +134,7 @@ class WanMotionBlock(WanTransformerBlock):
 
     motion: MotionCrossAttention
 
-    def forward(
+    def forward(  # type: ignore[override]  # the context is a pair here
         self,
         hidden_states: Tensor,
         encoder_hidden_states: tuple[Tensor, MotionContext | None],

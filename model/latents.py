@@ -1,7 +1,7 @@
 """Pixels to normalised latents and back, through a Wan VAE (`latents_mean` and `latents_std` of its config)."""
 
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
 
 
@@ -21,6 +21,6 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
 def _statistics(vae: AutoencoderKLWan) -> tuple[Tensor, Tensor]:
     mean, std = (
         torch.tensor(values, device=vae.device, dtype=vae.dtype).view(1, -1, 1, 1, 1)
-        for values in (vae.config.latents_mean, vae.config.latents_std)
+        for values in (vae.config["latents_mean"], vae.config["latents_std"])
     )
     return mean, std

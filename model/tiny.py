@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
@@ -24,7 +27,7 @@ def make_tiny_base(out: Path, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pipeline = WanPipeline(
-            tokenizer=_tokenizer(),
+            tokenizer=_tokenizer(),  # type: ignore[arg-type]  # diffusers names the factory, AutoTokenizer
             text_encoder=_text_encoder(),
             vae=_vae(),
             transformer=_transformer(),

@@ -5,9 +5,10 @@ one such tokenizer for the body and one for the hands; z = [z_body; z_hands]. Th
 """
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class FrameTokenizer(nn.Module):
@@ -36,13 +37,13 @@ class FrameTokenizer(nn.Module):
         x = torch.cat([self.latents.expand(len(frames), -1, -1), patches + self.positions], dim=1)
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = self._gradient_checkpointing_func(layer, x)
+                x = checkpoint(layer, x, use_reentrant=False)
             else:
                 x = layer(x)
         return self.out(x[:, : self.latents.shape[1]])
 
 
-class MotionEncoder(ModelMixin, ConfigMixin):
+class MotionEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
     """Body tokenizer and a hand tokenizer shared by both hands; a missing hand is a learned null token."""
 
     _supports_gradient_checkpointing = True
