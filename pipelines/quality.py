@@ -69,7 +69,7 @@ def kept_clips(lake: Lake, policy: Policy, columns: list[str] | None = None) -> 
 
 def _current(lake: Lake, rows: list[Row]) -> dict[str, str]:
     """The work key, by source, of the latest committed run that cut it."""
-    entries = lake.read("ledger", ["run_id", "committed_at"], where="\"table\" = 'clips'")
+    entries = lake.read("ledger", ["run_id", "committed_at"], where="table_name = 'clips'")
     when = {entry["run_id"]: entry["committed_at"] for entry in entries}
     latest = sorted(rows, key=lambda row: (when.get(row["run_id"], 0), row["work_key"]))
     return {row["source_id"]: row["work_key"] for row in latest}

@@ -114,8 +114,12 @@ class Stage(Protocol):
 
     name: str
     version: str
-    weights: str
-    needs: Needs
+
+    @property
+    def weights(self) -> str: ...
+
+    @property
+    def needs(self) -> Needs: ...
 
     @property
     def config(self) -> Any: ...

@@ -1,0 +1,37 @@
+"""A first thing to generate from a release: the person of one clip, moved as the person of another clip moves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from storage_schemas.files import write_bytes
+from storage_schemas.lake import Lake
+from storage_schemas.releases import open_release
+from storage_schemas.video import decode
+
+PREFERRED = ("cross_view", "moving_camera", "same_view")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Inputs of one generation."""
+
+    reference: Path
+    driving: Path
+    prompt: str
+
+
+def choose_sample(lake: Lake, release_id: str, out: Path) -> Sample:
+    """Write the inputs for one pair of the release into `out`: held-out pairs first, two cameras before one."""
+    release = open_release(lake.uri, release_id)
+    pairs = release.read("pairs")
+    pair = min(pairs, key=lambda p: (p["split"] != "test", PREFERRED.index(p["kind"]), p["pair_id"]))
+    clips = [pair["driving_clip_id"], pair["target_clip_id"]]
+    driving, target = release.blobs("clip_videos", "video", clips)
+    captions = release.read("captions", ["clip_id", "text"], f"clip_id = '{pair['target_clip_id']}'")
+    write_bytes(out / "driving.mp4", driving)
+    first = pair["target_start"]
+    reference = out / "reference.png"
+    Image.fromarray(decode(target, start=first, stop=first + 1)[0]).save(reference)
+    return Sample(reference, out / "driving.mp4", captions[0]["text"])
