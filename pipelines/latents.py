@@ -1,0 +1,198 @@
+"""Targets of training: VAE latents of windows of a clip, and the embedding of its caption, for one backbone.
+
+Both are what `diffusers`' Wan pipelines would compute: latents normalised by the VAE config's mean and std, text
+embedded by UMT5 and cut to its true length (a trainer pads it). They are cached because they never change; driving
+frames are not, because augmentation acts on their pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.quality import Policy, kept_clips
+from pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from storage_schemas.ids import sha256_file, stable_id, work_key
+from storage_schemas.lake import Lake
+from storage_schemas.video import decode, resize
+
+Row = dict[str, Any]
+MAX_TEXT_TOKENS = 512  # what Wan was trained with
+
+
+@dataclass(frozen=True)
+class LatentsConfig:
+    """Which backbone and which windows. `base` is a folder in the diffusers layout (vae, text_encoder, tokenizer);
+    a window is `num_frames` (4k + 1) clip frames, one in every `frame_step`; sizes in pixels."""
+
+    base: str
+    num_frames: int = 9
+    frame_step: int = 2
+    width: int = 64
+    height: int = 64
+    max_windows: int = 8
+
+    def __post_init__(self) -> None:
+        if self.num_frames % 4 != 1 or self.frame_step < 1:
+            raise ValueError(
+                f"a window needs 4k + 1 frames and a positive step, got {self.num_frames}, {self.frame_step}"
+            )
+
+    @property
+    def span(self) -> int:
+        """Clip frames from the first frame of a window to one past its last."""
+        return (self.num_frames - 1) * self.frame_step + 1
+
+
+def window_starts(clip: dict[str, Any], config: LatentsConfig) -> list[int]:
+    """First frames, in the clip, of its windows.
+
+    Views of one capture share frame numbers, so windows lie on a grid of source frames: multiples of the span. A clip
+    from the internet has no other view, so its grid begins with the clip.
+    """
+    first = 0 if clip["kind"] == "internet" else -clip["start_frame"] % config.span
+    return list(range(first, clip["frames"] - config.span + 1, config.span))[: config.max_windows]
+
+
+class LatentsStage:
+    """Writes `latents`: one row per window of a kept, captioned clip."""
+
+    name = "latents"
+    version = "1"
+    needs = Needs(cpus=1, memory_gb=4)
+
+    def __init__(self, lake_uri: str, config: LatentsConfig) -> None:
+        self.lake_uri, self.config = lake_uri, config
+
+    @cached_property
+    def weights(self) -> str:
+        """Hash of every file of the VAE, the text encoder and the tokenizer."""
+        base = Path(self.config.base)
+        files = [
+            f for part in ("vae", "text_encoder", "tokenizer") for f in sorted((base / part).rglob("*")) if f.is_file()
+        ]
+        if not (base / "vae").is_dir() or not (base / "text_encoder").is_dir():
+            raise ValueError(
+                f"no base model at {base}: expected a folder in the diffusers layout with vae and text_encoder"
+            )
+        return stable_id([(str(f.relative_to(base)), sha256_file(f)) for f in files])
+
+    @property
+    def vae(self) -> str:
+        """What the `vae` column says."""
+        return f"AutoencoderKLWan+UMT5:{self.weights}"
+
+    def setup(self) -> None:
+        """Load the VAE, the text encoder and the tokenizer, on a GPU where there is one."""
+        import torch
+        from diffusers import AutoencoderKLWan
+        from transformers import AutoTokenizer, UMT5EncoderModel
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
+        base = Path(self.config.base)
+        self._vae = AutoencoderKLWan.from_pretrained(base / "vae", torch_dtype=torch.float32).to(self._device).eval()
+        encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype)
+        self._text_encoder = encoder.to(self._device).eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
+        self._lake = Lake(self.lake_uri)
+
+    def run(self, batch: list[Work]) -> Outcome:
+        """Encode every window of each clip."""
+        return run_each(batch, self._encode_clip)
+
+    def _encode_clip(self, work: Work) -> dict[str, list[dict[str, Any]]]:
+        config, text, starts = self.config, work.payload["text"], work.payload["starts"]
+        if not starts:
+            raise DataError(
+                f"clip {work.name} has {work.payload['frames']} frames, too few for a window of {config.span}: "
+                "lower num_frames or frame_step, or raise the shortest clip length in the quality policy"
+            )
+        [video] = self._lake.blobs("clip_videos", "video", [work.item_id])
+        frames = decode(video)
+        embedding = self._encode_text(text)
+        rows = []
+        for start in starts:
+            window = frames[start : start + config.span : config.frame_step]
+            latents = self._encode_frames(centre_crop(window, config.width, config.height))
+            rows.append(
+                {
+                    "latent_id": stable_id("latents", work.item_id, start, work.key),
+                    "clip_id": work.item_id,
+                    "vae": self.vae,
+                    "start_frame": start,
+                    "num_frames": config.num_frames,
+                    "frame_step": config.frame_step,
+                    "width": config.width,
+                    "height": config.height,
+                    "shape": list(latents.shape),
+                    "latents": latents.tobytes(),
+                    "text_shape": list(embedding.shape),
+                    "text_embedding": embedding.tobytes(),
+                    "text": text,
+                }
+            )
+        return {"latents": rows}
+
+    def _encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """[T, H, W, 3] -> normalised latents [C, L, h, w]; the mode of the posterior, so that it is repeatable."""
+        import torch
+
+        video = torch.from_numpy(frames).to(self._device).permute(3, 0, 1, 2)[None]  # [1, 3, T, H, W]
+        with torch.inference_mode():
+            latents = self._vae.encode(video.float() / 127.5 - 1).latent_dist.mode()  # [1, C, L, h, w]
+        mean, std = (
+            torch.tensor(values, device=self._device).view(1, -1, 1, 1, 1)
+            for values in (self._vae.config.latents_mean, self._vae.config.latents_std)
+        )
+        normalised = ((latents - mean) / std)[0].cpu().numpy()
+        if not np.isfinite(normalised).all():
+            raise DataError("the VAE made values that are not finite")
+        return np.ascontiguousarray(normalised, dtype=np.float16)
+
+    def _encode_text(self, text: str) -> NDArray[np.float16]:
+        """One text -> [n, D], n its true number of tokens."""
+        import torch
+
+        tokens = self._tokenizer(
+            " ".join(text.split()), max_length=MAX_TEXT_TOKENS, truncation=True, return_tensors="pt"
+        ).to(self._device)
+        with torch.inference_mode():
+            hidden = self._text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state  # [1, n, D]
+        return np.ascontiguousarray(hidden[0].float().cpu().numpy(), dtype=np.float16)
+
+
+def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> list[Work]:
+    """One piece of work per kept clip that has a caption (the one committed last), by clip id."""
+    captions = newest(lake, "captions", ["text"], lambda row: row["clip_id"])
+    config = replace(stage.config, base="")  # where the weights lie does not change what they say
+    work = []
+    for clip in kept_clips(lake, policy, ["name", "kind", "video_sha256", "start_frame", "frames"]):
+        if clip["clip_id"] not in captions:
+            continue
+        text = captions[clip["clip_id"]]["text"]
+        key = work_key((clip["clip_id"], clip["video_sha256"], text), stage.name, stage.version, config, stage.weights)
+        payload = {"text": text, "starts": window_starts(clip, stage.config), "frames": clip["frames"]}
+        work.append(Work(key, clip["clip_id"], clip["name"], payload))
+    return work
+
+
+def newest(lake: Lake, table: str, columns: list[str], key: Callable[[Row], Any]) -> dict[Any, Row]:
+    """Of the rows of a table that share a `key`, the one committed last. Rows hold `clip_id` and `columns`."""
+    version = {
+        row["run_id"]: row["version"] for row in lake.read("ledger", ["run_id", "version"], f"table_name = '{table}'")
+    }
+    rows = lake.read(table, ["clip_id", "run_id", *columns])
+    return {key(row): row for row in sorted(rows, key=lambda row: version.get(row["run_id"], 0))}
+
+
+def centre_crop(frames: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """[T, H, W, 3] -> [T, height, width, 3]: the largest centred cut of that shape, resized."""
+    _, h, w, _ = frames.shape
+    cut_w, cut_h = min(w, round(h * width / height)), min(h, round(w * height / width))
+    x, y = (w - cut_w) // 2, (h - cut_h) // 2
+    return np.stack([resize(frame, (width, height)) for frame in frames[:, y : y + cut_h, x : x + cut_w]])

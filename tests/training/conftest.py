@@ -1,0 +1,134 @@
+"""A small lake made in code: figures that wave, in single views, rigs and moving cameras; a release of it."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from model.tiny import make_tiny_base
+from pipelines import latents, pairs
+from pipelines.quality import Policy
+from storage_schemas.ids import sha256_bytes
+from storage_schemas.lake import Lake
+from storage_schemas.releases import Release, create_release, open_release
+from storage_schemas.tables import TABLES, TENSOR
+from storage_schemas.video import encode
+
+FRAMES, SIZE = 36, 96
+CAPTURES = {  # capture: (kind, views, the camera moves)
+    "street": ("internet", ("a",), False),
+    "park": ("internet", ("a",), False),
+    "rig one": ("multiview", ("a", "b"), False),
+    "rig two": ("multiview", ("a", "b"), False),
+    "stage one": ("unreal", ("a", "b"), True),
+    "stage two": ("unreal", ("a", "b"), True),
+}
+
+
+def row(table: str, **values: object) -> dict[str, object]:
+    """A row of `table`: `values`, and something empty in every other column that must not be null."""
+    empty = {pa.string(): "", pa.int64(): 0, pa.float64(): 0.0, pa.bool_(): False}
+    made = dict(values)
+    for field in TABLES[table].schema:
+        if field.nullable or field.name in values or field.name == "run_id":
+            continue
+        if field.type == TENSOR:
+            dims = field.metadata[b"dims"].decode().split()
+            made[field.name] = np.zeros([FRAMES if d == "T" else 10 if d == "B" else int(d) for d in dims], np.float32)
+        else:
+            made[field.name] = empty.get(field.type, [])
+    return made
+
+
+def film(seed: int, view: str, moves: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A bright figure that waves before a wall [T, S, S, 3]; two views mirror it. And its boxes [T, 4]."""
+    rng = np.random.default_rng(seed)
+    wall, coat = rng.integers(0, 120, 3), rng.integers(140, 255, 3)
+    frames, boxes = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8), np.empty((FRAMES, 4), np.float32)
+    for t in range(FRAMES):
+        swing = np.sin(2 * np.pi * (t / 16 + seed / 7))
+        frame = np.broadcast_to(wall, (SIZE, SIZE, 3)).astype(np.uint8).copy()
+        x = 40 + (t // 3 if moves else 0)
+        frame[24:88, x : x + 16] = coat
+        y = round(44 - 20 * swing)
+        frame[y : y + 8, x + 16 : x + 36] = coat
+        frames[t] = frame[:, ::-1] if view == "b" else frame
+        boxes[t] = (SIZE - x - 36, 20, SIZE - x, 88) if view == "b" else (x, 20, x + 36, 88)
+    return frames, boxes
+
+
+def fill(lake: Lake, base: Path) -> None:
+    """Captures, clips, videos, poses, captions; then latents and pairs by their stages."""
+    rows: dict[str, list[dict[str, object]]] = {
+        name: [] for name in ("captures", "clips", "clip_videos", "poses", "captions")
+    }
+    for seed, (capture, (kind, views, moves)) in enumerate(CAPTURES.items()):
+        method = "single" if len(views) == 1 else "synchronised"
+        rows["captures"].append(row("captures", capture_id=capture, kind=kind, subject=capture, sync_method=method))
+        for view in views:
+            clip_id = f"{capture} {view}"
+            frames, boxes = film(seed, view, moves)
+            video = encode(frames, Fraction(24))
+            times = np.linspace(0, 3, FRAMES)[:, None, None]
+            clip = {"clip_id": clip_id, "source_id": clip_id, "capture_id": capture, "view": view, "kind": kind}
+            facts = {"frames": FRAMES, "end_frame": FRAMES, "fps_num": 24, "fps_den": 1, "width": SIZE, "height": SIZE}
+            scores = {"people": 1.0, "person_share": 1.0, "person_height": 0.7, "sharpness": 99.0, "exposure": 0.5}
+            sha = sha256_bytes(video)
+            rows["clips"].append(
+                row(
+                    "clips", **clip, **facts, **scores, subject=capture, video_sha256=sha, track=boxes, work_key=clip_id
+                )
+            )
+            rows["clip_videos"].append(row("clip_videos", clip_id=clip_id, video=video, sha256=sha))
+            joints = np.full((FRAMES, 52, 3), 50, np.float32) + np.arange(52, dtype=np.float32)[None, :, None] % 8
+            pose = {"body_pose": np.float32(np.sin(times + np.arange(63).reshape(21, 3))), "joints_2d": joints}
+            ok = {"valid": [True] * FRAMES, "hand_valid": np.ones((FRAMES, 2), np.float32), "weight": 1.0}
+            rows["poses"].append(row("poses", pose_id=f"pose of {clip_id}", clip_id=clip_id, **pose, **ok))
+            term = {"term": "pan_left" if moves else "static", "speed": "slow", "start_frame": 0, "end_frame": FRAMES}
+            text = f"The camera {'pans left' if moves else 'is static'}."
+            rows["captions"].append(
+                row("captions", caption_id=clip_id, clip_id=clip_id, camera_terms=[term], text=text)
+            )
+    lake.append("filled", rows)
+    stage = latents.LatentsStage(lake.uri, latents.LatentsConfig(str(base)))
+    stage.setup()
+    run(lake, stage, latents.plan(lake, stage, Policy()))
+    paired = pairs.PairsStage(lake.uri, pairs.PairsConfig(stage.vae, test_share=0.3))
+    run(lake, paired, pairs.plan(lake, paired, Policy()))
+
+
+def run(lake: Lake, stage: object, work: list) -> None:
+    """Run a stage on all its work and commit."""
+    outcome = stage.run(work)  # type: ignore[attr-defined]
+    outcome.check(work)
+    assert not outcome.rejects, outcome.rejects[0].traceback or outcome.rejects[0].message
+    lake.append(stage.name, outcome.rows)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> None:
+    """Sums in one order, so that runs can be compared bit by bit."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base model with random weights."""
+    return make_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def lake(tmp_path_factory: pytest.TempPathFactory, base: Path, one_thread: None) -> Lake:
+    """The lake; do not write to it."""
+    made = Lake(tmp_path_factory.mktemp("lake"))
+    fill(made, base)
+    return made
+
+
+@pytest.fixture(scope="session")
+def release(lake: Lake) -> Release:
+    """A release of it."""
+    return open_release(lake.uri, create_release(lake, "small")["release_id"])

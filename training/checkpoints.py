@@ -1,0 +1,77 @@
+"""Checkpoints: OUT/checkpoints/step-N, each complete or absent.
+
+A checkpoint holds the model, the optimizer, and `state.json`: the step (optimizer steps done), the release and its
+hash, the config, and the length of metrics.jsonl at that moment. There is no random state to keep: every step draws
+from generators seeded by (seed, step).
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.dimo import DiMo
+from training.release import Release
+
+KEEP = 2  # newest checkpoints kept, besides the last of each stage
+
+
+def save(out: Path, state: dict[str, Any], model: DiMo, optimizer: torch.optim.Optimizer) -> Path:
+    """Write a checkpoint in a folder beside its place, then rename it there. `state` becomes `state.json`."""
+    final = out / "checkpoints" / f"step-{state['step']:06d}"
+    part = final.with_name(f".{final.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    model.save(part / "model")
+    torch.save(optimizer.state_dict(), part / "optimizer.pt")
+    (part / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
+    _sync(part)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(part, final)
+    return final
+
+
+def latest(out: Path) -> Path | None:
+    """The newest complete checkpoint, if there is one."""
+    return max((out / "checkpoints").glob("step-*"), default=None)
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """`state.json` of a checkpoint."""
+    state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
+    return state
+
+
+def check_same_run(state: dict[str, Any], release: Release, config: dict[str, Any], out: Path) -> None:
+    """Raise `ValueError`, with the reason, where a run of another release or config is in `out`."""
+    advice = f"use another folder than {out}, or the same release and config"
+    if (state["release"], state["release_sha256"]) != (release.id, release.sha256):
+        raise ValueError(
+            f"cannot resume: the checkpoint was trained on {state['release']} ({state['release_sha256'][:12]}), "
+            f"this is {release.id} ({release.sha256[:12]}): {advice}"
+        )
+    wanted = json.loads(json.dumps(config))
+    if changed := sorted(key for key in {*wanted, *state["config"]} if wanted.get(key) != state["config"].get(key)):
+        raise ValueError(f"cannot resume: the config changed in {', '.join(changed)}: {advice}")
+
+
+def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Restore the optimizer's state."""
+    optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
+
+
+def prune(out: Path, stage_ends: set[int]) -> None:
+    """Remove old checkpoints, but neither the newest ones nor the last of a stage."""
+    for old in sorted((out / "checkpoints").glob("step-*"))[:-KEEP]:
+        if int(old.name.removeprefix("step-")) not in stage_ends:
+            shutil.rmtree(old)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as stream:
+                os.fsync(stream.fileno())

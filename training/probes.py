@@ -1,0 +1,67 @@
+"""What is measured at the start and the end of each stage, with nothing random left.
+
+The loss of a step is mostly the luck of its sigma and noise; these are the same pairs, sigmas and noise every time.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from model.dimo import Batch, DiMo
+from training.config import TrainConfig
+from training.data import TrainingData
+from training.objective import Conditions, training_loss
+from training.stages import StagePoint
+
+PROBE_BATCHES = 2
+PROBE_SEED = 20_260_203
+
+
+def probe(
+    model: DiMo,
+    data: TrainingData,
+    held_out: TrainingData,
+    point: StagePoint,
+    config: TrainConfig,
+) -> dict[str, float | None]:
+    """`fixed_loss` on training pairs of the stage's kinds, `test_loss` on held-out ones (None where there are none),
+    `leak_gap`: how much worse the loss gets when drivers are shuffled. A gap of about 0 means that the driver is
+    ignored; a large one before any training means that the answer leaks through it."""
+    true, shuffled = _loss(model, data, point, config)
+    try:
+        held_out.mix(point)
+    except ValueError:  # no test pairs of these kinds
+        test = None
+    else:
+        test, _ = _loss(model, held_out, point, config)
+    return {"fixed_loss": true, "test_loss": test, "leak_gap": shuffled - true}
+
+
+def _loss(model: DiMo, data: TrainingData, point: StagePoint, config: TrainConfig) -> tuple[float, float]:
+    """Mean flow loss with the true and with a shuffled driver."""
+    device = next(model.parameters()).device
+    model.eval()
+    sums = [0.0, 0.0]
+    for index in range(PROBE_BATCHES):
+        batch = data.batch(data.choose(index, point, config.batch_size, PROBE_SEED)).to(device)
+        generator = torch.Generator().manual_seed(PROBE_SEED + index)
+        n = len(batch.target)
+        nothing = torch.zeros(n, dtype=torch.bool, device=device)
+        conditions = Conditions(
+            ((torch.arange(n) + 0.5) / n).to(device),
+            torch.randn(batch.target.shape, generator=generator).to(device),
+            nothing,
+            nothing,
+            None,
+        )
+        for i, seen in enumerate((batch, _with_other_drivers(batch))):
+            with torch.inference_mode():
+                sums[i] += float(training_loss(model, seen, conditions, 0).flow)
+    model.train()
+    return sums[0] / PROBE_BATCHES, sums[1] / PROBE_BATCHES
+
+
+def _with_other_drivers(batch: Batch) -> Batch:
+    """Each sample gets the driver of the next one."""
+    names = ("body", "hands", "hand_ok")
+    return replace(batch, **{name: getattr(batch, name).roll(1, dims=0) for name in names})

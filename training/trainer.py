@@ -1,0 +1,186 @@
+"""The training loop: a release in, checkpoints, metrics and a pipeline out."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from model.dimo import DiMo
+from training import checkpoints
+from training.config import TrainConfig
+from training.data import TrainingData
+from training.export import export_pipeline
+from training.log import MetricsLog
+from training.objective import Terms, draw, training_loss
+from training.probes import probe
+from training.release import Release
+from training.stages import stage_at
+
+Progress = Callable[[int, int, dict[str, Any]], None]
+"""Called with the steps done, the steps in all, and the record just logged."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where training stands: `pipeline` is there once the last stage is done."""
+
+    steps_done: int
+    steps_total: int
+    checkpoint: Path
+    metrics: Path
+    pipeline: Path | None
+
+
+def train(
+    release: Release,
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    resume: bool = True,
+    until_stage: int | None = None,
+    on_progress: Progress | None = None,
+) -> TrainResult:
+    """Train to the end of stage `until_stage` (1-based; None: the last), from the newest checkpoint in `out` if any.
+
+    Called again when all is done, it returns at once. Raises `ValueError` where `out` holds a run that cannot be
+    resumed (other release or config, `resume=False`), is in use by another process, or the release lacks what a stage
+    needs; `FloatingPointError` where the loss is not finite.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            return _Run(release, config, out, resume).until(until_stage, on_progress or (lambda *_: None))
+    except Timeout:
+        raise ValueError(f"another process is training in {out}: wait for it, or choose another folder") from None
+
+
+class _Run:
+    """One process's part of a training run."""
+
+    def __init__(self, release: Release, config: TrainConfig, out: Path, resume: bool) -> None:
+        self.release, self.config, self.out = release, config, out
+        self.stage_ends = {stage_at(0, config.schedule).end}
+        while max(self.stage_ends) < config.schedule.steps:
+            self.stage_ends.add(stage_at(max(self.stage_ends), config.schedule).end)
+        self.checkpoint = checkpoints.latest(out)
+        self.step = self.metrics_bytes = 0
+        if self.checkpoint:
+            if not resume:
+                raise ValueError(f"{out} holds a run already: resume it, or choose another folder")
+            state = checkpoints.read_state(self.checkpoint)
+            checkpoints.check_same_run(state, release, config.identity(), out)
+            self.step, self.metrics_bytes = state["step"], state["metrics_bytes"]
+
+    def until(self, stage: int | None, on_progress: Progress) -> TrainResult:
+        """Train to the end of a stage; export the pipeline at the end of the last."""
+        schedule = self.config.schedule
+        if stage is not None and not 1 <= stage <= len(schedule.stages):
+            raise ValueError(f"there is no stage {stage}: the schedule has {len(schedule.stages)}")
+        end = sum(s.steps for s in schedule.stages[:stage])
+        pipeline = self.out / "pipeline"
+        if self.step < end:
+            self._load()
+            self._steps(end, on_progress)
+        if self.step == schedule.steps and not pipeline.exists():
+            assert self.checkpoint is not None
+            export_pipeline(self.checkpoint / "model", pipeline, self.config, self.release)
+        assert self.checkpoint is not None
+        done = pipeline if pipeline.exists() else None
+        return TrainResult(self.step, schedule.steps, self.checkpoint, self.out / "metrics.jsonl", done)
+
+    def _load(self) -> None:
+        config = self.config
+        torch.manual_seed(config.seed)  # what the base model lacks is initialised at random
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.checkpoint:
+            self.model = DiMo.load(self.checkpoint / "model")
+        else:
+            self.model = DiMo.from_base(Path(config.base), config.model)
+        self.model.to(self.device).train()
+        if config.gradient_checkpointing:
+            self.model.transformer.enable_gradient_checkpointing()
+            self.model.motion_encoder.enable_gradient_checkpointing()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=config.weight_decay)
+        if self.checkpoint:
+            checkpoints.load_optimizer(self.checkpoint, self.optimizer)
+        self.data = TrainingData(self.release, "train", config.model)
+        self.held_out = TrainingData(self.release, "test", config.model)
+
+    def _steps(self, end: int, on_progress: Progress) -> None:
+        config, schedule = self.config, self.config.schedule
+        log = MetricsLog(self.out / "metrics.jsonl", self.metrics_bytes)
+
+        def record(entry: dict[str, Any]) -> None:
+            log.write(entry)
+            on_progress(self.step, schedule.steps, entry)
+
+        for batch in self.data.batches(self.step, end, schedule, config.batch_size, config.seed):
+            point = stage_at(self.step, schedule)
+            if self.step == point.start:
+                record(self._event("stage_start") | {"mix": self.data.mix(point)})
+            began = time.perf_counter()
+            terms, grad_norm = self._optimize(batch.to(self.device))
+            self.step += 1
+            record(
+                {
+                    "step": self.step,
+                    "stage": point.name,
+                    **terms.as_floats(),
+                    "geometry_weight": point.geometry_weight,
+                    "lr": point.lr,
+                    "grad_norm": grad_norm,
+                    "kinds": Counter(p.kind for p in self._pairs(self.step - 1)),
+                    "seconds": round(time.perf_counter() - began, 4),
+                }
+            )
+            if self.step == point.end:
+                record(self._event("stage_end"))
+            if self.step in self.stage_ends or self.step % config.checkpoint_every == 0:
+                self._save(log.bytes)
+        log.close()
+
+    def _optimize(self, batch: Any) -> tuple[Terms, float]:
+        """One optimizer step; the loss terms and the norm of the gradient before clipping."""
+        config, point = self.config, stage_at(self.step, self.config.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = point.lr
+        torch.manual_seed(config.seed * 1_000_003 + self.step)  # for whatever draws without a generator
+        conditions = draw(batch, self.step, config, point.text_dropout, point.motion_dropout)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16 and self.device.type == "cuda"):
+            terms = training_loss(self.model, batch, conditions, point.geometry_weight)
+        terms.loss.backward()
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
+        if not (torch.isfinite(terms.loss) and grad_norm < float("inf")):
+            pairs = ", ".join(p.pair_id for p in self._pairs(self.step))
+            raise FloatingPointError(
+                f"step {self.step}: loss {float(terms.loss)}, gradient norm {grad_norm}; nothing was updated. "
+                f"Look at pairs {pairs}, or lower the learning rate"
+            )
+        self.optimizer.step()
+        return terms, grad_norm
+
+    def _save(self, metrics_bytes: int) -> None:
+        state = {
+            "step": self.step,
+            "release": self.release.id,
+            "release_sha256": self.release.sha256,
+            "config": self.config.identity(),
+            "metrics_bytes": metrics_bytes,
+        }
+        self.checkpoint = checkpoints.save(self.out, state, self.model, self.optimizer)
+        checkpoints.prune(self.out, self.stage_ends)
+
+    def _pairs(self, step: int) -> list[Any]:
+        return self.data.choose(step, stage_at(step, self.config.schedule), self.config.batch_size, self.config.seed)
+
+    def _event(self, event: str) -> dict[str, Any]:
+        point = stage_at(self.step - (event == "stage_end"), self.config.schedule)
+        probes = probe(self.model, self.data, self.held_out, point, self.config)
+        return {"event": event, "step": self.step, "stage": point.name, **probes}
