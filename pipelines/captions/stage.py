@@ -127,9 +127,8 @@ class CaptionsStage:
         """The measurement to go by, and the second where there is one."""
         found = []
         try:
-            if _metric_cameras(clip):
-                subject = _subject(clip, label)
-                found.append(camera_motion(clip["world_to_camera"], clip["K"], fps, subject))
+            if clip["metric"] and clip["world_to_camera"] is not None:
+                found.append(camera_motion(clip["world_to_camera"], clip["K"], fps, _subject(clip, label)))
             if not found or self.config.second_witness:
                 found.append(image_motion(frames(video), fps, clip["track"]))
         except ValueError as error:
@@ -155,17 +154,13 @@ def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> list[Work]:
     for row in sorted(lake.read("poses", columns), key=lambda r: (r["weight"], r["pose_id"])):
         best[row["clip_id"]] = row
     planned = []
-    for clip in sorted(kept_clips(lake, policy), key=lambda row: row["clip_id"]):
-        pose = best.get(clip["clip_id"]) if _metric_cameras(clip) else None
+    for clip in kept_clips(lake, policy, ["name", "work_key", "metric"]):
+        pose = best.get(clip["clip_id"]) if clip["metric"] else None
         content = [clip["clip_id"], clip["work_key"], pose["work_key"] if pose else None]
         key = work_key(content, stage.name, stage.version, stage.config.identity(), stage.weights)
         payload = {"pose_id": pose["pose_id"] if pose else None}
         planned.append(Work(key, clip["clip_id"], clip["name"], payload))
     return planned
-
-
-def _metric_cameras(clip: Row) -> bool:
-    return clip["world_to_camera"] is not None and bool(clip["metric"])
 
 
 def _subject(clip: Row, label: Row | None) -> np.ndarray | None:

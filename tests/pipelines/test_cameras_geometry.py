@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from pipelines.cameras.geometry import camera_motion, camera_rates, subject_from_track
 from pipelines.cameras.terms import words
+from storage_schemas.conventions import project
 from tests.pipelines.camera_files import bedlam_cameras, bedlam_subject, humanvid_cameras, multicam_cameras
 
 FPS = 24.0
@@ -213,6 +214,13 @@ def test_renders_are_named_as_they_were_made(data: Path, version: int, sequence:
     labels = json.loads((root / "camera_labels.json").read_text())
     motion = camera_motion(cameras.astype(np.float32), K.astype(np.float32), 30.0, subject)
     assert words(motion.terms) == set(labels[sequence]["camera_motion"])
+
+    # the same with nothing but a trembling box of the person: 0.9 m wide, from the head to the feet
+    rng = np.random.default_rng(0)
+    corners = project(subject[:, None] + np.array([[-0.45, -0.75, 0], [0.45, 0.95, 0]]), K)  # [T, 2, 2]
+    track = corners.reshape(-1, 4) + rng.normal(scale=3, size=(len(corners), 4))
+    guessed = subject_from_track(track, K, 1280, 720)
+    assert words(camera_motion(cameras, K, 30.0, guessed).terms) == set(labels[sequence]["camera_motion"])
 
 
 @pytest.mark.parametrize(

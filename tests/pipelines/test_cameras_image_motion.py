@@ -1,0 +1,121 @@
+"""Camera terms from the picture: virtual cameras with exact labels, renders, still cameras and blank walls."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipelines.cameras.image_motion import image_motion, similarity_step, tracked_corners
+from pipelines.cameras.terms import words
+from storage_schemas.video import frames
+
+VIRTUAL = ("static", "pan_right", "tilt_up", "zoom_in", "roll_cw", "shake", "pan_left_tilt_down")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("name", VIRTUAL)
+def test_virtual_cameras_on_real_footage_are_named(data: Path, name: str):
+    folder = data / "internet/virtual_camera"
+    label = json.loads((folder / "virtual_camera.json").read_text())[f"{name}.mp4"]
+    motion = image_motion(frames(folder / f"{name}.mp4"), label["fps"])
+    assert words(motion.terms) == set(label["camera_motion"])
+
+
+def test_the_zoom_is_measured(data: Path):
+    folder = data / "internet/virtual_camera"
+    per_frame = json.loads((folder / "virtual_camera.json").read_text())["zoom_in.mp4"]["per_frame"]
+    truth = per_frame[-1]["fx_px"] / per_frame[0]["fx_px"]
+    motion = image_motion(frames(folder / "zoom_in.mp4"), 24.0)
+    assert motion.evidence["zoom_factor"] == pytest.approx(truth, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "expected"),
+    [
+        ("seq_000000", {"pan_right"}),
+        ("seq_000001", {"tilt_up"}),
+        ("seq_000003", {"zoom_in"}),
+        ("seq_000005", {"shake"}),
+        ("seq_000006", {"roll_cw"}),
+    ],
+)
+def test_renders_that_only_turn_or_zoom_are_named(data: Path, sequence: str, expected: set[str]):
+    motion = image_motion(frames(data / f"ue5/mini_bedlam2/mp4/{sequence}.mp4"), 30.0)
+    assert words(motion.terms) == expected
+    assert "not judged" in motion.evidence["note"]
+
+
+def test_a_travelling_camera_is_reported_as_poorly_explained(data: Path):
+    travelling = image_motion(frames(data / "ue5/mini_bedlam1/mp4/seq_000003.mp4"), 30.0)  # a truck to the right
+    turning = image_motion(frames(data / "ue5/mini_bedlam2/mp4/seq_000000.mp4"), 30.0)  # a pan to the right
+    assert words(travelling.terms) == words(turning.terms) == {"pan_right"}
+    assert travelling.evidence["unexplained_flow"] > 0.3 > turning.evidence["unexplained_flow"]
+    assert "may travel" in travelling.evidence["note"]
+
+
+@pytest.mark.parametrize("camera", ["cam01", "cam03"])
+def test_a_tripod_beside_a_moving_person_is_static(data: Path, camera: str):
+    video = frames(data / f"multiview/balance_1person_4cam/{camera}.mp4")
+    assert words(image_motion((f for i, f in enumerate(video) if i < 60), 60.0).terms) == {"static"}
+
+
+def texture(height: int = 240, width: int = 320) -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 255, (height // 4, width // 4, 3), dtype=np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def test_a_person_who_moves_does_not_move_the_camera():
+    """The box hides a patch that covers half the picture and slides to the right."""
+    ground, patch = texture(), texture(200, 150)[::-1]
+    clip, track = [], []
+    for i in range(30):
+        frame, x = ground.copy(), 20 + 4 * i
+        frame[20:220, x : x + 150] = patch
+        clip.append(frame)
+        track.append([x, 20, x + 150, 220])
+    assert words(image_motion(clip, 25.0, np.array(track, dtype=float)).terms) == {"static"}
+
+
+def test_a_blank_wall_tells_nothing():
+    motion = image_motion(np.full((20, 120, 160, 3), 200, dtype=np.uint8), 25.0)
+    assert motion.terms == ()
+    assert "too little background" in motion.evidence["note"]
+
+
+def test_one_frame_tells_nothing():
+    assert image_motion([texture()], 25.0).terms == ()
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ([[1, 0, -12], [0, 1, 0]], (12 / 384, 0, 0, 0)),  # the picture goes left: the camera pans right
+        ([[1, 0, 0], [0, 1, 12]], (0, 12 / 384, 0, 0)),  # the picture goes down: the camera looks up
+        ([[np.cos(0.1), np.sin(0.1), 0], [-np.sin(0.1), np.cos(0.1), 0]], (0, 0, 0.1, 0)),  # it turns anticlockwise
+        ([[1.1, 0, 0], [0, 1.1, 0]], (0, 0, 0, np.log(1.1))),
+    ],
+)
+def test_the_picture_moves_against_the_camera(matrix, expected):
+    points = np.random.default_rng(1).uniform(40, 200, (80, 2))
+    centre = np.array([159.5, 119.5])
+    moved = (points - centre) @ np.array(matrix)[:, :2].T + np.array(matrix)[:, 2] + centre
+    step, residual = similarity_step(points, moved, 320, 240)
+    assert step == pytest.approx(expected, abs=1e-4)
+    assert residual < 1e-3
+
+
+def test_corners_keep_out_of_the_box():
+    grey = cv2.cvtColor(texture(), cv2.COLOR_RGB2GRAY)
+    start, _ = tracked_corners(grey, grey, np.array([100.0, 60, 200, 180]))
+    inside = (start[:, 0] > 100) & (start[:, 0] < 200) & (start[:, 1] > 60) & (start[:, 1] < 180)
+    assert len(start) > 50
+    assert not inside.any()
