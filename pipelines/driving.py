@@ -25,21 +25,19 @@ class Driving:
     hand_valid: NDArray[np.bool_]
 
 
-def read_driving(video: Path, num_frames: int, seconds_per_frame: float) -> Driving:
-    """The first `num_frames` frames of `video` at about the frame rate of training, with the person found in them.
+def read_driving(video: Path, count: int, fps: float = 30.0) -> Driving:
+    """The first `count` frames of `video`, thinned out to at most about `fps`, with the person found in them.
 
     Raises `ValueError` where the video is unreadable, too short, or shows nobody.
     """
     info = probe(video)
-    step = max(1, round(seconds_per_frame * float(info.fps)))
-    span = (num_frames - 1) * step + 1
+    step = max(1, round(float(info.fps) / fps))
     try:
-        frames = decode(video, stop=span, rotation=info.rotation)
+        frames = decode(video, stop=(count - 1) * step + 1, step=step, rotation=info.rotation)
     except ValueError as error:
-        raise ValueError(f"{video}: {error}; at least {span} frames are needed") from error
-    track = track_person(frames, float(info.fps))
+        raise ValueError(f"{video}: {error}") from error
+    track = track_person(frames, float(info.fps) / step)
     if track is None or not np.isfinite(track).all(axis=1).any():
-        raise ValueError(f"{video}: nobody is seen in its first {span} frames; choose another driving video")
-    frames, track = frames[::step], track[::step]
+        raise ValueError(f"{video}: nobody is seen in its first {count} frames; choose another driving video")
     found = Landmarker().detect(frames, track)
     return Driving(frames, track, observe(found).pixels[:, :JOINTS], found.hands_found)

@@ -1,0 +1,1 @@
+"""The commands of `dimo`, a file per kind of user."""

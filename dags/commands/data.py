@@ -1,0 +1,179 @@
+"""Commands of the data team: ingest, label, caption, encode, status."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dags.options import Json, LakeOption, PrefectApi, RayAddress
+
+if TYPE_CHECKING:
+    from pipelines.planning import Account
+
+
+class Kind(StrEnum):
+    """Kinds of source."""
+
+    internet = "internet"
+    unreal = "unreal"
+    multiview = "multiview"
+
+
+def ingest(
+    kind: Annotated[Kind, typer.Argument(help="What PATH holds.")],
+    path: Annotated[Path, typer.Argument(help="A folder, or for `internet` also a CSV, JSONL or Parquet list.")],
+    lake: LakeOption,
+    licence: Annotated[str | None, typer.Option(help="Licence of everything that says nothing itself.")] = None,
+    attribution: Annotated[str | None, typer.Option(help="Whom to name.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Calibration file of a multi-view folder.")] = None,
+    motions: Annotated[Path | None, typer.Option(help="Folder of motion .npz files of render jobs.")] = None,
+    body_model: Annotated[Path | None, typer.Option(help="SMPL-X .npz for motions without rest joints.")] = None,
+    allow_private: Annotated[bool, typer.Option(help="Also download from this machine and its network.")] = False,
+    json_: Json = False,
+    prefect_api: PrefectApi = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Take in videos and cut them into clips of one person.
+
+    Examples:
+
+    dimo ingest internet clips/ --lake /data/lake --licence CC-BY-4.0
+
+    dimo ingest unreal renders/20240611_job --lake /data/lake
+
+    dimo ingest multiview rig/ --calibration rig/calib.toml --lake /data/lake
+    """
+
+    def run() -> "list[Account]":
+        from dags.flows import cut
+        from dags.flows import ingest as ingest_flow
+        from pipelines.sources import SourcesConfig
+
+        options = SourcesConfig(
+            licence=licence,
+            attribution=attribution,
+            calibration=_text(calibration),
+            motions=_text(motions),
+            body_model=_text(body_model),
+            allow_private=allow_private,
+        )
+        return [ingest_flow(str(lake), kind.value, str(path), options), *cut(str(lake))]
+
+    _run(lake, prefect_api, ray_address, json_, run)
+
+
+def label(
+    lake: LakeOption,
+    body_model: Annotated[Path | None, typer.Option(help="SMPL-X .npz to fit; without it a made mannequin.")] = None,
+    json_: Json = False,
+    prefect_api: PrefectApi = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Estimate SMPL-X body and MANO hands of every kept clip.
+
+    Example: dimo label --lake /data/lake --body-model SMPLX_NEUTRAL.npz
+    """
+
+    def run() -> "list[Account]":
+        from dags.flows import label as label_flow
+        from pipelines.poses import PosesConfig
+
+        return [label_flow(str(lake), PosesConfig(body_model=_text(body_model)))]
+
+    _run(lake, prefect_api, ray_address, json_, run)
+
+
+def caption(
+    lake: LakeOption,
+    vlm: Annotated[str | None, typer.Option(help="Qwen2.5-VL: a folder or hub id.")] = None,
+    server: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server, with --vlm.")] = None,
+    json_: Json = False,
+    prefect_api: PrefectApi = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Describe the camera motion of every kept clip, and with a vision-language model its content.
+
+    Examples:
+
+    dimo caption --lake /data/lake
+
+    dimo caption --lake /data/lake --vlm Qwen/Qwen2.5-VL-7B-Instruct --server http://gpu-box:8000/v1
+    """
+
+    def run() -> "list[Account]":
+        from dags.flows import caption as caption_flow
+        from pipelines.captions.openai_server import OpenAIServer
+        from pipelines.captions.qwen import QwenLocal
+
+        if server and not vlm:
+            raise ValueError("--server needs --vlm: the name of the model that it serves")
+        model = OpenAIServer(server, vlm) if server and vlm else QwenLocal(vlm) if vlm else None
+        return [caption_flow(str(lake), model)]
+
+    _run(lake, prefect_api, ray_address, json_, run)
+
+
+def encode(
+    lake: LakeOption,
+    base: Annotated[Path, typer.Option(help="Pretrained model in the diffusers layout: vae, text_encoder, tokenizer.")],
+    num_frames: Annotated[int, typer.Option(help="Frames of a window, 4k + 1.")] = 121,
+    frame_step: Annotated[int, typer.Option(help="Clip frames per window frame.")] = 1,
+    width: Annotated[int, typer.Option(help="Width of the target in pixels.")] = 832,
+    height: Annotated[int, typer.Option(help="Height of the target in pixels.")] = 480,
+    json_: Json = False,
+    prefect_api: PrefectApi = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Encode targets and captions for one backbone, and make the training pairs.
+
+    Example: dimo encode --lake /data/lake --base models/Wan2.2-TI2V-5B-Diffusers
+    """
+
+    def run() -> "list[Account]":
+        from dags.flows import encode as encode_flow
+        from pipelines.latents import LatentsConfig
+
+        return encode_flow(str(lake), LatentsConfig(str(base), num_frames, frame_step, width, height))
+
+    _run(lake, prefect_api, ray_address, json_, run)
+
+
+def status(lake: LakeOption, json_: Json = False) -> None:
+    """Show where everything went, and what was rejected and why.
+
+    Example: dimo status --lake /data/lake
+    """
+    from dags.show import accounts_json, as_json, funnel, table
+    from pipelines.quality import Policy
+    from pipelines.status import funnel as count
+    from pipelines.status import rejects
+    from storage_schemas.lake import Lake
+
+    if not (lake / "lake.json").exists():
+        raise ValueError(f"{lake} is not a lake: make one with `dimo ingest` or `dimo demo`")
+    accounts, failed = count(Lake(lake), Policy()), rejects(Lake(lake))
+    if json_:
+        return as_json({"stages": accounts_json(accounts), "rejects": failed})
+    funnel(accounts)
+    if failed:
+        rows = [(r["stage"], r["name"], r["error_class"], r["attempts"], r["message"]) for r in failed]
+        table("Rejects", ("stage", "name", "class", "tries", "message"), rows)
+
+
+def _run(
+    lake: Path, prefect_api: str | None, ray_address: str | None, json_: bool, work: "Callable[[], list[Account]]"
+) -> None:
+    """Run flows in a session and show their accounts."""
+    from dags.progress import display
+    from dags.session import session
+    from dags.show import accounts_json, as_json, funnel
+
+    with session(lake / "session", prefect_api, ray_address), display():
+        accounts = work()
+    as_json(accounts_json(accounts)) if json_ else funnel(accounts)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,76 @@
+"""Commands of the trainer: train, generate, report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dags.options import Json, LakeOption, PrefectApi, RayAddress
+
+
+def train(
+    release: Annotated[str, typer.Option(help="NAME@VERSION.")],
+    lake: LakeOption,
+    base: Annotated[Path, typer.Option(help="Pretrained model in the diffusers layout.")],
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints, metrics and the final pipeline.")],
+    preset: Annotated[str, typer.Option(help="tiny or wan2.2-ti2v-5b.")] = "tiny",
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in OUT.")] = True,
+    json_: Json = False,
+    prefect_api: PrefectApi = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Train the three stages of 3DiMo on a release.
+
+    Example: dimo train --release dance@1 --lake /data/lake --base models/tiny --preset tiny --out runs/1
+    """
+    from dags.progress import display
+    from dags.session import session
+    from dags.show import as_json, table
+
+    with session(lake / "session", prefect_api, ray_address), display():
+        from dags.flows import train as train_flow
+        from training.config import preset as named
+        from training.summary import stage_losses
+
+        train_flow(str(lake), release, named(preset, base), str(out), resume)
+        losses = stage_losses(out)
+    if json_:
+        return as_json({"out": out, "losses": losses})
+    return table(f"Trained into {out}", ("stage", "loss before", "loss after"), [tuple(r.values()) for r in losses])
+
+
+def generate(
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a trained run, or of a saved pipeline.")],
+    reference: Annotated[Path, typer.Option(help="Image of the person to animate.")],
+    driving: Annotated[Path, typer.Option(help="Video whose motion is followed.")],
+    out: Annotated[Path, typer.Option(help="The MP4 to write.")],
+    prompt: Annotated[str, typer.Option(help="What is seen, and how the camera moves.")] = "",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 20,
+    guidance: Annotated[float, typer.Option(help="How far to go beyond the answer without text; 1: no further.")] = 3.0,
+    motion_guidance: Annotated[float, typer.Option(help="The same for the answer without motion.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+) -> None:
+    """Animate a person with the motion of a video.
+
+    Example: dimo generate --checkpoint runs/1 --reference me.png --driving dance.mp4 --out me.mp4
+    --prompt "The camera arcs left."
+    """
+    from dags.generate import animate
+
+    settings = {"steps": steps, "guidance": guidance, "motion_guidance": motion_guidance, "seed": seed}
+    print(animate(checkpoint, reference, driving, prompt, out, **settings))
+
+
+def report(
+    lake: LakeOption,
+    out: Annotated[Path, typer.Option(help="Folder for the page.")],
+    training: Annotated[Path | None, typer.Option(help="Folder of a training run to show.")] = None,
+    generated: Annotated[Path | None, typer.Option(help="A generated clip to show.")] = None,
+) -> None:
+    """Write one static HTML page: funnel, contact sheets with poses, cameras, captions, losses, the generated clip.
+
+    Example: dimo report --lake /data/lake --training runs/1 --out report
+    """
+    from pipelines.report import write_report
+
+    print(write_report(lake, out, training=training, generated=generated))

@@ -1,0 +1,107 @@
+"""The whole DAG on one machine: sources in, a trained tiny 3DiMo, a generated clip and a report out."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.report import write_report
+from pipelines.studio import make_studio
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from training.tiny_vae import prepare_tiny_base
+
+from dags import flows
+from dags.generate import animate
+from dags.progress import step
+from dags.show import accounts_json, funnel, table
+from pipelines.latents import LatentsConfig
+from pipelines.planning import Account
+from pipelines.quality import Policy, kept_clips
+from pipelines.samples import choose_sample
+from pipelines.status import funnel as count
+from storage_schemas.lake import Lake
+from training.config import preset
+from training.summary import stage_losses
+
+KINDS = ("internet", "unreal", "multiview")
+WINDOW = {"num_frames": 9, "frame_step": 2, "width": 64, "height": 64}
+LICENCE = "CC0-1.0"  # of what the studio renders
+
+
+@flow(flow_run_name="demo")
+def demo(
+    out: str, internet: str | None = None, unreal: str | None = None, multiview: str | None = None
+) -> dict[str, Any]:
+    """Run everything into the folder `out`; sources that are not given are rendered. Finished work is not redone."""
+    root = Path(out)
+    lake = str(root / "lake")
+    given = dict(zip(KINDS, (internet, unreal, multiview), strict=True))
+    for kind, path in (given if any(given.values()) else render(root / "studio")).items():
+        if path:
+            flows.ingest(lake, kind, path)
+    flows.cut(lake)
+    flows.label(lake)
+    flows.caption(lake)
+    base = make_base(lake, root / "base")
+    flows.encode(lake, LatentsConfig(str(base), **WINDOW))
+    release = flows.publish(lake, "demo")
+    training = root / "training" / release
+    flows.train(lake, release, preset("tiny", base), str(training))
+    clip = show_motion(lake, release, training, root / "generated")
+    page = write_page(lake, root / "report", training, clip)
+    return {
+        "funnel": accounts_json(count(Lake(lake), Policy())),
+        "release": release,
+        "losses": stage_losses(training),
+        "clip": str(clip),
+        "report": str(page),
+        "lake": lake,
+    }
+
+
+@task(task_run_name="render studio", cache_policy=NO_CACHE)
+def render(folder: Path) -> dict[str, str]:
+    """Sources for a machine that has none: a mannequin, seen by several cameras, with exact truth."""
+    with step("studio", 1) as shown:
+        made = make_studio(folder)
+        shown.advance()
+    return {kind: str(getattr(made, kind)) for kind in KINDS}
+
+
+@task(task_run_name="train the tiny VAE", cache_policy=NO_CACHE)
+def make_base(lake: str, folder: Path) -> Path:
+    """A tiny base model in the real layout; its VAE learns the kept clips, so that latents mean something."""
+    home = Lake(lake)
+    with step("tiny base model", 1) as shown:
+        kept = [clip["clip_id"] for clip in kept_clips(home, Policy(), ["clip_id"])]
+        base = prepare_tiny_base(folder, home.blobs("clip_videos", "video", kept))
+        shown.advance()
+    return base
+
+
+@task(task_run_name="generate", cache_policy=NO_CACHE)
+def show_motion(lake: str, release: str, training: Path, folder: Path) -> Path:
+    """One clip from the trained model."""
+    with step("generate", 1) as shown:
+        sample = choose_sample(Lake(lake), release, folder)
+        settings = {"steps": 20, "guidance": 1.5, "motion_guidance": 1.5, "seed": 0}
+        clip = animate(training, sample.reference, sample.driving, sample.prompt, folder / "clip.mp4", **settings)
+        shown.advance()
+    return clip
+
+
+@task(task_run_name="report", cache_policy=NO_CACHE)
+def write_page(lake: str, folder: Path, training: Path, clip: Path) -> Path:
+    """The page to look at."""
+    with step("report", 1) as shown:
+        page = write_report(Path(lake), folder, training=training, generated=clip)
+        get_run_logger().info("report: %s", page)
+        shown.advance()
+    return page
+
+
+def summary(result: dict[str, Any]) -> None:
+    """Where everything went, what was trained, and where to look."""
+    funnel([Account(**row) for row in result["funnel"]])
+    rows = [(row["stage"], f"{row['before']:.3f}", f"{row['after']:.3f}") for row in result["losses"]]
+    table(f"Losses by stage, release {result['release']}", ("stage", "before", "after"), rows)
+    print(f"clip    {result['clip']}\nreport  {result['report']}\nlake    {result['lake']}")

@@ -1,0 +1,135 @@
+"""What works on this machine, and the fix where something does not."""
+
+import importlib
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: `needed` ones must be ok for the demo to run."""
+
+    what: str
+    ok: bool
+    found: str
+    fix: str
+    needed: bool = True
+
+
+def examine() -> list[Finding]:
+    """Run every check; a check that raises is a finding, not a crash."""
+    return [_checked(*check) for check in CHECKS]
+
+
+def _checked(what: str, look: Callable[[], str], fix: str, needed: bool) -> Finding:
+    try:
+        return Finding(what, True, look(), fix, needed)
+    except Exception as error:
+        return Finding(what, False, f"{type(error).__name__}: {error}"[:200], fix, needed)
+
+
+def _python() -> str:
+    if not (3, 11) <= sys.version_info[:2] < (3, 13):
+        raise RuntimeError(f"Python {sys.version.split()[0]}")
+    return sys.version.split()[0]
+
+
+def _packages() -> str:
+    names = ("torch", "torchvision", "diffusers", "transformers", "ray", "prefect", "pylance", "smplx", "av")
+    return ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def _one_opencv() -> str:
+    names = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+    there = [name for name in names if _installed(name)]
+    if len(there) != 1:
+        raise RuntimeError(f"{len(there)} packages provide cv2: {', '.join(there)}")
+    importlib.import_module("cv2")
+    return f"{there[0]} {version(there[0])}"
+
+
+def _h264() -> str:
+    import numpy as np
+
+    from storage_schemas.video import decode, encode
+
+    frames = [np.full((32, 32, 3), 8 * i, np.uint8) for i in range(8)]
+    if decode(encode(frames, Fraction(24))).shape != (8, 32, 32, 3):
+        raise RuntimeError("frames were lost")
+    return "encodes and decodes"
+
+
+def _landmarks() -> str:
+    from pathlib import Path
+
+    import mediapipe
+
+    models = list(Path(mediapipe.__file__).parent.glob("modules/**/*.tflite"))
+    if not models:
+        raise RuntimeError("no models in the mediapipe package")
+    return f"mediapipe {version('mediapipe')} with {len(models)} models"
+
+
+def _vision_operators() -> str:
+    import torch
+    import torchvision
+
+    boxes, scores = torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([1.0])
+    torchvision.ops.nms(boxes, scores, 0.5)
+    return f"torchvision {torchvision.__version__} fits torch {torch.__version__}"
+
+
+def _prefect() -> str:
+    import fastapi
+    import sqlalchemy
+
+    fastapi_minor = int(fastapi.__version__.split(".")[1])
+    if fastapi_minor > 150 or sqlalchemy.__version__.startswith("2.1"):
+        raise RuntimeError(f"fastapi {fastapi.__version__}, sqlalchemy {sqlalchemy.__version__}")
+    return f"fastapi {fastapi.__version__}, sqlalchemy {sqlalchemy.__version__}"
+
+
+def _gpu() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RuntimeError("none: everything runs on the CPU")
+    return torch.cuda.get_device_name(0)
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(".").free / 2**30
+    if free < 2:
+        raise RuntimeError(f"{free:.1f} GiB free here")
+    return f"{free:.0f} GiB free here"
+
+
+def _rtmlib() -> str:
+    return version("rtmlib")
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+REINSTALL = "install again in a fresh environment: make clean test"
+CHECKS: tuple[tuple[str, Callable[[], str], str, bool], ...] = (
+    ("Python", _python, "use Python 3.11 or 3.12", True),
+    ("packages", _packages, REINSTALL, True),
+    ("one OpenCV", _one_opencv, "remove all of them, then install opencv-contrib-python alone", True),
+    ("torch and torchvision", _vision_operators, "install both from the same index in one command", True),
+    ("H.264", _h264, REINSTALL, True),
+    ("landmark models", _landmarks, "pip install mediapipe==0.10.14", True),
+    ("Prefect's limits", _prefect, "pip install 'fastapi<0.151' 'sqlalchemy<2.1'", True),
+    ("disk", _disk, "free some space, or run elsewhere", True),
+    ("GPU", _gpu, "not needed for the demo; real training wants one", False),
+    ("rtmlib (RTMW landmarks)", _rtmlib, "pip install 'opendimo[rtmlib]', weights from a path", False),
+)

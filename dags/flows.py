@@ -1,0 +1,112 @@
+"""The flows: what runs when. No pixel and no tensor here: every step is a stage of `pipelines` or a call of `training`.
+
+Each flow can be run by itself, from the command line or as a deployment; `dags/demo.py` chains them.
+"""
+
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from training.launch import launch
+
+from dags.events import release_published
+from dags.progress import step
+from dags.stages import describe, map_stage
+from pipelines import clips, latents, pairs, poses, sources
+from pipelines.captions import stage as captions
+from pipelines.captions.openai_server import OpenAIServer
+from pipelines.captions.qwen import QwenLocal
+from pipelines.cut import ClipsConfig
+from pipelines.planning import Account
+from pipelines.poses import PosesConfig
+from pipelines.quality import Policy
+from pipelines.sources import SourcesConfig
+from pipelines.status import verdict_account
+from storage_schemas.lake import Lake
+from storage_schemas.releases import create_release, open_release
+from training.config import TrainConfig
+
+
+@flow(flow_run_name="ingest {kind}")
+def ingest(lake: str, kind: str, path: str, options: SourcesConfig | None = None) -> Account:
+    """Register what `path` holds (`kind`: internet, unreal or multiview): fetch, hash, probe, cameras, truth."""
+    home = Lake(lake)
+    stage = sources.SourcesStage(lake, options or SourcesConfig())
+    return map_stage(home, stage, sources.discover(kind, path, stage.config))
+
+
+@flow
+def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Account]:
+    """Cut every source item into clips with people and scores, and judge the clips."""
+    home = Lake(lake)
+    stage = clips.ClipsStage(lake, config or ClipsConfig())
+    copies = len(clips.duplicates(home))
+    cut_account = map_stage(home, stage, clips.plan(home, stage), {"duplicate": copies} if copies else {})
+    judged = verdict_account(home, policy or Policy())
+    get_run_logger().info("verdict: %s", describe(judged))
+    return [cut_account, judged]
+
+
+@flow
+def label(lake: str, config: PosesConfig | None = None, policy: Policy | None = None) -> Account:
+    """Estimate body and hands of every kept clip."""
+    home = Lake(lake)
+    stage = poses.PosesStage(lake, config or PosesConfig())
+    return map_stage(home, stage, poses.plan(home, stage, policy or Policy()))
+
+
+@flow
+def caption(lake: str, vlm: QwenLocal | OpenAIServer | None = None, policy: Policy | None = None) -> Account:
+    """Describe the camera motion, and with a vision-language model the content, of every kept clip."""
+    home = Lake(lake)
+    stage = captions.CaptionsStage(lake, captions.CaptionsConfig(vlm=vlm))
+    return map_stage(home, stage, captions.plan(home, stage, policy or Policy()))
+
+
+@flow
+def encode(lake: str, config: latents.LatentsConfig, policy: Policy | None = None) -> list[Account]:
+    """Encode targets and texts for one backbone, and make the training pairs."""
+    home, policy = Lake(lake), policy or Policy()
+    stage = latents.LatentsStage(lake, config)
+    encoded = map_stage(home, stage, latents.plan(home, stage, policy))
+    window = {k: getattr(config, k) for k in ("num_frames", "frame_step", "width", "height")}
+    pairing = pairs.PairsStage(lake, pairs.PairsConfig(stage.vae, **window))
+    return [encoded, map_stage(home, pairing, pairs.plan(home, pairing, policy))]
+
+
+@flow(flow_run_name="publish {name}")
+def publish(lake: str, name: str, approver: str | None = None) -> str:
+    """Make the next release of `name` from the newest pairs, and say so; return NAME@VERSION."""
+    row = create_release(Lake(lake), name, approver)
+    release = open_release(lake, row["release_id"])
+    create_markdown_artifact(
+        key=f"release-{name}", markdown=f"**{release.id}** `{release.sha256}`\n\n{row['manifest']}"
+    )
+    release_published(lake, release.id, release.sha256)
+    return release.id
+
+
+@flow(flow_run_name="train {release}")
+def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool = True) -> str:
+    """Train the three stages on a release, one task each; return the folder."""
+    for number, stage in enumerate(config.schedule.stages, 1):
+        train_stage(lake, release, config, out, number, stage.name, resume or number > 1)
+    return out
+
+
+@task(task_run_name="{name}", retries=1, cache_policy=NO_CACHE)
+def train_stage(lake: str, release: str, config: TrainConfig, out: str, number: int, name: str, resume: bool) -> None:
+    """One training stage in a Ray worker; what is done is not done again."""
+    log = get_run_logger()
+    with step(f"train {name}", config.schedule.stage_steps[number - 1]) as shown:
+
+        def report(steps: int, loss: float | None, lines: list[tuple[int, str]]) -> None:
+            shown.advance(steps)
+            if loss is not None:
+                shown.note(f"loss {loss:.3f}")
+            for level, text in lines:
+                log.log(level, text)
+
+        result = launch(lake, release, config, Path(out), until_stage=number, on_progress=report)
+        log.info("%s: %d of %d steps done", name, result.steps_done, result.steps_total)
