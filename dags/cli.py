@@ -4,7 +4,6 @@ import sys
 import traceback
 from typing import Annotated
 
-import click
 import typer
 
 from dags.commands import data, machine, release, trainer
@@ -28,31 +27,18 @@ for command in (trainer.train, trainer.generate, trainer.report):
 
 
 @app.callback()
-def common(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
-    """Options of every command."""
-    context.obj = {"debug": debug}
+def common(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Options of every command; `main` looks at --debug itself, because an error ends the command."""
 
 
 def main() -> None:
     """Run a command; one clear line on error, exit code 0 only when all is well."""
     try:
-        code = app(standalone_mode=False)
-    except click.UsageError as error:
-        error.show()
-        sys.exit(2)
-    except click.exceptions.Abort:
-        print("stopped; what is finished is kept: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("stopped; what is finished is kept: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        app()
     except Exception as error:
-        if "--debug" in sys.argv:
+        debug = "--debug" in sys.argv
+        if debug:
             traceback.print_exc()
         text = str(error).strip() or type(error).__name__
-        print(f"error: {text}" + ("" if "--debug" in sys.argv else "  (--debug shows where)"), file=sys.stderr)
+        print(f"error: {text}" + ("" if debug else "  (`dimo --debug ...` shows where)"), file=sys.stderr)
         sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
