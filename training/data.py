@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from model.body.rotations import axis_angle_to_matrix, matrix_to_6d
 from torch import Tensor
 
+from model.body.rotations import axis_angle_to_matrix, matrix_to_6d
 from model.dimo import Batch, DiMoConfig
 from model.driving import body_crops, hand_crops
 from storage_schemas.video import decode

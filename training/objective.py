@@ -53,13 +53,5 @@ def training_loss(model: DiMo, batch: Batch, conditions: Conditions, geometry_we
     flow = flow_loss(prediction.velocity, batch.target, conditions.noise).mean()
     if geometry_weight == 0 or prediction.body6d is None:
         return Terms(flow, flow, None)
-    quality = batch.weight[:, None]  # [B, 1]
-    geometry = geometry_loss(
-        prediction.body6d,
-        prediction.hands6d,
-        batch.body6d,
-        batch.hands6d,
-        batch.pose_ok * quality,  # [B, T]
-        batch.hands_pose_ok * quality[..., None],  # [B, T, 2]
-    )
+    geometry = geometry_loss(prediction, batch)
     return Terms(flow + geometry_weight * geometry, flow, geometry)

@@ -1,6 +1,6 @@
 """What training reads: a pinned release, and from it the examples of one split."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,9 +52,9 @@ class Pair:
 
 def read_pairs(release: Release, split: str) -> list[Pair]:
     """The pairs of a split, by id. Raises `ValueError` where a pair would let the model copy its answer."""
-    columns = list(Pair.__dataclass_fields__)
-    rows = release.read("pairs", columns, f"split = '{split}'")
-    pairs = [Pair(**{name: row[name] for name in columns}) for row in sorted(rows, key=lambda row: row["pair_id"])]
+    names = [field.name for field in fields(Pair)]
+    rows = release.read("pairs", None, f"split = '{split}'")
+    pairs = [Pair(**{name: row[name] for name in names}) for row in sorted(rows, key=lambda row: row["pair_id"])]
     clips = release.read("clips", ["clip_id", "video_sha256"])
     content = {row["clip_id"]: row["video_sha256"] for row in clips}
     for pair in pairs:
