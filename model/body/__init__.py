@@ -1,0 +1,1 @@
+"""The human body: joints, rotations, and body models in the SMPL-X file format."""
