@@ -108,7 +108,8 @@ class DiMo(nn.Module):
         self.motion_encoder.save_pretrained(directory / "motion_encoder")
         if self.geometry is not None:
             self.geometry.save_pretrained(directory / "geometry")
-        (directory / "dimo.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        parts = {"config": asdict(self.config), "geometry": self.geometry is not None}
+        (directory / "dimo.json").write_text(json.dumps(parts, indent=2) + "\n")
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -116,13 +117,12 @@ class DiMo(nn.Module):
         directory = Path(directory)
         if not (directory / "dimo.json").is_file():
             raise ValueError(f"{directory} holds no 3DiMo model: dimo.json is missing")
-        config = DiMoConfig(**json.loads((directory / "dimo.json").read_text()))
-        head = directory / "geometry"
+        parts = json.loads((directory / "dimo.json").read_text())
         return cls(
-            config,
+            DiMoConfig(**parts["config"]),
             WanMotionTransformer3DModel.from_pretrained(directory / "transformer"),
             MotionEncoder.from_pretrained(directory / "motion_encoder"),
-            GeometryHead.from_pretrained(head) if head.is_dir() else None,
+            GeometryHead.from_pretrained(directory / "geometry") if parts["geometry"] else None,
         ).train()
 
     def encode_motion(self, body: Tensor, hands: Tensor, hand_ok: Tensor) -> MotionTokens:

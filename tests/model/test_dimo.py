@@ -1,0 +1,121 @@
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.dimo import Batch, DiMo, Prediction
+
+Make = Callable[..., DiMo]
+MakeBatch = Callable[..., Batch]
+
+
+def predict(dimo: DiMo, batch: Batch, *, seed: int | None = None, **drop: bool) -> Prediction:
+    n = len(batch.target)
+    noise = torch.randn(batch.target.shape, generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        return dimo(
+            batch,
+            sigma=torch.linspace(0.9, 0.3, n),
+            noise=noise,
+            drop_text=torch.full((n,), drop.get("text", False)),
+            drop_motion=torch.full((n,), drop.get("motion", False)),
+            augment_seed=seed,
+        )
+
+
+def test_a_prediction_has_the_shapes_of_the_batch(make_dimo: Make, make_batch: MakeBatch) -> None:
+    batch = make_batch()
+    prediction = predict(make_dimo(), batch)
+    assert prediction.velocity.shape == batch.target.shape
+    assert prediction.body6d.shape == batch.body6d.shape and prediction.hands6d.shape == batch.hands6d.shape
+
+
+def test_the_driving_clip_matters_only_after_training_moved_the_projections(
+    make_dimo: Make, make_batch: MakeBatch
+) -> None:
+    batch = make_batch()
+    other = replace(batch, body=batch.body.flip(0))
+    new, trained = make_dimo(), make_dimo(trained=True)
+    assert (predict(new, batch).velocity - predict(new, other).velocity).abs().max() == 0.0
+    assert (predict(trained, batch).velocity - predict(trained, other).velocity).abs().max() > 1e-3
+
+
+def test_dropped_motion_is_the_model_without_motion(make_dimo: Make, make_batch: MakeBatch) -> None:
+    batch, trained = make_batch(), make_dimo(trained=True)
+    assert torch.equal(
+        predict(trained, batch, motion=True).velocity, predict(make_dimo(), batch).velocity
+    )  # the new model differs only by its silent motion
+
+
+def test_dropped_text_is_zeros(make_dimo: Make, make_batch: MakeBatch) -> None:
+    batch, dimo = make_batch(), make_dimo()
+    without = replace(batch, text=torch.zeros_like(batch.text))
+    assert torch.equal(predict(dimo, batch, text=True).velocity, predict(dimo, without).velocity)
+    assert not torch.equal(predict(dimo, batch).velocity, predict(dimo, without).velocity)
+
+
+def test_permuting_a_batch_commutes(make_dimo: Make, make_batch: MakeBatch) -> None:
+    batch, dimo, order = make_batch(3), make_dimo(trained=True), torch.tensor([2, 0, 1])
+    noise, sigma, keep = (
+        torch.randn(batch.target.shape),
+        torch.tensor([0.2, 0.5, 0.8]),
+        torch.tensor([False, True, False]),
+    )
+    with torch.no_grad():
+        straight = dimo(batch, sigma=sigma, noise=noise, drop_text=~keep, drop_motion=keep, augment_seed=None)
+        permuted = dimo(
+            Batch(**{f.name: getattr(batch, f.name)[order] for f in fields(batch)}),
+            sigma=sigma[order],
+            noise=noise[order],
+            drop_text=~keep[order],
+            drop_motion=keep[order],
+            augment_seed=None,
+        )
+    for a, b in zip(straight, permuted, strict=True):
+        torch.testing.assert_close(a[order], b, rtol=1e-4, atol=1e-5)
+
+
+def test_augmentation_follows_its_seed(make_dimo: Make, make_batch: MakeBatch) -> None:
+    batch, dimo = make_batch(), make_dimo(trained=True)
+    plain, one, again, two = (predict(dimo, batch, seed=seed).body6d for seed in (None, 1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, plain) and not torch.equal(one, two)
+
+
+def test_in_first_frame_mode_the_given_frame_costs_nothing(make_dimo: Make, make_batch: MakeBatch) -> None:
+    batch = make_batch()
+    batch = replace(batch, reference=batch.target[:, :, :1])
+    noise = torch.randn(batch.target.shape, generator=torch.Generator().manual_seed(7))
+    velocity = predict(make_dimo(reference="first_frame"), batch).velocity
+    assert torch.equal(velocity[:, :, 0], (noise - batch.target)[:, :, 0])
+
+
+def test_every_parameter_is_trained(make_dimo: Make, make_batch: MakeBatch) -> None:
+    batch, dimo = make_batch(), make_dimo(trained=True)
+    keep = torch.tensor([False, False])
+    out = dimo(
+        batch, sigma=torch.tensor([0.5, 0.7]), noise=torch.randn_like(batch.target),
+        drop_text=keep, drop_motion=keep, augment_seed=0,
+    )  # fmt: skip
+    sum(part.square().mean() for part in out).backward()
+    assert [name for name, p in dimo.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_saved_and_loaded_it_is_the_same(head: bool, tmp_path: Path, make_dimo: Make, make_batch: MakeBatch) -> None:
+    dimo, batch = make_dimo(trained=True), make_batch()
+    if not head:
+        dimo.geometry = None
+    dimo.save(tmp_path)
+    loaded = DiMo.load(tmp_path)
+    assert loaded.config == dimo.config and loaded.training
+    for a, b in zip(predict(dimo, batch, seed=3), predict(loaded, batch, seed=3), strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)
+    assert (loaded.geometry is not None) == head
+
+
+def test_loading_from_elsewhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"dimo\.json is missing"):
+        DiMo.load(tmp_path)

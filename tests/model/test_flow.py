@@ -1,0 +1,69 @@
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from model import flow
+
+
+def pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(3, 4, 2, 5, 5, generator=g), torch.randn(3, 4, 2, 5, 5, generator=g)
+
+
+def test_the_path_starts_at_data_and_ends_at_noise() -> None:
+    x0, noise = pair()
+    assert torch.equal(flow.noisy(x0, noise, torch.zeros(3)), x0)
+    assert torch.equal(flow.noisy(x0, noise, torch.ones(3)), noise)
+
+
+def test_velocity_is_the_derivative_of_the_path() -> None:
+    x0, noise = (x.double() for x in pair())
+    sigma = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    slope = (flow.noisy(x0, noise, sigma + 1e-4) - flow.noisy(x0, noise, sigma - 1e-4)) / 2e-4
+    torch.testing.assert_close(slope, flow.velocity_target(x0, noise))
+
+
+def test_data_is_the_noisy_sample_less_sigma_times_velocity() -> None:
+    x0, noise = pair()
+    sigma = torch.tensor([0.1, 0.5, 0.9])
+    x = flow.noisy(x0, noise, sigma) - sigma.view(3, 1, 1, 1, 1) * flow.velocity_target(x0, noise)
+    torch.testing.assert_close(x, x0)
+
+
+@pytest.mark.parametrize("shift", [1.0, 5.0])
+def test_euler_with_an_oracle_recovers_the_data(shift: float) -> None:
+    x0, noise = pair()
+    x = flow.euler(lambda x, sigma: (x - x0) / sigma.view(3, 1, 1, 1, 1), noise, 20, shift)
+    torch.testing.assert_close(x, x0, rtol=0, atol=1e-5)
+
+
+def test_diffusers_scheduler_walks_the_same_path() -> None:
+    x0, noise = pair()
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(20)
+    x = noise
+    for t in scheduler.timesteps:
+        x = scheduler.step((x - x0) / (t / flow.TIMESTEPS), t, x, return_dict=False)[0]
+    torch.testing.assert_close(x, x0, rtol=0, atol=1e-4)
+
+
+def test_shift_moves_towards_noise() -> None:
+    sigma = torch.tensor([0.0, 0.5, 1.0])
+    torch.testing.assert_close(flow.shifted(sigma, 3.0), torch.tensor([0.0, 0.75, 1.0]))
+
+
+def test_training_sigmas_follow_seed_and_shift() -> None:
+    def draw(shift: float) -> torch.Tensor:
+        return flow.sample_sigma(4001, shift, torch.Generator().manual_seed(0))
+
+    assert torch.equal(draw(1.0), draw(1.0))
+    assert draw(1.0).min() > 0 and draw(5.0).max() < 1
+    assert abs(draw(1.0).median() - 0.5) < 0.02
+    assert abs(draw(3.0).median() - 0.75) < 0.02
+
+
+def test_the_loss_is_a_mean_per_sample() -> None:
+    x0, noise = pair()
+    velocity = flow.velocity_target(x0, noise)
+    velocity[1] += 2
+    torch.testing.assert_close(flow.flow_loss(velocity, x0, noise), torch.tensor([0.0, 4.0, 0.0]))
