@@ -112,6 +112,12 @@ def test_trucking_and_panning_the_same_way_is_no_arc():
     assert said(path(right=2, yaw=25)) == {"truck_right", "pan_right"}
 
 
+@pytest.mark.parametrize(("metres", "degrees"), [(-2, 5), (-0.6, 40)])
+def test_turning_far_too_little_or_too_much_is_no_arc(metres, degrees):
+    """2 m to the left at 4 m would need 27 degrees to the right to keep the subject centred, 0.6 m 9 degrees."""
+    assert said(path(right=metres, yaw=degrees)) == {"truck_left", "pan_right"}
+
+
 def test_going_along_with_a_walking_subject_is_follow():
     cameras = path(heading=30, right=2.5)
     assert said(cameras, subject=np.tile([0.2, 0, 4], (T, 1))) == {"follow"}
@@ -150,6 +156,14 @@ def test_a_pan_by_hand_is_a_pan_with_shake():
     noise = np.random.default_rng(0).normal(scale=0.4, size=(T, 3))
     R = Rotation.from_euler("YXZ", noise, degrees=True).as_matrix() @ path(yaw=45)[:, :, :3]
     assert said(np.concatenate([R, np.zeros((T, 3, 1))], axis=2)) == {"pan_right", "shake"}
+
+
+def test_a_drift_no_larger_than_the_shake_is_lost_in_it():
+    noise = np.random.default_rng(0).normal(scale=0.7, size=(T, 3))
+    drift = path(yaw=4)
+    assert said(drift) == {"pan_right"}
+    R = Rotation.from_euler("YXZ", noise, degrees=True).as_matrix() @ drift[:, :, :3]
+    assert said(np.concatenate([R, np.zeros((T, 3, 1))], axis=2)) == {"shake"}
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 5, 9])
