@@ -35,9 +35,14 @@ class Schedule:
     motion_dropout: float = 0.1
 
     @property
+    def stage_steps(self) -> tuple[int, ...]:
+        """Optimizer steps of each stage."""
+        return tuple(stage.steps for stage in self.stages)
+
+    @property
     def steps(self) -> int:
         """Optimizer steps of all stages together."""
-        return sum(stage.steps for stage in self.stages)
+        return sum(self.stage_steps)
 
     @property
     def geometry_steps(self) -> float:

@@ -1,4 +1,4 @@
-"""What training did, in a line per stage."""
+"""What metrics.jsonl says, in few words."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,9 @@ from typing import Any
 from training.log import read_metrics
 
 
-def stage_losses(out: Path) -> list[dict[str, Any]]:
-    """Fixed loss (same pairs, noise and sigmas) before and after each stage, from `OUT/metrics.jsonl`."""
-    losses: dict[str, dict[str, Any]] = {}
-    for record in read_metrics(Path(out) / "metrics.jsonl"):
-        if record.get("event") in ("stage_start", "stage_end"):
-            when = "before" if record["event"] == "stage_start" else "after"
-            losses.setdefault(record["stage"], {"stage": record["stage"]})[when] = record["fixed_loss"]
-    return list(losses.values())
+def stage_losses(out: str | Path) -> list[dict[str, Any]]:
+    """One entry a finished stage: `stage`, and its fixed loss `before` and `after`."""
+    events = [record for record in read_metrics(Path(out) / "metrics.jsonl") if "event" in record]
+    before = {e["stage"]: e["fixed_loss"] for e in events if e["event"] == "stage_start"}
+    after = {e["stage"]: e["fixed_loss"] for e in events if e["event"] == "stage_end"}
+    return [{"stage": stage, "before": before[stage], "after": after[stage]} for stage in after]

@@ -1,9 +1,11 @@
 """The training loop: a release in, checkpoints, metrics and a pipeline out."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from training.objective import Terms, draw, training_loss
 from training.probes import probe
 from training.release import Release
 from training.stages import stage_at
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, dict[str, Any]], None]
 """Called with the steps done, the steps in all, and the record just logged."""
@@ -65,9 +69,7 @@ class _Run:
 
     def __init__(self, release: Release, config: TrainConfig, out: Path, resume: bool) -> None:
         self.release, self.config, self.out = release, config, out
-        self.stage_ends = {stage_at(0, config.schedule).end}
-        while max(self.stage_ends) < config.schedule.steps:
-            self.stage_ends.add(stage_at(max(self.stage_ends), config.schedule).end)
+        self.stage_ends = set(accumulate(config.schedule.stage_steps))
         self.checkpoint = checkpoints.latest(out)
         self.step = self.metrics_bytes = 0
         if self.checkpoint:
@@ -82,7 +84,7 @@ class _Run:
         schedule = self.config.schedule
         if stage is not None and not 1 <= stage <= len(schedule.stages):
             raise ValueError(f"there is no stage {stage}: the schedule has {len(schedule.stages)}")
-        end = sum(s.steps for s in schedule.stages[:stage])
+        end = sum(schedule.stage_steps[:stage])
         pipeline = self.out / "pipeline"
         if self.step < end:
             self._load()
@@ -118,6 +120,8 @@ class _Run:
 
         def record(entry: dict[str, Any]) -> None:
             log.write(entry)
+            if "event" in entry:
+                logger.info("%s %s: fixed loss %.4f", entry["stage"], entry["event"], entry["fixed_loss"])
             on_progress(self.step, schedule.steps, entry)
 
         for batch in self.data.batches(self.step, end, schedule, config.batch_size, config.seed):

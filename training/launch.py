@@ -1,0 +1,99 @@
+"""Training in a Ray worker: the driver follows its progress, and a worker that dies is replaced and resumes."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training.config import TrainConfig
+from training.trainer import TrainResult, train
+
+POLL_SECONDS = 0.5
+DEATHS = 2  # how many times a worker may die
+
+OnProgress = Callable[[int, float | None, list[tuple[int, str]]], None]
+"""Called with the steps done since the last call, the newest loss, and the worker's log lines (level, text)."""
+
+
+def launch(
+    lake: str,
+    release: str,
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    until_stage: int | None = None,
+    resume: bool = True,
+    on_progress: OnProgress = lambda *_: None,
+) -> TrainResult:
+    """`train` on release NAME@VERSION of `lake`, in one Ray actor with a GPU where the cluster has one.
+
+    Ray must be running. Raises what `train` raises, and `RayActorError` when the worker died too often.
+    """
+    import ray
+    from ray.exceptions import RayActorError, RayTaskError
+
+    gpus = min(1, int(ray.cluster_resources().get("GPU", 0)))
+    for deaths in range(DEATHS + 1):
+        # one thread trains, the other answers questions
+        actor: Any = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, max_concurrency=2).remote()
+        running = actor.train.remote(lake, release, config, str(out), until_stage, resume or deaths > 0)
+        try:
+            while not ray.wait([running], timeout=POLL_SECONDS)[0]:
+                on_progress(*ray.get(actor.news.remote()))
+            result: TrainResult = ray.get(running)
+            on_progress(*ray.get(actor.news.remote()))
+            return result
+        except RayActorError:
+            if deaths == DEATHS:
+                raise
+            on_progress(
+                0, None, [(logging.WARNING, "the training worker died; another resumes from its last checkpoint")]
+            )
+        except RayTaskError as error:
+            raise error.cause from None
+        finally:
+            ray.kill(actor)
+    raise AssertionError("unreachable")
+
+
+class Worker:
+    """Lives in a Ray actor; `news` may be asked while `train` runs."""
+
+    def __init__(self) -> None:
+        self._lines = _Lines()
+        logging.getLogger("training").addHandler(self._lines)
+        logging.getLogger("training").setLevel(logging.INFO)
+        self._steps, self._loss = 0, None
+
+    def train(
+        self, lake: str, release: str, config: TrainConfig, out: str, until_stage: int | None, resume: bool
+    ) -> TrainResult:
+        """Open the release and train."""
+        from storage_schemas.releases import open_release
+
+        def progress(_done: int, _total: int, record: dict[str, Any]) -> None:
+            if "loss" in record:
+                self._steps, self._loss = self._steps + 1, record["loss"]
+
+        pinned = open_release(lake, release)
+        return train(pinned, config, out, resume=resume, until_stage=until_stage, on_progress=progress)
+
+    def news(self) -> tuple[int, float | None, list[tuple[int, str]]]:
+        """Steps since the last call, the newest loss, and the log lines since the last call."""
+        steps, self._steps = self._steps, 0
+        return steps, self._loss, self._lines.take()
+
+
+class _Lines(logging.Handler):
+    """Keeps the newest log lines until they are fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: deque[tuple[int, str]] = deque(maxlen=1000)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._kept.append((record.levelno, self.format(record)))
+
+    def take(self) -> list[tuple[int, str]]:
+        return [self._kept.popleft() for _ in range(len(self._kept))]
