@@ -26,14 +26,21 @@ def session(state: Path, prefect_api: str | None = None, ray_address: str | None
 
     `state` keeps the server's database and log. Import `prefect` only inside: its settings come from the environment.
     """
+    before = dict(os.environ)
     os.environ |= quiet_environment(state)
     api = prefect_api or os.environ.get("PREFECT_API_URL")
     with ExitStack() as stack:
+        stack.callback(_restore, before)
         if api is None:
             api = stack.enter_context(_server(state))
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(ray_session(state, ray_address or os.environ.get("RAY_ADDRESS")))
         yield api
+
+
+def _restore(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def quiet_environment(state: Path) -> dict[str, str]:

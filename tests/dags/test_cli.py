@@ -1,0 +1,52 @@
+"""The command line as a stranger meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage_schemas.lake import Lake
+
+COMMANDS = ["doctor", "demo", "ingest", "label", "caption", "encode", "status", "train", "generate", "report"]
+
+
+def dimo(*args: str) -> subprocess.CompletedProcess[str]:
+    code = "from dags.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "release create", "release list", "release show"])
+def test_help_has_an_example(command: str) -> None:
+    answer = dimo(*command.split(), "--help")
+    assert answer.returncode == 0
+    assert f"dimo {command}" in answer.stdout
+
+
+def test_help_names_every_command() -> None:
+    answer = dimo("--help").stdout
+    assert all(f" {command} " in answer for command in [*COMMANDS, "release"])
+
+
+def test_an_error_is_one_line_and_a_code(tmp_path: Path) -> None:
+    answer = dimo("status", "--lake", str(tmp_path / "nowhere"))
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: ")
+    assert "is not a lake" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "Traceback" in dimo("--debug", "status", "--lake", str(tmp_path / "nowhere")).stderr
+
+
+def test_status_of_an_empty_lake_is_json(tmp_path: Path) -> None:
+    Lake(tmp_path / "lake")
+    answer = dimo("status", "--lake", str(tmp_path / "lake"), "--json")
+    stages = json.loads(answer.stdout)["stages"]
+    assert [s["stage"] for s in stages] == ["sources", "clips", "verdict", "poses", "captions", "latents", "pairs"]
+    assert all(s["inputs"] == 0 for s in stages)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, dags.cli; print([m for m in ('torch', 'prefect', 'ray', 'lance', 'cv2') if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

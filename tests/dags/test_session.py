@@ -1,0 +1,88 @@
+"""Stages as Prefect tasks on a real server and a real Ray cluster."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dags.session import session
+from pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from storage_schemas.lake import Lake
+
+log = logging.getLogger("pipelines.test")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to say."""
+
+
+class CaptureStage:
+    """A stage that fills `captures`; the item called `bad` is corrupt."""
+
+    name, version, weights = "captures", "1", ""
+    needs, config = Needs(), Config()
+
+    def setup(self) -> None:
+        pass
+
+    def run(self, batch: list[Work]) -> Outcome:
+        return run_each(batch, self._make)
+
+    def _make(self, work: Work) -> dict:
+        log.info("looking at %s", work.name)
+        if work.name == "bad":
+            raise DataError("corrupt")
+        row = {"capture_id": work.item_id, "kind": "internet", "views": [], "sync_method": "single", "take": ""}
+        return {"captures": [row]}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with session(tmp_path_factory.mktemp("session")) as url:
+        yield url
+
+
+def eventually(url: str, body: dict, enough: int) -> list[dict]:
+    """What the server answers once it has written enough of it."""
+    answer: list[dict] = []
+    for _ in range(100):
+        answer = httpx.post(url, json=body).raise_for_status().json()
+        if len(answer) >= enough:
+            return answer
+        time.sleep(0.2)
+    raise AssertionError(f"{url} answered {len(answer)} of {enough}")
+
+
+def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
+    from prefect import flow
+
+    from dags.stages import map_stage
+
+    lake, stage = Lake(tmp_path / "lake"), CaptureStage()
+    works = [Work(f"k{i}", f"c{i}", name) for i, name in enumerate(["a", "b", "bad", "d"])]
+
+    @flow
+    def captures() -> list[int]:
+        first = map_stage(lake, stage, works)
+        again = map_stage(lake, stage, works)
+        assert first == again
+        return [first.inputs, first.done, first.rejected["data"]]
+
+    assert captures() == [4, 3, 1]
+    names = sorted(run["name"] for run in eventually(f"{api}/task_runs/filter", {}, 5))
+    assert names == ["captures commit", *(f"captures shard {k}" for k in range(4))]
+    lines = [entry["message"] for entry in eventually(f"{api}/logs/filter", {"limit": 200}, 10)]
+    assert "looking at bad" in lines
+    artifacts = eventually(f"{api}/artifacts/filter", {}, 1)
+    assert {a["key"] for a in artifacts} == {"account-captures"}
+
+
+def test_the_server_keeps_to_itself(api: str) -> None:
+    assert api.startswith("http://127.0.0.1:")
+    settings = httpx.get(f"{api}/admin/settings").json()
+    assert settings["server"]["analytics_enabled"] is False
