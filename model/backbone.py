@@ -42,7 +42,7 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
     _repeated_blocks = ["WanMotionBlock"]  # noqa: RUF012
 
     @register_to_config
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         patch_size: tuple[int, ...] = (1, 2, 2),
         num_attention_heads: int = 24,
@@ -102,9 +102,11 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
     ) -> Self:
         """The weights of a base `transformer` folder with new, silent motion modules.
 
-        Raises ValueError where any weight but those of the motion modules is missing, or one is left over.
+        Raises ValueError when the folder lacks a weight of the base model or holds others.
         """
-        base = WanTransformer3DModel.from_pretrained(path)
+        base, info = WanTransformer3DModel.from_pretrained(path, output_loading_info=True)
+        if wrong := info["missing_keys"] + info["unexpected_keys"]:
+            raise ValueError(f"{path} is not a whole Wan transformer: missing or unknown weights {sorted(wrong)[:5]}")
         config = cls.extract_init_dict(
             base.config,
             motion_dim=motion_dim,
@@ -114,10 +116,7 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
         )[0]
         with init_empty_weights():
             model = cls(**config)
-        keys = model.load_state_dict(base.state_dict(), strict=False, assign=True)
-        foreign = [key for key in keys.missing_keys if "motion" not in key] + keys.unexpected_keys
-        if foreign:
-            raise ValueError(f"{path} is not a Wan transformer that this model extends: {sorted(foreign)[:5]}")
+        model.load_state_dict(base.state_dict(), strict=False, assign=True)
         for module in model.modules():
             if isinstance(module, (MotionAlignment, MotionCrossAttention)):
                 module.to_empty(device=base.device).reset_parameters()
