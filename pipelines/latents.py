@@ -97,7 +97,7 @@ class LatentsStage:
         base = Path(self.config.base)
         self._vae = AutoencoderKLWan.from_pretrained(base / "vae", torch_dtype=torch.float32).to(self._device).eval()
         encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype)
-        self._text_encoder = encoder.to(self._device).eval()
+        self._text_encoder = encoder.to(self._device).eval()  # type: ignore[arg-type]
         self._tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
         self._lake = Lake(self.lake_uri)
 

@@ -4,6 +4,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -81,13 +82,10 @@ class TrainingData:
 
     def batch(self, pairs: list[Pair]) -> Batch:
         """One batch on the CPU. The reference is the first latent frame, which a causal VAE makes of frame 0 alone."""
-        targets = [self._cache.get(("target", pair.latent_id), lambda p=pair: self._read_target(p)) for pair in pairs]
+        targets = [self._cache.get(("target", p.latent_id), partial(self._read_target, p)) for p in pairs]
         drivings = [
-            self._cache.get(
-                ("driving", pair.driving_clip_id, pair.driving_start, pair.pose_id),
-                lambda p=pair: self._read_driving(p),
-            )
-            for pair in pairs
+            self._cache.get(("driving", p.driving_clip_id, p.driving_start, p.pose_id), partial(self._read_driving, p))
+            for p in pairs
         ]
         if len(shapes := {tuple(target.latents.shape) for target in targets}) > 1:
             raise ValueError(f"the release mixes latents of shapes {sorted(shapes)}: encode all windows at one size")

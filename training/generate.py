@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -79,5 +80,5 @@ def generate(
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
     )
-    Path(out).write_bytes(encode(video, fps))
+    Path(out).write_bytes(encode(cast(NDArray[np.uint8], video), fps))
     return Path(out)

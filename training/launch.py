@@ -47,9 +47,8 @@ def launch(
         except RayActorError:
             if deaths == DEATHS:
                 raise
-            on_progress(
-                0, None, [(logging.WARNING, "the training worker died; another resumes from its last checkpoint")]
-            )
+            message = "the training worker died; another resumes from its newest checkpoint"
+            on_progress(0, None, [(logging.WARNING, message)])
         except RayTaskError as error:
             raise error.cause from None
         finally:
