@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -17,13 +18,15 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (machine.doctor, machine.demo):
-    app.command()(command)
-for command in (data.ingest, data.label, data.caption, data.encode, data.status):
-    app.command(rich_help_panel="Data")(command)
+COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
+    None: (machine.doctor, machine.demo),
+    "Data": (data.ingest, data.label, data.caption, data.encode, data.status),
+    "Training": (trainer.train, trainer.generate, trainer.report),
+}
+for panel, members in COMMANDS.items():
+    for command in members:
+        app.command(rich_help_panel=panel)(command)
 app.add_typer(release.app, name="release", rich_help_panel="Data")
-for command in (trainer.train, trainer.generate, trainer.report):
-    app.command(rich_help_panel="Training")(command)
 
 
 @app.callback()

@@ -3,24 +3,24 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.report import write_report
 from pipelines.studio import make_studio
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from training.tiny_vae import prepare_tiny_base
 
 from dags import flows
-from dags.generate import animate
+from dags.generate import Sampling, animate
 from dags.progress import step
 from dags.show import accounts_json, funnel, table
 from pipelines.latents import LatentsConfig
 from pipelines.planning import Account
 from pipelines.quality import Policy, kept_clips
+from pipelines.report import write_report
 from pipelines.samples import choose_sample
 from pipelines.status import funnel as count
 from storage_schemas.lake import Lake
 from training.config import preset
 from training.summary import stage_losses
+from training.tiny_vae import prepare_tiny_base
 
 KINDS = ("internet", "unreal", "multiview")
 WINDOW = {"num_frames": 9, "frame_step": 2, "width": 64, "height": 64}
@@ -83,8 +83,8 @@ def show_motion(lake: str, release: str, training: Path, folder: Path) -> Path:
     """One clip from the trained model."""
     with step("generate", 1) as shown:
         sample = choose_sample(Lake(lake), release, folder)
-        settings = {"steps": 20, "guidance": 1.5, "motion_guidance": 1.5, "seed": 0}
-        clip = animate(training, sample.reference, sample.driving, sample.prompt, folder / "clip.mp4", **settings)
+        sampling = Sampling(steps=20, guidance=1.5, motion_guidance=1.5)
+        clip = animate(training, sample.reference, sample.driving, sample.prompt, folder / "clip.mp4", sampling)
         shown.advance()
     return clip
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from training.launch import launch
 
 from dags.events import release_published
 from dags.progress import step
@@ -26,6 +25,7 @@ from pipelines.status import verdict_account
 from storage_schemas.lake import Lake
 from storage_schemas.releases import create_release, open_release
 from training.config import TrainConfig
+from training.launch import launch
 
 
 @flow(flow_run_name="ingest {kind}")
@@ -108,5 +108,5 @@ def train_stage(lake: str, release: str, config: TrainConfig, out: str, number: 
             for level, text in lines:
                 log.log(level, text)
 
-        result = launch(lake, release, config, Path(out), until_stage=number, on_progress=report)
+        result = launch(lake, release, config, Path(out), until_stage=number, resume=resume, on_progress=report)
         log.info("%s: %d of %d steps done", name, result.steps_done, result.steps_total)

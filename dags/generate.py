@@ -1,6 +1,7 @@
 """Generation on request: find the person in the driving video, then sample."""
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.driving import read_driving
@@ -10,32 +11,32 @@ from training.generate import Driver, find_pipeline
 from training.generate import generate as sample
 
 
-def animate(
-    checkpoint: Path,
-    reference: Path,
-    driving: Path,
-    prompt: str,
-    out: Path,
-    *,
-    steps: int,
-    guidance: float,
-    motion_guidance: float,
-    seed: int,
-) -> Path:
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample; see `DiMoPipeline`."""
+
+    steps: int = 30
+    guidance: float = 3.0
+    motion_guidance: float = 2.0
+    seed: int = 0
+
+
+def animate(checkpoint: Path, reference: Path, driving: Path, prompt: str, out: Path, sampling: Sampling) -> Path:
     """Write the MP4 and, beside it, a JSON file that says what it was made of; the same request is not made again."""
     pipeline = find_pipeline(checkpoint)
+    facts = read_facts(pipeline)
     request = {
         "pipeline": str(pipeline),
-        "facts": read_facts(pipeline),
+        "facts": facts,
         "reference": str(reference),
         "driving": str(driving),
         "prompt": prompt,
-        "settings": [steps, guidance, motion_guidance, seed],
+        "sampling": asdict(sampling),
     }
     record = out.with_suffix(".json")
     if out.exists() and record.exists() and json.loads(record.read_text()) == json.loads(json.dumps(request)):
         return out
-    window = request["facts"]["window"]
+    window = facts["window"]
     seen = read_driving(driving, (window["num_frames"] - 1) * window["frame_step"] + 1)
     out.parent.mkdir(parents=True, exist_ok=True)
     sample(
@@ -44,10 +45,10 @@ def animate(
         Driver(seen.frames, seen.track, seen.joints_2d, seen.hand_valid),
         prompt,
         out,
-        steps=steps,
-        guidance_scale=guidance,
-        motion_guidance_scale=motion_guidance,
-        seed=seed,
+        steps=sampling.steps,
+        guidance_scale=sampling.guidance,
+        motion_guidance_scale=sampling.motion_guidance,
+        seed=sampling.seed,
     )
     write_json(record, request)
     return out

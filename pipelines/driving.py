@@ -22,7 +22,7 @@ class Driving:
     frames: NDArray[np.uint8]
     track: NDArray[np.float32]
     joints_2d: NDArray[np.float32]
-    hand_valid: NDArray[np.bool_]
+    hand_valid: NDArray[np.float32]
 
 
 def read_driving(video: Path, count: int, fps: float = 30.0) -> Driving:
@@ -40,4 +40,4 @@ def read_driving(video: Path, count: int, fps: float = 30.0) -> Driving:
     if track is None or not np.isfinite(track).all(axis=1).any():
         raise ValueError(f"{video}: nobody is seen in its first {count} frames; choose another driving video")
     found = Landmarker().detect(frames, track)
-    return Driving(frames, track, observe(found).pixels[:, :JOINTS], found.hands_found)
+    return Driving(frames, track, observe(found).pixels[:, :JOINTS], found.hands_found.astype(np.float32))

@@ -45,7 +45,7 @@ def generate(
     driving: Annotated[Path, typer.Option(help="Video whose motion is followed.")],
     out: Annotated[Path, typer.Option(help="The MP4 to write.")],
     prompt: Annotated[str, typer.Option(help="What is seen, and how the camera moves.")] = "",
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 20,
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 30,
     guidance: Annotated[float, typer.Option(help="How far to go beyond the answer without text; 1: no further.")] = 3.0,
     motion_guidance: Annotated[float, typer.Option(help="The same for the answer without motion.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
@@ -55,10 +55,9 @@ def generate(
     Example: dimo generate --checkpoint runs/1 --reference me.png --driving dance.mp4 --out me.mp4
     --prompt "The camera arcs left."
     """
-    from dags.generate import animate
+    from dags.generate import Sampling, animate
 
-    settings = {"steps": steps, "guidance": guidance, "motion_guidance": motion_guidance, "seed": seed}
-    print(animate(checkpoint, reference, driving, prompt, out, **settings))
+    print(animate(checkpoint, reference, driving, prompt, out, Sampling(steps, guidance, motion_guidance, seed)))
 
 
 def report(
