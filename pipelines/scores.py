@@ -29,7 +29,8 @@ class Scores:
         self.exposure.append(float(gray.mean()) / 255)
         if before is not None:
             length = flow_length(before, gray)
-            self.motion.append(float(np.median(length[~inside(boxes, gray.shape)])))
+            background = ~inside(boxes, gray.shape)
+            self.motion.append(float(np.median(length[background] if background.any() else length)))
             if boxes:
                 largest = max(boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
                 self.subject_motion.append(float(length[inside([largest], gray.shape)].mean()))
@@ -45,16 +46,17 @@ class Scores:
 def flow_length(before: Gray, after: Gray) -> NDArray[np.float32]:
     """Length of the optical flow at each pixel over the frame diagonal, [h, w] (DIS, arXiv 1603.03590)."""
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow = estimator.calc(before, after, None)  # [h, w, 2]
+    images = np.ascontiguousarray(before), np.ascontiguousarray(after)
+    flow = estimator.calc(*images, np.zeros((*before.shape, 2), np.float32))  # [h, w, 2]
     return np.asarray(np.linalg.norm(flow, axis=-1) / np.hypot(*before.shape), np.float32)
 
 
 def inside(boxes: list[Box], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Pixels inside any of `boxes`, [h, w]; none at all where they leave nothing of the frame outside."""
+    """Pixels inside any of `boxes`, [h, w]."""
     mask = np.zeros(shape, bool)
     for x0, y0, x1, y1 in boxes:
         mask[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))] = True
-    return mask if not mask.all() else np.zeros(shape, bool)
+    return mask
 
 
 def perceptual_hash(gray: Gray) -> str:

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from pipelines.people.boxes import Box, Tracks, iou, overlap
 from pipelines.people.detector import SAME_PERSON, Detector, DetectorConfig, Image, Person
 
-MIN_IOU = 0.2  # between two looks; people move about a tenth of their width in that time
+MIN_IOU = 0.3  # of a person with themselves, between two looks
 MIN_SEEN = 2  # looks; what is seen once is no person
 
 
@@ -24,7 +24,7 @@ class PeopleConfig:
 
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     looks: float = 6.0
-    searches: float = 1.0
+    searches: float = 0.5
     patience: float = 1.0
     smoothing: float = 0.08
 
@@ -42,10 +42,10 @@ class _Trace:
 
 
 class Traces:
-    """Who is who over the looks of a clip. `patience` is in frames."""
+    """Who is who over the looks of a clip. `patience` is in frames, `max_people` those followed at a time."""
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def __init__(self, patience: int, max_people: int) -> None:
+        self.patience, self.max_people = patience, max_people
         self._traces: list[_Trace] = []
         self._looks: list[int] = []
 
@@ -55,12 +55,14 @@ class Traces:
         self._looks.append(frame)
         waiting = [t for t in self._traces if frame - t.frames[-1] <= self.patience]
         new = list(people)
-        for trace, person in _matches(waiting, people):
-            trace.extend(frame, person)
-            waiting.remove(trace)
-            new.remove(person)
+        # the second measure catches a body that was seen in part before, or is seen in part now
+        for measure, least in ((iou, MIN_IOU), (overlap, SAME_PERSON)):
+            for trace, person in _matches(waiting, new, measure, least):
+                trace.extend(frame, person)
+                waiting.remove(trace)
+                new.remove(person)
         boxes = [t.person.box for t in self._traces if t.frames[-1] == frame]
-        for trace in waiting:
+        for trace in sorted(waiting, key=lambda t: -t.frames[-1])[: max(0, self.max_people - len(boxes))]:
             found = again(trace.person)
             if found and iou(found.box, trace.person.box) > MIN_IOU and _is_other(found.box, boxes):
                 trace.extend(frame, found)
@@ -99,7 +101,7 @@ class Follower:
         self._sigma = config.smoothing * fps
         self._search_every = fps / config.searches
         self._next_search = 0.0
-        self._traces = Traces(round(config.patience * fps))
+        self._traces = Traces(round(config.patience * fps), config.detector.max_people)
 
     def look(self, frame: int, image: Image) -> list[Box]:
         """Look at `image` [H, W, 3] RGB, frame number `frame` of the clip; returns the boxes of the people in it."""
@@ -115,12 +117,16 @@ class Follower:
         return self._traces.tracks(frames, self._sigma)
 
 
-def _matches(traces: list[_Trace], people: list[Person]) -> list[tuple[_Trace, Person]]:
+def _matches(
+    traces: list[_Trace], people: list[Person], measure: Callable[[Box, Box], float], least: float
+) -> list[tuple[_Trace, Person]]:
+    """The best assignment of people to traces, of those pairs that reach `least`."""
     if not traces or not people:
         return []
-    gain = np.array([[iou(t.person.box, p.box) for p in people] for t in traces])
+    gain = np.array([[measure(t.person.box, p.box) for p in people] for t in traces])
+    gain[gain < least] = 0
     rows, columns = linear_sum_assignment(gain, maximize=True)
-    return [(traces[r], people[c]) for r, c in zip(rows, columns, strict=True) if gain[r, c] > MIN_IOU]
+    return [(traces[r], people[c]) for r, c in zip(rows, columns, strict=True) if gain[r, c] > 0]
 
 
 def _is_other(box: Box, boxes: list[Box]) -> bool:

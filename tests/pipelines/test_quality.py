@@ -1,0 +1,79 @@
+"""Verdicts: every reason, and that they are a query."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.quality import Policy, kept_clips, verdict, verdicts
+from storage_schemas.lake import Lake
+
+GOOD = {
+    "frames": 100,
+    "video_sha256": "x",
+    "people": 1.0,
+    "person_share": 1.0,
+    "person_height": 0.6,
+    "exposure": 0.5,
+    "sharpness": 300.0,
+}
+
+
+def clip(clip_id: str, source_id: str = "s", work_key: str = "w", **columns: object) -> dict:
+    texts = {name: "x" for name in ("capture_id", "view", "kind", "name")}
+    counts = ("start_frame", "end_frame", "fps_num", "fps_den", "source_width", "source_height", "width", "height")
+    return {
+        **texts,
+        **dict.fromkeys(counts, 1),
+        **GOOD,
+        "track": np.zeros((3, 4), np.float32),
+        "motion": 0.0,
+        "subject_motion": 0.0,
+        "frame_hashes": [],
+        "clip_id": clip_id,
+        "source_id": source_id,
+        "work_key": work_key,
+        **columns,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"frames": 8}, "too_short"),
+        ({"video_sha256": None, "people": 0.0}, "no_person"),
+        ({"people": 2.0}, "several_people"),
+        ({"person_share": 0.3}, "person_leaves"),
+        ({"person_height": 0.1}, "person_too_small"),
+        ({"exposure": 0.01}, "too_dark"),
+        ({"exposure": 0.99}, "too_bright"),
+        ({"sharpness": 2.0}, "blurred"),
+    ],
+)
+def test_each_reason(change: dict, reason: str | None) -> None:
+    assert verdict({**GOOD, **change}, Policy()) == reason
+
+
+def test_another_threshold_is_another_answer_of_the_same_rows(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.append("run", {"clips": [clip("a"), clip("b", people=2.0)]})
+    assert verdicts(lake, Policy()) == {"a": None, "b": "several_people"}
+    assert verdicts(lake, Policy(max_people=2.0)) == {"a": None, "b": None}
+    assert kept_clips(lake, Policy(), columns=["people"]) == [{"clip_id": "a", "people": 1.0}]
+
+
+def test_clips_of_an_older_cut_are_superseded(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.append("first", {"clips": [clip("a", work_key="z"), clip("other", "t", work_key="z2")]})
+    lake.append("second", {"clips": [clip("b", work_key="a")]})
+    assert verdicts(lake, Policy()) == {"a": "superseded", "b": None, "other": None}
+
+
+def test_clips_of_a_source_that_was_taken_down_are_filtered(tmp_path: Path, data: Path) -> None:
+    from tests.pipelines.clip_sources import source_row
+
+    lake = Lake(tmp_path)
+    source = source_row(data / "internet/virtual_camera/static.mp4", tombstone=True)
+    lake.append("run", {"sources": [source], "clips": [clip("a", source["source_id"]), clip("b")]})
+    assert verdicts(lake, Policy()) == {"a": "taken_down", "b": None}

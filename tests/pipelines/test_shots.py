@@ -1,0 +1,50 @@
+"""Shots: the right cut, no frame lost, nothing held."""
+
+import numpy as np
+import pytest
+
+from pipelines.shots import Frame, ShotsConfig, spans
+
+
+def scene(seed: int, frames: int, speed: int = 0) -> list[np.ndarray]:
+    """Pictures [36, 64, 3] of blocks that move by `speed` pixels a frame."""
+    blocks = np.random.default_rng(seed).integers(0, 255, (6, 40, 3)).astype(np.uint8)
+    wide = blocks.repeat(6, axis=0).repeat(6, axis=1)  # [36, 240, 3]
+    return [np.ascontiguousarray(wide[:, k * speed % 170 :][:, :64]) for k in range(frames)]
+
+
+def numbers(images: list[np.ndarray], **config: float) -> list[list[int]]:
+    frames = (Frame(k, image, image) for k, image in enumerate(images))
+    return [[f.number for f in span] for span in spans(frames, ShotsConfig(**config))]
+
+
+def test_cuts_are_found_at_their_frames() -> None:
+    got = numbers(scene(1, 23, speed=1) + scene(2, 31, speed=1) + scene(3, 12, speed=1))
+    assert [(s[0], s[-1] + 1) for s in got] == [(0, 23), (23, 54), (54, 66)]
+
+
+def test_a_fast_camera_is_no_cut() -> None:
+    assert len(numbers(scene(1, 40, speed=4))) == 1
+
+
+def test_long_shots_are_split_and_the_count_starts_again_at_a_cut() -> None:
+    got = numbers(scene(1, 25) + scene(2, 15), max_frames=10)
+    assert [len(s) for s in got] == [10, 10, 5, 10, 5]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
+def test_every_frame_is_in_one_span_however_short_the_video(count: int) -> None:
+    assert [n for span in numbers(scene(1, count)) for n in span] == list(range(count))
+
+
+def test_only_a_few_frames_are_read_ahead() -> None:
+    read = []
+
+    def reading():
+        for k, image in enumerate(scene(1, 50)):
+            read.append(k)
+            yield Frame(k, image, image)
+
+    span = next(iter(spans(reading(), ShotsConfig())))
+    for frame in span:
+        assert len(read) - frame.number <= 4
