@@ -1,0 +1,195 @@
+"""Exact resume, refusals, and losses that fall."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from storage_schemas.releases import Release
+from training.checkpoints import latest, read_state
+from training.config import TrainConfig, preset
+from training.log import read_metrics
+from training.stages import three_stages
+from training.trainer import train
+
+
+@pytest.fixture
+def config(base: Path) -> TrainConfig:
+    """12 steps, a checkpoint every 3."""
+    return replace(
+        preset("tiny", base), schedule=three_stages((5, 4, 3), lr=1e-3), batch_size=2, checkpoint_every=3, seed=7
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(release: Release, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happened to."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    config = replace(
+        preset("tiny", base), schedule=three_stages((5, 4, 3), lr=1e-3), batch_size=2, checkpoint_every=3, seed=7
+    )
+    train(release, config, out)
+    return out
+
+
+class Killed(Exception):
+    """Stands for a crash."""
+
+
+def crash_after(step: int) -> object:
+    def progress(done: int, _total: int, record: dict) -> None:
+        if done == step and "loss" in record:
+            raise Killed
+
+    return progress
+
+
+def story(out: Path) -> list[dict]:
+    """All records, without wall times."""
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in read_metrics(out / "metrics.jsonl")]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    parts = sorted((latest(out) / "model").rglob("*.safetensors"))
+    return {f"{p.parent.name}/{k}": v for p in parts for k, v in load_file(p).items()}
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert story(a) == story(b)
+    one, other = weights(a), weights(b)
+    assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+    moments = [torch.load(latest(out) / "optimizer.pt", weights_only=True)["state"] for out in (a, b)]
+    assert all(torch.equal(moments[0][i][k], moments[1][i][k]) for i in moments[0] for k in moments[0][i])
+
+
+def test_resuming_twice_is_the_same_run_bit_by_bit(
+    release: Release, config: TrainConfig, undisturbed: Path, tmp_path: Path
+) -> None:
+    for step in (5, 8):  # both lie behind the newest checkpoint: steps are done again, records are cut back
+        with pytest.raises(Killed):
+            train(release, config, tmp_path, on_progress=crash_after(step))
+    result = train(release, config, tmp_path)
+    assert result.steps_done == 12 and result.pipeline == tmp_path / "pipeline"
+    assert [r["step"] for r in story(tmp_path) if "loss" in r] == list(range(1, 13))
+    assert_same_run(undisturbed, tmp_path)
+
+
+def test_stage_by_stage_is_the_same_run(
+    release: Release, config: TrainConfig, undisturbed: Path, tmp_path: Path
+) -> None:
+    done = [train(release, config, tmp_path, until_stage=stage) for stage in (1, 2, 3)]
+    assert [r.steps_done for r in done] == [5, 9, 12]
+    assert [r.pipeline is None for r in done] == [True, True, False]
+    assert_same_run(undisturbed, tmp_path)
+
+
+def test_killed_at_any_moment_it_resumes(
+    release: Release, config: TrainConfig, undisturbed: Path, tmp_path: Path
+) -> None:
+    script = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from dataclasses import replace\n"
+        "from storage_schemas.releases import open_release\n"
+        "from training.config import preset\n"
+        "from training.stages import three_stages\n"
+        "from training.trainer import train\n"
+        "config = replace(preset('tiny', sys.argv[2]), schedule=three_stages((5, 4, 3), lr=1e-3),\n"
+        "                 batch_size=2, checkpoint_every=3, seed=7)\n"
+        "train(open_release(sys.argv[1], 'small@1'), config, sys.argv[3])\n"
+    )
+    root = Path(__file__).parents[2]
+    metrics = tmp_path / "metrics.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, release.lake_uri, config.base, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= 6):  # about step 5
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    train(release, config, tmp_path)
+    assert_same_run(undisturbed, tmp_path)
+
+
+def test_a_finished_run_returns_at_once(release: Release, config: TrainConfig, undisturbed: Path) -> None:
+    before = (undisturbed / "metrics.jsonl").stat().st_mtime_ns
+    assert train(release, config, undisturbed).steps_done == 12
+    assert (undisturbed / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_the_checkpoint_names_its_release(release: Release, undisturbed: Path) -> None:
+    state = read_state(latest(undisturbed))
+    assert (state["release"], state["release_sha256"], state["step"]) == ("small@1", release.sha256, 12)
+    facts = json.loads((undisturbed / "pipeline" / "training.json").read_text())
+    assert facts["release_sha256"] == release.sha256
+    assert facts["window"] == {"num_frames": 9, "frame_step": 2, "width": 64, "height": 64}
+
+
+def test_old_checkpoints_go_but_not_the_ends_of_stages(undisturbed: Path) -> None:
+    kept = sorted(p.name for p in (undisturbed / "checkpoints").iterdir())
+    assert kept == ["step-000005", "step-000009", "step-000012"]
+
+
+def test_another_release_or_config_is_refused(
+    release: Release, config: TrainConfig, undisturbed: Path, tmp_path: Path
+) -> None:
+    changed = SimpleNamespace(id=release.id, sha256="0" * 64, read=release.read, blobs=release.blobs)
+    with pytest.raises(ValueError, match="trained on small@1"):
+        train(changed, config, undisturbed)
+    with pytest.raises(ValueError, match="changed in batch_size, seed"):
+        train(release, replace(config, batch_size=3, seed=8), undisturbed)
+    with pytest.raises(ValueError, match="resume it"):
+        train(release, config, undisturbed, resume=False)
+    moved = shutil.copytree(config.base, tmp_path / "elsewhere")
+    assert train(release, replace(config, base=str(moved)), undisturbed).steps_done == 12
+
+
+def test_a_second_process_is_refused(release: Release, config: TrainConfig, tmp_path: Path) -> None:
+    def again(*_: object) -> None:
+        with pytest.raises(ValueError, match="another process"):
+            train(release, config, tmp_path)
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(release, config, tmp_path, on_progress=again)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(release: Release, config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match="Look at pairs"):
+        train(release, replace(config, schedule=three_stages((5, 4, 3), lr=1e30)), tmp_path)
+
+
+def test_events_tell_the_fixed_loss_the_gap_and_the_mix(undisturbed: Path) -> None:
+    events = [r for r in story(undisturbed) if "event" in r]
+    assert [(e["event"], e["stage"], e["step"]) for e in events] == [
+        ("stage_start", "single_view", 0),
+        ("stage_end", "single_view", 5),
+        ("stage_start", "mixed_view", 5),
+        ("stage_end", "mixed_view", 9),
+        ("stage_start", "multi_view", 9),
+        ("stage_end", "multi_view", 12),
+    ]
+    assert events[0]["leak_gap"] == 0  # motion is silent in a fresh model: nothing can leak
+    assert all(e["test_loss"] is not None for e in events)
+    assert events[1]["fixed_loss"] < events[0]["fixed_loss"]
+
+
+@pytest.mark.slow
+def test_in_the_tiny_preset_the_loss_of_every_stage_falls(release: Release, base: Path, tmp_path: Path) -> None:
+    train(release, preset("tiny", base), tmp_path)
+    events = [r for r in story(tmp_path) if "event" in r]
+    for start, end in zip(events[::2], events[1::2], strict=True):
+        assert end["fixed_loss"] < 0.9 * start["fixed_loss"]
