@@ -1,0 +1,157 @@
+"""Clips as cards: what was cut out, how it was labelled, and what was filtered and why."""
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any
+
+import numpy as np
+
+from pipelines.latents import newest
+from pipelines.report.media import Media
+from pipelines.report.paths import TopView, top_view
+from pipelines.report.sheets import contact_sheet, thumbnail
+from pipelines.report.timeline import Span, lanes
+from storage_schemas.lake import Lake
+
+Row = dict[str, Any]
+log = logging.getLogger(__name__)
+MOST_KEPT = 60
+MOST_FILTERED = 8  # of each reason
+UNSHOWN = ("taken_down", "superseded")
+"""Verdicts whose clips are counted but never shown."""
+CAPTION = ["captioner", "camera_terms", "text", "content_sentence", "agreement"]
+POSE = [
+    "pose_id", "clip_id", "estimator", "joints_2d", "joints_3d", "valid", "hand_valid", "reprojection", "jitter",
+    "foot_skate", "bone_drift", "cross_view", "weight",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Card:
+    """One kept clip. `sheet` is the link of its contact sheet, or None, and then `problem` says why."""
+
+    clip: Row
+    sheet: str | None
+    problem: str | None
+    pose: Row | None
+    caption: Row | None
+    timeline: list[list[Span]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The clips of one capture, side by side."""
+
+    capture: Row
+    cards: list[Card]
+    top: TopView | None
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One filtered clip; `picture` is None where no bytes were stored."""
+
+    clip: Row
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Clips that were filtered for one reason."""
+
+    reason: str
+    count: int
+    thumbnails: list[Thumbnail]
+
+
+def kept_groups(lake: Lake, kept: list[str], media: Media) -> list[Group]:
+    """Kept clips by capture: at most `MOST_KEPT` clips, of every kind of source the same number as far as there are.
+
+    Which captures are shown is decided by their ids, which are hashes: a fair sample that stays the same.
+    """
+    shown = _sample(lake, kept)
+    if not shown:
+        return []
+    clips = lake.read("clips", where=_among("clip_id", shown))
+    poses: dict[str, Row] = {}
+    for row in sorted(lake.read("poses", POSE, _among("clip_id", shown)), key=lambda r: (r["weight"], r["pose_id"])):
+        poses[row["clip_id"]] = _with_shares(row)
+    captions = newest(lake, "captions", CAPTION, lambda row: row["clip_id"])
+    wanted = _among("capture_id", sorted({clip["capture_id"] for clip in clips}))
+    captures = {row["capture_id"]: row for row in lake.read("captures", where=wanted)}
+    by_capture: dict[str, list[Row]] = defaultdict(list)
+    for clip in sorted(clips, key=lambda c: (c["view"], c["start_frame"])):
+        by_capture[clip["capture_id"]].append(clip)
+    groups = []
+    for capture_id, members in by_capture.items():
+        capture = captures.get(capture_id) or {"take": members[0]["name"], "gravity_down": None, "sync_method": ""}
+        cards = [_card(lake, media, c, poses.get(c["clip_id"]), captions.get(c["clip_id"])) for c in members]
+        groups.append(
+            Group(capture | {"kind": members[0]["kind"]}, cards, top_view(members, poses, capture["gravity_down"]))
+        )
+    return sorted(groups, key=lambda g: (len(g.cards) == 1, g.capture["kind"], g.capture["take"]))
+
+
+def filtered_clips(lake: Lake, reasons: dict[str, str | None], media: Media) -> list[Filtered]:
+    """Filtered clips by reason, the most frequent first, with a few pictures of each."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for clip_id, reason in reasons.items():  # in order of clip_id, a hash: the first ones are a fair sample
+        if reason is not None:
+            by_reason[reason].append(clip_id)
+    found = []
+    for reason, ids in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        shown = [] if reason in UNSHOWN else ids[:MOST_FILTERED]
+        clips = lake.read("clips", where=_among("clip_id", shown)) if shown else []
+        found.append(Filtered(reason, len(ids), [_thumbnail(lake, media, clip) for clip in clips]))
+    return found
+
+
+def _card(lake: Lake, media: Media, clip: Row, pose: Row | None, caption: Row | None) -> Card:
+    sheet, problem = None, None
+    content = ["sheet", clip["clip_id"], clip["video_sha256"], pose["pose_id"] if pose else None]
+    try:
+        sheet = media.picture(content, lambda: contact_sheet(_video(lake, clip), clip, pose))
+    except (ValueError, KeyError) as error:
+        problem = f"the stored video cannot be shown: {error}"
+        log.warning("clip %s: %s", clip["name"], problem)
+    timeline = lanes(caption["camera_terms"], clip["frames"]) if caption else []
+    return Card(clip, sheet, problem, pose, caption, timeline)
+
+
+def _thumbnail(lake: Lake, media: Media, clip: Row) -> Thumbnail:
+    if clip["video_sha256"] is None:
+        return Thumbnail(clip, None)
+    try:
+        content = ["thumbnail", clip["clip_id"], clip["video_sha256"]]
+        return Thumbnail(clip, media.picture(content, lambda: thumbnail(_video(lake, clip), clip)))
+    except (ValueError, KeyError) as error:
+        log.warning("clip %s: the stored video cannot be shown: %s", clip["name"], error)
+        return Thumbnail(clip, None)
+
+
+def _video(lake: Lake, clip: Row) -> bytes:
+    return lake.blobs("clip_videos", "video", [clip["clip_id"]])[0]
+
+
+def _sample(lake: Lake, kept: list[str]) -> list[str]:
+    """Ids of the kept clips to show, whole captures as long as there is room."""
+    captures: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # kind -> capture -> clips
+    wanted = set(kept)
+    for clip in sorted(lake.read("clips", ["clip_id", "capture_id", "kind"]), key=lambda c: c["capture_id"]):
+        if clip["clip_id"] in wanted:
+            captures[clip["kind"]][clip["capture_id"]].append(clip["clip_id"])
+    in_turn = chain.from_iterable(zip_longest(*(captures[kind].values() for kind in sorted(captures)), fillvalue=[]))
+    return sorted([*chain.from_iterable(in_turn)][:MOST_KEPT])
+
+
+def _with_shares(pose: Row) -> Row:
+    """The label with the shares of frames in which body, left and right hand may be used."""
+    hands = np.asarray(pose["hand_valid"]) > 0
+    return pose | {"valid_share": float(np.mean(pose["valid"])), "hand_shares": [float(v) for v in hands.mean(0)]}
+
+
+def _among(column: str, ids: list[str]) -> str:
+    quoted = ", ".join("'" + i.replace("'", "''") + "'" for i in ids)
+    return f"{column} IN ({quoted})"

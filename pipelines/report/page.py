@@ -1,0 +1,133 @@
+"""Puts the page together: reads the lake, renders what is missing, fills the template."""
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipelines import status
+from pipelines.quality import Policy, verdicts
+from pipelines.report.cards import MOST_FILTERED, filtered_clips, kept_groups
+from pipelines.report.funnel import COUNTED, group_rejects, read_funnel
+from pipelines.report.generated import read_generated
+from pipelines.report.losses import read_losses
+from pipelines.report.media import Media
+from pipelines.report.scores import SCORES, histograms
+from storage_schemas.files import write_bytes
+from storage_schemas.lake import Lake
+from storage_schemas.releases import list_releases
+
+Row = dict[str, Any]
+COLUMNS = ["clip_id", "capture_id", "frames", "fps_num", "fps_den", *(score.column for score in SCORES)]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The head of the page."""
+
+    lake: str
+    sources: int
+    kept: int
+    judged: int
+    captures: int
+    seconds: float
+    last_commit: int | None
+    written: int
+
+
+def write_report(lake_path: Path, out: Path, *, training: Path | None = None, generated: Path | None = None) -> Path:
+    """Write `out/index.html`, with pictures and videos in `out/media/`, and return its path.
+
+    `training` is the output folder of a training run, `generated` a clip FILE.mp4 made by it, with FILE.json beside
+    it. Media that exist already are not rendered again. Raises `ValueError` where `lake_path` is not a lake.
+    """
+    if not (lake_path / "lake.json").exists():
+        raise ValueError(f"{lake_path} is not a lake: make one with `dimo ingest` or `dimo demo`")
+    lake, policy, media = Lake(lake_path), Policy(), Media(out)
+    reasons = verdicts(lake, policy)
+    kept = [clip_id for clip_id, reason in reasons.items() if reason is None]
+    current = [c for c in lake.read("clips", COLUMNS) if reasons[c["clip_id"]] not in ("superseded", "taken_down")]
+    groups = kept_groups(lake, kept, media)
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            summary=_summary(lake, current, set(kept)),
+            release=_newest_release(lake),
+            funnel=read_funnel(lake, policy),
+            counted=COUNTED,
+            rejects=group_rejects(status.rejects(lake)),
+            histograms=histograms(current, reasons, policy),
+            groups=groups,
+            unshown=len(kept) - sum(len(group.cards) for group in groups),
+            filtered=filtered_clips(lake, reasons, media),
+            most_filtered=MOST_FILTERED,
+            training=training,
+            losses=read_losses(training) if training else None,
+            generated=read_generated(generated, media) if generated else None,
+        )
+    )
+    write_bytes(out / "index.html", page.encode(errors="replace"))
+    media.prune()
+    return out / "index.html"
+
+
+def _summary(lake: Lake, clips: list[Row], kept: set[str]) -> Summary:
+    good = [clip for clip in clips if clip["clip_id"] in kept]
+    return Summary(
+        str(lake.root.resolve()),
+        lake.dataset("sources").count_rows(),
+        len(good),
+        len(clips),
+        len({clip["capture_id"] for clip in good}),
+        sum(clip["frames"] * clip["fps_den"] / clip["fps_num"] for clip in good),
+        max((row["committed_at"] for row in lake.read("ledger", ["committed_at"])), default=None),
+        time.time_ns(),
+    )
+
+
+def _newest_release(lake: Lake) -> Row | None:
+    newest = max(list_releases(lake), key=lambda release: release["created_at"], default=None)
+    return newest and {**newest, "manifest": json.loads(newest["manifest"])}
+
+
+def _environment() -> Environment:
+    """Everything that comes from a lake is untrusted: it is escaped, and a missing value is an error."""
+    environment = Environment(
+        loader=PackageLoader("pipelines.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"when": _when, "duration": _duration, "count": _count, "words": _words, "number": _number}
+    return environment
+
+
+def _when(ns: int) -> str:
+    return datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _count(number: int, one: str = "") -> str:
+    """`1 clip`, `2,000 clips`."""
+    return f"{number:,} {one}{'' if number == 1 else 's'}" if one else f"{number:,}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    """A number with so many significant digits; a dash for what was not measured."""
+    return f"{value:.{digits}g}" if isinstance(value, (int, float)) else "–"

@@ -1,0 +1,56 @@
+"""Scales and polylines of the inline SVG plots; the templates turn these numbers into shapes."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values in [low, high] to [start, stop] of the drawing; values outside are drawn at the edge."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Where `value` is drawn, rounded to a tenth of a unit."""
+        low, high, at = (self._place(v) for v in (self.low, self.high, value))
+        share = min(1.0, max(0.0, (at - low) / (high - low)))
+        return round(self.start + share * (self.stop - self.start), 1)
+
+    def ticks(self, about: int = 4) -> list[float]:
+        """Round values inside the range: powers of ten on a logarithmic scale, else steps of 1, 2 or 5."""
+        if self.log:
+            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
+            return [10.0**k for k in range(first, last + 1)]
+        step = round_step((self.high - self.low) / about)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [round(k * step, 12) for k in range(first, last + 1)]
+
+    def _place(self, value: float) -> float:
+        return math.log10(max(value, self.low)) if self.log else value
+
+
+def round_step(least: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that is at least `least` (positive)."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
+
+
+def polyline(points: Iterable[Point]) -> str:
+    """The `points` attribute of an SVG polyline."""
+    return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+def thin(points: Sequence[Point], most: int) -> list[Point]:
+    """At most `most` points: the means of runs of neighbours."""
+    run = math.ceil(len(points) / most)
+    if run <= 1:
+        return list(points)
+    groups = [points[k : k + run] for k in range(0, len(points), run)]
+    return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]

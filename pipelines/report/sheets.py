@@ -1,0 +1,73 @@
+"""Contact sheets: a few frames of a clip with the track's box and the labelled skeleton drawn on them."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.poses.overlay import draw_skeleton
+from storage_schemas.video import decode
+
+Row = dict[str, Any]
+Image = NDArray[np.uint8]
+TILES = 6
+GAP = 4
+LANDSCAPE, PORTRAIT = (3, 272), (6, 160)  # tiles in a row, width of one
+THUMBNAIL = 240
+BOX = (255, 255, 255)
+GROUND = 24  # luma between tiles
+
+
+def contact_sheet(video: bytes, clip: Row, pose: Row | None) -> Image:
+    """Evenly spaced frames of a clip in a grid, [H, W, 3] RGB. Raises `ValueError` where the video is unreadable."""
+    columns, width = LANDSCAPE if clip["width"] >= clip["height"] else PORTRAIT
+    count = min(TILES, clip["frames"])
+    step = clip["frames"] // count
+    first = (clip["frames"] - step * (count - 1)) // 2
+    size = (width, _even(width * clip["height"] / clip["width"]))
+    frames = decode(video, start=first, stop=first + step * (count - 1) + 1, step=step, size=size)
+    return grid([annotate(image, clip, pose, first + k * step) for k, image in enumerate(frames)], columns)
+
+
+def thumbnail(video: bytes, clip: Row) -> Image:
+    """The middle frame of a clip with the track's box. Raises `ValueError` where the video is unreadable."""
+    middle = clip["frames"] // 2
+    size = (THUMBNAIL, _even(THUMBNAIL * clip["height"] / clip["width"]))
+    return annotate(decode(video, start=middle, stop=middle + 1, size=size)[0], clip, None, middle)
+
+
+def annotate(image: Image, clip: Row, pose: Row | None, frame: int) -> Image:
+    """`image`, frame `frame` of the clip at any size, with the track's box, the skeleton and the frame number."""
+    scale = np.float32([image.shape[1] / clip["width"], image.shape[0] / clip["height"]])
+    image = image.copy()
+    if clip["track"] is not None and np.isfinite(box := clip["track"][frame]).all():
+        x0, y0, x1, y1 = (int(v) for v in np.round(box * np.tile(scale, 2)))
+        cv2.rectangle(image, (x0, y0), (x1, y1), (0, 0, 0), 2, cv2.LINE_AA)
+        cv2.rectangle(image, (x0, y0), (x1, y1), BOX, 1, cv2.LINE_AA)
+    if pose is not None and pose["valid"][frame]:
+        joints = pose["joints_2d"][frame].copy()  # [52, 3]
+        joints[:, :2] *= scale
+        left, right = pose["hand_valid"][frame] > 0
+        image = draw_skeleton(image, joints, hands=(bool(left), bool(right)))
+    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(
+            image, str(frame), (5, image.shape[0] - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, thickness, cv2.LINE_AA
+        )
+    return image
+
+
+def grid(tiles: list[Image], columns: int) -> Image:
+    """Equal tiles [h, w, 3] in rows of `columns`, with a dark gap between them."""
+    height, width, _ = tiles[0].shape
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)  # ceil
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), GROUND, np.uint8)
+    for k, tile in enumerate(tiles):
+        y, x = k // columns * (height + GAP), k % columns * (width + GAP)
+        sheet[y : y + height, x : x + width] = tile
+    return sheet
+
+
+def _even(value: float) -> int:
+    return max(2, round(value / 2) * 2)
