@@ -1,0 +1,9 @@
+"""Source adapters: internet videos, Unreal render jobs and calibrated rigs become `sources` and `captures` rows.
+
+All foreign conventions are converted here, and nowhere else.
+"""
+
+from pipelines.sources.config import SourcesConfig
+from pipelines.sources.stage import SourcesStage, discover
+
+__all__ = ["SourcesConfig", "SourcesStage", "discover"]

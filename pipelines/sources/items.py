@@ -1,0 +1,130 @@
+"""What all adapters share: pieces of work, video files, and the rows they become."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.stage import DataError, PermanentError, Work
+from storage_schemas.ids import sha256_file, stable_id, work_key
+from storage_schemas.video import VideoInfo, probe
+
+NAME = "sources"
+VERSION = "1"
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A video that can be read: its hash, its size in bytes, and what the container says."""
+
+    path: Path
+    sha256: str
+    size: int
+    info: VideoInfo
+
+
+def new_work(
+    kind: str, name: str, uri: str, content: Any, payload: dict[str, Any] | None = None, problem: str | None = None
+) -> Work:
+    """A piece of work of the sources stage. `content` fingerprints every file it reads.
+
+    A `problem` found while listing travels with the item: the stage turns it into a reject with this text.
+    """
+    key = work_key([kind, uri, name, content, problem], NAME, VERSION, None)
+    facts = {"kind": kind, "uri": uri, "name": name, "problem": problem, **(payload or {})}
+    return Work(key, stable_id("item", kind, uri, name), name, facts)
+
+
+def fingerprint(path: Path) -> list[Any]:
+    """Path, size and time of a file: changes when the file does, without reading it."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return [str(path)]
+    return [str(path), facts.st_size, facts.st_mtime_ns]
+
+
+def videos_in(folder: Path, *, recursive: bool) -> list[Path]:
+    """Files with a video suffix, sorted; hidden files and folders are left alone."""
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(p for p in found if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not _hidden(p, folder))
+
+
+def open_video(path: Path) -> VideoFile:
+    """Probe and hash a video file. Raises `DataError` where it is no video, `PermanentError` where it is gone."""
+    try:
+        info = probe(path)
+    except FileNotFoundError as error:
+        raise PermanentError(f"{path}: the file is gone; put it back or ingest again without it") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}. Replace it by a playable video, or remove it") from error
+    return VideoFile(path, sha256_file(path), path.stat().st_size, info)
+
+
+def source_row(
+    video: VideoFile, payload: dict[str, Any], *, capture_id: str, view: str, turn: int = 0, **columns: Any
+) -> Row:
+    """The `sources` row of a video; `turn` is a clockwise rotation beyond what the container asks for.
+
+    `columns` are further columns: cameras, truth.
+    """
+    info = video.info
+    width, height = (info.height, info.width) if turn in (90, 270) else (info.width, info.height)
+    kind, name = payload["kind"], payload["name"]
+    return {
+        "source_id": stable_id("source", kind, video.sha256, capture_id, view, name),
+        "kind": kind,
+        "uri": payload["uri"],
+        "local_path": str(video.path),
+        "name": name,
+        "content_sha256": video.sha256,
+        "size": video.size,
+        "container": info.container,
+        "codec": info.codec,
+        "width": width,
+        "height": height,
+        "rotation": (info.rotation + turn) % 360,
+        "fps_num": info.fps.numerator,
+        "fps_den": info.fps.denominator,
+        "frames": info.frames,
+        "capture_id": capture_id,
+        "view": view,
+        "subject": payload.get("subject"),
+        "licence": payload.get("licence"),
+        "attribution": payload.get("attribution"),
+        "tombstone": False,
+        "fetched_at": time.time_ns(),
+        **columns,
+    }
+
+
+def capture_row(
+    payload: dict[str, Any],
+    *,
+    capture_id: str,
+    take: str,
+    views: list[str],
+    sync_method: str,
+    gravity_down: tuple[float, ...] | None,
+) -> Row:
+    """The `captures` row: made of what is known when listing, so that every view of a take writes the same row."""
+    return {
+        "capture_id": capture_id,
+        "kind": payload["kind"],
+        "subject": payload.get("subject"),
+        "take": take,
+        "action": None,
+        "views": views,
+        "gravity_down": None if gravity_down is None else np.array(gravity_down, np.float32),
+        "sync_method": sync_method,
+    }
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)

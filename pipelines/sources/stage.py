@@ -1,0 +1,71 @@
+"""The sources stage: from what a user points at to rows of `sources` and `captures`."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.sources import internet, multiview, unreal
+from pipelines.sources.config import SourcesConfig
+from pipelines.sources.items import NAME, VERSION, Rows
+from pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from storage_schemas.ids import stable_id
+
+KINDS = ("internet", "unreal", "multiview")
+
+
+def discover(kind: str, path: str | Path, options: SourcesConfig) -> list[Work]:
+    """List what is at `path`: a piece of work per source item, in a fixed order. Nothing is decoded or downloaded.
+
+    What is wrong with one item (no calibration, no video, a bad line) becomes work that the stage rejects, so that
+    the rest goes on. Raises `DataError` where nothing at all can be listed and `ValueError` for an unknown `kind`.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of source {kind!r}: use {', '.join(KINDS)}")
+    root = Path(path).absolute()
+    if not root.exists():
+        raise DataError(f"no such file or folder: {root}")
+    adapter: Any = {"internet": internet, "unreal": unreal, "multiview": multiview}[kind]
+    works: list[Work] = adapter.discover(root, options)
+    return sorted(works, key=lambda work: (work.name, work.key))
+
+
+class SourcesStage:
+    """Probes, hashes and (for URLs) downloads each item, and converts its cameras and ground truth.
+
+    A done item gives one `sources` row and the `captures` row of its take. Every view of a take writes the same
+    captures row, under a work key of the capture's own; the committer keeps the first of a primary key.
+    """
+
+    name = NAME
+    version = VERSION
+    weights = ""
+    needs = Needs(cpus=1.0, memory_gb=1.0)
+
+    def __init__(self, lake_uri: str, config: SourcesConfig) -> None:
+        self.lake_uri = lake_uri
+        self.config = config
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def run(self, batch: list[Work]) -> Outcome:
+        outcome = run_each(batch, self._make)
+        captures = {row["capture_id"]: row for row in reversed(outcome.rows["captures"])}
+        outcome.rows["captures"] = [
+            {**row, "work_key": stable_id("capture", capture_id)} for capture_id, row in sorted(captures.items())
+        ]
+        return outcome
+
+    def _make(self, work: Work) -> Rows:
+        payload = work.payload
+        if payload["problem"]:
+            raise DataError(payload["problem"])
+        match payload["kind"]:
+            case "internet":
+                return internet.rows(payload, self.config, self._cache())
+            case "unreal":
+                return unreal.rows(payload)
+            case _:
+                return multiview.rows(payload)
+
+    def _cache(self) -> Path:
+        return Path(self.config.cache or Path(self.lake_uri) / "downloads").absolute()
