@@ -1,0 +1,134 @@
+"""Latents are what diffusers computes; windows of views lie at the same source frames."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanPipeline
+
+from model.tiny import make_tiny_base
+from pipelines.latents import LatentsConfig, LatentsStage, centre_crop, newest, plan, window_starts
+from pipelines.quality import Policy
+from storage_schemas.lake import Lake
+from storage_schemas.tables import TABLES, TENSOR
+from storage_schemas.video import decode, encode
+
+TEXT = "The camera pans  left.\nA person waves."
+FRAMES = 40
+
+
+def row(table: str, **values: Any) -> dict[str, Any]:
+    """A row with something empty in every other column that must not be null."""
+    empty = {pa.string(): "", pa.int64(): 0, pa.float64(): 0.0, pa.bool_(): False}
+    needed = [f for f in TABLES[table].schema if not f.nullable and f.name not in values and f.name != "run_id"]
+    assert not any(f.type == TENSOR for f in needed)
+    return {**{f.name: empty.get(f.type, []) for f in needed}, **values}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base whose latents have statistics worth dividing by."""
+    made = make_tiny_base(tmp_path_factory.mktemp("base"))
+    vae = AutoencoderKLWan.from_pretrained(made / "vae")
+    vae.register_to_config(latents_mean=[0.1 * c for c in range(8)], latents_std=[0.5 + 0.1 * c for c in range(8)])
+    vae.save_pretrained(made / "vae")
+    return made
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """One wide clip with a caption, one too short for a window, one without a caption."""
+    made = Lake(tmp_path_factory.mktemp("lake"))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (FRAMES, 6, 8, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    good = {"people": 1.0, "person_share": 1.0, "person_height": 0.7, "sharpness": 99.0, "exposure": 0.5}
+    lengths = {"wide": FRAMES, "short": 10, "silent": FRAMES}
+    clips = [
+        row("clips", clip_id=c, source_id=c, kind="multiview", frames=n, video_sha256=c, name=c, **good)
+        for c, n in lengths.items()
+    ]
+    videos = [row("clip_videos", clip_id=c, video=encode(images[:n], Fraction(24))) for c, n in lengths.items()]
+    captions = [row("captions", caption_id=c, clip_id=c, text=TEXT) for c in ("wide", "short")]
+    made.append("first", {"clips": clips, "clip_videos": videos, "captions": captions})
+    return made
+
+
+def test_latents_and_text_are_those_of_the_wan_pipeline(lake: Lake, base: Path) -> None:
+    stage = LatentsStage(lake.uri, LatentsConfig(str(base), max_windows=2))
+    stage.setup()
+    work = [w for w in plan(lake, stage, Policy()) if w.item_id == "wide"]
+    rows = stage.run(work).rows["latents"]
+    assert [r["start_frame"] for r in rows] == [0, 17]
+    pipe = WanPipeline.from_pretrained(base)
+
+    text, _ = pipe.encode_prompt(TEXT, do_classifier_free_guidance=False, max_sequence_length=64)
+    embedding = np.frombuffer(rows[0]["text_embedding"], np.float16).reshape(rows[0]["text_shape"])
+    n = len(embedding)
+    assert np.allclose(embedding, text[0, :n].detach(), atol=2e-3) and not text[0, n:].any()
+
+    [video] = lake.blobs("clip_videos", "video", ["wide"])
+    window = centre_crop(decode(video, start=17, stop=34, step=2), 64, 64)
+    pixels = pipe.video_processor.preprocess_video(torch.from_numpy(window)[None].permute(0, 1, 4, 2, 3).float() / 255)
+    mean = torch.tensor(pipe.vae.config.latents_mean).view(1, 8, 1, 1, 1)
+    std = torch.tensor(pipe.vae.config.latents_std).view(1, 8, 1, 1, 1)
+    with torch.inference_mode():
+        expected = (pipe.vae.encode(pixels).latent_dist.mode() - mean) / std
+    latents = np.frombuffer(rows[1]["latents"], np.float16).reshape(rows[1]["shape"])
+    assert latents.shape == (8, 3, 16, 16)
+    assert np.allclose(latents, expected[0], rtol=2e-3, atol=2e-3)
+
+
+def test_a_clip_too_short_for_a_window_is_a_reject_and_one_without_caption_waits(lake: Lake, base: Path) -> None:
+    stage = LatentsStage(lake.uri, LatentsConfig(str(base)))
+    work = plan(lake, stage, Policy(min_frames=5))
+    assert [w.item_id for w in work] == ["short", "wide"]
+    [reject] = stage.run(work[:1]).rejects
+    assert reject.error_class == "data" and "10 frames" in reject.message
+
+
+def test_work_depends_on_weights_and_windows_but_not_on_where_the_weights_lie(
+    lake: Lake, base: Path, tmp_path: Path
+) -> None:
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    moved.symlink_to(base)
+    make_tiny_base(other, seed=1)
+
+    def keys(**config: Any) -> list[str]:
+        return [w.key for w in plan(lake, LatentsStage(lake.uri, LatentsConfig(**config)), Policy())]
+
+    assert keys(base=str(base)) == keys(base=str(moved))
+    assert keys(base=str(base)) != keys(base=str(other))
+    assert keys(base=str(base)) != keys(base=str(base), frame_step=1)
+    with pytest.raises(ValueError, match="diffusers layout"):
+        keys(base=str(tmp_path))
+
+
+def test_windows_of_views_begin_at_the_same_source_frames() -> None:
+    config = LatentsConfig("base")
+    for first, expected in ((0, [0, 17, 34]), (5, [17, 34]), (17, [17, 34, 51])):
+        starts = window_starts({"kind": "unreal", "start_frame": first, "frames": 60}, config)
+        assert [first + start for start in starts] == expected
+    assert window_starts({"kind": "internet", "start_frame": 5, "frames": 40}, config) == [0, 17]
+
+
+def test_the_caption_committed_last_counts(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    for run_id, caption_id, text in (("one", "z", "old"), ("two", "a", "new")):
+        lake.append(run_id, {"captions": [row("captions", caption_id=caption_id, clip_id="c", text=text)]})
+    assert newest(lake, "captions", ["text"], lambda r: r["clip_id"])["c"]["text"] == "new"
+
+
+def test_centre_crop_keeps_the_middle() -> None:
+    frames = np.zeros((2, 40, 100, 3), np.uint8)
+    frames[:, :, 30:70] = 200
+    assert (centre_crop(frames, 20, 20) == 200).all()
+    assert centre_crop(frames, 30, 10).shape == (2, 10, 30, 3)
+
+
+def test_a_window_has_4k_plus_1_frames() -> None:
+    with pytest.raises(ValueError, match=r"4k \+ 1"):
+        LatentsConfig("base", num_frames=8)
