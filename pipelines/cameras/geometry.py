@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipelines.cameras.terms import (
+    FOCAL_OVER_WIDTH,
     MIN_RATE,
     CameraMotion,
     Term,
@@ -101,7 +102,7 @@ def subject_from_track(track: Array, K: Array | None, width: int, height: int) -
     `track` [T, 4] pixels (NaN where unseen) -> [T, 3] metres, NaN where unseen or cut off by the frame's edge.
     """
     if K is None:
-        focal = 1.2 * width
+        focal = FOCAL_OVER_WIDTH * width
         K = np.tile(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), (len(track), 1, 1))
     x0, y0, x1, y1 = track.astype(np.float64).T
     tall = np.where(y1 - y0 > 1, y1 - y0, np.nan)

@@ -1,9 +1,9 @@
 """Camera terms from the picture alone: what turns and zooms the background, where no cameras are known.
 
-Corners outside the person's box are tracked from frame to frame (Shi-Tomasi, pyramidal Lucas-Kanade); a robust
-similarity between the frames is read as yaw, pitch, roll and zoom of a camera with an assumed focal length. A camera
-that moves through space looks much the same to this witness: a truck like a pan, a dolly like a zoom. It therefore
-says nothing but static, shake, pan, tilt, roll and zoom, and reports how badly these explain the picture.
+Corners outside the person's box are tracked from frame to frame (Shi-Tomasi, pyramidal Lucas-Kanade); what most of
+them do together is read as yaw, pitch, roll and zoom of a camera, whose focal length is assumed where it is unknown. A
+camera that moves through space looks much the same to this witness: a truck like a pan, a dolly like a zoom. It
+therefore says nothing but static, shake, pan, tilt, roll and zoom, and reports how badly these explain the picture.
 """
 
 from collections.abc import Iterable
@@ -14,16 +14,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.cameras.terms import CameraMotion, jitter, move_terms, shake_terms, smooth_rates, with_holds, words
+from pipelines.cameras.terms import (
+    FOCAL_OVER_WIDTH,
+    CameraMotion,
+    jitter,
+    move_terms,
+    shake_terms,
+    smooth_rates,
+    with_holds,
+    words,
+)
 
 Array = NDArray[np.floating]
 
-FOCAL_OVER_WIDTH = 1.2  # about 45 degrees across; a wrong guess scales all angles, not their signs
 SHORT_SIDE = 270  # pixels of the analysed picture
 CORNERS = 300
 BOX_MARGIN = 0.15  # of the box, on every side: limbs leave the box before the track notices
 ROUND_TRIP = 0.5  # pixels between a corner and its image tracked back
 INLIER = 1.0  # pixels
+SLACK = 0.05  # of the flow: what linearising may cost in fast turns
+REFINEMENTS = 3
 MIN_INLIERS = 20
 MIN_INLIER_SHARE = 0.3
 MIN_STEPS_SEEN = 0.8  # share of the frame steps that must be measured
@@ -32,9 +42,17 @@ MUCH_UNEXPLAINED = 0.3  # turning and zooming cameras stay below 0.2 here, trave
 AXES = ("yaw", "pitch", "roll", "zoom")
 
 
-def image_motion(frames: Iterable[NDArray[np.uint8]], fps: float, track: Array | None = None) -> CameraMotion:
-    """Terms of the camera's motion from frames [H, W, 3] RGB and the person's box per frame (`track` [T, 4] pixels of
-    the frames, NaN where unseen). No terms at all: too little background to tell (the evidence says so)."""
+def image_motion(
+    frames: Iterable[NDArray[np.uint8]],
+    fps: float,
+    track: Array | None = None,
+    focal_over_width: float = FOCAL_OVER_WIDTH,
+) -> CameraMotion:
+    """Terms of the camera's motion from frames [H, W, 3] RGB, the person's box per frame (`track` [T, 4] pixels of
+    the frames, NaN where unseen) and the focal length in picture widths.
+
+    No terms at all: too little background to tell (the evidence says so).
+    """
     steps, residuals, flows, corners = [], [], [], []
     before = None
     count = 0
@@ -45,7 +63,7 @@ def image_motion(frames: Iterable[NDArray[np.uint8]], fps: float, track: Array |
         if before is not None:
             box = None if track is None else track[count - 2] * scale
             start, end = tracked_corners(before, grey, box)
-            step, residual = similarity_step(start, end, grey.shape[1], grey.shape[0])
+            step, residual = turn_and_zoom(start, end, grey.shape[1], grey.shape[0], focal_over_width)
             steps.append(step)
             residuals.append(residual)
             flows.append(float(np.median(np.linalg.norm(end - start, axis=1))) if len(start) else 0.0)
@@ -60,7 +78,7 @@ def image_motion(frames: Iterable[NDArray[np.uint8]], fps: float, track: Array |
         "frames": count,
         "steps_measured": round(float(seen.mean()), 3),
         "background_corners": float(np.median(corners)),
-        "assumed_focal_over_width": FOCAL_OVER_WIDTH,
+        "focal_over_width": round(focal_over_width, 3),
     }
     if seen.mean() < MIN_STEPS_SEEN:
         return CameraMotion("image_motion", (), evidence | {"note": "too little background to tell"})
@@ -104,22 +122,36 @@ def tracked_corners(before: NDArray[np.uint8], after: NDArray[np.uint8], box: Ar
     return start[good], end[good]
 
 
-def similarity_step(start: Array, end: Array, width: int, height: int) -> tuple[Array, float]:
+def turn_and_zoom(
+    start: Array, end: Array, width: int, height: int, focal_over_width: float = FOCAL_OVER_WIDTH
+) -> tuple[Array, float]:
     """Yaw (+ right), pitch (+ up), roll (+ clockwise) in radians and ln of the zoom between two frames, from matched
-    points [N, 2], with the median distance in pixels of all points from this model. NaN where it cannot be told."""
+    points [N, 2], with the median distance in pixels of all points from this model. NaN where it cannot be told.
+
+    A robust similarity picks the points that move together. Their flow is then solved for the turn and the zoom of a
+    camera: read off the similarity, the perspective of a pan over ground alone would look like a roll.
+    """
     unknown = np.full(4, np.nan), np.nan
     if len(start) < MIN_INLIERS:
         return unknown
-    centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    model, inliers = cv2.estimateAffinePartial2D(
-        start - centre, end - centre, method=cv2.RANSAC, ransacReprojThreshold=INLIER
-    )
-    if model is None or inliers.sum() < max(MIN_INLIERS, MIN_INLIER_SHARE * len(start)):
-        return unknown
-    focal = FOCAL_OVER_WIDTH * width
-    # the picture moves against the camera; image y points down, so a positive angle is clockwise on the screen
-    yaw, pitch = -np.arctan(model[0, 2] / focal), np.arctan(model[1, 2] / focal)
-    roll = -np.arctan2(model[1, 0], model[0, 0])
-    zoom = np.log(np.hypot(model[0, 0], model[1, 0]))
-    predicted = (start - centre) @ model[:, :2].T + model[:, 2] + centre
-    return np.array([yaw, pitch, roll, zoom]), float(np.median(np.linalg.norm(predicted - end, axis=1)))
+    least = max(MIN_INLIERS, MIN_INLIER_SHARE * len(start))
+    _, found = cv2.estimateAffinePartial2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=INLIER)
+    focal = focal_over_width * width
+    middle = (start + end) / 2  # linear about the middle of the step: exact to second order
+    x, y = ((middle - [(width - 1) / 2, (height - 1) / 2]) / focal).T
+    one, nil = np.ones_like(x), np.zeros_like(x)
+    # the picture moves against the camera; y points down
+    across = np.stack([-one - x * x, x * y, y, x], axis=1)  # [N, 4]: of yaw, pitch, roll, zoom
+    down = np.stack([-x * y, one + y * y, -x, y], axis=1)
+    design = np.stack([across, down], axis=1)  # [N, 2, 4]
+    flow = (end - start) / focal  # [N, 2]
+    tolerance = max(INLIER, SLACK * float(np.median(np.linalg.norm(end - start, axis=1)))) / focal
+    inliers = nil.astype(bool) if found is None else found.ravel() == 1
+    distance = nil
+    for _ in range(REFINEMENTS):
+        if inliers.sum() < least:
+            return unknown
+        step = np.linalg.lstsq(design[inliers].reshape(-1, 4), flow[inliers].ravel(), rcond=None)[0]
+        distance = np.linalg.norm(design @ step - flow, axis=1)
+        inliers = distance <= tolerance
+    return step, float(np.median(distance) * focal)

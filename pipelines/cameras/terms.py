@@ -44,6 +44,7 @@ EDGE = 0.3  # a run reaches as far as this share of its peak rate
 SHAKE_RMS = 0.0025  # radians (0.14 degrees), or the same share of the subject distance
 SHAKE_SHARE = 0.05  # rms jitter below this share of a move's travel in the window is unevenness of that move
 SPEED_OF_ANGLE = ("yaw", "pitch", "roll")
+FOCAL_OVER_WIDTH = 1.2  # where it is unknown, about 45 degrees across; a wrong guess scales angles and distances
 
 
 @dataclass(frozen=True, order=True)

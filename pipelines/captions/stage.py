@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.cameras.geometry import camera_motion, subject_from_track
 from pipelines.cameras.image_motion import image_motion
-from pipelines.cameras.terms import CameraMotion, words
+from pipelines.cameras.terms import FOCAL_OVER_WIDTH, CameraMotion, words
 from pipelines.captions.answer import Dialogue, converse, prompt
 from pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
 from pipelines.captions.qwen import QwenCaptioner, QwenLocal
@@ -130,7 +130,8 @@ class CaptionsStage:
             if clip["metric"] and clip["world_to_camera"] is not None:
                 found.append(camera_motion(clip["world_to_camera"], clip["K"], fps, _subject(clip, label)))
             if not found or self.config.second_witness:
-                found.append(image_motion(frames(video), fps, clip["track"]))
+                focal = FOCAL_OVER_WIDTH if clip["K"] is None else float(np.median(clip["K"][:, 0, 0])) / clip["width"]
+                found.append(image_motion(frames(video), fps, clip["track"], focal))
         except ValueError as error:
             raise DataError(f"clip {clip['name']}: {error}") from error
         return found

@@ -6,8 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from pipelines.cameras.image_motion import image_motion, similarity_step, tracked_corners
+from pipelines.cameras.image_motion import image_motion, tracked_corners, turn_and_zoom
 from pipelines.cameras.terms import words
 from storage_schemas.video import frames
 
@@ -36,6 +37,14 @@ def test_the_zoom_is_measured(data: Path):
     truth = per_frame[-1]["fx_px"] / per_frame[0]["fx_px"]
     motion = image_motion(frames(folder / "zoom_in.mp4"), 24.0)
     assert motion.evidence["zoom_factor"] == pytest.approx(truth, rel=0.02)
+
+
+def test_a_known_focal_length_makes_the_angles_true(data: Path):
+    folder = data / "internet/virtual_camera"
+    label = json.loads((folder / "virtual_camera.json").read_text())["pan_right.mp4"]
+    focal = label["per_frame"][0]["fx_px"] / label["width"]
+    motion = image_motion(frames(folder / "pan_right.mp4"), 24.0, focal_over_width=focal)
+    assert motion.evidence["net_degrees"]["yaw"] == pytest.approx(12, abs=0.3)
 
 
 @pytest.mark.parametrize(
@@ -96,22 +105,34 @@ def test_one_frame_tells_nothing():
     assert image_motion([texture()], 25.0).terms == ()
 
 
+def seen_turning(turn: list[float], zoom: float, rays: np.ndarray) -> np.ndarray:
+    """Turn and zoom that `turn_and_zoom` reads when a camera of focal length 256 turns (about x, y, z) and zooms."""
+    turned = rays @ Rotation.from_rotvec(turn).inv().as_matrix().T  # points turn against the camera
+    start, end = (f * r[:, :2] / r[:, 2:] + [159.5, 119.5] for f, r in ((256, rays), (256 * zoom, turned)))
+    step, residual = turn_and_zoom(start, end, 320, 240, focal_over_width=0.8)
+    assert residual < 0.05
+    return step
+
+
 @pytest.mark.parametrize(
-    ("matrix", "expected"),
+    ("turn", "zoom", "expected"),
     [
-        ([[1, 0, -12], [0, 1, 0]], (12 / 384, 0, 0, 0)),  # the picture goes left: the camera pans right
-        ([[1, 0, 0], [0, 1, 12]], (0, 12 / 384, 0, 0)),  # the picture goes down: the camera looks up
-        ([[np.cos(0.1), np.sin(0.1), 0], [-np.sin(0.1), np.cos(0.1), 0]], (0, 0, 0.1, 0)),  # it turns anticlockwise
-        ([[1.1, 0, 0], [0, 1.1, 0]], (0, 0, 0, np.log(1.1))),
+        ([0, 0.03, 0], 1, [0.03, 0, 0, 0]),  # about y, which points down: to the right
+        ([0.03, 0, 0], 1, [0, 0.03, 0, 0]),  # about x: up
+        ([0, 0, 0.03], 1, [0, 0, 0.03, 0]),  # about z: clockwise
+        ([0, 0, 0], 1.05, [0, 0, 0, np.log(1.05)]),
+        ([0.01, -0.02, -0.01], 0.98, [-0.02, 0.01, -0.01, np.log(0.98)]),
     ],
 )
-def test_the_picture_moves_against_the_camera(matrix, expected):
-    points = np.random.default_rng(1).uniform(40, 200, (80, 2))
-    centre = np.array([159.5, 119.5])
-    moved = (points - centre) @ np.array(matrix)[:, :2].T + np.array(matrix)[:, 2] + centre
-    step, residual = similarity_step(points, moved, 320, 240)
-    assert step == pytest.approx(expected, abs=1e-4)
-    assert residual < 1e-3
+def test_turn_and_zoom_are_measured(turn, zoom, expected):
+    rays = np.random.default_rng(1).uniform([-0.5, -0.4, 1], [0.5, 0.4, 1], (120, 3))
+    assert seen_turning(turn, zoom, rays) == pytest.approx(expected, abs=4e-4)
+
+
+def test_a_pan_over_the_ground_alone_is_no_roll():
+    """Perspective lowers one side of the ground and lifts the other; a similarity would call that a roll."""
+    ground = np.random.default_rng(1).uniform([-0.5, 0.2, 1], [0.5, 0.4, 1], (120, 3))
+    assert seen_turning([0, 0.026, 0], 1, ground) == pytest.approx([0.026, 0, 0, 0], abs=2e-4)
 
 
 def test_corners_keep_out_of_the_box():
