@@ -95,7 +95,8 @@ class DiMoPipeline(DiffusionPipeline):
 
         text = self.encode_prompt(prompt)
         no_text = torch.zeros_like(text) if negative_prompt is None else self.encode_prompt(negative_prompt)
-        tokens = self.motion_encoder(*(x[None].to(device) for x in (body, hands, hand_ok)))  # [1, T, N, d]
+        crops = (x[None].to(device, self.motion_encoder.dtype) for x in (body, hands))
+        tokens = self.motion_encoder(*crops, hand_ok[None].to(device)).to(dtype)  # [1, T, N, d]
         clean = encode(self.vae, self._pixels(reference, height, width).to(device)).to(dtype)  # [1, C, 1, h, w]
 
         # v = v_full + (s_text - 1) (v_full - v_without_text) + (s_motion - 1) (v_full - v_without_motion)
@@ -105,22 +106,22 @@ class DiMoPipeline(DiffusionPipeline):
             (text, False, 1 - motion_guidance_scale),
         ]
         texts, present, weights = zip(*(p for p in passes if p[2] != 0), strict=True)
-        n = len(weights)
+        n, scales = len(weights), torch.tensor(weights, device=device)
         motion = MotionTokens(tokens.expand(n, -1, -1, -1), torch.tensor(present, device=device))
 
         length = (num_frames - 1) // self.vae.config["scale_factor_temporal"] + 1
-        latents = randn_tensor((1, clean.shape[1], length, *clean.shape[3:]), generator, device, dtype)
+        latents = randn_tensor((1, clean.shape[1], length, *clean.shape[3:]), generator, device, torch.float32)
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         with self.progress_bar(total=num_inference_steps) as bar:
             for t in self.scheduler.timesteps:
                 velocities = self.transformer(
-                    latents.expand(n, -1, -1, -1, -1),
+                    latents.to(dtype).expand(n, -1, -1, -1, -1),
                     t.expand(n),
                     torch.cat(texts),
                     motion,
                     clean.expand(n, -1, -1, -1, -1),
                 )  # [n, C, L, h, w]
-                velocity = torch.einsum("n,n...->...", torch.tensor(weights).to(velocities), velocities)[None]
+                velocity = torch.einsum("n,n...->...", scales, velocities.float())[None]
                 latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
                 bar.update()
         if self.transformer.config["reference"] == "first_frame":

@@ -57,6 +57,15 @@ def test_it_goes_to_disk_and_back_and_generates(make_pipeline: Callable[..., DiM
     torch.testing.assert_close(generate(loaded, output_type="latent"), generate(pipeline, output_type="latent"))
 
 
+def test_it_generates_in_half_precision(make_pipeline: Callable[..., DiMoPipeline], tmp_path: Path) -> None:
+    make_pipeline().save_pretrained(tmp_path)
+    pipeline = DiMoPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.transformer.dtype == torch.bfloat16
+    frames = generate(make_pipeline()).astype(float)
+    assert np.abs(generate(pipeline) - frames).mean() < 0.1 * frames.std()
+
+
 def test_frames_come_as_images_or_latents_too(make_pipeline: Callable[..., DiMoPipeline]) -> None:
     pipeline = make_pipeline()
     images = generate(pipeline, output_type="pil")
