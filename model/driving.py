@@ -38,7 +38,7 @@ def hand_crops(
     """
     video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
     crops = torch.zeros(len(video), 2, 3, size, size)
-    seen = np.asarray(hand_valid) > 0
+    seen = np.asarray(hand_valid) > 0.5
     for hand, joints in enumerate(HAND_JOINTS):
         points = joints_2d[:, joints, :2]  # [T, 16, 2]
         seen[:, hand] &= np.isfinite(points).all(axis=(1, 2)) & _inside(points, *video.shape[-2:])
