@@ -88,9 +88,8 @@ def kept_groups(lake: Lake, kept: list[str], media: Media) -> list[Group]:
     for capture_id, members in by_capture.items():
         capture = captures.get(capture_id) or {"take": members[0]["name"], "gravity_down": None, "sync_method": ""}
         cards = [_card(lake, media, c, poses.get(c["clip_id"]), captions.get(c["clip_id"])) for c in members]
-        groups.append(
-            Group(capture | {"kind": members[0]["kind"]}, cards, top_view(members, poses, capture["gravity_down"]))
-        )
+        top = top_view(members, poses, capture["gravity_down"])
+        groups.append(Group(capture | {"kind": members[0]["kind"]}, cards, top))
     return sorted(groups, key=lambda g: (len(g.cards) == 1, g.capture["kind"], g.capture["take"]))
 
 

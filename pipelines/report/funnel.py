@@ -26,7 +26,7 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Funnel:
-    """Accounts of all stages; `problem` where they do not agree with what is stored (then only the verdict is given)."""
+    """Accounts of all stages; `problem` where they do not agree with what is stored, and then only the verdict."""
 
     accounts: list[Account]
     rows: dict[str, int]

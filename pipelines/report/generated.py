@@ -1,7 +1,7 @@
 """A generated clip beside what it was made of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,23 @@ from storage_schemas import video
 from storage_schemas.files import read_json
 from storage_schemas.ids import sha256_file
 
+Row = dict[str, Any]
+Window = tuple[int, int]  # frames, step
+Frames = NDArray[np.uint8]
 SIDE = 360  # short side of what is shown
 MOST_FRAMES = 300
-STRIP, STRIP_HEIGHT = 9, 96
+DRIVING_FPS = 30  # rate to which `pipelines.driving` thins out a driving video
+STRIP, STRIP_HEIGHT = 9, 120
 
 
 @dataclass(frozen=True)
 class Generated:
-    """Links of what is there; `problems` says what could not be shown."""
+    """Links of what is there; `problems` says what could not be shown. `strip` shows the frames of the generated clip,
+    under those of the driving video that they follow where the record says which these are (`aligned`)."""
 
     clip: str | None
     strip: str | None
+    aligned: bool
     reference: str | None
     driving: str | None
     prompt: str | None
@@ -34,42 +40,56 @@ class Generated:
 
 
 def read_generated(clip: Path, media: Media) -> Generated:
-    """The clip FILE.mp4 with what FILE.json beside it names: `reference`, `driving` (paths, relative to it) and
-    `prompt`."""
+    """The clip FILE.mp4 with what the record FILE.json beside it names: `reference`, `driving` (paths), `prompt`, and
+    where it is there `facts.window` (`num_frames`, `frame_step`): what was read of the driving video."""
     problems: list[str] = []
-    facts = _facts(clip, problems)
+    record = _record(clip, problems)
+    window = _window(record)
 
-    def shown(what: str, path: Path | None, show: Any) -> str | None:
-        if path is None:
-            return None
+    def shown(what: str, show: Callable[[], str]) -> str | None:
         try:
-            return str(show(path, media))
-        except (ValueError, OSError) as error:
+            return show()
+        except (ValueError, OSError, Image.DecompressionBombError) as error:
             problems.append(f"{what}: {error}")
             return None
 
-    def named(what: str) -> Path | None:
-        return clip.parent / facts[what] if isinstance(facts.get(what), str) else None
-
-    prompt = facts.get("prompt")
+    reference, driving = (_named(record, name, clip.parent) for name in ("reference", "driving"))
+    prompt = record.get("prompt")
     return Generated(
-        shown("generated clip", clip, _whole),
-        shown("frames of the generated clip", clip, _strip),
-        shown("reference image", named("reference"), _picture),
-        shown("driving video", named("driving"), _small),
-        prompt if isinstance(prompt, str) else None,
-        problems,
+        clip=shown("generated clip", lambda: _whole(clip, media)),
+        strip=shown("frames", lambda: _strip(clip, driving, window, media)),
+        aligned=bool(driving and window),
+        reference=shown("reference image", lambda: _picture(reference, media)) if reference else None,
+        driving=shown("driving video", lambda: _driving(driving, clip, window, media)) if driving else None,
+        prompt=prompt if isinstance(prompt, str) else None,
+        problems=problems,
     )
 
 
-def _facts(clip: Path, problems: list[str]) -> dict[str, Any]:
+def _record(clip: Path, problems: list[str]) -> Row:
     beside = clip.with_suffix(".json")
     try:
-        facts = read_json(beside)
+        record = read_json(beside)
     except ValueError as error:
         problems.append(f"{beside.name}: {error}")
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return record if isinstance(record, dict) else {}
+
+
+def _window(record: Row) -> Window | None:
+    """(frames, step) of the driving window, if the record has it."""
+    match record:
+        case {"facts": {"window": {"num_frames": int(count), "frame_step": int(step)}}} if count > 0 and step > 0:
+            return count, step
+    return None
+
+
+def _named(record: Row, name: str, folder: Path) -> Path | None:
+    """A file the record names: absolute, from here, or beside the record."""
+    value = record.get(name)
+    if not isinstance(value, str):
+        return None
+    return Path(value) if Path(value).exists() else folder / value
 
 
 def _whole(path: Path, media: Media) -> str:
@@ -77,21 +97,22 @@ def _whole(path: Path, media: Media) -> str:
     return media.video(["whole", sha256_file(path)], path.read_bytes)
 
 
-def _small(path: Path, media: Media) -> str:
-    """A video of any format and length, small enough for a page."""
+def _driving(path: Path, clip: Path, window: Window | None, media: Media) -> str:
+    """What was read of the driving video, at the rate of the generated clip; else the beginning of it."""
 
     def make() -> bytes:
+        if window:
+            return video.encode(_window_frames(path, window), video.probe(clip).fps, crf=24)
         info = video.probe(path)
-        scale = min(1.0, SIDE / min(info.width, info.height))
-        size = (max(2, round(info.width * scale / 2) * 2), max(2, round(info.height * scale / 2) * 2))
+        size = _fit(info.width, info.height)
         frames = islice(video.frames(path, rotation=info.rotation), MOST_FRAMES)
-        return video.encode((video.resize(frame, size) for frame in frames), Fraction(info.fps), crf=26)
+        return video.encode((video.resize(frame, size) for frame in frames), info.fps, crf=26)
 
-    return media.video(["small", sha256_file(path)], make)
+    return media.video(["driving", sha256_file(path), sha256_file(clip), window], make)
 
 
 def _picture(path: Path, media: Media) -> str:
-    def make() -> NDArray[np.uint8]:
+    def make() -> Frames:
         with Image.open(path) as image:
             image.thumbnail((2 * SIDE, 2 * SIDE))
             return np.asarray(image.convert("RGB"))
@@ -99,13 +120,41 @@ def _picture(path: Path, media: Media) -> str:
     return media.picture(["picture", sha256_file(path)], make)
 
 
-def _strip(path: Path, media: Media) -> str:
-    """A row of the clip's frames, evenly spaced."""
+def _strip(clip: Path, driving: Path | None, window: Window | None, media: Media) -> str:
+    """Frames of the clip in a row, evenly spaced, under the driving frames."""
 
-    def make() -> NDArray[np.uint8]:
-        frames = video.decode(path)
-        chosen = frames[np.unique(np.linspace(0, len(frames) - 1, STRIP).round().astype(int))]
-        size = (round(STRIP_HEIGHT * frames.shape[2] / frames.shape[1]), STRIP_HEIGHT)
-        return grid([video.resize(frame, size) for frame in chosen], STRIP)
+    def make() -> Frames:
+        rows = [video.decode(clip)]
+        if driving and window:
+            rows.insert(0, _window_frames(driving, window))
+        count = min(len(frames) for frames in rows)
+        chosen = np.unique(np.linspace(0, count - 1, STRIP).round().astype(int))
+        width = max(round(STRIP_HEIGHT * f.shape[2] / f.shape[1]) for f in rows)
+        tiles = [_letterbox(frames[t], width, STRIP_HEIGHT) for frames in rows for t in chosen]
+        return grid(tiles, len(chosen))
 
-    return media.picture(["strip", sha256_file(path)], make)
+    content = ["strip", sha256_file(clip), sha256_file(driving) if driving else None, window]
+    return media.picture(content, make)
+
+
+def _window_frames(path: Path, window: Window) -> Frames:
+    """The driving frames that were encoded: one in `frame_step` of those left at about 30 frames a second."""
+    info = video.probe(path)
+    step = window[1] * max(1, round(float(info.fps) / DRIVING_FPS))
+    stop = (window[0] - 1) * step + 1
+    return video.decode(path, stop=stop, step=step, size=_fit(info.width, info.height), rotation=info.rotation)
+
+
+def _fit(width: int, height: int) -> tuple[int, int]:
+    """Even size with a short side of at most `SIDE`."""
+    scale = min(1.0, SIDE / min(width, height))
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+
+
+def _letterbox(image: Frames, width: int, height: int) -> Frames:
+    scale = min(width / image.shape[1], height / image.shape[0])
+    small = video.resize(image, (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))))
+    y, x = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+    framed = np.zeros((height, width, 3), np.uint8)
+    framed[y : y + small.shape[0], x : x + small.shape[1]] = small
+    return framed

@@ -54,7 +54,7 @@ def read_losses(training: Path) -> Losses | None:
     """Curves of the run in the folder `training`; None where it has no metrics yet."""
     path = training / "metrics.jsonl"
     records = _records(path) if path.is_file() else []
-    steps = [r for r in records if "event" not in r and isinstance(r.get("step"), int)]
+    steps = [r for r in records if "event" not in r and isinstance(r.get("step"), int) and "stage" in r]
     if not steps:
         return None
     stages = [_summary(name, steps, records) for name in dict.fromkeys(str(r["stage"]) for r in steps)]

@@ -16,6 +16,7 @@ from pipelines.report.funnel import COUNTED, group_rejects, read_funnel
 from pipelines.report.generated import read_generated
 from pipelines.report.losses import read_losses
 from pipelines.report.media import Media
+from pipelines.report.plots import significant
 from pipelines.report.scores import SCORES, histograms
 from storage_schemas.files import write_bytes
 from storage_schemas.lake import Lake
@@ -130,4 +131,4 @@ def _words(name: str) -> str:
 
 def _number(value: Any, digits: int = 3) -> str:
     """A number with so many significant digits; a dash for what was not measured."""
-    return f"{value:.{digits}g}" if isinstance(value, (int, float)) else "–"
+    return significant(value, digits) if isinstance(value, (int, float)) else "–"

@@ -76,9 +76,9 @@ def top_view(clips: list[Row], poses: dict[str, Row], gravity_down: Array | None
     for s, place in zip(seen, places, strict=True):
         directions = s.axes[:, 2] @ ground.T
         half = float(np.arctan(s.clip["width"] / 2 / s.clip["K"][0, 0, 0])) if s.clip["K"] is not None else 0.5
-        wedges = [_wedge((across(place[t, 0]), upward(place[t, 1])), directions[t], half) for t in (0, -1)]
-        end = (across(place[-1, 0]), upward(place[-1, 1]))
-        paths.append(CameraPath(s.clip["clip_id"], s.clip["view"], polyline(draw(place)), *wedges, end))
+        start, end = ((across(place[t, 0]), upward(place[t, 1])) for t in (0, -1))
+        first, last = _wedge(start, directions[0], half), _wedge(end, directions[-1], half)
+        paths.append(CameraPath(s.clip["clip_id"], s.clip["view"], polyline(draw(place)), first, last, end))
     drawn = draw(person)
     unit = round_step(extent / 4)
     metric = all(s.clip["metric"] for s in seen)
@@ -103,7 +103,7 @@ def _ground(seen: list[_Seen], gravity_down: Array | None) -> Array:
     """Axes [2, 3] of the drawing in the world: to its right, and to its top, where the first camera looks."""
     down = np.concatenate([s.axes[:, 1] for s in seen]).mean(0) if gravity_down is None else np.asarray(gravity_down)
     up = -down / np.linalg.norm(down)
-    right, camera_down, forward = seen[0].axes[0]
+    _, camera_down, forward = seen[0].axes[0]
     if np.linalg.norm(np.cross(forward, up)) < 0.1:  # it looks straight down or up: the top of its picture is the top
         forward = -camera_down
     top = forward - up * (forward @ up)

@@ -42,6 +42,13 @@ def round_step(least: float) -> float:
     return next(m * power for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
 
 
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with so many significant digits, never in scientific notation."""
+    if value and abs(value) < 1e-4:
+        return "< 0.0001" if value > 0 else "> -0.0001"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
 def polyline(points: Iterable[Point]) -> str:
     """The `points` attribute of an SVG polyline."""
     return " ".join(f"{x:g},{y:g}" for x, y in points)

@@ -1,12 +1,13 @@
 """Histograms of the clips' scores, with the policy's thresholds on them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from pipelines.quality import Policy
-from pipelines.report.plots import Scale
+from pipelines.report.plots import Scale, significant
 
 Row = dict[str, Any]
 BINS = 24
@@ -73,29 +74,44 @@ def _histogram(score: Score, values: np.ndarray, kept: np.ndarray, policy: Polic
     values, kept = values[finite].astype(float), kept[finite]
     top = float(max([score.least_top, *values, *limits.values()]))
     scale = Scale(1.0 if score.log else 0.0, top, LEFT, RIGHT, log=score.log)
-    place = np.array([scale(value) for value in values])
-    edges = np.linspace(LEFT, RIGHT, BINS + 1)
-    kept_counts, filtered_counts = (np.histogram(place[which], edges)[0] for which in (kept, ~kept))
-    tallest = max(1, int((kept_counts + filtered_counts).max()))
-    unit = (BOTTOM - TOP) / tallest
-    bars = []
-    for k in np.flatnonzero(kept_counts + filtered_counts):
-        n_kept, n_filtered = int(kept_counts[k]), int(filtered_counts[k])
-        kept_y = BOTTOM - n_kept * unit
-        filtered_y = kept_y - n_filtered * unit
-        label = f"{n_kept} kept, {n_filtered} filtered"
-        bars.append(
-            Bar(
-                round(float(edges[k]) + 0.5, 1),
-                round(float(edges[1] - edges[0]) - 1, 1),
-                *(round(v, 1) for v in (kept_y, n_kept * unit, filtered_y, n_filtered * unit)),
-                label,
-            )
-        )
+    places = [scale(value) for value in limits.values()]
+    edges = _edges(places)
+    # a value on a limit is kept, so bins are closed on the side where it is
+    closed_right = score.low is None
+    which = np.searchsorted(edges, [scale(v) for v in values], side="left" if closed_right else "right") - 1
+    which = np.clip(which, 0, len(edges) - 2)
+    counts = [np.bincount(which[mask], minlength=len(edges) - 1) for mask in (kept, ~kept)]
+    unit = (BOTTOM - TOP) / max(1, int((counts[0] + counts[1]).max()))
+    bars = [_bar(edges[k], edges[k + 1], int(counts[0][k]), int(counts[1][k]), unit) for k in sorted(set(which))]
     lines = []
     for side, value in limits.items():
         x = scale(value)
         lines.append((x, f"{value:g}", LEFT if side == "low" else x, x - LEFT if side == "low" else RIGHT - x))
-    middle = f"median {np.median(values):.3g}, from {values.min():.3g} to {values.max():.3g}" if len(values) else ""
-    missing = f", {int((~finite).sum())} not measured" if not finite.all() else ""
-    return Histogram(score, bars, [(scale(t), f"{t:g}") for t in scale.ticks()], lines, middle + missing)
+    ends = [significant(f(values)) for f in (np.median, np.min, np.max)] if len(values) else []
+    summary = "median {}, from {} to {}".format(*ends) if ends else "nothing measured"
+    missing = f", {int((~finite).sum())} not measured" if ends and not finite.all() else ""
+    return Histogram(score, bars, [(scale(t), f"{t:g}") for t in scale.ticks()], lines, summary + missing)
+
+
+def _edges(limits: list[float]) -> np.ndarray:
+    """About `BINS` bins from LEFT to RIGHT, none of which lies on both sides of a limit."""
+    stops = [LEFT, *sorted(limits), RIGHT]
+    pieces = [
+        np.linspace(a, b, max(1, round(BINS * (b - a) / (RIGHT - LEFT))), endpoint=False)
+        for a, b in pairwise(stops)
+        if b > a
+    ]
+    return np.array([*np.concatenate(pieces), RIGHT])
+
+
+def _bar(left: float, right: float, kept: int, filtered: int, unit: float) -> Bar:
+    kept_y = BOTTOM - kept * unit
+    return Bar(
+        x=round(left + 0.5, 1),
+        width=round(max(1.0, right - left - 1), 1),
+        kept_y=round(kept_y, 1),
+        kept_height=round(kept * unit, 1),
+        filtered_y=round(kept_y - filtered * unit, 1),
+        filtered_height=round(filtered * unit, 1),
+        label=f"{kept:,} kept, {filtered:,} filtered",
+    )

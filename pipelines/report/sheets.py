@@ -39,7 +39,7 @@ def thumbnail(video: bytes, clip: Row) -> Image:
 
 def annotate(image: Image, clip: Row, pose: Row | None, frame: int) -> Image:
     """`image`, frame `frame` of the clip at any size, with the track's box, the skeleton and the frame number."""
-    scale = np.float32([image.shape[1] / clip["width"], image.shape[0] / clip["height"]])
+    scale = np.array([image.shape[1] / clip["width"], image.shape[0] / clip["height"]])
     image = image.copy()
     if clip["track"] is not None and np.isfinite(box := clip["track"][frame]).all():
         x0, y0, x1, y1 = (int(v) for v in np.round(box * np.tile(scale, 2)))
