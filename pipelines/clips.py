@@ -3,7 +3,8 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pipelines.cut import VERSION, ClipsConfig, Row, clips_of
+from pipelines.clip_cameras import Row
+from pipelines.cut import VERSION, ClipsConfig, clips_of
 from pipelines.people.mediapipe_pose import WEIGHTS
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from storage_schemas.ids import work_key

@@ -6,25 +6,23 @@ Frames are pulled through a chain of generators; the encoder pulls, and what it 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.clip_cameras import Cameras, Row, Size, true_people
 from pipelines.people.boxes import Box, Tracks, main_person, people_count
 from pipelines.people.detector import Detector
 from pipelines.people.follow import Follower, PeopleConfig
-from pipelines.people.truth import TruePeople, true_tracks
+from pipelines.people.truth import TruePeople
 from pipelines.scores import Scores, perceptual_hash
 from pipelines.shots import Frame, Image, ShotsConfig, spans
 from pipelines.stage import DataError
 from storage_schemas import video
-from storage_schemas.conventions import scale_intrinsics
 from storage_schemas.ids import sha256_bytes, stable_id
 
-Row = dict[str, Any]
-Size = tuple[int, int]  # width, height
 VERSION = "1"
 """Version of the code behind clips: raise it when answers change."""
 COPIED = ("source_id", "capture_id", "view", "kind", "subject", "licence", "attribution", "fps_num", "fps_den")
@@ -72,8 +70,8 @@ class _Cutter:
         self.size = _fit(self.stored, config.short_side)
         self.small = _fit(self.size, config.analysis_side)
         self.fps = Fraction(source["fps_num"], source["fps_den"])
-        self.cameras = _Cameras.of(source, self.size)
-        self.truth = _truth(source, self.cameras, self.size)
+        self.cameras = Cameras.of(source, self.size)
+        self.truth = true_people(source, self.cameras, self.size)
 
     def frames(self) -> Iterator[Frame]:
         """All frames of the source, at clip size. Raises `DataError` where their size or number is not as stated."""
@@ -177,61 +175,6 @@ class _Watch:
         if self._cutter.truth is not None:
             return TruePeople(self._cutter.truth[:, start:])
         return Follower(self._cutter.detector, self._cutter.config.people, float(self._cutter.fps))
-
-
-@dataclass(frozen=True)
-class _Cameras:
-    """Cameras of a source at clip size. `frames`: how many frames they (or the truth) are for, None for any."""
-
-    world_to_camera: NDArray[np.float32] | None  # [T or 1, 3, 4]
-    K: NDArray[np.float32] | None  # [T or 1, 3, 3]
-    distortion: list[float] | None
-    metric: bool | None
-    frames: int | None
-
-    @classmethod
-    def of(cls, source: Row, size: Size) -> "_Cameras":
-        K = source.get("K")
-        if K is not None:
-            K = scale_intrinsics(K, size[0] / source["width"], size[1] / source["height"]).astype(np.float32)
-        pose = source.get("world_to_camera")
-        counts = {len(a) for a in (pose, K) if a is not None}
-        if source.get("truth_joints") is not None:
-            counts.add(source["truth_joints"].shape[1])
-        counts -= {1}
-        if len(counts) > 1:
-            raise DataError(
-                f"{source['local_path']}: cameras and truth are for {sorted(counts)} frames, not for one number"
-            )
-        return cls(pose, K, source.get("distortion"), source.get("metric"), next(iter(counts), None))
-
-    def columns(self, start: int, end: int) -> Row:
-        """The camera columns of a clip of frames [start, end)."""
-        return {
-            "world_to_camera": _per_frame(self.world_to_camera, start, end),
-            "K": _per_frame(self.K, start, end),
-            "distortion": self.distortion,
-            "metric": self.metric,
-        }
-
-
-def _truth(source: Row, cameras: _Cameras, size: Size) -> Tracks | None:
-    """Boxes [P, T, 4] of all bodies of a render, in pixels of the clip; None where the source is no render."""
-    joints = source.get("truth_joints")
-    if joints is None:
-        return None
-    frames = joints.shape[1]
-    pose, K = _per_frame(cameras.world_to_camera, 0, frames), _per_frame(cameras.K, 0, frames)
-    if pose is None or K is None:
-        raise DataError(f"{source['local_path']}: it has true joints but no camera to see them with")
-    return true_tracks(joints, pose, K, size)
-
-
-def _per_frame(values: NDArray[np.float32] | None, start: int, end: int) -> NDArray[np.float32] | None:
-    """Frames [start, end) of `values` [T or 1, ...]; a single one holds for all."""
-    if values is None:
-        return None
-    return np.repeat(values, end - start, axis=0) if len(values) == 1 else values[start:end]
 
 
 def _fit(size: Size, short_side: int) -> Size:

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 Box = NDArray[np.float32]  # [4]
 Tracks = NDArray[np.float32]  # [P, T, 4], NaN where a person is not seen
 
-TALL = 0.5
-"""People count from this share of the main person's height on; smaller ones are bystanders."""
+COUNTED = 0.5
+"""People count from this share of the main person's size on; smaller ones are bystanders."""
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -33,15 +33,16 @@ def main_person(tracks: Tracks) -> int | None:
 
 
 def people_count(tracks: Tracks, main: int) -> float:
-    """Median over the frames of the number of people at least half as tall as person `main` of `tracks` [P, T, 4].
+    """Median over the frames of the number of people at least half the size of person `main` of `tracks` [P, T, 4].
 
-    The main person's median height is the measure, so that bending down does not promote the bystanders.
+    Size is the square root of the box's area, compared with the main person's median: who bends down or crouches
+    loses height but hardly size, and does not promote the bystanders.
     """
-    heights = tracks[..., 3] - tracks[..., 1]  # [P, T]
+    sizes = np.sqrt((tracks[..., 2:] - tracks[..., :2]).prod(-1))  # [P, T]
     with np.errstate(invalid="ignore"):
-        tall = heights >= TALL * np.nanmedian(heights[main])
-    tall[main] = np.isfinite(heights[main])
-    return float(np.median(tall.sum(0)))
+        counted = sizes >= COUNTED * np.nanmedian(sizes[main])
+    counted[main] = np.isfinite(sizes[main])
+    return float(np.median(counted.sum(0)))
 
 
 def _area(box: Box) -> float:

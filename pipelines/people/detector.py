@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.people.boxes import TALL, Box, overlap
+from pipelines.people.boxes import COUNTED, Box, overlap
 from pipelines.people.mediapipe_pose import Body, Image, MediaPipePose, Region
 
 TILES = (1.0, 1 / 2, 1 / 3)
@@ -23,8 +23,9 @@ class DetectorConfig:
     confirm it; tiles, which show parts of things, may not.
 
     `min_score`: least score in the whole frame, 0 to 1. `min_tile_score`: least score in a tile. `min_visibility`:
-    least mean visibility of the landmarks. `margin`: what the box adds to the landmarks' extent on each side, over
-    its longer side (landmarks end at ears, knuckles and toes). `max_people`: people looked for in a frame; more are a crowd.
+    least mean visibility of the landmarks inside the frame. `margin`: what the box adds to the landmarks' extent on
+    each side, over its longer side (landmarks end at eyes, knuckles and toes). `max_people`: people looked for in a
+    frame; more are a crowd.
     """
 
     min_score: float = 0.3
@@ -64,7 +65,7 @@ class Detector:
         looked_at = max(height, width)
         for share in TILES:
             tallest = max((p.box[3] - p.box[1] for p in people), default=0.0)
-            if TALL * tallest >= DETECTABLE * looked_at:
+            if COUNTED * tallest >= DETECTABLE * looked_at:
                 break
             looked_at = round(share * min(height, width))
             regions = []

@@ -60,7 +60,7 @@ def start_of(path: Path, out: Path, frames: int, height: int = 360) -> Path:
 
 
 def render_row(job: Path, sequence: str) -> tuple[Row, np.ndarray]:
-    """The row of a sequence of a mini BEDLAM job with its true joints, and their pixels as its labels say, [P, T, J, 2].
+    """The row of a sequence of a mini BEDLAM job with its true joints, and their pixels by its labels [P, T, J, 2].
 
     Conversions as in data/ue5/FORMAT.md, section 1.
     """

@@ -102,9 +102,16 @@ def test_the_main_person_is_large_and_there() -> None:
     assert main_person(still(10, seen=0)[None]) is None
 
 
-def test_people_count_from_half_the_height_of_the_main_person() -> None:
-    assert people_count(np.stack([still(100), still(51), still(49)]), 0) == 2
+def test_people_count_from_half_the_size_of_the_main_person() -> None:
+    assert people_count(np.stack([still(100), still(26), still(24)]), 0) == 2  # of one width: a quarter of the area
     assert people_count(np.stack([still(100), still(90, seen=4)]), 0) == 1
+
+
+def test_a_bystander_does_not_count_while_the_main_person_bends_down() -> None:
+    upright, bent = still(180, width=60), still(90, width=120)
+    bystander = still(80, width=30)
+    main = np.concatenate([bent, upright[:8]])
+    assert people_count(np.stack([main, np.concatenate([bystander, bystander[:8]])]), 0) == 1
 
 
 @given(st.lists(st.floats(0, 100), min_size=8, max_size=8))
