@@ -1,6 +1,7 @@
 """Downloading a URL into a cache of files named by their content."""
 
 import ipaddress
+import logging
 import os
 import socket
 import tempfile
@@ -16,6 +17,7 @@ from pipelines.stage import DataError, PermanentError, TransientError
 from storage_schemas.files import write_bytes
 from storage_schemas.ids import sha256_file, stable_id
 
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole URLs, which may hold secrets
 HEADERS = {"User-Agent": "opendimo", "Accept": "video/*, application/octet-stream, */*;q=0.5"}
 RETRY = {408, 425, 429}  # like every 5xx, worth another try
 

@@ -1,0 +1,166 @@
+"""Folders and lists of videos with one view."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.sources import SourcesConfig, SourcesStage, discover
+from pipelines.stage import DataError
+from storage_schemas.ids import sha256_file, stable_id
+from storage_schemas.lake import Lake
+from storage_schemas.video import encode
+
+
+def ingest(path, config=None):
+    config = config or SourcesConfig()
+    works = discover("internet", path, config)
+    outcome = SourcesStage("lake", config).run(works)
+    outcome.check(works)
+    return outcome
+
+
+def reject_of(path):
+    (reject,) = ingest(path).rejects
+    return reject
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a.mp4 and deep/b.mp4."""
+    for name, shade in (("a.mp4", 60), ("deep/b.mp4", 160)):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(iter(np.full((4, 32, 48, 3), shade, np.uint8)), Fraction(30000, 1001)))
+    return tmp_path
+
+
+def test_real_folder(data, tmp_path):
+    outcome = ingest(data / "internet")
+    assert len(outcome.done) == 13 and not outcome.rejects
+    lake = Lake(tmp_path)
+    lake.append("run", outcome.rows)
+    row = lake.read("sources", where="name = 'cups_hands_static.mp4'")[0]
+    assert (row["width"], row["height"], row["fps_num"], row["fps_den"], row["frames"]) == (1280, 720, 30000, 1001, 300)
+    assert row["K"] is None and row["view"] == "main" and row["tombstone"] is False
+    capture = lake.read("captures", where=f"capture_id = '{row['capture_id']}'")[0]
+    assert capture["sync_method"] == "single" and capture["gravity_down"] is None
+
+
+def test_ids_are_those_of_the_contract(folder):
+    row = ingest(folder).rows["sources"][1]
+    sha256 = sha256_file(folder / "deep" / "b.mp4")
+    assert row["name"] == "deep/b.mp4"
+    assert row["capture_id"] == stable_id("internet", sha256)
+    assert row["source_id"] == stable_id("source", "internet", sha256, row["capture_id"], "main", "deep/b.mp4")
+
+
+def test_files_that_are_no_videos_are_left_alone(folder):
+    (folder / "notes.txt").write_text("x")
+    (folder / ".hidden.mp4").write_bytes(b"x")
+    assert len(discover("internet", folder, SourcesConfig())) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("text.mp4", b"this is no video at all\n" * 50, "not a readable video"),
+        ("empty.mp4", b"", "the file is empty"),
+        ("noise.mkv", bytes(range(256)) * 40, "not a readable video"),
+    ],
+)
+def test_unusable_file_is_a_reject_with_reason(folder, name, content, message):
+    (folder / name).write_bytes(content)
+    outcome = ingest(folder)
+    (reject,) = outcome.rejects
+    assert len(outcome.done) == 2
+    assert reject.name == name and reject.error_class == "data"
+    assert message in reject.message and "Replace it" in reject.message
+
+
+def test_corrupt_video_is_a_reject(folder):
+    whole = (folder / "a.mp4").read_bytes()
+    (folder / "a.mp4").write_bytes(whole[: len(whole) // 2])
+    assert reject_of(folder).error_class == "data"
+
+
+def test_file_that_vanished_after_listing_is_a_reject(folder):
+    works = discover("internet", folder, SourcesConfig())
+    (folder / "a.mp4").unlink()
+    outcome = SourcesStage("lake", SourcesConfig()).run(works)
+    assert [r.error_class for r in outcome.rejects] == ["permanent"] and len(outcome.done) == 1
+
+
+def test_csv_list_with_rights(folder):
+    (folder / "list.csv").write_text("Path,licence,attribution,subject\na.mp4,CC BY 4.0,Ann,ann\ndeep/b.mp4,,,\n")
+    outcome = ingest(folder / "list.csv", SourcesConfig(licence="unknown"))
+    a, b = sorted(outcome.rows["sources"], key=lambda row: row["name"])
+    assert (a["licence"], a["attribution"], a["subject"]) == ("CC BY 4.0", "Ann", "ann")
+    assert (b["licence"], b["attribution"], b["subject"]) == ("unknown", None, None)
+
+
+def test_jsonl_and_parquet_lists(folder):
+    (folder / "list.jsonl").write_text('{"uri": "a.mp4"}\n\n{"url": "deep/b.mp4", "subject": "ben"}\n')
+    pq.write_table(pa.table({"path": [str(folder / "a.mp4"), "deep/b.mp4"], "extra": [1, 2]}), folder / "list.parquet")
+    assert len(ingest(folder / "list.jsonl").done) == 2
+    assert len(ingest(folder / "list.parquet").done) == 2
+
+
+def test_bad_lines_are_rejects_and_the_rest_goes_on(folder):
+    lines = [
+        '{"uri": "a.mp4"}',
+        "{oops",
+        '{"uri": 7}',
+        '{"uri": "a.mp4"}',
+        '{"uri": "gone.mp4"}',
+        '{"uri": "ftp://h/x"}',
+    ]
+    (folder / "list.jsonl").write_text("\n".join(lines))
+    outcome = ingest(folder / "list.jsonl")
+    assert len(outcome.done) == 1 and len(outcome.rejects) == 5
+    text = "\n".join(reject.message for reject in outcome.rejects)
+    assert "list.jsonl line 2: no path or URL" in text and "list.jsonl line 3: no path or URL" in text
+    assert "line 4: a.mp4 is listed already in line 1" in text
+    assert "gone.mp4: correct the path" in text and "cannot fetch ftp://" in text
+    assert {reject.error_class for reject in outcome.rejects} == {"data"}
+
+
+def test_relative_path_may_not_leave_the_folder_of_the_list(folder):
+    (folder / "deep" / "list.csv").write_text("uri\n../a.mp4\n")
+    assert "leaves the folder of the list" in reject_of(folder / "deep" / "list.csv").message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.csv", "name\na.mp4\n", "no column named uri, url, path"),
+        ("list.csv", "", "empty"),
+        ("x.txt", "a", "neither"),
+    ],
+)
+def test_list_that_cannot_be_read_is_an_error(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        discover("internet", tmp_path / name, SourcesConfig())
+
+
+def test_binary_list_is_an_error(tmp_path):
+    (tmp_path / "list.parquet").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="not a readable PARQUET list"):
+        discover("internet", tmp_path / "list.parquet", SourcesConfig())
+
+
+def test_unknown_kind_and_missing_path_are_errors(tmp_path):
+    with pytest.raises(ValueError, match="unknown kind"):
+        discover("dream", tmp_path, SourcesConfig())
+    with pytest.raises(DataError, match="no such file or folder"):
+        discover("internet", tmp_path / "gone", SourcesConfig())
+
+
+def test_work_is_small_and_repeats(folder):
+    works = discover("internet", folder, SourcesConfig())
+    assert works == discover("internet", folder, SourcesConfig())
+    assert json.loads(json.dumps(works[0].payload)) == works[0].payload

@@ -1,0 +1,221 @@
+"""Calibrated rigs: cameras checked against measured points, and every way a calibration can fail to fit."""
+
+import csv
+import json
+import shutil
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.sources import SourcesConfig, SourcesStage, discover
+from pipelines.sources.calibration import Camera, fit, read_calibration
+from pipelines.sources.multiview import camera_of
+from pipelines.stage import DataError
+from storage_schemas.conventions import project
+from storage_schemas.video import encode
+
+
+def ingest(path, config=None):
+    config = config or SourcesConfig()
+    works = discover("multiview", path, config)
+    outcome = SourcesStage("lake", config).run(works)
+    outcome.check(works)
+    return outcome
+
+
+def video(path, size=(64, 48), shade=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = np.full((4, size[1], size[0], 3), 120 + shade, np.uint8)
+    path.write_bytes(encode(iter(frames), Fraction(30)))
+
+
+def entry(size=(64, 48), **changes):
+    K = [[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]]
+    return {"size": size, "K": K, "dist": [0, 0, 0, 0], "R": np.eye(3).tolist(), "t": [0, 0, 3]} | changes
+
+
+@pytest.fixture
+def take(tmp_path):
+    """A take of two cameras: videos a.mp4 and b.mp4 with their calibration."""
+    folder = tmp_path / "take"
+    video(folder / "a.mp4")
+    video(folder / "b.mp4", shade=20)
+    write(folder, {"a": entry(), "b": entry()})
+    return folder
+
+
+def write(folder, cameras, **more):
+    (folder / "calib.json").write_text(json.dumps({"cameras": cameras, **more}))
+
+
+def test_stored_cameras_reproject_measured_corners(data):
+    """Corners of a board, found in the pictures and triangulated by the tool that calibrated the rig."""
+    folder = data / "multiview" / "desk_board_4cam"
+    outcome = ingest(folder)
+    assert len(outcome.done) == 4 and not outcome.rejects
+    with (folder / "board_corners_3d.csv").open() as stream:
+        world = {
+            (r["sync_index"], r["keypoint_id"]): [float(r[f"{axis}_coord"]) for axis in "xyz"]
+            for r in csv.DictReader(stream)
+        }
+    with (folder / "board_corners_2d.csv").open() as stream:
+        seen = [r for r in csv.DictReader(stream) if (r["sync_index"], r["keypoint_id"]) in world]
+    for row in outcome.rows["sources"]:
+        mine = [r for r in seen if r["cam_id"] == row["view"]]
+        points = np.array([world[r["sync_index"], r["keypoint_id"]] for r in mine])
+        pixels = np.array([[float(r["img_loc_x"]), float(r["img_loc_y"])] for r in mine])
+        pose, K = row["world_to_camera"][0].astype(float), row["K"][0].astype(float)
+        rotation = cv2.Rodrigues(pose[:, :3])[0]
+        found = cv2.projectPoints(points, rotation, pose[:, 3], K, np.array(row["distortion"]))[0][:, 0]
+        assert len(mine) > 100
+        assert np.median(np.linalg.norm(found - pixels, axis=1)) < 1.6  # the data's own check: 0.7 to 1.4
+
+
+def test_views_of_a_folder_are_one_capture_and_static_cameras_one_frame(data):
+    outcome = ingest(data / "multiview" / "desk_board_4cam")
+    (capture,) = outcome.rows["captures"]
+    assert capture["views"] == ["0", "1", "2", "3"] and capture["sync_method"] == "synchronised"
+    assert {row["capture_id"] for row in outcome.rows["sources"]} == {capture["capture_id"]}
+    assert {row["K"].shape for row in outcome.rows["sources"]} == {(1, 3, 3)}
+    assert capture["gravity_down"] is None
+
+
+def test_letterboxed_video_gets_the_camera_of_its_picture(data):
+    """cam01 was calibrated at 1088x1920, scaled to 1080 wide and padded with 7 black lines above and below."""
+    outcome = ingest(data / "multiview" / "balance_1person_4cam", SourcesConfig(gravity_down=(0, 0, -1)))
+    rows = {row["view"]: row for row in outcome.rows["sources"]}
+    calibration = json.loads((data / "multiview/balance_1person_4cam/calib_opencv.json").read_text())["cameras"]
+    scale = 1080 / 1088
+    for name in ("cam01", "cam02"):
+        (fx, _, cx), (_, fy, cy), _ = calibration[name]["K"]
+        K = rows[name]["K"][0]
+        assert [K[0, 0], K[1, 1]] == pytest.approx([fx * scale, fy * scale])
+        assert K[0, 2] == pytest.approx((cx + 0.5) * scale - 0.5)
+        assert K[1, 2] == pytest.approx((cy + 0.5) * scale - 0.5 + (1920 - 1920 * scale) / 2)
+    for name in ("cam03", "cam04"):
+        assert rows[name]["K"][0] == pytest.approx(np.array(calibration[name]["K"]))
+    assert outcome.rows["captures"][0]["gravity_down"].tolist() == [0, 0, -1]
+
+
+def test_cropped_video_is_refused(tmp_path, take):
+    video(take / "a.mp4", size=(60, 48))
+    (reject,) = ingest(take).rejects
+    assert "calibration is for 64x48, the video is 60x48 without bars" in reject.message
+
+
+@given(st.floats(0.3, 2.0), st.floats(-1, 1), st.floats(-1, 1))
+def test_same_shape_scales_the_projection(scale, x, y):
+    size = (round(400 * scale) * 4, round(400 * scale) * 3)
+    K = np.array([[900.0, 0, 801], [0, 880, 590], [0, 0, 1]])
+    camera = Camera((1600, 1200), K, [], np.eye(3, 4))
+    point = np.array([[x, y, 2.0]])
+    before = project(point, K[None])[0] + 0.5  # from the corner of the picture
+    after = project(point, fit(camera, size, np.zeros((size[1], size[0], 3), np.uint8))[None])[0] + 0.5
+    assert after == pytest.approx(before * size[0] / 1600)
+
+
+def test_missing_calibration_rejects_every_view_of_the_take_only(take):
+    video(take.parent / "other" / "a.mp4")
+    outcome = ingest(take.parent)
+    assert sorted(row["name"] for row in outcome.rows["sources"]) == ["take/a", "take/b"]
+    (reject,) = outcome.rejects
+    assert reject.name == "other/a" and "no calibration" in reject.message and reject.error_class == "data"
+
+
+def test_unknown_camera_and_camera_without_video_are_rejects(take):
+    write(take, {"a": entry(), "c": entry()})
+    outcome = ingest(take)
+    messages = {reject.name: reject.message for reject in outcome.rejects}
+    assert [row["view"] for row in outcome.rows["sources"]] == ["a"]
+    assert "unknown camera name 'b'" in messages["take/b"]
+    assert "no video of camera c" in messages["take/c"]
+    assert outcome.rows["captures"][0]["views"] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"R": [[2, 0, 0], [0, 1, 0], [0, 0, 1]]}, "R is not a rotation"),
+        ({"R": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}, "R is not a rotation"),
+        ({"K": [[0, 0, 1], [0, 1, 1], [0, 0, 1]]}, "no intrinsic matrix"),
+        ({"t": [0, 0]}, "t has shape (2,)"),
+        ({"dist": [0, 0]}, "4, 5 or 8"),
+        ({"fisheye": True}, "fisheye"),
+        ({"size": None}, "not iterable"),
+    ],
+)
+def test_impossible_camera_rejects_its_view(take, change, message):
+    write(take, {"a": entry(**change), "b": entry()})
+    outcome = ingest(take)
+    (reject,) = outcome.rejects
+    assert reject.name == "take/a" and message in reject.message and reject.error_class == "data"
+    assert len(outcome.done) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"cameras": {}}', '{"cameras": [1]}'])
+def test_unreadable_calibration_rejects_the_take(take, text):
+    (take / "calib.json").write_text(text)
+    outcome = ingest(take)
+    assert len(outcome.rejects) == 2 and {r.error_class for r in outcome.rejects} == {"data"}
+
+
+def test_gravity_of_the_file_is_checked(take):
+    write(take, {"a": entry(), "b": entry()}, gravity_down=[0, 0, -1])
+    assert ingest(take).rows["captures"][0]["gravity_down"].tolist() == [0, 0, -1]
+    write(take, {"a": entry(), "b": entry()}, gravity_down=[0, 0, -9.81])
+    assert "gravity_down" in ingest(take).rejects[0].message
+
+
+def test_two_calibrations_are_not_guessed_between(take):
+    shutil.copyfile(take / "calib.json", take / "calib_old.json")
+    assert "several calibrations" in ingest(take).rejects[0].message
+    assert len(ingest(take, SourcesConfig(calibration=str(take / "calib.json"))).done) == 2
+
+
+def test_toml_of_pose2sim_with_rotation_vector(tmp_path):
+    path = tmp_path / "Calib.toml"
+    path.write_text(
+        '[cam_01]\nname = "cam_01"\nsize = [64.0, 48.0]\nmatrix = [[60.0,0.0,31.5],[0.0,60.0,23.5],[0.0,0.0,1.0]]\n'
+        "distortions = [0.0,0.0,0.0,0.0]\nrotation = [0.0,1.5707963267948966,0.0]\ntranslation = [1.0,2.0,3.0]\n"
+        "fisheye = false\n[metadata]\nadjusted = false\ngravity_down = [0.0,0.0,-1.0]\n"
+    )
+    calibration = read_calibration(path)
+    pose = calibration.camera("cam_01").world_to_camera
+    assert pose == pytest.approx(np.array([[0, 0, 1, 1], [0, 1, 0, 2], [-1, 0, 0, 3]]))
+    assert calibration.gravity_down == [0, 0, -1]
+
+
+def test_takes_with_equal_names_and_calibration_are_told_apart_by_content(tmp_path):
+    for subject, shade in (("s1", 0), ("s2", 60)):
+        video(tmp_path / subject / "take" / "a.mp4", shade=shade)
+        write(tmp_path / subject / "take", {"a": entry()})
+    first, second = (ingest(tmp_path / s / "take").rows["captures"][0] for s in ("s1", "s2"))
+    assert first["take"] == second["take"] and first["capture_id"] != second["capture_id"]
+
+
+def test_repaired_view_joins_its_capture(take):
+    good = (take / "b.mp4").read_bytes()
+    (take / "b.mp4").write_bytes(b"")
+    before = ingest(take)
+    (take / "b.mp4").write_bytes(good)
+    after = ingest(take)
+    assert "the file is empty" in before.rejects[0].message
+    assert before.rows["captures"][0]["capture_id"] == after.rows["captures"][0]["capture_id"]
+    assert before.done[0] in after.done and len(after.done) == 2
+
+
+@pytest.mark.parametrize(
+    ("stem", "camera"),
+    [("cam_0", "0"), ("cam_02", "2"), ("0", "0"), ("cam_10", None), ("front", "front"), ("cam", None)],
+)
+def test_names_of_files_and_cameras(stem, camera):
+    assert camera_of(stem, ["0", "1", "2", "front"]) == camera
+
+
+def test_folder_without_videos_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no videos"):
+        discover("multiview", tmp_path, SourcesConfig())
