@@ -51,7 +51,7 @@ KEPT = [
 
 @pytest.mark.parametrize("name", KEPT)
 def test_a_video_of_one_person_is_kept_whole(data: Path, detector: Detector, tmp_path: Path, name: str) -> None:
-    path = data / name if "virtual" in name else start_of(data / name, tmp_path, 30)
+    path = start_of(data / name, tmp_path, 40 if "virtual" in name else 30)
     rows = clips_of(source_row(path), CONFIG, detector)
     (clip,), (stored,) = rows["clips"], rows["clip_videos"]
     assert verdict(clip, Policy()) is None, clip
@@ -104,7 +104,7 @@ def test_two_videos_glued_together_are_two_clips(data: Path, detector: Detector,
 
 def test_a_shot_without_people_is_a_row_without_video(tmp_path: Path, detector: Detector) -> None:
     config = ClipsConfig(shots=ShotsConfig(max_frames=20))
-    rows = clips_of(source_row(write(tmp_path / "a.mp4", moving(48, 1))), config, detector)
+    rows = clips_of(source_row(write(tmp_path / "a.mp4", moving(48, 1, (64, 48)))), config, detector)
     assert [c["frames"] for c in rows["clips"]] == [20, 20, 8] and not rows["clip_videos"]
     assert [verdict(c, Policy()) for c in rows["clips"]] == ["no_person", "no_person", "too_short"]
     assert all(c["video_sha256"] is None and c["track"] is None for c in rows["clips"])
