@@ -55,7 +55,8 @@ class Step:
             _live.stop_task(self._task)
         else:
             seconds = time.monotonic() - self._started
-            console.print(f"{self._name:<22} {self._total:>4} in {seconds:6.1f} s  {self._note}".rstrip())
+            line = f"{self._name:<22} {self._total:>4} in {seconds:6.1f} s  {self._note}"
+            console.print(line.rstrip(), soft_wrap=True)
 
 
 @contextmanager
