@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.studio import make_studio
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
@@ -17,6 +16,7 @@ from pipelines.quality import Policy, kept_clips
 from pipelines.report import write_report
 from pipelines.samples import choose_sample
 from pipelines.status import funnel as count
+from pipelines.studio import make_studio
 from storage_schemas.lake import Lake
 from training.config import preset
 from training.summary import stage_losses

@@ -12,13 +12,13 @@ from prefect.cache_policies import NO_CACHE
 from dags.events import release_published
 from dags.progress import step
 from dags.stages import describe, map_stage
-from pipelines import clips, latents, pairs, poses, sources
+from pipelines import clips, latents, pairs, sources
 from pipelines.captions import stage as captions
 from pipelines.captions.openai_server import OpenAIServer
 from pipelines.captions.qwen import QwenLocal
 from pipelines.cut import ClipsConfig
 from pipelines.planning import Account
-from pipelines.poses import PosesConfig
+from pipelines.poses import stage as poses
 from pipelines.quality import Policy
 from pipelines.sources import SourcesConfig
 from pipelines.status import verdict_account
@@ -49,10 +49,10 @@ def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = No
 
 
 @flow
-def label(lake: str, config: PosesConfig | None = None, policy: Policy | None = None) -> Account:
+def label(lake: str, config: poses.PosesConfig | None = None, policy: Policy | None = None) -> Account:
     """Estimate body and hands of every kept clip."""
     home = Lake(lake)
-    stage = poses.PosesStage(lake, config or PosesConfig())
+    stage = poses.PosesStage(lake, config or poses.PosesConfig())
     return map_stage(home, stage, poses.plan(home, stage, policy or Policy()))
 
 

@@ -157,7 +157,7 @@ TABLES: dict[str, Table] = {
             _text("video_sha256", "hash of the encoded clip in clip_videos; null where no person was found", null=True),
             _array("track", "box of the main person per frame: x0 y0 x1 y1; NaN where unseen", "T 4", "pixels of the clip", null=True),
             *CAMERA_FIELDS,
-            _real("people", "median count per frame of people as tall as at least half of the main one"),
+            _real("people", "median count per frame of people at least half the size of the main one (root of the box area)"),
             _real("person_share", "share of frames with the main person"),
             _real("person_height", "median height of the main person over the frame height"),
             _real("sharpness", "median variance of the Laplacian at analysis size"),

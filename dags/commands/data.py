@@ -78,9 +78,9 @@ def label(
 
     def run() -> "list[Account]":
         from dags.flows import label as label_flow
-        from pipelines.poses import PosesConfig
+        from pipelines.poses.stage import PosesConfig
 
-        return [label_flow(str(lake), PosesConfig(body_model=_text(body_model)))]
+        return [label_flow(str(lake), PosesConfig(body=_text(body_model)))]
 
     _run(lake, prefect_api, ray_address, json_, run)
 
