@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.latents import newest
 from pipelines.report.media import Media
 from pipelines.report.paths import TopView, top_view
 from pipelines.report.sheets import contact_sheet, thumbnail
@@ -21,7 +20,7 @@ MOST_KEPT = 60
 MOST_FILTERED = 8  # of each reason
 UNSHOWN = ("taken_down", "superseded")
 """Verdicts whose clips are counted but never shown."""
-CAPTION = ["captioner", "camera_terms", "text", "content_sentence", "agreement"]
+CAPTION = ["clip_id", "run_id", "captioner", "camera_terms", "text", "content_sentence", "agreement"]
 POSE = [
     "pose_id", "clip_id", "estimator", "joints_2d", "joints_3d", "valid", "hand_valid", "reprojection", "jitter",
     "foot_skate", "bone_drift", "cross_view", "weight",
@@ -66,19 +65,20 @@ class Filtered:
     thumbnails: list[Thumbnail]
 
 
-def kept_groups(lake: Lake, kept: list[str], media: Media) -> list[Group]:
-    """Kept clips by capture: at most `MOST_KEPT` clips, of every kind of source the same number as far as there are.
+def kept_groups(lake: Lake, kept: list[Row], media: Media) -> list[Group]:
+    """Kept clips (`clip_id`, `capture_id` and `kind` of each) by capture: at most `MOST_KEPT`, of every kind of
+    source the same number as far as there are.
 
     Which captures are shown is decided by their ids, which are hashes: a fair sample that stays the same.
     """
-    shown = _sample(lake, kept)
+    shown = _sample(kept)
     if not shown:
         return []
     clips = lake.read("clips", where=_among("clip_id", shown))
     poses: dict[str, Row] = {}
     for row in sorted(lake.read("poses", POSE, _among("clip_id", shown)), key=lambda r: (r["weight"], r["pose_id"])):
         poses[row["clip_id"]] = _with_shares(row)
-    captions = newest(lake, "captions", CAPTION, lambda row: row["clip_id"])
+    captions = _newest_captions(lake, shown)
     wanted = _among("capture_id", sorted({clip["capture_id"] for clip in clips}))
     captures = {row["capture_id"]: row for row in lake.read("captures", where=wanted)}
     by_capture: dict[str, list[Row]] = defaultdict(list)
@@ -134,15 +134,21 @@ def _video(lake: Lake, clip: Row) -> bytes:
     return lake.blobs("clip_videos", "video", [clip["clip_id"]])[0]
 
 
-def _sample(lake: Lake, kept: list[str]) -> list[str]:
+def _sample(kept: list[Row]) -> list[str]:
     """Ids of the kept clips to show, whole captures as long as there is room."""
     captures: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # kind -> capture -> clips
-    wanted = set(kept)
-    for clip in sorted(lake.read("clips", ["clip_id", "capture_id", "kind"]), key=lambda c: c["capture_id"]):
-        if clip["clip_id"] in wanted:
-            captures[clip["kind"]][clip["capture_id"]].append(clip["clip_id"])
+    for clip in sorted(kept, key=lambda c: c["capture_id"]):
+        captures[clip["kind"]][clip["capture_id"]].append(clip["clip_id"])
     in_turn = chain.from_iterable(zip_longest(*(captures[kind].values() for kind in sorted(captures)), fillvalue=[]))
-    return sorted([*chain.from_iterable(in_turn)][:MOST_KEPT])
+    return [*chain.from_iterable(in_turn)][:MOST_KEPT]
+
+
+def _newest_captions(lake: Lake, shown: list[str]) -> dict[str, Row]:
+    """The caption of each clip that was committed last."""
+    entries = lake.read("ledger", ["run_id", "version"], "table_name = 'captions'")
+    version = {entry["run_id"]: entry["version"] for entry in entries}
+    rows = lake.read("captions", CAPTION, _among("clip_id", shown))
+    return {row["clip_id"]: row for row in sorted(rows, key=lambda r: version.get(r["run_id"], 0))}
 
 
 def _with_shares(pose: Row) -> Row:

@@ -15,7 +15,7 @@ COUNTED = {
     "sources": "source items",
     "clips": "source items to cut",
     "verdict": "clips judged",
-    "poses": "kept clips",
+    "poses": "kept clips, or views of one take",
     "captions": "kept clips",
     "latents": "kept clips",
     "pairs": "sets of pairs",
@@ -42,6 +42,7 @@ class RejectGroup:
     message: str
     count: int
     attempts: int
+    next_attempt_at: int | None
     names: list[str]
 
     @property
@@ -71,6 +72,7 @@ def group_rejects(rejects: Iterable[Row]) -> list[RejectGroup]:
             rows[0]["message"],
             len(rows),
             max(row["attempts"] for row in rows),
+            min((row["next_attempt_at"] for row in rows if row.get("next_attempt_at")), default=None),
             [row["name"] for row in rows[:NAMED]],
         )
         for (stage, error_class, _), rows in groups.items()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from storage_schemas.files import write_bytes
 from storage_schemas.ids import stable_id
 
-RENDERING = "1"
+RENDERING = "2"
 """Version of how media look: raise it when they change."""
 OURS = re.compile(r"[0-9a-f]{32}\.(jpg|mp4)")
 JPEG_QUALITY = 82

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipelines import status
 from pipelines.quality import Policy, verdicts
-from pipelines.report.cards import MOST_FILTERED, filtered_clips, kept_groups
+from pipelines.report.cards import UNSHOWN, filtered_clips, kept_groups
 from pipelines.report.funnel import COUNTED, group_rejects, read_funnel
 from pipelines.report.generated import read_generated
 from pipelines.report.losses import read_losses
@@ -23,7 +23,7 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases import list_releases
 
 Row = dict[str, Any]
-COLUMNS = ["clip_id", "capture_id", "frames", "fps_num", "fps_den", *(score.column for score in SCORES)]
+COLUMNS = ["clip_id", "capture_id", "kind", "frames", "fps_num", "fps_den", *(score.column for score in SCORES)]
 
 
 @dataclass(frozen=True)
@@ -50,42 +50,38 @@ def write_report(lake_path: Path, out: Path, *, training: Path | None = None, ge
         raise ValueError(f"{lake_path} is not a lake: make one with `dimo ingest` or `dimo demo`")
     lake, policy, media = Lake(lake_path), Policy(), Media(out)
     reasons = verdicts(lake, policy)
-    kept = [clip_id for clip_id, reason in reasons.items() if reason is None]
-    current = [c for c in lake.read("clips", COLUMNS) if reasons[c["clip_id"]] not in ("superseded", "taken_down")]
+    # others may be writing to the lake: what came after the verdicts is left to the next page
+    clips = [c for c in lake.read("clips", COLUMNS) if reasons.get(c["clip_id"], UNSHOWN[0]) not in UNSHOWN]
+    kept = [clip for clip in clips if reasons[clip["clip_id"]] is None]
     groups = kept_groups(lake, kept, media)
-    page = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            summary=_summary(lake, current, set(kept)),
-            release=_newest_release(lake),
-            funnel=read_funnel(lake, policy),
-            counted=COUNTED,
-            rejects=group_rejects(status.rejects(lake)),
-            histograms=histograms(current, reasons, policy),
-            groups=groups,
-            unshown=len(kept) - sum(len(group.cards) for group in groups),
-            filtered=filtered_clips(lake, reasons, media),
-            most_filtered=MOST_FILTERED,
-            training=training,
-            losses=read_losses(training) if training else None,
-            generated=read_generated(generated, media) if generated else None,
-        )
+    template = _environment().get_template("page.html.j2")
+    page = template.render(
+        summary=_summary(lake, clips, kept),
+        release=_newest_release(lake),
+        funnel=read_funnel(lake, policy),
+        counted=COUNTED,
+        rejects=group_rejects(status.rejects(lake)),
+        histograms=histograms(clips, reasons, policy),
+        groups=groups,
+        unshown=len(kept) - sum(len(group.cards) for group in groups),
+        filtered=filtered_clips(lake, reasons, media),
+        training=training,
+        losses=read_losses(training) if training else None,
+        generated=read_generated(generated, media) if generated else None,
     )
     write_bytes(out / "index.html", page.encode(errors="replace"))
     media.prune()
     return out / "index.html"
 
 
-def _summary(lake: Lake, clips: list[Row], kept: set[str]) -> Summary:
-    good = [clip for clip in clips if clip["clip_id"] in kept]
+def _summary(lake: Lake, clips: list[Row], kept: list[Row]) -> Summary:
     return Summary(
         str(lake.root.resolve()),
         lake.dataset("sources").count_rows(),
-        len(good),
+        len(kept),
         len(clips),
-        len({clip["capture_id"] for clip in good}),
-        sum(clip["frames"] * clip["fps_den"] / clip["fps_num"] for clip in good),
+        len({clip["capture_id"] for clip in kept}),
+        sum(clip["frames"] * clip["fps_den"] / clip["fps_num"] for clip in kept),
         max((row["committed_at"] for row in lake.read("ledger", ["committed_at"])), default=None),
         time.time_ns(),
     )

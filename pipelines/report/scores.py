@@ -81,14 +81,15 @@ def _histogram(score: Score, values: np.ndarray, kept: np.ndarray, policy: Polic
     which = np.searchsorted(edges, [scale(v) for v in values], side="left" if closed_right else "right") - 1
     which = np.clip(which, 0, len(edges) - 2)
     counts = [np.bincount(which[mask], minlength=len(edges) - 1) for mask in (kept, ~kept)]
-    unit = (BOTTOM - TOP) / max(1, int((counts[0] + counts[1]).max()))
+    tallest = max(1, int((counts[0] + counts[1]).max()))
+    unit = (BOTTOM - TOP) / tallest
     bars = [_bar(edges[k], edges[k + 1], int(counts[0][k]), int(counts[1][k]), unit) for k in sorted(set(which))]
     lines = []
     for side, value in limits.items():
         x = scale(value)
         lines.append((x, f"{value:g}", LEFT if side == "low" else x, x - LEFT if side == "low" else RIGHT - x))
     ends = [significant(f(values)) for f in (np.median, np.min, np.max)] if len(values) else []
-    summary = "median {}, from {} to {}".format(*ends) if ends else "nothing measured"
+    summary = "median {}, from {} to {}; tallest bar {:,}".format(*ends, tallest) if ends else "nothing measured"
     missing = f", {int((~finite).sum())} not measured" if ends and not finite.all() else ""
     return Histogram(score, bars, [(scale(t), f"{t:g}") for t in scale.ticks()], lines, summary + missing)
 

@@ -15,7 +15,7 @@ TILES = 6
 GAP = 4
 LANDSCAPE, PORTRAIT = (3, 272), (6, 160)  # tiles in a row, width of one
 THUMBNAIL = 240
-BOX = (255, 255, 255)
+BOX = (255, 80, 210)
 GROUND = 24  # luma between tiles
 
 
@@ -43,8 +43,7 @@ def annotate(image: Image, clip: Row, pose: Row | None, frame: int) -> Image:
     image = image.copy()
     if clip["track"] is not None and np.isfinite(box := clip["track"][frame]).all():
         x0, y0, x1, y1 = (int(v) for v in np.round(box * np.tile(scale, 2)))
-        cv2.rectangle(image, (x0, y0), (x1, y1), (0, 0, 0), 2, cv2.LINE_AA)
-        cv2.rectangle(image, (x0, y0), (x1, y1), BOX, 1, cv2.LINE_AA)
+        cv2.rectangle(image, (x0, y0), (x1, y1), BOX, 2)
     if pose is not None and pose["valid"][frame]:
         joints = pose["joints_2d"][frame].copy()  # [52, 3]
         joints[:, :2] *= scale

@@ -43,8 +43,9 @@ def source_row(name: str, **changes) -> dict:
 def clip_row(name: str, **changes) -> dict:
     row = {
         "clip_id": f"clip {name}", "source_id": f"source {name}", "capture_id": "take", "view": name, "kind": "unreal",
-        "name": name, "licence": "CC0-1.0", "start_frame": 0, "end_frame": FRAMES, "frames": FRAMES, "fps_num": 12, "fps_den": 1,
-        "source_width": WIDTH, "source_height": HEIGHT, "width": WIDTH, "height": HEIGHT, "video_sha256": "0",
+        "name": name, "licence": "CC0-1.0", "start_frame": 0, "end_frame": FRAMES, "frames": FRAMES, "fps_num": 12,
+        "fps_den": 1, "source_width": WIDTH, "source_height": HEIGHT,
+        "width": WIDTH, "height": HEIGHT, "video_sha256": "0",
         "track": np.float32([[10 + 2 * t, 20, 34 + 2 * t, 44] for t in range(FRAMES)]),
         "world_to_camera": cameras(1.0),
         "K": np.tile(np.float32([[90, 0, 48], [0, 90, 32], [0, 0, 1]]), (FRAMES, 1, 1)), "metric": True,

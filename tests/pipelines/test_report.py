@@ -84,7 +84,7 @@ def test_the_funnel_shows_the_accounts_of_the_lake(lake, tmp_path) -> None:
     for account in status.funnel(lake, Policy()):
         filtered, rejected = sum(account.filtered.values()), sum(account.rejected.values())
         cells = " ".join(str(n) if n else "–" for n in (filtered, rejected))
-        assert re.search(rf"\b{account.stage}\b [\w ]+ {account.inputs} {account.done} {cells}", text), account
+        assert re.search(rf"\b{account.stage}\b [\w, ]+ {account.inputs} {account.done} {cells}", text), account
     assert "sources source items 8 5 – 3 data 3 5" in text
     assert "blurred 1" in text and "taken down 1" in text
 
@@ -160,7 +160,8 @@ def test_a_video_that_cannot_be_read_does_not_stop_the_page(tmp_path) -> None:
 def test_the_newest_release_is_shown(lake, tmp_path) -> None:
     pair = {
         "pair_id": "pair", "kind": "same_view", "driving_clip_id": "clip left", "driving_start": 0,
-        "target_clip_id": "clip left", "target_start": 0, "num_frames": 9, "frame_step": 2, "latent_id": "none", "source_kind": "unreal",
+        "target_clip_id": "clip left", "target_start": 0, "num_frames": 9, "frame_step": 2,
+        "latent_id": "none", "source_kind": "unreal",
         "capture_id": "take", "split": "train", "weight": 1.0, "work_key": "pairs",
     }  # fmt: skip
     copy = Lake(tmp_path / "lake")

@@ -6,7 +6,7 @@ import re
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.report.funnel import group_rejects
@@ -48,6 +48,7 @@ def test_the_top_view_is_seen_from_above_with_the_first_camera_looking_up() -> N
     assert name == "1 m" and length == pytest.approx((line[0][1] - person[0][1]) / 4, abs=0.1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), st.floats(-3, 3), st.floats(-1.5, 1.5))
 def test_a_camera_path_stays_on_the_drawing(place, heading, pitch) -> None:
     rotation = cv2.Rodrigues(np.array([pitch, 0, 0]))[0] @ cv2.Rodrigues(np.array([0, heading, 0]))[0]
@@ -79,6 +80,7 @@ def test_losses_are_read_from_the_metrics_of_a_run_that_is_still_going(tmp_path)
     assert len(losses.curves) == 2 and len(losses.curves[0].line.split()) == 8
 
 
+@settings(deadline=None)
 @given(st.floats(-1e5, 1e5), st.floats(0.001, 1e5))
 def test_ticks_are_round_and_inside(low, width) -> None:
     scale = Scale(low, low + width, 0, 100)
