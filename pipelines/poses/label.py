@@ -1,0 +1,124 @@
+"""A pose label of one clip, and the row of `poses` it becomes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from model.body.skeleton import JOINTS
+from pipelines.poses import quality
+from pipelines.poses.motion import Motion
+from pipelines.poses.view import View
+from storage_schemas.ids import stable_id
+
+Array = NDArray[np.floating]
+FAR_OFF = 0.15
+"""A frame whose fit is farther from its landmarks than this share of the person's height is not valid."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """`motion` in the camera; `joints_2d` [T, 52, 3]: x, y in the clip and confidence; `valid` [T], `hand_valid` [T, 2],
+    `confidence` [T]; quality numbers as in the table."""
+
+    motion: Motion
+    joints_2d: Array
+    valid: NDArray[np.bool_]
+    hand_valid: NDArray[np.bool_]
+    confidence: Array
+    reprojection: float | None
+    jitter: float | None
+    foot_skate: float | None
+    bone_drift: float | None
+    cross_view: float | None
+    weight: float
+
+
+def in_camera(motion: Motion, view: View) -> Motion:
+    """A motion of the world as the camera sees it; a motion of the camera (no world known) as it is."""
+    if view.world_to_camera is None:
+        return motion
+    R_camera_from_world = Rotation.from_matrix(view.world_to_camera[:, :, :3])
+    joints = view.in_camera(motion.joints)
+    # SMPL-X turns about the rest pelvis: the root joint is at rest pelvis + transl, whatever the rotation
+    rest_pelvis = motion.joints[:, 0] - motion.transl
+    turned = (R_camera_from_world * Rotation.from_rotvec(motion.global_orient)).as_rotvec()
+    return Motion(turned, motion.body_pose, motion.hand_pose, joints[:, 0] - rest_pelvis, motion.betas, joints)
+
+
+def assess(
+    motion: Motion,
+    view: View,
+    *,
+    observed: Array | None,
+    shape: Array | None,
+    found: NDArray[np.bool_],
+    hand_valid: NDArray[np.bool_],
+    confidence: Array,
+    joint_confidence: Array,
+    fitted: Array | None = None,
+    gravity_down: Array | None = None,
+    cross_view: float | None = None,
+) -> Label:
+    """Judge a motion (of the world where the view is calibrated, else of the camera) and make it a label.
+
+    `observed` [T, P, 3]: pixels of the clip and confidence, `fitted` [T, P, 3]: the same points of the fit in the camera,
+    `shape` [T, P, 4]: observed points in space, `found` [T]: frames in which a person was found.
+    """
+    seen = in_camera(motion, view)
+    pixels = view.pixels(seen.joints)
+    error, valid = None, found.copy()
+    if observed is not None and fitted is not None:
+        per_frame = quality.reprojection_per_frame(view.pixels(fitted), observed)
+        valid &= np.nan_to_num(per_frame, nan=np.inf) < FAR_OFF
+        error = float(np.median(per_frame[valid])) if valid.any() else None
+    jitter = quality.jitter(motion.joints[:, :22], view.fps, valid)
+    skate = None
+    if view.calibrated and gravity_down is not None:
+        skate = quality.foot_skate(motion.joints, gravity_down, view.fps, valid)
+    drift = None if shape is None else quality.bone_drift(shape)
+    confidence = np.where(valid, confidence, 0).clip(0, 1)
+    joints_2d = np.concatenate([pixels, joint_confidence[:, : len(JOINTS), None]], 2)
+    label_weight = quality.weight(error, jitter, valid, confidence)
+    return Label(
+        seen,
+        joints_2d,
+        valid,
+        hand_valid & valid[:, None],
+        confidence,
+        error,
+        jitter,
+        skate,
+        drift,
+        cross_view,
+        label_weight,
+    )
+
+
+def pose_row(clip_id: str, work_key: str, estimator: str, licence: str, label: Label) -> dict[str, Any]:
+    """The row of `poses`."""
+    motion = label.motion
+    return {
+        "pose_id": stable_id("pose", clip_id, work_key),
+        "clip_id": clip_id,
+        "estimator": estimator,
+        "model_licence": licence,
+        "global_orient": np.float32(motion.global_orient),
+        "body_pose": np.float32(motion.body_pose),
+        "hand_pose": np.float32(motion.hand_pose),
+        "transl": np.float32(motion.transl),
+        "betas": np.float32(motion.betas),
+        "joints_3d": np.float32(motion.joints),
+        "joints_2d": np.float32(label.joints_2d),
+        "valid": label.valid.tolist(),
+        "hand_valid": np.float32(label.hand_valid),
+        "confidence": np.float32(label.confidence),
+        "reprojection": label.reprojection,
+        "jitter": label.jitter,
+        "foot_skate": label.foot_skate,
+        "bone_drift": label.bone_drift,
+        "cross_view": label.cross_view,
+        "weight": label.weight,
+    }

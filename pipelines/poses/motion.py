@@ -1,0 +1,37 @@
+"""The parameters of a body over time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.body.load import Body
+from model.body.rotations import axis_angle_to_matrix
+from pipelines.poses.kinematics import forward
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """SMPL-X parameters of T frames: `global_orient` [T, 3], `body_pose` [T, 21, 3], `hand_pose` [T, 2, 15, 3] axis-angle,
+    `transl` [T, 3] metres, `betas` [B]; and the `joints` [T, 52, 3] they give."""
+
+    global_orient: Array
+    body_pose: Array
+    hand_pose: Array
+    transl: Array
+    betas: Array
+    joints: Array
+
+
+def points_of(body: Body, motion: Motion) -> Array:
+    """Joints and markers [T, P, 3] of a motion."""
+    angles = [motion.global_orient[:, None], motion.body_pose, motion.hand_pose.reshape(len(motion.transl), 30, 3)]
+    local = axis_angle_to_matrix(torch.tensor(np.concatenate(angles, 1), dtype=torch.float32))
+    with torch.no_grad():
+        rest = body.rest_joints(torch.tensor(motion.betas, dtype=torch.float32))
+        pelvis = torch.tensor(motion.transl, dtype=torch.float32) + rest[0]
+        points: Array = forward(rest, local, pelvis).points.numpy()
+    return points

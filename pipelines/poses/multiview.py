@@ -1,0 +1,89 @@
+"""Labels from several calibrated views of one performance: landmarks per view, points in space, one fit in the world."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.body.load import Body
+from model.body.skeleton import JOINTS
+from pipelines.poses.fit import fit
+from pipelines.poses.hands import drop_strange_hands
+from pipelines.poses.label import Label, assess, in_camera
+from pipelines.poses.landmarks import Landmarks
+from pipelines.poses.mapping import GROUP, observe
+from pipelines.poses.motion import points_of
+from pipelines.poses.objective import FitConfig, Target
+from pipelines.poses.oneview import MAIN
+from pipelines.poses.triangulation import triangulate
+from pipelines.poses.view import View
+from pipelines.stage import DataError
+
+Array = NDArray[np.floating]
+TOLERANCE = 0.03
+"""Views agree about a point up to this share of the person's height in the picture."""
+HAND_SHARE = 0.7
+"""Least share of a hand's points that two views must agree on."""
+
+
+def multi_view_labels(
+    landmarks: list[Landmarks], views: list[View], body: Body, config: FitConfig, gravity_down: Array | None = None
+) -> list[Label]:
+    """One label per view, all of one fit. Raises `DataError` where the views do not show one person in common."""
+    frames = {len(seen.body) for seen in landmarks}
+    if len(frames) != 1:
+        raise DataError(f"the views of one span have different lengths: {sorted(frames)} frames; cut them alike")
+    observed = [observe(drop_strange_hands(seen)).pixels for seen in landmarks]  # V x [T, P, 3]
+    points, residual = _in_space(observed, views)
+    if not (points[..., 3] > 0).any():
+        raise DataError("no two views agree on any point: check the calibration and the synchronisation")
+    motion = fit(body, Target(views[0].fps, points=points), config)
+    found = (points[:, MAIN, 3] > 0).mean(1) >= 0.5
+    hand_valid = np.stack([(points[:, group == GROUP, 3] > 0).mean(1) >= HAND_SHARE for group in (1, 2)], 1)
+    labels = []
+    for view, pixels, off in zip(views, observed, residual, strict=True):
+        # what the views agreed on, as this view would see it: a landmark wrong in this view does not count against the fit
+        labels.append(
+            assess(
+                motion,
+                view,
+                observed=_seen_again(points, view),
+                fitted=points_of(body, in_camera(motion, view)),
+                shape=points,
+                found=found,
+                hand_valid=hand_valid,
+                confidence=points[:, MAIN, 3].mean(1),
+                joint_confidence=pixels[:, : len(JOINTS), 2],
+                gravity_down=gravity_down,
+                cross_view=float(np.nanmedian(off)) if np.isfinite(off).any() else None,
+            )
+        )
+    return labels
+
+
+def _in_space(observed: list[Array], views: list[View]) -> tuple[Array, Array]:
+    """Triangulated points [T, P, 4] (x, y, z, confidence) and their residuals [V, T, P] in pixels of each view."""
+    V, (T, P) = len(views), observed[0].shape[:2]
+    pinhole = np.stack([view.undistorted(o[..., :2]) for view, o in zip(views, observed, strict=True)])  # [V, T, P, 2]
+    confidence = np.stack([o[..., 2] for o in observed])  # [V, T, P]
+    projections = np.stack([view.K @ view.world_to_camera for view in views if view.world_to_camera is not None])
+    per_point = np.broadcast_to(projections[:, :, None], (V, T, P, 3, 4)).reshape(V, T * P, 3, 4)
+    tolerance = [TOLERANCE * _height(o) for o in observed]
+    found = triangulate(pinhole.reshape(V, T * P, 2), confidence.reshape(V, T * P), per_point, tolerance)
+    points = np.concatenate([found.points, found.confidence[:, None]], 1).reshape(T, P, 4)
+    return points, found.residual.reshape(V, T, P)
+
+
+def _height(observed: Array) -> float:
+    """Median size of the person in the picture, pixels."""
+    seen = observed[:, GROUP == 0]
+    where = np.where(seen[..., 2:] > 0, seen[..., :2], np.nan)[(seen[..., 2] > 0).any(1)]
+    if not len(where):
+        return 1.0
+    return float(np.median((np.nanmax(where, 1) - np.nanmin(where, 1)).max(1)))
+
+
+def _seen_again(points: Array, view: View) -> Array:
+    """Points in space [T, P, 4] -> pixels of the view and confidence [T, P, 3]."""
+    camera = view.in_camera(points[..., :3])
+    known = (points[..., 3] > 0) & (camera[..., 2] > 0)
+    pixels = view.pixels(np.where(known[..., None], camera, np.array([0.0, 0.0, 1.0])))
+    return np.concatenate([pixels, np.where(known, points[..., 3], 0)[..., None]], 2)

@@ -1,0 +1,63 @@
+"""Labels from one view: landmarks of the person in the track, and a smooth fit to them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.body.load import Body
+from model.body.skeleton import JOINTS
+from pipelines.poses.fit import fit
+from pipelines.poses.hands import drop_strange_hands, hands_met
+from pipelines.poses.initial import shortest_turn
+from pipelines.poses.label import Label, assess, in_camera
+from pipelines.poses.landmarks import Landmarks
+from pipelines.poses.mapping import GROUP, INDEX, SIDES, observe
+from pipelines.poses.motion import points_of
+from pipelines.poses.objective import FitConfig, Target
+from pipelines.poses.view import View
+from pipelines.stage import DataError
+
+Array = NDArray[np.floating]
+MAIN = [INDEX[f"{side}_{joint}"] for side in SIDES for joint in ("shoulder", "elbow", "wrist", "hip", "knee")]
+"""Joints whose landmarks say how well a frame shows the person."""
+
+
+def one_view_label(
+    landmarks: Landmarks, view: View, body: Body, config: FitConfig, gravity_down: Array | None = None
+) -> Label:
+    """Fit a body to the landmarks of a clip. Raises `DataError` where no person, or no depth, was found."""
+    if not landmarks.body_found.any():
+        raise DataError("no person was found in any frame of the track: check the track, or filter the clip")
+    if not landmarks.world_found.any():
+        raise DataError("the landmark model tells no depth, which one view needs: use mediapipe, or calibrated views")
+    observed = observe(drop_strange_hands(landmarks))
+    pinhole = np.concatenate([view.undistorted(observed.pixels[..., :2]), observed.pixels[..., 2:]], 2)
+    standing = np.broadcast_to(np.eye(3, 4), (len(pinhole), 3, 4))
+    camera = standing if view.world_to_camera is None else view.world_to_camera
+    R_fit_from_sight = np.swapaxes(camera[:, :, :3], 1, 2) @ _sight(pinhole, view)
+    shape = observed.shape.copy()
+    shape[..., :3] = shape[..., :3] @ np.swapaxes(R_fit_from_sight, 1, 2)
+    motion = fit(body, Target(view.fps, pixels=pinhole, K=view.K, camera_from_fit=camera, shape=shape), config)
+    fitted = points_of(body, in_camera(motion, view))
+    return assess(
+        motion,
+        view,
+        observed=observed.pixels,
+        fitted=fitted,
+        shape=observed.shape,
+        found=landmarks.body_found,
+        hand_valid=hands_met(view.pixels(fitted), observed.pixels),
+        confidence=observed.pixels[:, MAIN, 2].mean(1),
+        joint_confidence=observed.pixels[:, : len(JOINTS), 2],
+        gravity_down=gravity_down,
+    )
+
+
+def _sight(pinhole: Array, view: View) -> Array:
+    """Rotations [T, 3, 3] from axes along the line of sight to the person, in which the landmark model sees the body,
+    to the axes of the camera."""
+    weight = pinhole[..., 2] * (GROUP == 0)
+    centre = (weight[..., None] * pinhole[..., :2]).sum(1) / np.maximum(weight.sum(1, keepdims=True), 1e-6)  # [T, 2]
+    slope = (centre - view.K[:, :2, 2]) / view.K[:, [0, 1], [0, 1]]
+    ray = np.concatenate([slope, np.ones((len(slope), 1))], 1)
+    ray[weight.sum(1) == 0] = [0, 0, 1]
+    return shortest_turn(np.array([0.0, 0.0, 1.0]), ray)

@@ -1,0 +1,36 @@
+"""The 52-joint skeleton drawn on a frame, for reports: the person's left in orange, right in blue, the middle in green."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.body.skeleton import BONES, JOINTS
+
+LEFT, RIGHT, MIDDLE = (255, 140, 0), (40, 130, 255), (60, 220, 60)
+FIRST_HAND_JOINT = 22
+
+
+def draw_skeleton(
+    frame: NDArray[np.uint8], joints_2d: NDArray[np.floating], *, hands: tuple[bool, bool] = (True, True)
+) -> NDArray[np.uint8]:
+    """A copy of `frame` [H, W, 3] RGB with `joints_2d` [52, 3] (x, y pixels, confidence) drawn on it.
+
+    Bones that were not seen (confidence 0 at an end) are thin; `hands` says which hands (left, right) to draw.
+    """
+    image = np.ascontiguousarray(frame).copy()
+    thickness = max(1, round(min(image.shape[:2]) / 240))
+    for parent, child in BONES:
+        name = JOINTS[child]
+        colour = LEFT if name.startswith("left") else RIGHT if name.startswith("right") else MIDDLE
+        of_hand = child >= FIRST_HAND_JOINT
+        if of_hand and not hands[name.startswith("right")]:
+            continue
+        ends = joints_2d[[parent, child]]
+        if not np.isfinite(ends).all() or np.abs(ends[:, :2]).max() > 4 * max(image.shape):
+            continue
+        seen = not of_hand and ends[:, 2].min() > 0
+        a, b = (tuple(int(v) for v in np.round(end[:2])) for end in ends)
+        cv2.line(image, a, b, colour, thickness + 1 if seen else max(1, thickness // 2), cv2.LINE_AA)
+        if not of_hand:
+            cv2.circle(image, b, thickness + 1, colour, -1, cv2.LINE_AA)
+    return image

@@ -1,0 +1,52 @@
+"""RTMW (133 COCO-WholeBody points) through `rtmlib` as a landmark back end. Points have no depth: for calibrated views."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.poses.landmarks import Landmarks, Rtmlib
+
+# COCO-WholeBody: 17 body points, 6 foot points, 68 face points, 21 left and 21 right hand points
+BODY_OF_COCO = {
+    0: 0, 1: 2, 2: 5, 3: 7, 4: 8, 5: 11, 6: 12, 7: 13, 8: 14, 9: 15, 10: 16, 11: 23, 12: 24, 13: 25, 14: 26, 15: 27, 16: 28,
+    17: 31, 19: 29, 20: 32, 22: 30,
+}  # fmt: skip
+"""COCO-WholeBody index -> MediaPipe body index; both name sides as the person does."""
+LEFT_HAND, RIGHT_HAND = 91, 112
+HAND_SEEN = 0.3
+"""Least median score of a hand that counts as found."""
+
+
+class WholeBody:
+    """One RTMW model. Raises `ValueError` where `rtmlib` or the weights are absent."""
+
+    def __init__(self, config: Rtmlib) -> None:
+        try:
+            from rtmlib import RTMPose
+        except ImportError as error:
+            raise ValueError("the rtmlib back end needs the packages rtmlib and onnxruntime: install them") from error
+        if not Path(config.model).is_file():
+            raise ValueError(f"no RTMW weights at {config.model}: give the path of the .onnx file")
+        self._model = RTMPose(
+            config.model, model_input_size=(config.input_width, config.input_height), device=config.device
+        )
+
+    def start(self) -> None:
+        """Nothing to forget: every frame stands alone."""
+
+    def see(self, window: NDArray[np.uint8], found: Landmarks, t: int) -> None:
+        """Fill in frame `t` of `found` from `window` [h, w, 3] RGB, in window pixels."""
+        rows, columns = np.nonzero(window.any(2))  # the rest of the window is blacked out
+        if not len(rows):
+            return
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        keypoints, scores_of = self._model(window[..., ::-1], bboxes=[box])
+        points, scores = np.asarray(keypoints)[0], np.asarray(scores_of)[0]  # [133, 2], [133]
+        coco, body = list(BODY_OF_COCO), list(BODY_OF_COCO.values())
+        found.body[t, body, :2], found.body[t, body, 3] = points[coco], scores[coco].clip(0, 1)
+        found.body_found[t] = True
+        for side, first in enumerate((LEFT_HAND, RIGHT_HAND)):
+            hand = slice(first, first + 21)
+            found.hands[t, side, :, :2], found.hands[t, side, :, 3] = points[hand], scores[hand].clip(0, 1)
+            found.hands_found[t, side] = np.median(scores[hand]) > HAND_SEEN

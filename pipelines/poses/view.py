@@ -1,0 +1,83 @@
+"""The camera of a clip, as far as it is known, and the clip's pixels with and without lens distortion."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_schemas.conventions import project, transform
+
+Array = NDArray[np.floating]
+ASSUMED_FOCAL = 1.2
+"""Focal length over the longer side of the picture where nothing is known (45 degrees: a common phone or web video)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """`K` [T, 3, 3] (assumed where the clip has none), `world_to_camera` [T, 3, 4] or None, `distortion` (OpenCV, may
+    be empty). Lengths of the world are metres (else the world is not used)."""
+
+    width: int
+    height: int
+    fps: float
+    K: Array
+    world_to_camera: Array | None
+    distortion: Array
+
+    @property
+    def calibrated(self) -> bool:
+        """True where both the lens and a metric place are known."""
+        return self.world_to_camera is not None
+
+    def undistorted(self, pixels: Array) -> Array:
+        """Pixels of the clip [T, P, 2] -> pixels of a pinhole camera with the same `K`."""
+        if not len(self.distortion):
+            return np.asarray(pixels, np.float64)
+        return np.stack(
+            [
+                cv2.undistortPoints(p[:, None].astype(np.float64), k, self.distortion, P=k)[:, 0]
+                for p, k in zip(pixels, self.K.astype(np.float64), strict=True)
+            ]
+        )
+
+    def pixels(self, points_camera: Array) -> Array:
+        """Camera points [T, P, 3] -> pixels of the clip [T, P, 2]."""
+        if not len(self.distortion):
+            return project(points_camera, self.K)
+        zero = np.zeros(3)
+        return np.stack(
+            [
+                cv2.projectPoints(p.astype(np.float64), zero, zero, k, self.distortion)[0][:, 0]
+                for p, k in zip(points_camera, self.K.astype(np.float64), strict=True)
+            ]
+        )
+
+    def in_camera(self, points_world: Array) -> Array:
+        """World points [T, P, 3] -> camera points."""
+        assert self.world_to_camera is not None
+        return transform(points_world, self.world_to_camera)
+
+    def inside(self, pixels: Array) -> NDArray[np.bool_]:
+        """Which pixels [..., 2] lie in the frame."""
+        x, y = pixels[..., 0], pixels[..., 1]
+        return (x >= -0.5) & (x < self.width - 0.5) & (y >= -0.5) & (y < self.height - 0.5)
+
+
+def view_of(clip: dict[str, Any]) -> View:
+    """The view of a row of `clips`; one frame of cameras may stand for all."""
+    frames, width, height = clip["frames"], clip["width"], clip["height"]
+    if (K := clip.get("K")) is None:
+        focal = ASSUMED_FOCAL * max(width, height)
+        K = np.array([[[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]]])
+    world = clip.get("world_to_camera") if clip.get("K") is not None and clip.get("metric") else None
+    return View(
+        width,
+        height,
+        float(Fraction(clip["fps_num"], clip["fps_den"])),
+        np.broadcast_to(K, (frames, 3, 3)).astype(np.float64),
+        None if world is None else np.broadcast_to(world, (frames, 3, 4)).astype(np.float64),
+        np.asarray(clip.get("distortion") or [], np.float64),
+    )
