@@ -1,6 +1,8 @@
 """Training in a Ray worker: the driver follows its progress, and a worker that dies is replaced and resumes."""
 
 import logging
+import os
+import platform
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,8 @@ from typing import Any
 
 from training.config import TrainConfig
 from training.trainer import TrainResult, train
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 DEATHS = 2  # how many times a worker may die
@@ -75,6 +79,7 @@ class Worker:
             if "loss" in record:
                 self._steps, self._loss = self._steps + 1, record["loss"]
 
+        logger.info("training in process %d on %s", os.getpid(), platform.node())
         pinned = open_release(lake, release)
         return train(pinned, config, out, resume=resume, until_stage=until_stage, on_progress=progress)
 

@@ -1,5 +1,6 @@
 """A small lake made in code: figures that wave, in single views, rigs and moving cameras; a release of it."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases import Release, create_release, open_release
 from storage_schemas.tables import TABLES, TENSOR
 from storage_schemas.video import encode
+from training.config import TrainConfig, preset
+from training.stages import three_stages
 
 FRAMES, SIZE = 36, 96
 CAPTURES = {  # capture: (kind, views, the camera moves)
@@ -132,3 +135,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory, base: Path, one_thread: None)
 def release(lake: Lake) -> Release:
     """A release of it."""
     return open_release(lake.uri, create_release(lake, "small")["release_id"])
+
+
+@pytest.fixture(scope="session")
+def config(base: Path) -> TrainConfig:
+    """12 steps in three stages, a checkpoint every 3 steps."""
+    schedule = three_stages((5, 4, 3), lr=1e-3)
+    return replace(preset("tiny", base), schedule=schedule, batch_size=2, checkpoint_every=3, seed=7)

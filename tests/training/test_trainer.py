@@ -23,21 +23,10 @@ from training.stages import three_stages
 from training.trainer import train
 
 
-@pytest.fixture
-def config(base: Path) -> TrainConfig:
-    """12 steps, a checkpoint every 3."""
-    return replace(
-        preset("tiny", base), schedule=three_stages((5, 4, 3), lr=1e-3), batch_size=2, checkpoint_every=3, seed=7
-    )
-
-
 @pytest.fixture(scope="module")
-def undisturbed(release: Release, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(release: Release, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that nothing happened to."""
     out = tmp_path_factory.mktemp("undisturbed")
-    config = replace(
-        preset("tiny", base), schedule=three_stages((5, 4, 3), lr=1e-3), batch_size=2, checkpoint_every=3, seed=7
-    )
     train(release, config, out)
     return out
 

@@ -1,0 +1,52 @@
+"""Training in a Ray worker."""
+
+import logging
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from storage_schemas.releases import Release
+from training.config import TrainConfig
+from training.launch import launch
+from training.log import read_metrics
+from training.summary import stage_losses
+
+
+@pytest.fixture(scope="module")
+def cluster() -> object:
+    """A small Ray on this machine."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+def test_progress_log_lines_and_losses_arrive_even_when_the_worker_is_killed(
+    cluster: object, release: Release, config: TrainConfig, tmp_path: Path
+) -> None:
+    steps, losses, lines, killed = [], [], [], []
+
+    def progress(done: int, loss: float | None, said: list[tuple[int, str]]) -> None:
+        steps.append(done)
+        losses.append(loss)
+        lines.extend(text for _, text in said)
+        if sum(steps) >= 2 and not killed:
+            killed.append(next(int(line.split()[3]) for line in lines if line.startswith("training in process")))
+            os.kill(killed[0], signal.SIGKILL)
+
+    result = launch(release.lake_uri, release.id, config, tmp_path, on_progress=progress)
+    assert killed and result.steps_done == config.schedule.steps and result.pipeline == tmp_path / "pipeline"
+    assert sum(steps) >= result.steps_done and isinstance(losses[-1], float)
+    assert any("worker died" in line for line in lines)
+    assert any("single_view stage_end" in line for line in lines)
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in records if "loss" in r] == list(range(1, result.steps_done + 1))
+    assert [row["stage"] for row in stage_losses(tmp_path)] == ["single_view", "mixed_view", "multi_view"]
+
+
+def test_a_refusal_is_told_as_it_is(cluster: object, release: Release, config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no release small@9"):
+        launch(release.lake_uri, "small@9", config, tmp_path)
