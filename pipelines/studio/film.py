@@ -1,0 +1,94 @@
+"""Filming: people placed in a scene, seen by cameras, drawn frame by frame."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.body.mannequin import vertex_colours
+from model.body.mannequin_parts import EYE, HAIR, IRIS, LIPS, SKIN
+from pipelines.sources import unreal_axes
+from pipelines.studio.cameras import Camera
+from pipelines.studio.motions import Motion, mannequin
+from pipelines.studio.raster import draw
+from pipelines.studio.scene import Background, Scene, cast_shadows, light
+
+Array = NDArray[np.float64]
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who performs a motion at a place: Unreal position in cm, yaw in degrees; `look` varies the clothes."""
+
+    name: str
+    motion: Motion
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    yaw: float = 90.0
+    look: int = 0
+
+    def joints(self) -> Array:
+        """True joints in the world [T, 52, 3], metres."""
+        with torch.no_grad():
+            joints = mannequin().joints(*self.motion.tensors()).double().numpy()
+        return self._placed(joints)
+
+    def vertices(self) -> Array:
+        """Skin in the world [T, V, 3], metres."""
+        with torch.no_grad():
+            vertices = mannequin().vertices(*self.motion.tensors()).double().numpy()
+        return self._placed(vertices)
+
+    def _placed(self, points: Array) -> Array:
+        return points @ unreal_axes.world_from_body(self.yaw).T + unreal_axes.point(self.position)
+
+
+def film(scene: Scene, people: list[Person], cameras: list[Camera], size: tuple[int, int]) -> Iterator[list[Frame]]:
+    """Frames of all cameras [H, W, 3] RGB, one list for each moment. `size` is (width, height)."""
+    faces = mannequin().faces.numpy()
+    intrinsics, poses = [camera.K(size) for camera in cameras], [camera.world_to_camera for camera in cameras]
+    empty: list[tuple[bytes, Background] | None] = [None] * len(cameras)
+    every_face = np.concatenate([faces + i * int(faces.max() + 1) for i in range(len(people))]) if people else faces
+    skins, clothes = [person.vertices() for person in people], [dressed(person.look) for person in people]
+    for frame in range(len(cameras[0].focal)):
+        bodies = [skin[frame] for skin in skins]
+        lit = [colours * light(normals(body, faces)) for colours, body in zip(clothes, bodies, strict=True)]
+        pictures = []
+        for i in range(len(cameras)):
+            K, pose = intrinsics[i][frame], poses[i][frame]
+            key = K.tobytes() + pose.tobytes()
+            cached = empty[i]
+            background = cached[1] if cached and cached[0] == key else scene.background(K, pose, size)
+            empty[i] = key, background
+            picture = background.image.copy()
+            for body in bodies:
+                picture = cast_shadows(Background(picture, background.ground, background.is_ground), body)
+            if bodies:
+                in_camera = np.concatenate(bodies) @ pose[:, :3].T + pose[:, 3]
+                image = in_camera @ K.T
+                layer = draw(image[:, :2] / image[:, 2:], image[:, 2], every_face, np.concatenate(lit), size)
+                if layer is not None:
+                    layer.over(picture)
+            pictures.append(np.clip(picture + 0.5, 0, 255).astype(np.uint8))
+        yield pictures
+
+
+def normals(vertices: Array, faces: NDArray[np.int64]) -> Array:
+    """Unit normals [V, 3] of a mesh, outwards, the average of the triangles around each vertex."""
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    each = np.cross(b - a, c - a)
+    total = np.stack(
+        [np.bincount(faces.ravel(), np.repeat(each[:, axis], 3), minlength=len(vertices)) for axis in range(3)], axis=-1
+    )
+    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-12))
+
+
+def dressed(look: int) -> Array:
+    """Colours [V, 3] of a person: skin and hair stay, clothes change with `look`."""
+    colours = vertex_colours().astype(np.float64)
+    clothes = ~(colours[:, None] == np.array([SKIN, HAIR, EYE, IRIS, LIPS])).all(-1).any(-1)
+    order = ([0, 1, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0])[look % 4]
+    colours[clothes] = colours[clothes][:, order]
+    return colours

@@ -1,0 +1,238 @@
+"""Motions of one person: what people do in the studio, made by formula, and how their feet carry them.
+
+Joint rotations are SMPL-X axis-angles at 30 frames per second; zero is the T-pose (Y up, facing +Z, +X is left). Only
+rotations are made up: the way over the floor follows from keeping the standing foot where it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from model.body.load import Body, load_body
+from model.body.skeleton import JOINTS
+
+Array = NDArray[np.float64]
+FPS = 30
+SOLES = {"left_foot": 0.028, "right_foot": 0.028, "left_ankle": 0.080, "right_ankle": 0.080}
+"""Height of joints over the ground under a standing mannequin, metres."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """T frames: rotations [T, 52, 3] (root, body, hands), `transl` [T, 3] metres, and the body's shape [B]."""
+
+    name: str
+    rotations: Array
+    transl: Array
+    betas: Array
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Arguments of `Body.joints` and `Body.vertices`."""
+        turns, transl, betas = (
+            torch.tensor(array, dtype=torch.float32) for array in (self.rotations, self.transl, self.betas)
+        )
+        return turns[:, 0], turns[:, 1:22], turns[:, 22:].unflatten(1, (2, 15)), transl, betas
+
+    def cut(self, start: int, stop: int | None) -> "Motion":
+        """Frames [start, stop); None: to the end."""
+        return Motion(self.name, self.rotations[start:stop], self.transl[start:stop], self.betas)
+
+
+@cache
+def mannequin() -> Body:
+    """The body that performs."""
+    return load_body()
+
+
+class Pose:
+    """T frames of joint rotations that are built up turn by turn."""
+
+    def __init__(self, frames: int) -> None:
+        self.time = np.arange(frames) / FPS  # seconds
+        self._turns = {name: Rotation.identity(frames) for name in JOINTS}
+        for side, sign in (("left", 1), ("right", -1)):  # arms hang down, a little bent, fingers relaxed
+            self.turn(f"{side}_collar", z=-6 * sign)
+            self.turn(f"{side}_shoulder", z=-66 * sign)
+            self.turn(f"{side}_elbow", y=-14 * sign)
+            self.curl(side, 12)
+            self.turn(f"{side}_hip", z=2.5 * sign)
+
+    def turn(self, joint: str, x: Array | float = 0, y: Array | float = 0, z: Array | float = 0) -> None:
+        """Turn a joint further, about its parent's axes, in degrees: about x, then y, then z."""
+        angles = np.stack(np.broadcast_arrays(x, y, z, self.time)[:3], axis=-1)  # [T, 3]
+        self._turns[joint] = Rotation.from_euler("xyz", angles, degrees=True) * self._turns[joint]
+
+    def raise_arm(self, side: str, up: Array | float, forward: Array | float = 0) -> None:
+        """Point a straight arm `up` degrees over the level (-90: down), `forward` degrees to the front."""
+        sign = 1 if side == "left" else -1
+        self._turns[f"{side}_shoulder"] = Rotation.identity(len(self.time))
+        self.turn(f"{side}_shoulder", z=np.asarray(up) * sign)
+        self.turn(f"{side}_shoulder", y=-np.asarray(forward) * sign)
+
+    def bend_elbow(self, side: str, degrees: Array | float) -> None:
+        """Bend an elbow from straight, so that the palm comes to the front of the shoulder."""
+        self._turns[f"{side}_elbow"] = Rotation.identity(len(self.time))
+        self.turn(f"{side}_elbow", y=np.asarray(degrees) * (-1 if side == "left" else 1))
+
+    def curl(self, side: str, degrees: Array | float) -> None:
+        """Bend every joint of the four fingers; 0 is flat, 75 a fist. The thumb follows a little."""
+        down = np.asarray(degrees) * (-1 if side == "left" else 1)
+        for finger in ("index", "middle", "ring", "pinky"):
+            for link in (1, 2, 3):
+                self._turns[f"{side}_{finger}{link}"] = Rotation.identity(len(self.time))
+                self.turn(f"{side}_{finger}{link}", z=down)
+        for link in (2, 3):
+            self._turns[f"{side}_thumb{link}"] = Rotation.identity(len(self.time))
+            self.turn(f"{side}_thumb{link}", y=0.5 * down)
+
+    def rotations(self) -> Array:
+        """[T, 52, 3]."""
+        return np.stack([self._turns[name].as_rotvec() for name in JOINTS], axis=1)
+
+
+def _wave(pose: Pose, t: Array) -> None:
+    pose.raise_arm("right", 12 + 4 * np.sin(2 * t), 30)
+    pose.bend_elbow("right", 0)
+    pose.turn("right_elbow", x=-75, z=-76 + 26 * np.sin(5.5 * t))
+    pose.curl("right", 6)
+    pose.turn("spine2", z=4 * np.sin(1.8 * t))
+    pose.turn("head", y=8 * np.sin(1.4 * t))
+    pose.bend_elbow("left", 20 + 10 * np.sin(1.8 * t))
+
+
+def _squat(pose: Pose, t: Array) -> None:
+    depth = 0.5 - 0.5 * np.cos(2.6 * t)
+    for side, sign in (("left", 1), ("right", -1)):
+        pose.turn(f"{side}_hip", x=-85 * depth, y=12 * depth * sign)
+        pose.turn(f"{side}_knee", x=105 * depth)
+        pose.turn(f"{side}_ankle", x=-32 * depth)
+        pose.raise_arm(side, -75 + 75 * depth, 70 * depth)
+        pose.curl(side, 5)
+    pose.turn("pelvis", x=30 * depth)
+    pose.turn("spine2", x=-6 * depth)
+
+
+def _jumping_jacks(pose: Pose, t: Array) -> None:
+    apart = 0.5 - 0.5 * np.cos(6.0 * t)
+    for side, sign in (("left", 1), ("right", -1)):
+        pose.raise_arm(side, -72 + 140 * apart, 8)
+        pose.turn(f"{side}_hip", z=20 * apart * sign)
+        pose.turn(f"{side}_knee", x=10 + 8 * np.sin(12 * t))
+        pose.turn(f"{side}_hip", x=-6 - 4 * np.sin(12 * t))
+        pose.curl(side, 5)
+
+
+def _walk(pose: Pose, t: Array, turning: float) -> None:
+    stride = 5.4 * t
+    for side, phase in (("left", 0.0), ("right", np.pi)):
+        sign = 1 if side == "left" else -1
+        swing = np.sin(stride + phase)
+        lifting = np.clip(np.cos(stride + phase), 0, 1)
+        pose.turn(f"{side}_hip", x=-6 - 24 * swing)
+        pose.turn(f"{side}_knee", x=8 + 48 * lifting**1.5)
+        pose.turn(f"{side}_ankle", x=-2 + 8 * swing - 6 * lifting)
+        pose.turn(f"{side}_shoulder", x=22 * swing)
+        pose.bend_elbow(side, 30)
+        pose.turn(f"{side}_collar", y=-4 * swing * sign)
+    pose.turn("pelvis", y=turning * t + 5 * np.sin(stride))
+    pose.turn("spine2", y=-8 * np.sin(stride))
+
+
+def _walk_circle(pose: Pose, t: Array) -> None:
+    _walk(pose, t, turning=100.0)
+
+
+def _side_steps(pose: Pose, t: Array) -> None:
+    beat = 3.4 * t
+    for side, sign in (("left", 1), ("right", -1)):
+        wide = np.clip(sign * np.sin(beat), 0, 1)
+        pose.turn(f"{side}_hip", z=24 * wide * sign, x=-18 * wide)
+        pose.turn(f"{side}_knee", x=10 + 20 * wide)
+        pose.raise_arm(side, -60 + 62 * wide, 15)
+        pose.bend_elbow(side, 25 + 45 * (1 - wide))
+        pose.curl(side, 8)
+    pose.turn("spine1", z=-6 * np.sin(beat))
+
+
+def _punches(pose: Pose, t: Array) -> None:
+    beat = 5.0 * t
+    for side, sign in (("left", 1), ("right", -1)):
+        reach = np.clip(sign * np.sin(beat), 0, 1) ** 0.7
+        pose.raise_arm(side, -48 + 44 * reach, 50 + 30 * reach)
+        pose.bend_elbow(side, 118 * (1 - reach) + 6)
+        pose.curl(side, 72)
+        pose.turn(f"{side}_hip", x=-16, y=8 * sign)
+        pose.turn(f"{side}_knee", x=26)
+        pose.turn(f"{side}_ankle", x=-10)
+    pose.turn("spine2", y=-20 * np.sin(beat), x=6)
+    pose.turn("head", y=12 * np.sin(beat))
+
+
+def _turn(pose: Pose, t: Array) -> None:
+    beat = 6.0 * t
+    for side, phase in (("left", 0.0), ("right", np.pi)):
+        lifting = np.clip(np.sin(beat + phase), 0, 1)
+        pose.turn(f"{side}_hip", x=-34 * lifting)
+        pose.turn(f"{side}_knee", x=8 + 56 * lifting)
+        pose.turn(f"{side}_ankle", x=-10 * lifting)
+        pose.raise_arm(side, -8 + 14 * np.sin(2.5 * t + phase), 12)
+        pose.bend_elbow(side, 18 + 14 * np.sin(2.5 * t))
+        pose.curl(side, 6)
+    pose.turn("pelvis", y=150 * t)
+
+
+def _count(pose: Pose, t: Array) -> None:
+    for side, phase in (("left", 0.0), ("right", np.pi)):
+        sign = 1 if side == "left" else -1
+        pose.raise_arm(side, -38, 34)
+        pose.bend_elbow(side, 0)
+        pose.turn(f"{side}_elbow", x=-75, z=(112 + 10 * np.sin(2.2 * t + phase)) * sign)
+        pose.curl(side, 34 - 34 * np.cos(3.2 * t + phase))
+    pose.turn("spine2", y=6 * np.sin(1.4 * t))
+    pose.turn("head", y=-8 * np.sin(1.4 * t), x=5)
+
+
+ACTIONS: dict[str, Callable[[Pose, Array], None]] = {
+    "wave": _wave, "squat": _squat, "jumping-jacks": _jumping_jacks, "walk-circle": _walk_circle,
+    "side-steps": _side_steps, "punches": _punches, "turn": _turn, "count": _count,
+}  # fmt: skip
+"""What people can do: each bends a relaxed standing pose over the time [T] in seconds."""
+
+
+def act(name: str, frames: int, random: np.random.Generator) -> Motion:
+    """A person of random build who does `ACTIONS[name]`, at a random pace, starting at a random moment."""
+    pose = Pose(frames)
+    ACTIONS[name](pose, pose.time * random.uniform(0.9, 1.1) + random.uniform(0, 0.6))
+    betas = np.clip(random.normal(0, 0.7, mannequin().num_betas), -1.5, 1.5)
+    return planted(name, pose.rotations(), betas)
+
+
+def planted(name: str, rotations: Array, betas: Array) -> Motion:
+    """Let feet carry the body: the lowest sole is on the floor (y = 0) and does not slide. rotations [T, 52, 3].
+
+    The mean position is over the origin.
+    """
+    still = Motion(name, rotations, np.zeros((len(rotations), 3)), betas)
+    with torch.no_grad():
+        joints = mannequin().joints(*still.tensors()).double().numpy()
+        rest = mannequin().rest_joints(torch.tensor(betas, dtype=torch.float32)).double().numpy()
+    size = rest[JOINTS.index("pelvis"), 1] - rest[JOINTS.index("left_ankle"), 1]
+    neutral = mannequin().rest_joints(torch.zeros(1)).double().numpy()
+    size /= neutral[JOINTS.index("pelvis"), 1] - neutral[JOINTS.index("left_ankle"), 1]
+    soles = joints[:, [JOINTS.index(name) for name in SOLES]]  # [T, 4, 3]
+    soles = soles - np.stack([np.zeros(4), size * np.array(list(SOLES.values())), np.zeros(4)], axis=-1)
+    heights = soles[..., 1]
+    standing = np.exp(-(heights - heights.min(1, keepdims=True)) / 0.01)
+    standing /= standing.sum(1, keepdims=True)  # [T, 4]
+    between = (standing[1:] + standing[:-1]) / 2
+    slide = np.einsum("ts,tsd->td", between, np.diff(soles, axis=0))  # [T-1, 3]
+    transl = np.concatenate([np.zeros((1, 3)), -np.cumsum(slide, axis=0)])
+    transl[:, 1] = -heights.min(1)
+    pelvis = joints[:, 0] + transl
+    transl[:, [0, 2]] -= pelvis[:, [0, 2]].mean(0)
+    return Motion(name, rotations, transl, betas)

@@ -1,0 +1,104 @@
+"""A small z-buffer rasteriser for meshes of small triangles, in NumPy: no GPU, display or system library, and exact.
+
+Image points follow `storage_schemas.conventions`: the centre of the top left pixel is (0, 0). Every pixel is sampled
+at SAMPLES x SAMPLES points, which smooths edges.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Image = NDArray[np.float32]
+
+SAMPLES = 2
+EDGE = 1e-3  # share of a triangle by which it reaches over its edges, so that rounding leaves no holes
+NEAR = 0.1  # metres: triangles that reach nearer to the camera are left out
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A drawn mesh: premultiplied colours [h, w, 3] (0 to 255) and coverage [h, w, 1] (0 to 1) of the pixels from
+    row `top` and column `left` on."""
+
+    top: int
+    left: int
+    colours: Image
+    coverage: Image
+
+    def over(self, image: Image) -> None:
+        """Lay it over an image [H, W, 3], in place."""
+        height, width = self.coverage.shape[:2]
+        window = image[self.top : self.top + height, self.left : self.left + width]
+        window *= 1 - self.coverage
+        window += self.colours
+
+
+def draw(
+    points: Array, depths: Array, faces: NDArray[np.integer], colours: Array, size: tuple[int, int]
+) -> Layer | None:
+    """Draw a mesh, nearest surface first; triangles that face away are left out.
+
+    `points` [V, 2] pixels, `depths` [V] metres, `faces` [F, 3] clockwise as seen (y points down, so they are
+    counter-clockwise where y points up), `colours` [V, 3] 0 to 255, `size` (width, height). None: nothing is in sight.
+    """
+    corners = ((points + 0.5) * SAMPLES - 0.5).astype(np.float32)[faces]  # [F, 3, 2] in samples
+    low, high = np.ceil(corners.min(1)).astype(np.int32), np.floor(corners.max(1)).astype(np.int32)
+    low, high = np.maximum(low, 0), np.minimum(high, np.array(size, np.int32) * SAMPLES - 1)
+    a, b, c = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]
+    seen = (area < 0) & (low <= high).all(1) & (depths[faces].min(1) > NEAR)
+    if not seen.any():
+        return None
+    a, b, c, low, high, faces = (array[seen] for array in (a, b, c, low, high, faces))
+    area = area[seen, None]
+
+    left, top = low.min(0) // SAMPLES * SAMPLES
+    width, height = (high.max(0) // SAMPLES + 1) * SAMPLES - (left, top)
+    triangle, x, y, counts = _samples(low, high)
+    # Barycentric coordinates of corners 1 and 2 are linear in the image: a constant, and a factor of x and of y.
+    to_second = np.stack([c[:, 1], -c[:, 0]], -1) / area
+    to_third = np.stack([-b[:, 1], b[:, 0]], -1) / area
+    second, third = (
+        np.repeat(-(a * to).sum(-1), counts)
+        + x.astype(np.float32) * np.repeat(to[:, 0], counts)
+        + y.astype(np.float32) * np.repeat(to[:, 1], counts)
+        for to in (to_second, to_third)
+    )
+    covered = (second >= -EDGE) & (third >= -EDGE) & (second + third <= 1 + EDGE)
+    triangle, second, third = triangle[covered], second[covered], third[covered]
+    sample = (y[covered] - top) * width + x[covered] - left
+
+    nearness = (1 / depths[faces]).astype(np.float32)  # [F, 3]; unlike depth it is linear in the image
+    values = _blend(nearness, triangle, second, third)
+    buffer = np.zeros(width * height, np.float32)
+    np.maximum.at(buffer, sample, values)
+    front = values == buffer[sample]
+    sample, triangle, second, third = sample[front], triangle[front], second[front], third[front]
+    drawn = np.zeros((width * height, 4), np.float32)
+    drawn[sample, :3] = _blend(colours.astype(np.float32)[faces], triangle, second[:, None], third[:, None])
+    drawn[sample, 3] = 1
+    drawn = drawn.reshape(height // SAMPLES, SAMPLES, width // SAMPLES, SAMPLES, 4).mean((1, 3))
+    return Layer(int(top) // SAMPLES, int(left) // SAMPLES, drawn[..., :3], drawn[..., 3:])
+
+
+Integers = NDArray[np.int32]
+
+
+def _samples(low: Integers, high: Integers) -> tuple[Integers, Integers, Integers, Integers]:
+    """Every sample of every triangle's bounding box: index of the triangle, x, y; and how many each triangle has."""
+    widths, heights = (high - low + 1).T
+    counts = widths * heights
+    triangle = np.repeat(np.arange(len(low), dtype=np.int32), counts)
+    first = np.cumsum(counts, dtype=np.int32) - counts
+    row, column = np.divmod(np.arange(len(triangle), dtype=np.int32) - np.repeat(first, counts), widths[triangle])
+    return triangle, low[triangle, 0] + column, low[triangle, 1] + row, counts
+
+
+def _blend(values: Array, triangle: Integers, second: Array, third: Array) -> Array:
+    """Values [F, 3, ...] at corners -> values at samples."""
+    first = values[:, 0]
+    blended: Array = first[triangle]
+    blended = blended + second * (values[:, 1] - first)[triangle]
+    return blended + third * (values[:, 2] - first)[triangle]

@@ -1,0 +1,93 @@
+"""What the studio films: the programme of takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.studio import cameras
+from pipelines.studio.cameras import Camera
+from pipelines.studio.film import Person
+from pipelines.studio.motions import act
+
+LEAD_IN = 6
+"""Frames of a published motion before the video begins, so that `start_frame` matters."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """One performance, seen by one or more `views` at the same time. `kind` is internet, unreal or multiview.
+
+    The motions of `people` begin `LEAD_IN` frames before the first picture.
+    """
+
+    kind: str
+    name: str
+    scene: int
+    people: tuple[Person, ...]
+    views: tuple[Camera, ...]
+
+    @property
+    def frames(self) -> int:
+        """Pictures of each view."""
+        return len(self.views[0].focal)
+
+
+def programme(seed: int, frames: int) -> list[Take]:
+    """All takes of a studio: the same seed gives the same programme. `frames` pictures for each view."""
+    return [*_unreal(seed, frames), *_multiview(seed, frames), *_internet(seed, frames)]
+
+
+def _person(seed: int, number: int, name: str, action: str, frames: int, aside: float = 0) -> Person:
+    """Person `number` of the studio, `aside` cm to the right of the middle; seed and number decide how they move."""
+    motion = act(action, frames + LEAD_IN, np.random.default_rng((seed, number)))
+    return Person(name, motion, (0.0, aside, 0.0), look=number + seed)
+
+
+def _unreal(seed: int, frames: int) -> list[Take]:
+    """Three people, each seen by one static and two moving cameras."""
+    turn = np.random.default_rng((seed, 100)).uniform(-12, 12, 9)
+
+    def static(view: int, azimuth: float, distance: float) -> Camera:
+        return cameras.static(frames, azimuth + turn[view], distance, height=1.4)
+
+    views = {
+        "wave": (static(0, 0, 3.8), cameras.dolly(static(1, -38, 3.8), 0.9), cameras.arc(static(2, 40, 3.8), -32)),
+        "jumping-jacks": (
+            static(3, -15, 4.1),
+            cameras.truck(static(4, 20, 4.1), 0.9),
+            cameras.pan(static(5, -45, 4.3), -10),
+        ),
+        "walk-circle": (
+            static(6, 10, 4.2),
+            cameras.arc(static(7, -30, 4.2), 30),
+            cameras.zoom(static(8, 45, 4.4), 1.3),
+        ),
+    }
+    names = ("ada", "ben", "cleo")
+    return [
+        Take("unreal", action, seed, (_person(seed, i, names[i], action, frames),), cameras_of_take)
+        for i, (action, cameras_of_take) in enumerate(views.items())
+    ]
+
+
+def _multiview(seed: int, frames: int) -> list[Take]:
+    places = ((-62, 3.7, 1.5), (-18, 3.5, 1.2), (24, 3.6, 1.7), (70, 3.8, 1.4))
+    rig = tuple(cameras.static(frames, *place) for place in places)
+    return [Take("multiview", "count", seed + 1, (_person(seed, 3, "dana", "count", frames),), rig)]
+
+
+def _internet(seed: int, frames: int) -> list[Take]:
+    """One person before a static and before a hand-held camera, two people, nobody."""
+
+    def person(number: int, action: str, aside: float = 0) -> Person:
+        return _person(seed, number, f"person{number}", action, frames, aside)
+
+    front, side = cameras.static(frames, 8, 3.7, 1.4), cameras.static(frames, -30, 3.9, 1.4)
+    moving = cameras.shake(cameras.dolly(side, 0.8), 0.25, seed)
+    pair = (person(6, "squat", -75), person(7, "turn", 75))
+    return [
+        Take("internet", "side_steps", seed + 2, (person(4, "side-steps"),), (front,)),
+        Take("internet", "punches_moving", seed + 3, (person(5, "punches"),), (moving,)),
+        Take("internet", "two_people", seed + 4, pair, (cameras.static(frames, 0, 4.2, 1.4),)),
+        Take("internet", "nobody", seed + 5, (), (cameras.pan(front, 14),)),
+    ]
