@@ -37,7 +37,7 @@ def funnel(accounts: Sequence[Account]) -> None:
     rows = [
         (a.stage, a.inputs, a.done, sum(a.filtered.values()), sum(a.rejected.values()), reasons(a)) for a in accounts
     ]
-    table("Where everything went (in = done + filtered + rejected)", FUNNEL_COLUMNS, rows)
+    table("Where everything went", FUNNEL_COLUMNS, rows)
 
 
 def reasons(account: Account) -> str:

@@ -13,7 +13,7 @@ from storage_schemas.lake import Lake
 if TYPE_CHECKING:
     from pipelines.people.detector import Detector
 
-Content = tuple[str, str, str]  # content hash, capture, view
+Content = tuple[str, str, str, str]  # hashes of the video and of its cameras and truth, capture, view
 
 
 class ClipsStage:
@@ -65,8 +65,9 @@ def duplicates(lake: Lake) -> dict[str, str]:
 
 def _by_content(lake: Lake) -> dict[Content, list[Row]]:
     """Sources that are not taken down, by content, each group in order of `source_id`."""
-    columns = ["source_id", "name", "content_sha256", "capture_id", "view"]
+    identity = ["content_sha256", "annotation_sha256", "capture_id", "view"]
     groups: dict[Content, list[Row]] = defaultdict(list)
-    for source in lake.read("sources", columns, where="NOT tombstone"):  # in key order
-        groups[source["content_sha256"], source["capture_id"], source["view"]].append(source)
+    for source in lake.read("sources", ["source_id", "name", *identity], where="NOT tombstone"):
+        sha256, annotation, capture, view = (source[name] for name in identity)
+        groups[sha256, annotation, capture, view].append(source)  # in key order
     return dict(groups)

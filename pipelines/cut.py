@@ -99,8 +99,8 @@ class _Cutter:
         start, end = watch.start, watch.start + watch.frames
         seen = watch.seen()
         clip_id = stable_id(
-            "clip", self.source["content_sha256"], self.source["capture_id"], self.source["view"], start, end,
-            self.config, VERSION,
+            "clip", self.source["content_sha256"], self.source["annotation_sha256"], self.source["capture_id"],
+            self.source["view"], start, end, self.config, VERSION,
         )  # fmt: skip
         digest = sha256_bytes(encoded)
         row = {

@@ -3,14 +3,14 @@
 A run has an id made of its request, so the same request is the same run. `begin` writes the plan once; workers stage
 each shard (`stage_shard`: rows as Arrow files, tables with blobs as Lance fragments, then one manifest, written last);
 one committer at a time (`commit`, under a file lock which the system frees when its holder dies) makes at most one
-transaction per table and run. It finds its own earlier transaction in the ledger or, after a crash between transaction
-and ledger, in the table's history. Workers never commit. Killed anywhere and run again, the tables come out the same.
+transaction per table and run that changes anything. It finds its own earlier transaction in the ledger or, after a
+crash between transaction and ledger, in the table's history. Workers never commit. Killed anywhere and run again, the
+tables come out the same.
 """
 
 import io
 import json
 import time
-from collections.abc import Iterable
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,8 @@ def _commit_table(lake: "Lake", run_id: str, name: str, parts: list[dict[str, An
     if (found := _own_transaction(dataset, run_id, base)) is not None:
         rows = dataset.count_rows(filter=f"run_id = '{run_id}'")
         return {"version": found, "rows": rows}
+    if TABLES[name].replaces:
+        return _replace(dataset, _staged_rows(lake, run_id, name, parts, have=set()))
     have = lake.keys(name, TABLES[name].key)
     if TABLES[name].blobs:
         keys = [key for part in parts for key in part["keys"]]
@@ -106,7 +108,7 @@ def _commit_table(lake: "Lake", run_id: str, name: str, parts: list[dict[str, An
             raise ValueError(f"run {run_id} would store a row of {name} twice: its plan overlaps with an earlier run")
         fragments = [FragmentMetadata.from_json(json.dumps(f)) for part in parts for f in part["fragments"]]
     else:
-        data = _new_rows(name, (_folder(lake, run_id) / "staged" / part["file"] for part in parts), have)
+        data = _staged_rows(lake, run_id, name, parts, have)
         if not data.num_rows:
             return {"version": dataset.version, "rows": 0}
         fragments = write_fragments(
@@ -125,9 +127,18 @@ def _append(lake: "Lake", run_id: str, name: str, version: int, fragments: list[
     return {"version": committed.version, "rows": sum(f.num_rows for f in fragments)}
 
 
-def _new_rows(name: str, files: Iterable[Path], have: set[str]) -> pa.Table:
-    """Staged rows in key order, each key once: a row already stored, or staged by two shards, is the same row."""
+def _replace(dataset: lance.LanceDataset, data: pa.Table) -> dict[str, int]:
+    """Upsert; the same rows again change nothing, so a repetition after a crash is harmless."""
+    key = data.schema.names[0]
+    # no other writer is here (the lock), so the known trouble of concurrent upserts cannot happen
+    dataset.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().use_index(False).execute(data)
+    return {"version": dataset.latest_version, "rows": data.num_rows}
+
+
+def _staged_rows(lake: "Lake", run_id: str, name: str, parts: list[dict[str, Any]], have: set[str]) -> pa.Table:
+    """Staged rows in key order, each key once, without those in `have`: two shards may stage the same row."""
     spec = TABLES[name]
+    files = [_folder(lake, run_id) / "staged" / part["file"] for part in parts]
     data = pa.concat_tables([pa.ipc.open_file(path.read_bytes()).read_all() for path in files])
     fresh, seen = [], set(have)
     for key in data[spec.key].to_pylist():

@@ -26,12 +26,17 @@ PAIR_KINDS = ("same_view", "cross_view", "moving_camera")
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its primary key (a content-derived id) and its Arrow schema."""
+    """A table: its primary key (a content-derived id) and its Arrow schema.
+
+    `replaces`: a newer row of the same key takes the place of the older one (facts about the outside world, such as a
+    path or a licence); elsewhere the first row of a key stays, because what made it is part of its id.
+    """
 
     name: str
     about: str
     key: str
     schema: pa.Schema
+    replaces: bool = False
 
     @property
     def blobs(self) -> tuple[str, ...]:
@@ -99,6 +104,7 @@ TABLES: dict[str, Table] = {
             _text("local_path", "the readable video file: the uri itself, or the downloaded copy"),
             _text("name", "short name for people"),
             _text("content_sha256", "hash of the video file"),
+            _text("annotation_sha256", "hash of cameras and truth; empty where there are none"),
             _int("size", "size of the video file", unit="bytes"),
             _text("container", "container format as the demuxer names it"),
             _text("codec", "video codec"),
@@ -123,7 +129,7 @@ TABLES: dict[str, Table] = {
             _array("truth_betas", "true SMPL-X shape", "P B", null=True),
             _int("fetched_at", "when it was fetched, nanoseconds since 1970 UTC", unit="ns"),
             WORK_KEY, RUN_ID,
-        ])),
+        ]), replaces=True),
         Table("captures", "one performance (take), seen by one or more cameras at the same time", "capture_id", pa.schema([
             _key("capture_id", "hash of what the source says identifies the take"),
             _text("kind", "internet, unreal or multiview"),
@@ -134,7 +140,7 @@ TABLES: dict[str, Table] = {
             _array("gravity_down", "unit vector of gravity in the world", "3", null=True),
             _text("sync_method", "how the views share time: single, rendered, synchronised"),
             WORK_KEY, RUN_ID,
-        ])),
+        ]), replaces=True),
         Table("clips", "one person, one view, one shot, frames [start, end), with scores; verdicts are queries over scores", "clip_id", pa.schema([
             _key("clip_id", "hash of content, span and segmentation config"),
             _text("source_id", "the source item it was cut from"),

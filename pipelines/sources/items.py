@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.stage import DataError, PermanentError, Work
-from storage_schemas.ids import sha256_file, stable_id, work_key
+from storage_schemas.ids import sha256_bytes, sha256_file, stable_id, work_key
 from storage_schemas.video import VideoInfo, probe
 
 NAME = "sources"
@@ -84,6 +84,7 @@ def source_row(
         "local_path": str(video.path),
         "name": name,
         "content_sha256": video.sha256,
+        "annotation_sha256": _annotation_sha256(columns),
         "size": video.size,
         "container": info.container,
         "codec": info.codec,
@@ -124,6 +125,12 @@ def capture_row(
         "gravity_down": None if gravity_down is None else np.array(gravity_down, np.float32),
         "sync_method": sync_method,
     }
+
+
+def _annotation_sha256(columns: dict[str, Any]) -> str:
+    arrays = {name: np.asarray(value, np.float32) for name, value in columns.items() if value is not None}
+    content = [(name, array.shape, sha256_bytes(array.tobytes())) for name, array in sorted(arrays.items())]
+    return stable_id("annotation", content) if content else ""
 
 
 def _hidden(path: Path, folder: Path) -> bool:

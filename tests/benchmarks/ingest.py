@@ -49,7 +49,9 @@ def source_row(path: Path) -> dict:
     """A row of `sources` for a file."""
     info = probe(path)
     facts = {"width": info.width, "height": info.height, "rotation": 0, "fps_num": 30, "fps_den": 1}
-    names = dict.fromkeys(("source_id", "capture_id", "view", "kind", "name", "content_sha256"), "bench")
+    names = dict.fromkeys(
+        ("source_id", "capture_id", "view", "kind", "name", "content_sha256", "annotation_sha256"), "bench"
+    )
     return names | facts | {"local_path": str(path), "work_key": "bench"}
 
 

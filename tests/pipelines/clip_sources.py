@@ -25,6 +25,7 @@ def source_row(path: Path, **columns: Any) -> Row:
         "local_path": str(path),
         "name": path.stem,
         "content_sha256": content,
+        "annotation_sha256": "",
         "size": path.stat().st_size,
         "container": info.container,
         "codec": info.codec,

@@ -99,6 +99,15 @@ def test_a_clip_is_never_stored_twice(lake: Lake) -> None:
         lake.append("r2", {"clip_videos": [video_row("a")]})
 
 
+def test_a_newer_fact_takes_the_place_of_the_older(lake: Lake) -> None:
+    lake.append("r1", {"captures": [capture_row("a", take="one"), capture_row("b")]})
+    lake.append("r2", {"captures": [capture_row("a", take="two")]})
+    assert [(r["capture_id"], r["take"], r["run_id"]) for r in lake.read("captures")] == [
+        ("a", "two", "r2"),
+        ("b", "one", "r1"),
+    ]
+
+
 def test_an_unstaged_shard_stops_the_commit(lake: Lake) -> None:
     commit.begin(lake, "r1", {"shards": 2})
     commit.stage_shard(lake, "r1", 0, {"captures": [capture_row("a")]}, {})
@@ -142,7 +151,7 @@ def _commit_until_killed(root: Path, killer: str) -> None:
         "_append_ledger:0",
         "_append:0",
         "_append:1",
-        "_append:2",
+        "_replace:0",
         "write_json:1",
         "write_json:2",
     ],
