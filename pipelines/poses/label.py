@@ -20,8 +20,8 @@ FAR_OFF = 0.15
 
 @dataclass(frozen=True)
 class Label:
-    """`motion` in the camera; `joints_2d` [T, 52, 3]: x, y in the clip and confidence; `valid` [T], `hand_valid` [T, 2],
-    `confidence` [T]; quality numbers as in the table."""
+    """`motion` in the camera; `joints_2d` [T, 52, 3]: x, y in the clip and confidence; `valid` [T], `hand_valid`
+    [T, 2], `confidence` [T]; quality numbers as in the table."""
 
     motion: Motion
     joints_2d: Array
@@ -64,8 +64,8 @@ def assess(
 ) -> Label:
     """Judge a motion (of the world where the view is calibrated, else of the camera) and make it a label.
 
-    `observed` [T, P, 3]: pixels of the clip and confidence, `fitted` [T, P, 3]: the same points of the fit in the camera,
-    `shape` [T, P, 4]: observed points in space, `found` [T]: frames in which a person was found.
+    `observed` [T, P, 3]: pixels of the clip and confidence, `fitted` [T, P, 3]: the same points of the fit in the
+    camera, `shape` [T, P, 4]: observed points in space, `found` [T]: frames in which a person was found.
     """
     seen = in_camera(motion, view)
     pixels = view.pixels(seen.joints)

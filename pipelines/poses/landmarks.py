@@ -99,7 +99,7 @@ class Landmarker:
                 self._backend = WholeBody(self.config)
 
     def detect(self, frames: Iterable[NDArray[np.uint8]], track: NDArray[np.floating]) -> Landmarks:
-        """Landmarks of the person in `track` [T, 4] (x0 y0 x1 y1 pixels, NaN where unseen) in T `frames` [H, W, 3] RGB.
+        """Landmarks in T `frames` [H, W, 3] RGB of the person in `track` [T, 4] (x0 y0 x1 y1 pixels, NaN: unseen).
 
         The person is looked for in every frame, also where the track does not see them. Each call starts anew.
         Raises `ValueError` where frames and track differ in number.

@@ -1,4 +1,4 @@
-"""What bodies do: how far each joint usually turns and where it stops. Angles in the rest frame (Y up, faces +Z, +X left)."""
+"""What bodies do: how far each joint usually turns, and where it stops."""
 
 import torch
 from torch import Tensor

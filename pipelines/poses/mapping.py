@@ -1,8 +1,8 @@
 """From landmarks (MediaPipe's 33 body and 2 x 21 hand points) to the points that the fit knows.
 
-Those are the 52 joints followed by markers, points that move rigidly with a joint (nose, ears, heels, finger tips, ...).
+Those are the 52 joints followed by markers, points that move rigidly with a joint (nose, ears, heels, finger tips).
 Landmarks sit where annotators saw joints, SMPL-X joints inside the body: the hip landmarks lie near the outside of the
-hips, the neck joint above the line of the shoulders, and so on; the shares below are proportions of the SMPL-X template.
+hips, the neck joint above the line of the shoulders, and so on.
 """
 
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def _of_points(confidence: NDArray[np.floating]) -> NDArray[np.floating]:
     return least[..., None]
 
 
-def _palm_units(hand: NDArray[np.float32], found: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _palm_units(hand: NDArray[np.float32], found: NDArray[np.bool_]) -> NDArray[np.floating]:
     """Hand points [T, 21, 4] in pixels -> [T, 21, 3] about the wrist, each frame's palm of length 1."""
     centred = hand[..., :3] - hand[:, :1, :3]
     palm = np.linalg.norm(centred[:, 9], axis=-1)

@@ -1,8 +1,8 @@
 """Coordinates in which the fit is well conditioned, so that a few steps of L-BFGS do.
 
 Near the first guess the objective is about x^T (D + L^2 S) x / 2: D is what the data and the prior, S what smoothness
-weigh (both by Gauss-Newton, one matrix for all frames: the mean over a few), and L the second difference over time, which the
-cosine transform makes diagonal (eigenvalues 2 - 2 cos(pi k / T)). Solving S v = l D v makes all three diagonal at once.
+weigh (by Gauss-Newton, one matrix for all frames: the mean over a few), L the second difference over time, which the
+cosine transform makes diagonal (eigenvalues 2 - 2 cos(pi k / T)). Solving S v = l D v makes all diagonal at once.
 """
 
 from dataclasses import dataclass

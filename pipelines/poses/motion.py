@@ -15,8 +15,8 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Motion:
-    """SMPL-X parameters of T frames: `global_orient` [T, 3], `body_pose` [T, 21, 3], `hand_pose` [T, 2, 15, 3] axis-angle,
-    `transl` [T, 3] metres, `betas` [B]; and the `joints` [T, 52, 3] they give."""
+    """SMPL-X parameters of T frames: `global_orient` [T, 3], `body_pose` [T, 21, 3], `hand_pose` [T, 2, 15, 3]
+    axis-angle, `transl` [T, 3] metres, `betas` [B]; and the `joints` [T, 52, 3] they give."""
 
     global_orient: Array
     body_pose: Array

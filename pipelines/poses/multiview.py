@@ -1,4 +1,4 @@
-"""Labels from several calibrated views of one performance: landmarks per view, points in space, one fit in the world."""
+"""Labels from several calibrated views of a performance: landmarks per view, points in space, one fit in the world."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def multi_view_labels(
     hand_valid = np.stack([(points[:, group == GROUP, 3] > 0).mean(1) >= HAND_SHARE for group in (1, 2)], 1)
     labels = []
     for view, pixels, off in zip(views, observed, residual, strict=True):
-        # what the views agreed on, as this view would see it: a landmark wrong in this view does not count against the fit
+        # observed is what the views agreed on, as this view would see it: its own wrong landmarks do not count
         labels.append(
             assess(
                 motion,
@@ -66,7 +66,7 @@ def _in_space(observed: list[Array], views: list[View]) -> tuple[Array, Array]:
     confidence = np.stack([o[..., 2] for o in observed])  # [V, T, P]
     projections = np.stack([view.K @ view.world_to_camera for view in views if view.world_to_camera is not None])
     per_point = np.broadcast_to(projections[:, :, None], (V, T, P, 3, 4)).reshape(V, T * P, 3, 4)
-    tolerance = [TOLERANCE * _height(o) for o in observed]
+    tolerance = np.array([TOLERANCE * _height(o) for o in observed])
     found = triangulate(pinhole.reshape(V, T * P, 2), confidence.reshape(V, T * P), per_point, tolerance)
     points = np.concatenate([found.points, found.confidence[:, None]], 1).reshape(T, P, 4)
     return points, found.residual.reshape(V, T, P)

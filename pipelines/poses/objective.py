@@ -19,23 +19,23 @@ from pipelines.poses.mapping import GROUP, INDEX
 from pipelines.poses.metric import SAMPLES, Metric, jacobian, metric
 from pipelines.poses.motion import Motion
 from pipelines.poses.placement import NEAR, place_by_points, place_by_rays, rays
+from pipelines.poses.terms import OF_HAND, AtPoints, InShape, OnRays, Term
 
 Array = NDArray[np.floating]
 BETAS = 10
 GUESS_SMOOTHING = 0.05
 """Standard deviation of the filter over the points that the first guess looks at, seconds."""
-OF_HAND = torch.tensor(GROUP > 0)
-IN_GROUP = torch.tensor(np.stack([g == GROUP for g in range(3)]), dtype=torch.float32)  # [3, P]
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """Standard deviations of what is fitted, and how long.
 
-    `pixels`: of a landmark, metres at the person's depth; `shape`: of the landmark model's own 3-D body, metres; `points`:
-    of triangulated points, metres; `hands`: of hand points over those of the body; `hand_shape`: of the landmark
-    model's own 3-D hand, metres; `acceleration`: of points, m/s^2; `turning`: of joint angles, rad/s^2; `betas`: of shape
-    coefficients. Beyond `robust` standard deviations the pull of a point no longer grows. `iterations`: of L-BFGS.
+    `pixels`: of a landmark, metres at the person's depth; `shape`: of the landmark model's own 3-D body, metres;
+    `points`: of triangulated points, metres; `hands`: of hand points over those of the body; `hand_shape`: of the
+    landmark model's own 3-D hand, metres; `acceleration`: of points, m/s^2; `turning`: of joint angles, rad/s^2;
+    `betas`: of shape coefficients. Beyond `robust` standard deviations the pull of a point no longer grows.
+    `iterations`: of L-BFGS.
     """
 
     pixels: float = 0.02
@@ -55,7 +55,7 @@ class Target:
     """What a clip's T frames show, in a fit frame: the world, or the camera where that is unknown.
 
     `pixels` [T, P, 3] (x, y, confidence) of a pinhole camera with `K` [T, 3, 3] and `camera_from_fit` [T, 3, 4];
-    `shape` [T, P, 4]: points about an arbitrary origin per frame and group, turned to the fit frame (hands: unit = palm);
+    `shape` [T, P, 4]: points about an arbitrary origin per frame and group, axes of the fit frame (hands: unit = palm);
     `points` [T, P, 4]: points in the fit frame, metres. The last number is the confidence. What is None is not used.
     """
 
@@ -68,69 +68,67 @@ class Target:
 
 
 class Objective:
-    """The first guess, the variables about it (each in units of its typical step), and the objective."""
+    """The first guess, the variables about it in well-conditioned coordinates, and what is to be small."""
 
     def __init__(self, body: Body, target: Target, config: FitConfig) -> None:
         self.config, self.fps = config, target.fps
-        zero = torch.zeros(BETAS)
-        self.rest0 = body.rest_joints(zero).detach()
-        # rest joints are linear in the shape
-        unit = [body.rest_joints(row).detach() - self.rest0 for row in torch.eye(BETAS)]
-        self.rest_of_betas = torch.stack(unit, -1)  # [52, 3, B]
-        self.pixels, self.shape, self.points = (_tensor(a) for a in (target.pixels, target.shape, target.points))
-        if self.shape is not None:
-            palm = (self.rest0[INDEX["left_middle1"]] - self.rest0[INDEX["left_wrist"]]).norm()
-            self.shape[..., :3] *= torch.where(OF_HAND, palm, 1.0)[:, None]
-
-        aim, known = _aim(target)
-        still = torch.eye(3).expand(1, len(JOINTS), 3, 3)
-        rest_points = forward(self.rest0, still, self.rest0[None, 0]).points[0].double().numpy()
-        local = torch.tensor(first_guess(rest_points, aim, known), dtype=torch.float32)
-        self.root, self.angles = local[:, 0], matrix_to_axis_angle(local[:, 1:])  # [T, 3, 3], [T, 51, 3]
-        self.frames = len(local)
-        guess = forward(self.rest0, local, torch.zeros(self.frames, 3)).points
-        if self.points is not None:
-            self.pelvis = place_by_points(guess, self.points[..., :3], self.points[..., 3] * ~OF_HAND)
-        if self.pixels is not None:
-            K, self.camera = _tensor(target.K), _tensor(target.camera_from_fit)
-            self.rays = rays(self.pixels, K)  # [T, P, 2]
-            if self.points is None:
-                self.pelvis = place_by_rays(guess, self.rays, self.pixels[..., 2] * ~OF_HAND, self.camera)
-            in_camera = (self.camera[:, :, :3] @ self.pelvis[..., None])[..., 0] + self.camera[:, :, 3]
-            self.depth = in_camera[:, 2].clamp(min=NEAR)[:, None, None]  # what a ray's slope measures at the person
         self.usual = usual()
         self.least, self.most = limits()
-        self.metric, self.betas_step = self._metric(local)
-        self.size = self.frames * len(self.metric.modes) + BETAS
+        # rest joints are linear in the shape
+        self.rest0 = body.rest_joints(torch.zeros(BETAS)).detach()
+        unit = [body.rest_joints(row).detach() - self.rest0 for row in torch.eye(BETAS)]
+        self.rest_of_betas = torch.stack(unit, -1)  # [52, 3, B]
 
-    def _metric(self, local: Tensor) -> tuple[Metric, float]:
-        """The metric at the first guess, and the typical step of the betas."""
-        c, some = self.config, torch.linspace(0, self.frames - 1, min(SAMPLES, self.frames)).long()
+        aim, known = _aim(target)
+        upright = torch.eye(3).expand(1, len(JOINTS), 3, 3)
+        rest_points = forward(self.rest0, upright, self.rest0[None, 0]).points[0].double().numpy()
+        local = torch.tensor(first_guess(rest_points, aim, known), dtype=torch.float32)
+        self.frames = len(local)
+        self.root, self.angles = local[:, 0], matrix_to_axis_angle(local[:, 1:])  # [T, 3, 3], [T, 51, 3]
+        self.pelvis, self.terms = self._observed(target, forward(self.rest0, local, torch.zeros(self.frames, 3)).points)
+        self.metric = self._metric(local)
+        self.size = self.frames * len(self.metric.modes) + BETAS
+        stiff = self.rest_of_betas.square().sum((0, 1)).max() / config.pixels**2 + config.betas**-2
+        self.betas_step = float((self.frames * stiff) ** -0.5)
+
+    def _observed(self, target: Target, guess: Tensor) -> tuple[Tensor, list[Term]]:
+        """Where the guessed points [T, P, 3] (pelvis at the origin) belong, [T, 3], and what holds them."""
+        c, finer = self.config, torch.where(OF_HAND, self.config.hands, 1.0)
+        terms: list[Term] = []
+        pelvis = None
+        if target.points is not None:
+            seen, sure = _split(target.points)
+            pelvis = place_by_points(guess, seen, sure * ~OF_HAND)
+            terms.append(AtPoints(seen, sure, c.points * finer, c.robust))
+        if target.pixels is not None and target.K is not None and target.camera_from_fit is not None:
+            seen, sure = _split(target.pixels)
+            along, camera = rays(seen, _tensor(target.K)), _tensor(target.camera_from_fit)
+            if pelvis is None:
+                pelvis = place_by_rays(guess, along, sure * ~OF_HAND, camera)
+            depth = (camera[:, 2, :3] * pelvis).sum(1) + camera[:, 2, 3]
+            terms.append(OnRays(along, sure, camera, depth.clamp(min=NEAR)[:, None, None], c.pixels * finer, c.robust))
+        if target.shape is not None:
+            seen, sure = _split(target.shape)
+            palm = (self.rest0[INDEX["left_middle1"]] - self.rest0[INDEX["left_wrist"]]).norm()
+            seen = seen * torch.where(OF_HAND, palm, 1.0)[:, None]
+            terms.append(InShape(seen, sure, torch.where(OF_HAND, c.hand_shape, c.shape), c.robust))
+        if pelvis is None:
+            raise ValueError("a fit needs to know where the body is: pixels of a camera, or points in space")
+        return pelvis, terms
+
+    def _metric(self, local: Tensor) -> Metric:
+        """The metric at the first guess."""
+        some = torch.linspace(0, self.frames - 1, min(SAMPLES, self.frames)).long()
         posed = forward(self.rest0, local[some], self.pelvis[some])
         J = jacobian(posed)  # [S, P, 3, n]
-        weight = torch.zeros(*J.shape[:2], 3, 3)
-        finer = torch.where(OF_HAND, c.hands, 1.0)
-        if self.pixels is not None:
-            sight = torch.linalg.solve(  # unit vectors from the camera to the points, in the fit frame
-                self.camera[some, None, :, :3],
-                (posed.points @ self.camera[some, :, :3].mT + self.camera[some, None, :, 3])[..., None],
-            )[..., 0]
-            sight = torch.nn.functional.normalize(sight, dim=-1)
-            across = torch.eye(3) - sight[..., :, None] * sight[..., None, :]
-            weight += (self.pixels[some, :, 2] / (c.pixels * finer) ** 2)[..., None, None] * across
-        if self.points is not None:
-            weight += (self.points[some, :, 3] / (c.points * finer) ** 2)[..., None, None] * torch.eye(3)
-        data = torch.einsum("tpin,tpij,tpjm->nm", J, weight, J) / len(some)
-        if self.shape is not None:
-            sigma = torch.where(OF_HAND, c.hand_shape, c.shape)
-            held = J * (self.shape[some, :, 3] / sigma**2)[..., None, None]
-            data[3:, 3:] += torch.einsum("tpin,tpim->nm", held[..., 3:], J[..., 3:]) / len(some)
-        data += torch.diag(torch.cat([torch.zeros(6), (self.usual**-2).expand(-1, 3).flatten()]))
+        hold = torch.stack([term.hold(posed.points, some) for term in self.terms]).sum(0)  # [S, P, 3, 3]
+        free = torch.zeros(6)
+        data = torch.einsum("tpin,tpij,tpjm->nm", J, hold, J) / len(some)
+        data += torch.diag(torch.cat([free, (self.usual**-2).expand(-1, 3).flatten()]))
         rate = self.fps**2
-        smooth = (rate / c.acceleration) ** 2 * torch.einsum("tpin,tpim->nm", J, J) / len(some)
-        smooth += torch.diag(torch.cat([torch.zeros(6), torch.full((153,), (rate / c.turning) ** 2)]))
-        stiff = self.rest_of_betas.square().sum((0, 1)).max() / c.pixels**2 + c.betas**-2
-        return metric(data, smooth, self.frames), float((self.frames * stiff) ** -0.5)
+        smooth = (rate / self.config.acceleration) ** 2 * torch.einsum("tpin,tpim->nm", J, J) / len(some)
+        turning = torch.full((len(data) - len(free),), (rate / self.config.turning) ** 2)
+        return metric(data, smooth + torch.diag(torch.cat([free, turning])), self.frames)
 
     def pose(self, variables: Tensor) -> tuple[Posed, Tensor, Tensor, Tensor]:
         """Variables -> posed points, local rotations [T, 52, 3, 3], angles [T, 51, 3], betas [B]."""
@@ -145,27 +143,8 @@ class Objective:
     def loss(self, variables: Tensor) -> Tensor:
         """The objective: half a sum of squares, in standard deviations."""
         posed, local, angles, betas = self.pose(variables)
-        return self._data(posed.points) + self._smoothness(posed.points, local) + self._prior(angles, betas)
-
-    def _data(self, points: Tensor) -> Tensor:
-        c, finer = self.config, torch.where(OF_HAND, self.config.hands, 1.0)
-        loss = points.new_zeros(())
-        if self.pixels is not None:
-            in_camera = points @ self.camera[:, :, :3].mT + self.camera[:, None, :, 3]
-            slope = in_camera[..., :2] / in_camera[..., 2:].clamp(min=NEAR)
-            off = ((slope - self.rays) * self.depth).square().sum(-1) / (c.pixels * finer) ** 2
-            loss = loss + (self.pixels[..., 2] * _robust(off, c.robust)).sum()
-        if self.points is not None:
-            off = (points - self.points[..., :3]).square().sum(-1) / (c.points * finer) ** 2
-            loss = loss + (self.points[..., 3] * _robust(off, c.robust)).sum()
-        if self.shape is not None:
-            difference, weight = points - self.shape[..., :3], self.shape[..., 3]
-            by_group = IN_GROUP * weight[:, None]  # [T, 3, P]
-            mean = (by_group @ difference) / by_group.sum(-1, keepdim=True).clamp(min=1e-6)  # [T, 3 groups, 3]
-            sigma = torch.where(OF_HAND, c.hand_shape, c.shape)
-            off = (difference - mean[:, GROUP]).square().sum(-1) / sigma**2
-            loss = loss + (weight * _robust(off, c.robust)).sum()
-        return loss / 2
+        data = torch.stack([term.loss(posed.points) for term in self.terms]).sum()
+        return data + self._smoothness(posed.points, local) + self._prior(angles, betas)
 
     def _smoothness(self, points: Tensor, local: Tensor) -> Tensor:
         if self.frames < 3:
@@ -201,7 +180,7 @@ def _aim(target: Target) -> tuple[Array, NDArray[np.bool_]]:
     seen = target.points if target.points is not None else target.shape
     if seen is None:
         raise ValueError("a fit needs points in space: triangulated, or the landmark model's own shape")
-    aim, known = np.array(seen[..., :3], np.float64), (seen[..., 3] > 0).any(0)
+    aim, known = np.array(seen[..., :3], np.float64), np.any(seen[..., 3] > 0, axis=0)
     if not known[GROUP == 0].any():
         raise ValueError("no body was observed in any frame")
     aim[seen[..., 3] <= 0] = np.nan
@@ -210,10 +189,11 @@ def _aim(target: Target) -> tuple[Array, NDArray[np.bool_]]:
     return np.nan_to_num(aim), known
 
 
-def _robust(squares: Tensor, scale: float) -> Tensor:
-    """Pseudo-Huber: squares that grow only linearly beyond `scale`."""
-    return 2 * scale**2 * ((1 + squares / scale**2).sqrt() - 1)
+def _split(array: Array) -> tuple[Tensor, Tensor]:
+    """[T, P, n + 1] -> what is seen [T, P, n] and its confidence [T, P]."""
+    tensor = _tensor(array)
+    return tensor[..., :-1], tensor[..., -1]
 
 
-def _tensor(array: Array | None) -> Tensor | None:
-    return None if array is None else torch.tensor(np.asarray(array), dtype=torch.float32)
+def _tensor(array: Array) -> Tensor:
+    return torch.tensor(np.asarray(array), dtype=torch.float32)

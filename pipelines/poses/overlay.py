@@ -1,4 +1,4 @@
-"""The 52-joint skeleton drawn on a frame, for reports: the person's left in orange, right in blue, the middle in green."""
+"""The 52-joint skeleton drawn on a frame, for reports: the person's left orange, right blue, the middle green."""
 
 import cv2
 import numpy as np

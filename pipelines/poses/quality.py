@@ -56,7 +56,7 @@ def foot_skate(joints: Array, gravity_down: Array, fps: float, valid: Flags) -> 
 
 
 def bone_drift(observed: Array) -> float | None:
-    """Median relative deviation of the limbs' observed lengths from their median. `observed` [T, P, 4]: x y z confidence."""
+    """Median relative deviation of the limbs' lengths from their median. `observed` [T, P, 4]: x, y, z, confidence."""
     deviations = []
     for a, b in LIMBS:
         seen = (observed[:, a, 3] > 0) & (observed[:, b, 3] > 0)
@@ -67,8 +67,8 @@ def bone_drift(observed: Array) -> float | None:
 
 
 def weight(reprojection: float | None, jitter: float | None, valid: Flags, confidence: Array) -> float:
-    """Quality weight for the trainer, 0 to 1: share of valid frames x their confidence x how well landmarks are met (half
-    at 4 % of the person's height) x how smooth the motion is (half at 40 m/s^2)."""
+    """Quality weight for the trainer, 0 to 1: share of valid frames x their confidence x how well landmarks are met
+    (half at 4 % of the person's height) x how smooth the motion is (half at 40 m/s^2)."""
     if not valid.any():
         return 0.0
     met = 1.0 if reprojection is None else 1 / (1 + (reprojection / 0.04) ** 2)

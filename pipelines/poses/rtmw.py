@@ -1,4 +1,4 @@
-"""RTMW (133 COCO-WholeBody points) through `rtmlib` as a landmark back end. Points have no depth: for calibrated views."""
+"""RTMW (133 COCO-WholeBody points) through `rtmlib` as a landmark back end: without depth, so for calibrated views."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from pipelines.poses.landmarks import Landmarks, Rtmlib
 
 # COCO-WholeBody: 17 body points, 6 foot points, 68 face points, 21 left and 21 right hand points
 BODY_OF_COCO = {
-    0: 0, 1: 2, 2: 5, 3: 7, 4: 8, 5: 11, 6: 12, 7: 13, 8: 14, 9: 15, 10: 16, 11: 23, 12: 24, 13: 25, 14: 26, 15: 27, 16: 28,
-    17: 31, 19: 29, 20: 32, 22: 30,
+    0: 0, 1: 2, 2: 5, 3: 7, 4: 8, 5: 11, 6: 12, 7: 13, 8: 14, 9: 15, 10: 16, 11: 23, 12: 24, 13: 25, 14: 26, 15: 27,
+    16: 28, 17: 31, 19: 29, 20: 32, 22: 30,
 }  # fmt: skip
 """COCO-WholeBody index -> MediaPipe body index; both name sides as the person does."""
 LEFT_HAND, RIGHT_HAND = 91, 112

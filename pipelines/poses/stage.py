@@ -1,7 +1,7 @@
 """The stage that labels clips: truth where there is one, else several calibrated views, else one view."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ Row = dict[str, Any]
 class PosesConfig:
     """`landmarks`: the landmark model. `fit`: of the fit. `body`: path of a SMPL-X .npz file; None: the mannequin."""
 
-    landmarks: LandmarkConfig = MediaPipe()
-    fit: FitConfig = FitConfig()
+    landmarks: LandmarkConfig = field(default_factory=MediaPipe)
+    fit: FitConfig = field(default_factory=FitConfig)
     body: str | None = None
 
 

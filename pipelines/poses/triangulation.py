@@ -1,7 +1,7 @@
 """Points in space from several calibrated views, when some views are wrong about some points.
 
-Linear triangulation (DLT, Hartley & Zisserman, 2nd ed., 12.2) from every pair of views; the pair that most views agree with
-wins (RANSAC over all pairs), and those views triangulate again, weighted by confidence.
+Linear triangulation (DLT, Hartley & Zisserman, 2nd ed., 12.2) from every pair of views; the pair that most views agree
+with wins (RANSAC over all pairs), and those views triangulate again, weighted by confidence.
 """
 
 from dataclasses import dataclass

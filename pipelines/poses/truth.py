@@ -89,7 +89,7 @@ def _people(source: dict[str, Any], span: slice, body: Body, config: FitConfig, 
 def _motion(
     body: Body, orient: Array, pose: Array, hands: Array, betas: Array, transl: Array | None, joints: Array | None
 ) -> Motion:
-    """True parameters as a motion whose `joints` are the true ones, and whose root joint lies where the true one does."""
+    """True parameters as a motion with the true `joints`, whose root joint lies where the true one does."""
     own = betas[: body.num_betas]
     rest_pelvis = body.rest_joints(torch.tensor(own))[0].numpy()
     at_root = joints[:, 0] - rest_pelvis if joints is not None else transl
