@@ -139,11 +139,11 @@ _HEAD_CONES = [
     _ball("head", (0.0, 1.615, -0.008), 0.086, (0.88, 1.08, 1.10)),
     RoundCone("head", (0.0, 1.590, 0.038), (0.0, 1.548, 0.045), 0.056, 0.048),
     RoundCone("jaw", (0.0, 1.530, 0.045), (0.0, 1.510, 0.058), 0.040, 0.027),
-    RoundCone("head", (0.0, 1.606, 0.088), (0.0, 1.578, 0.108), 0.009, 0.0135),
+    RoundCone("head", (0.0, 1.606, 0.088), (0.0, 1.578, 0.108), 0.008, 0.0120),
     *_both([
         _ball("head", (0.079, 1.590, -0.008), 0.027, (0.35, 1.0, 0.7)),
         _ball("head", (0.040, 1.572, 0.052), 0.028),
-        _ball("head", (0.013, 1.577, 0.098), 0.009),
+        _ball("head", (0.012, 1.577, 0.097), 0.008),
     ]),
 ]  # fmt: skip
 _HAIR_CONES = [
@@ -169,8 +169,8 @@ PARTS: list[Part] = [
     *_pair(_HAND_CONES, SKIN, SKIN, step=0.0066, seam=0.0028, bend=0.005),
     Part(_HEAD_CONES, _plain(SKIN), step=0.0125, seam=0.008, bend=0.015),
     Part(_HAIR_CONES, _plain(HAIR), step=0.016, seam=0.010, bend=0.015),
-    *_pair([_ball("left_eye", (0.031, 1.603, 0.0795), 0.0145)], EYE, EYE, step=0.006, **_SMALL),
-    *_pair([_ball("left_eye", (0.031, 1.603, 0.0890), 0.0075)], IRIS, IRIS, step=0.004, **_SMALL),
+    *_pair([_ball("left_eye", (0.031, 1.603, 0.0815), 0.0150)], EYE, EYE, step=0.006, **_SMALL),
+    *_pair([_ball("left_eye", (0.031, 1.603, 0.0915), 0.0078)], IRIS, IRIS, step=0.004, **_SMALL),
     *_pair(
         [RoundCone("head", (0.017, 1.6255, 0.090), (0.046, 1.6265, 0.077), 0.0048, 0.0038)],
         HAIR,
@@ -179,7 +179,7 @@ PARTS: list[Part] = [
         **_SMALL,
     ),
     Part(
-        [RoundCone("jaw", (-0.021, 1.5395, 0.088), (0.021, 1.5395, 0.088), 0.006, 0.006)],
+        [RoundCone("jaw", (-0.022, 1.5395, 0.0915), (0.022, 1.5395, 0.0915), 0.0065, 0.0065)],
         _plain(LIPS),
         step=0.0045,
         **_SMALL,

@@ -215,17 +215,10 @@ def act(name: str, frames: int, random: np.random.Generator) -> Motion:
 def planted(name: str, rotations: Array, betas: Array) -> Motion:
     """Let feet carry the body: the lowest sole is on the floor (y = 0) and does not slide. rotations [T, 52, 3].
 
-    The mean position is over the origin.
+    The mean place of the feet is the origin.
     """
     still = Motion(name, rotations, np.zeros((len(rotations), 3)), betas)
-    with torch.no_grad():
-        joints = mannequin().joints(*still.tensors()).double().numpy()
-        rest = mannequin().rest_joints(torch.tensor(betas, dtype=torch.float32)).double().numpy()
-    size = rest[JOINTS.index("pelvis"), 1] - rest[JOINTS.index("left_ankle"), 1]
-    neutral = mannequin().rest_joints(torch.zeros(1)).double().numpy()
-    size /= neutral[JOINTS.index("pelvis"), 1] - neutral[JOINTS.index("left_ankle"), 1]
-    soles = joints[:, [JOINTS.index(name) for name in SOLES]]  # [T, 4, 3]
-    soles = soles - np.stack([np.zeros(4), size * np.array(list(SOLES.values())), np.zeros(4)], axis=-1)
+    soles = _soles(still)
     heights = soles[..., 1]
     standing = np.exp(-(heights - heights.min(1, keepdims=True)) / 0.01)
     standing /= standing.sum(1, keepdims=True)  # [T, 4]
@@ -233,6 +226,23 @@ def planted(name: str, rotations: Array, betas: Array) -> Motion:
     slide = np.einsum("ts,tsd->td", between, np.diff(soles, axis=0))  # [T-1, 3]
     transl = np.concatenate([np.zeros((1, 3)), -np.cumsum(slide, axis=0)])
     transl[:, 1] = -heights.min(1)
-    pelvis = joints[:, 0] + transl
-    transl[:, [0, 2]] -= pelvis[:, [0, 2]].mean(0)
+    middle = soles.mean(1) + transl
+    transl[:, [0, 2]] -= middle[:, [0, 2]].mean(0)
     return Motion(name, rotations, transl, betas)
+
+
+def sole_heights(motion: Motion) -> Array:
+    """Heights [T, 4] of the ground under each foot and heel, were it standing there."""
+    return _soles(motion)[..., 1]
+
+
+def _soles(motion: Motion) -> Array:
+    """Points [T, 4, 3] under the joints of `SOLES`, as far below as in a standing body of this stature."""
+    with torch.no_grad():
+        joints = mannequin().joints(*motion.tensors()).double().numpy()
+        rest = [mannequin().rest_joints(b).double().numpy() for b in (motion.tensors()[-1], torch.zeros(1))]
+    pelvis, ankle = JOINTS.index("pelvis"), JOINTS.index("left_ankle")
+    size, neutral = (body[pelvis, 1] - body[ankle, 1] for body in rest)
+    soles = joints[:, [JOINTS.index(joint) for joint in SOLES]]
+    soles[..., 1] -= size / neutral * np.array(list(SOLES.values()))
+    return np.asarray(soles)
