@@ -39,7 +39,7 @@ def preset(name: str, base: str | Path) -> TrainConfig:
                 name,
                 str(base),
                 DiMoConfig.tiny(),
-                three_stages((30, 30, 20), lr=1e-3),
+                three_stages((30, 30, 20), lr=3e-3),
                 batch_size=4,
                 shift=1.0,
                 checkpoint_every=10,

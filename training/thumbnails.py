@@ -8,6 +8,8 @@ channels: x, -x, and a constant. The norm divides by a length that the constant 
 and silu(x) - silu(-x) = x.
 """
 
+from typing import cast
+
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
@@ -41,7 +43,7 @@ def _pass_on(name: str, layer: nn.Conv2d | nn.Conv3d) -> None:
         _diagonal(weight, torch.outer(taps, taps))
     else:
         return
-    layer.bias.zero_()
+    cast(Tensor, layer.bias).zero_()
 
 
 def _diagonal(weight: Tensor, kernel: Tensor) -> None:
@@ -53,19 +55,20 @@ def _diagonal(weight: Tensor, kernel: Tensor) -> None:
 
 def _split(layer: nn.Conv3d) -> None:
     """Channels 0..2 are the colours, 3..5 their negatives, 6 the constant."""
-    layer.weight[: 2 * COLOURS + 1] = 0
-    layer.bias[: 2 * COLOURS] = 0
-    layer.bias[2 * COLOURS] = CONSTANT
+    weight, bias = layer.weight, cast(Tensor, layer.bias)
+    weight[: 2 * COLOURS + 1] = 0
+    bias[: 2 * COLOURS] = 0
+    bias[2 * COLOURS] = CONSTANT
     for colour in range(COLOURS):
-        layer.weight[colour, colour, -1, 1, 1] = 1
-        layer.weight[COLOURS + colour, colour, -1, 1, 1] = -1
+        weight[colour, colour, -1, 1, 1] = 1
+        weight[COLOURS + colour, colour, -1, 1, 1] = -1
 
 
 def _join(layer: nn.Conv3d) -> None:
     """The colours again: the norm scaled them by about sqrt(channels) / CONSTANT."""
-    scale = CONSTANT / layer.in_channels**0.5
-    layer.weight[:COLOURS] = 0
-    layer.bias[:COLOURS] = 0
+    weight, scale = layer.weight, CONSTANT / layer.in_channels**0.5
+    weight[:COLOURS] = 0
+    cast(Tensor, layer.bias)[:COLOURS] = 0
     for colour in range(COLOURS):
-        layer.weight[colour, colour, -1, 1, 1] = scale
-        layer.weight[colour, COLOURS + colour, -1, 1, 1] = -scale
+        weight[colour, colour, -1, 1, 1] = scale
+        weight[colour, COLOURS + colour, -1, 1, 1] = -scale

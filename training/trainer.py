@@ -127,7 +127,10 @@ class _Run:
         for batch in self.data.batches(self.step, end, schedule, config.batch_size, config.seed):
             point = stage_at(self.step, schedule)
             if self.step == point.start:
-                record(self._event("stage_start") | {"mix": self.data.mix(point)})
+                mix = self.data.mix(point)
+                if missing := sorted(set(point.mix) - set(mix)):
+                    logger.warning("%s: the release has no %s pairs to train on", point.name, " or ".join(missing))
+                record(self._event("stage_start") | {"mix": mix})
             began = time.perf_counter()
             terms, grad_norm = self._optimize(batch.to(self.device))
             self.step += 1
