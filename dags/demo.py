@@ -15,6 +15,7 @@ from pipelines.planning import Account
 from pipelines.quality import Policy, kept_clips
 from pipelines.report import write_report
 from pipelines.samples import choose_sample
+from pipelines.sources import SourcesConfig
 from pipelines.status import funnel as count
 from pipelines.studio import make_studio
 from storage_schemas.lake import Lake
@@ -24,7 +25,6 @@ from training.tiny_vae import prepare_tiny_base
 
 KINDS = ("internet", "unreal", "multiview")
 WINDOW = {"num_frames": 9, "frame_step": 2, "width": 64, "height": 64}
-LICENCE = "CC0-1.0"  # of what the studio renders
 
 
 @flow(flow_run_name="demo")
@@ -34,10 +34,14 @@ def demo(
     """Run everything into the folder `out`; sources that are not given are rendered. Finished work is not redone."""
     root = Path(out)
     lake = str(root / "lake")
-    given = dict(zip(KINDS, (internet, unreal, multiview), strict=True))
-    for kind, path in (given if any(given.values()) else render(root / "studio")).items():
+    given: dict[str, str | None] = dict(zip(KINDS, (internet, unreal, multiview), strict=True))
+    if any(given.values()):
+        options = SourcesConfig()
+    else:
+        given, options = render(root / "studio"), SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")
+    for kind, path in given.items():
         if path:
-            flows.ingest(lake, kind, path)
+            flows.ingest(lake, kind, path, options)
     flows.cut(lake)
     flows.label(lake)
     flows.caption(lake)
@@ -59,7 +63,7 @@ def demo(
 
 
 @task(task_run_name="render studio", cache_policy=NO_CACHE)
-def render(folder: Path) -> dict[str, str]:
+def render(folder: Path) -> dict[str, str | None]:
     """Sources for a machine that has none: a mannequin, seen by several cameras, with exact truth."""
     with step("studio", 1) as shown:
         made = make_studio(folder)

@@ -26,10 +26,10 @@ def animate(checkpoint: Path, reference: Path, driving: Path, prompt: str, out: 
     pipeline = find_pipeline(checkpoint)
     facts = read_facts(pipeline)
     request = {
-        "pipeline": str(pipeline),
+        "pipeline": str(pipeline.absolute()),
         "facts": facts,
-        "reference": str(reference),
-        "driving": str(driving),
+        "reference": str(reference.absolute()),
+        "driving": str(driving.absolute()),
         "prompt": prompt,
         "sampling": asdict(sampling),
     }

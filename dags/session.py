@@ -33,6 +33,7 @@ def session(state: Path, prefect_api: str | None = None, ray_address: str | None
         stack.callback(_restore, before)
         if api is None:
             api = stack.enter_context(_server(state))
+            stack.callback(_flush)
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(ray_session(state, ray_address or os.environ.get("RAY_ADDRESS")))
         yield api
@@ -56,6 +57,7 @@ def quiet_environment(state: Path) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
 
@@ -78,6 +80,16 @@ def _server(state: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _flush() -> None:
+    """Send what Prefect still keeps, before the server is gone."""
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all(timeout=5)
+        EventsWorker.drain_all(timeout=5)
 
 
 def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -11,8 +11,17 @@ from rich.table import Table
 
 from pipelines.planning import Account
 
+UNITS = {
+    "sources": "source items",
+    "clips": "source items",
+    "verdict": "clips",
+    "poses": "clips, or views of a take",
+    "captions": "clips",
+    "latents": "clips",
+    "pairs": "sets of pairs",
+}
 REASONS = 4  # named in one cell
-FUNNEL_COLUMNS = ("stage", "in", "done", "filtered", "rejected", "why")
+FUNNEL_COLUMNS = ("stage", "of", "in", "done", "filtered", "rejected", "why")
 
 
 def as_json(value: Any) -> None:
@@ -35,7 +44,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 def funnel(accounts: Sequence[Account]) -> None:
     """Where everything went, stage by stage."""
     rows = [
-        (a.stage, a.inputs, a.done, sum(a.filtered.values()), sum(a.rejected.values()), reasons(a)) for a in accounts
+        (
+            a.stage,
+            UNITS.get(a.stage, ""),
+            a.inputs,
+            a.done,
+            sum(a.filtered.values()),
+            sum(a.rejected.values()),
+            reasons(a),
+        )
+        for a in accounts
     ]
     table("Where everything went", FUNNEL_COLUMNS, rows)
 

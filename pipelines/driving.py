@@ -1,5 +1,9 @@
 """A driving video for generation: its frames, the person in them, and where their joints are."""
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +40,23 @@ def read_driving(video: Path, count: int, fps: float = 30.0) -> Driving:
         frames = decode(video, stop=(count - 1) * step + 1, step=step, rotation=info.rotation)
     except ValueError as error:
         raise ValueError(f"{video}: {error}") from error
-    track = track_person(frames, float(info.fps) / step)
-    if track is None or not np.isfinite(track).all(axis=1).any():
-        raise ValueError(f"{video}: nobody is seen in its first {count} frames; choose another driving video")
-    found = Landmarker().detect(frames, track)
+    with _without_native_chatter():
+        track = track_person(frames, float(info.fps) / step)
+        if track is None or not np.isfinite(track).all(axis=1).any():
+            raise ValueError(f"{video}: nobody is seen in its first {count} frames; choose another driving video")
+        found = Landmarker().detect(frames, track)
     return Driving(frames, track, observe(found).pixels[:, :JOINTS], found.hands_found.astype(np.float32))
+
+
+@contextmanager
+def _without_native_chatter() -> Iterator[None]:
+    """MediaPipe's C++ side writes warnings to file descriptor 2, whatever Python's logging is set to."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -165,13 +165,14 @@ def _fragments_sha256(dataset: lance.LanceDataset) -> str:
 
 
 def _manifest(lake: Lake, pairs: list[Row]) -> dict[str, Any]:
-    licence = {c["clip_id"]: c["licence"] or "unknown" for c in lake.read("clips", ["clip_id", "licence"])}
+    licence = {s["source_id"]: s["licence"] or "unknown" for s in lake.read("sources", ["source_id", "licence"])}
+    source = {c["clip_id"]: c["source_id"] for c in lake.read("clips", ["clip_id", "source_id"])}
     return {
         "pairs": len(pairs),
         "by_kind": Counter(p["kind"] for p in pairs),
         "by_source": Counter(p["source_kind"] for p in pairs),
         "by_split": Counter(p["split"] for p in pairs),
-        "by_licence": Counter(licence[p["target_clip_id"]] for p in pairs),
+        "by_licence": Counter(licence.get(source[p["target_clip_id"]], "unknown") for p in pairs),
         "captures": len({p["capture_id"] for p in pairs}),
         "code_version": package_version("opendimo"),
     }

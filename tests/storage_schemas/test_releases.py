@@ -8,6 +8,13 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases import create_release, list_releases, open_release
 
 
+def source(name: str) -> dict:
+    texts = ("kind", "uri", "local_path", "name", "content_sha256", "annotation_sha256", "container", "codec", "view")
+    numbers = ("size", "width", "height", "rotation", "fps_num", "fps_den", "fetched_at")
+    row = {"source_id": f"s-{name}", "capture_id": name, "licence": "CC-BY-4.0", "tombstone": False, "work_key": name}
+    return dict.fromkeys(texts, "") | dict.fromkeys(numbers, 1) | row
+
+
 def clip(name: str, capture: str) -> dict:
     texts = {"source_id": f"s-{name}", "capture_id": capture, "view": "main", "kind": "internet", "name": name}
     numbers = dict.fromkeys(("start_frame", "end_frame", "frames", "fps_num", "fps_den"), 1)
@@ -27,6 +34,7 @@ def pair(clip_id: str, capture: str, split: str = "train", subject: str | None =
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     lake = Lake(tmp_path / "lake")
+    lake.append("r0", {"sources": [source("a"), source("b")]})
     lake.append("r1", {"clips": [clip("a", "x"), clip("b", "y")], "pairs": [pair("a", "x"), pair("b", "y", "test")]})
     return lake
 
