@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
@@ -36,6 +37,7 @@ def common(debug: Annotated[bool, typer.Option("--debug", help="Show the traceba
 
 def main() -> None:
     """Run a command; one clear line on error, exit code 0 only when all is well."""
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")  # whoever forks here executes at once
     try:
         app()
     except Exception as error:

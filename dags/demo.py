@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dags import flows
 from dags.generate import Sampling, animate
-from dags.progress import step
+from dags.progress import silence_libraries, step
 from dags.show import accounts_json, funnel, table
 from pipelines.latents import LatentsConfig
 from pipelines.planning import Account
@@ -75,6 +75,7 @@ def render(folder: Path) -> dict[str, str | None]:
 def make_base(lake: str, folder: Path) -> Path:
     """A tiny base model in the real layout; its VAE learns the kept clips, so that latents mean something."""
     home = Lake(lake)
+    silence_libraries()
     with step("tiny base model", 1) as shown:
         kept = [clip["clip_id"] for clip in kept_clips(home, Policy(), ["clip_id"])]
         base = prepare_tiny_base(folder, home.blobs("clip_videos", "video", kept))

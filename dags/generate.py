@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dags.progress import silence_libraries
 from pipelines.driving import read_driving
 from storage_schemas.files import write_json
 from training.export import read_facts
@@ -38,6 +39,7 @@ def animate(checkpoint: Path, reference: Path, driving: Path, prompt: str, out: 
         return out
     window = facts["window"]
     seen = read_driving(driving, (window["num_frames"] - 1) * window["frame_step"] + 1)
+    silence_libraries()
     out.parent.mkdir(parents=True, exist_ok=True)
     sample(
         pipeline,

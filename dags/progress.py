@@ -67,3 +67,13 @@ def step(name: str, total: int) -> Iterator[Step]:
         yield current
     finally:
         current.end()
+
+
+def silence_libraries() -> None:
+    """No bars of diffusers and transformers beside ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

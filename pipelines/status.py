@@ -44,7 +44,9 @@ def rejects(lake: Lake) -> list[dict[str, Any]]:
 
 
 def _stage_account(lake: Lake, stage: str) -> Account:
-    runs = {row["run_id"]: row["counts"] for row in lake.read("ledger", ["run_id", "counts"], f"stage = '{stage}'")}
-    inputs = sum(json.loads(counts)["in"] for counts in runs.values())
+    entries = lake.read("ledger", ["run_id", "table_name", "counts", "replaced"], f"stage = '{stage}'")
+    runs = {entry["run_id"]: json.loads(entry["counts"]) for entry in entries}
+    replaced = sum(entry["replaced"] for entry in entries if entry["table_name"] == stage)
+    inputs = sum(counts["in"] for counts in runs.values()) - replaced
     rejected = Counter(row["error_class"] for row in rejects(lake) if row["stage"] == stage)
     return Account(stage, inputs, len(lake.keys(stage, "work_key")), {}, dict(rejected)).check()

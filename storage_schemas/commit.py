@@ -100,7 +100,7 @@ def _commit_table(lake: "Lake", run_id: str, name: str, parts: list[dict[str, An
         rows = dataset.count_rows(filter=f"run_id = '{run_id}'")
         return {"version": found, "rows": rows}
     if TABLES[name].replaces:
-        return _replace(dataset, _staged_rows(lake, run_id, name, parts, have=set()))
+        return _replace(lake, name, _staged_rows(lake, run_id, name, parts, have=set()), base)
     have = lake.keys(name, TABLES[name].key)
     if TABLES[name].blobs:
         keys = [key for part in parts for key in part["keys"]]
@@ -127,12 +127,16 @@ def _append(lake: "Lake", run_id: str, name: str, version: int, fragments: list[
     return {"version": committed.version, "rows": sum(f.num_rows for f in fragments)}
 
 
-def _replace(dataset: lance.LanceDataset, data: pa.Table) -> dict[str, int]:
+def _replace(lake: "Lake", name: str, data: pa.Table, base: int) -> dict[str, int]:
     """Upsert; the same rows again change nothing, so a repetition after a crash is harmless."""
-    key = data.schema.names[0]
+    key, dataset = TABLES[name].key, lake.dataset(name)
+    stored = lake.scan(name, [key, "work_key"], version=base)
+    before = dict(zip(stored[key].to_pylist(), stored["work_key"].to_pylist(), strict=True))
+    after = zip(data[key].to_pylist(), data["work_key"].to_pylist(), strict=True)
+    replaced = sum(1 for k, work in after if before.get(k, work) != work)
     # no other writer is here (the lock), so the known trouble of concurrent upserts cannot happen
     dataset.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().use_index(False).execute(data)
-    return {"version": dataset.latest_version, "rows": data.num_rows}
+    return {"version": dataset.latest_version, "rows": data.num_rows, "replaced": replaced}
 
 
 def _staged_rows(lake: "Lake", run_id: str, name: str, parts: list[dict[str, Any]], have: set[str]) -> pa.Table:
@@ -169,6 +173,7 @@ def _append_ledger(
             "stage": facts.get("stage", ""),
             "table_name": name,
             "rows": entry["rows"],
+            "replaced": entry.get("replaced", 0),
             "version": entry["version"],
             "config": json.dumps(facts.get("config", {}), sort_keys=True, default=str),
             "counts": json.dumps(facts.get("counts", {}), sort_keys=True),

@@ -35,8 +35,8 @@ class Release:
 
     def read(self, table: str, columns: list[str] | None = None, where: str | None = None) -> list[Row]:
         """Rows of a pinned table, without blobs; of `pairs`, only those of the release."""
-        key = ["pair_id"] if table == "pairs" and columns else []
-        rows = arrow_to_rows(scan(self._dataset(table), table, [*(columns or []), *key] or None, where))
+        wanted = [*columns, "pair_id"] if table == "pairs" and columns else columns
+        rows = arrow_to_rows(scan(self._dataset(table), table, wanted and list(dict.fromkeys(wanted)), where))
         return [r for r in rows if r["pair_id"] in self.pair_ids] if table == "pairs" else rows
 
     def blobs(self, table: str, column: str, keys: list[str]) -> list[bytes]:

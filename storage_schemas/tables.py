@@ -270,6 +270,7 @@ TABLES: dict[str, Table] = {
             _text("stage", "stage that ran"),
             _text("table_name", "table that was committed"),
             _int("rows", "rows committed"),
+            _int("replaced", "of these, rows that took the place of an older one with the same key"),
             _int("version", "resulting version of the table"),
             _text("config", "stage version and config, JSON"),
             _text("counts", "in, done, filtered by reason, rejected by class, JSON"),

@@ -108,6 +108,12 @@ def test_a_newer_fact_takes_the_place_of_the_older(lake: Lake) -> None:
     ]
 
 
+def test_the_ledger_counts_what_was_replaced(lake: Lake) -> None:
+    lake.append("r1", {"captures": [capture_row("a"), capture_row("b")]})
+    lake.append("r2", {"captures": [capture_row("a", work_key="newer"), capture_row("b"), capture_row("c")]})
+    assert {r["run_id"]: (r["rows"], r["replaced"]) for r in lake.read("ledger")} == {"r1": (2, 0), "r2": (3, 1)}
+
+
 def test_an_unstaged_shard_stops_the_commit(lake: Lake) -> None:
     commit.begin(lake, "r1", {"shards": 2})
     commit.stage_shard(lake, "r1", 0, {"captures": [capture_row("a")]}, {})

@@ -58,6 +58,7 @@ def test_a_release_does_not_see_later_rows(lake: Lake) -> None:
     after = open_release(lake.uri, "demo@1")
     assert after.sha256 == before.sha256
     assert [p["pair_id"] for p in after.read("pairs")] == ["p-a", "p-b"]
+    assert after.read("pairs", ["pair_id"]) == [{"pair_id": "p-a"}, {"pair_id": "p-b"}]
     assert [c["clip_id"] for c in after.read("clips", ["clip_id"])] == ["a", "b"]
     newer = create_release(lake, "demo")
     assert (newer["release_id"], newer["parent"], newer["pair_ids"]) == ("demo@2", "demo@1", ["p-c"])

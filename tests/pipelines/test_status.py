@@ -1,0 +1,62 @@
+"""The funnel of a lake, from what the tables hold."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.planning import finish, prepare, stage_outcome
+from pipelines.quality import Policy
+from pipelines.sources import SourcesConfig, SourcesStage, discover
+from pipelines.status import funnel, rejects
+from storage_schemas.lake import Lake
+from storage_schemas.video import encode
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two videos, and a text file that calls itself one."""
+    root = tmp_path / "clips"
+    root.mkdir()
+    for k, name in enumerate(("a.mp4", "b.mp4")):
+        (root / name).write_bytes(encode([np.full((32, 32, 3), 90 * k, np.uint8)] * 5, Fraction(24)))
+    (root / "text.mp4").write_text("this is no video")
+    return root
+
+
+def ingest(lake: Lake, folder: Path, licence: str | None = None) -> int:
+    stage = SourcesStage(lake.uri, SourcesConfig(licence=licence))
+    run = prepare(lake, stage, discover("internet", folder, stage.config), shard_size=2)
+    for k, shard in enumerate(run.shards):
+        stage_outcome(lake, run, k, stage, stage.run(shard))
+    if run.shards:
+        finish(lake, stage, run)
+    return run.size
+
+
+def test_every_input_is_counted_once(folder: Path, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    assert [ingest(lake, folder), ingest(lake, folder)] == [3, 0]
+    counted = funnel(lake, Policy())[0]
+    assert (counted.stage, counted.inputs, counted.done, counted.rejected) == ("sources", 3, 2, {"data": 1})
+    [reject] = rejects(lake)
+    assert reject["name"] == "text.mp4"
+    assert "not a readable video" in reject["message"]
+
+
+def test_a_corrected_licence_replaces_the_source(folder: Path, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    ingest(lake, folder)
+    ingest(lake, folder, licence="CC-BY-4.0")
+    assert {row["licence"] for row in lake.read("sources")} == {"CC-BY-4.0"}
+    assert funnel(lake, Policy())[0].done == 2
+
+
+def test_a_touched_file_is_looked_at_again_and_still_counted_once(folder: Path, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    ingest(lake, folder)
+    (folder / "a.mp4").touch()
+    assert ingest(lake, folder) == 1
+    counted = funnel(lake, Policy())[0]
+    assert (counted.inputs, counted.done) == (3, 2)
