@@ -54,6 +54,7 @@ class Pose:
 
     def __init__(self, frames: int) -> None:
         self.time = np.arange(frames) / FPS  # seconds
+        self.lift = np.zeros(frames)  # metres: how far a jump carries the soles over the floor
         self._turns = {name: Rotation.identity(frames) for name in JOINTS}
         for side, sign in (("left", 1), ("right", -1)):  # arms hang down, a little bent, fingers relaxed
             self.turn(f"{side}_collar", z=-6 * sign)
@@ -119,6 +120,7 @@ def _squat(pose: Pose, t: Array) -> None:
 
 def _jumping_jacks(pose: Pose, t: Array) -> None:
     apart = 0.5 - 0.5 * np.cos(6.0 * t)
+    pose.lift = 0.07 * np.sin(6.0 * t) ** 2
     for side, sign in (("left", 1), ("right", -1)):
         pose.raise_arm(side, -72 + 140 * apart, 8)
         pose.turn(f"{side}_hip", z=20 * apart * sign)
@@ -135,7 +137,7 @@ def _walk(pose: Pose, t: Array, turning: float) -> None:
         lifting = np.clip(np.cos(stride + phase), 0, 1)
         pose.turn(f"{side}_hip", x=-6 - 24 * swing)
         pose.turn(f"{side}_knee", x=8 + 48 * lifting**1.5)
-        pose.turn(f"{side}_ankle", x=-2 + 8 * swing - 6 * lifting)
+        pose.turn(f"{side}_ankle", x=-2 + 24 * swing - 30 * lifting**1.5)  # level while it stands
         pose.turn(f"{side}_shoulder", x=22 * swing)
         pose.bend_elbow(side, 30)
         pose.turn(f"{side}_collar", y=-4 * swing * sign)
@@ -162,7 +164,7 @@ def _side_steps(pose: Pose, t: Array) -> None:
 def _punches(pose: Pose, t: Array) -> None:
     beat = 5.0 * t
     for side, sign in (("left", 1), ("right", -1)):
-        reach = np.clip(sign * np.sin(beat), 0, 1) ** 0.7
+        reach = np.clip(sign * np.sin(beat), 0, 1)
         pose.raise_arm(side, -48 + 44 * reach, 50 + 30 * reach)
         pose.bend_elbow(side, 118 * (1 - reach) + 6)
         pose.curl(side, 72)
@@ -191,7 +193,7 @@ def _count(pose: Pose, t: Array) -> None:
         sign = 1 if side == "left" else -1
         pose.raise_arm(side, -38, 34)
         pose.bend_elbow(side, 0)
-        pose.turn(f"{side}_elbow", x=-75, z=(112 + 10 * np.sin(2.2 * t + phase)) * sign)
+        pose.turn(f"{side}_elbow", x=-75, z=(112 + 20 * np.sin(2.6 * t + phase)) * sign)
         pose.curl(side, 34 - 34 * np.cos(3.2 * t + phase))
     pose.turn("spine2", y=6 * np.sin(1.4 * t))
     pose.turn("head", y=-8 * np.sin(1.4 * t), x=5)
@@ -209,11 +211,11 @@ def act(name: str, frames: int, random: np.random.Generator) -> Motion:
     pose = Pose(frames)
     ACTIONS[name](pose, pose.time * random.uniform(0.9, 1.1) + random.uniform(0, 0.6))
     betas = np.clip(random.normal(0, 0.7, mannequin().num_betas), -1.5, 1.5)
-    return planted(name, pose.rotations(), betas)
+    return planted(name, pose.rotations(), pose.lift, betas)
 
 
-def planted(name: str, rotations: Array, betas: Array) -> Motion:
-    """Let feet carry the body: the lowest sole is on the floor (y = 0) and does not slide. rotations [T, 52, 3].
+def planted(name: str, rotations: Array, lift: Array, betas: Array) -> Motion:
+    """Let feet carry the body: the lowest sole is `lift` [T] over the floor (y = 0) and does not slide.
 
     The mean place of the feet is the origin.
     """
@@ -225,7 +227,7 @@ def planted(name: str, rotations: Array, betas: Array) -> Motion:
     between = (standing[1:] + standing[:-1]) / 2
     slide = np.einsum("ts,tsd->td", between, np.diff(soles, axis=0))  # [T-1, 3]
     transl = np.concatenate([np.zeros((1, 3)), -np.cumsum(slide, axis=0)])
-    transl[:, 1] = -heights.min(1)
+    transl[:, 1] = lift - heights.min(1)
     middle = soles.mean(1) + transl
     transl[:, [0, 2]] -= middle[:, [0, 2]].mean(0)
     return Motion(name, rotations, transl, betas)

@@ -28,45 +28,32 @@ JOB = "studio_job"
 Z_UP_FROM_WORLD = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 
 
-def publish(take: Take, first_view: int, size: Size, out: Path) -> None:
-    """Film a take and write its files below `out`. `first_view` is the number of its first sequence."""
-    names = view_names(take, first_view)
+def publish(take: Take, size: Size, out: Path) -> None:
+    """Film a take in pictures of `size` (width, height) and write its files below `out`."""
     folder = out / take.kind / {"unreal": f"{JOB}/mp4", "multiview": take.name, "internet": ""}[take.kind]
     folder.mkdir(parents=True, exist_ok=True)
     shown = [replace(person, motion=person.motion.cut(LEAD_IN, None)) for person in take.people]
     pictures = list(film(Scene(take.scene), shown, list(take.views), size))
-    for view, name in enumerate(names):
+    for view, name in enumerate(take.files):
         (folder / f"{name}.mp4").write_bytes(video.encode((views[view] for views in pictures), Fraction(FPS)))
-    _write_truth(out / "truth" / take.kind / f"{take.name}.npz", names, take.views, shown, size)
+    _write_truth(out / "truth" / take.kind / f"{take.name}.npz", take, shown, size)
     match take.kind:
         case "unreal":
             _write_motions(folder.parent / "motions_npz", take.people)
-            for name, camera in zip(names, take.views, strict=True):
+            for name, camera in zip(take.files, take.views, strict=True):
                 _write_camera(folder.parent / "ground_truth/meta_exr_csv", name, camera)
         case "multiview":
-            _write_calibration(folder / "calib_opencv.json", names, take.views, size)
+            _write_calibration(folder / "calib_opencv.json", take, size)
 
 
-def view_names(take: Take, first_view: int) -> list[str]:
-    """Names of a take's videos, without suffix."""
-    match take.kind:
-        case "unreal":
-            return [f"seq_{first_view + i:06d}" for i in range(len(take.views))]
-        case "multiview":
-            return [f"cam{i + 1:02d}" for i in range(len(take.views))]
-        case _:
-            return [take.name]
-
-
-def write_job(takes: Iterable[tuple[Take, int]], out: Path) -> None:
-    """Write what describes the render job as a whole: `be_seq.csv` and `camera_labels.json`.
-
-    Takes come with the number of their first sequence.
-    """
+def write_job(takes: Iterable[Take], out: Path) -> None:
+    """Write what describes the render job as a whole: `be_seq.csv` and `camera_labels.json`."""
     rows = ["Index,Type,Body,X,Y,Z,Yaw,Pitch,Roll,Comment", "0,Comment,None,0,0,0,0,0,0,note=synthetic"]
     labels = {}
-    for take, first_view in takes:
-        for name, camera in zip(view_names(take, first_view), take.views, strict=True):
+    for take in takes:
+        if take.kind != "unreal":
+            continue
+        for name, camera in zip(take.files, take.views, strict=True):
             pose = ",".join(f"{value:.6f}" for value in (*camera.position[0], *camera.angles[0]))
             hfov = np.degrees(2 * np.arctan(SENSOR[0] / 2 / camera.focal[0]))
             facts = f"sequence_name={name};frames={take.frames};hdri=none;camera_hfov={hfov:.6f}"
@@ -123,9 +110,9 @@ def motion_arrays(motion: Motion) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def _write_calibration(path: Path, names: list[str], views: tuple[Camera, ...], size: Size) -> None:
+def _write_calibration(path: Path, take: Take, size: Size) -> None:
     entries = {}
-    for name, camera in zip(names, views, strict=True):
+    for name, camera in zip(take.files, take.views, strict=True):
         rotation = camera.world_to_camera[0, :, :3] @ Z_UP_FROM_WORLD.T
         translation = camera.world_to_camera[0, :, 3]
         entries[name] = {
@@ -140,16 +127,15 @@ def _write_calibration(path: Path, names: list[str], views: tuple[Camera, ...], 
     path.write_text(json.dumps({"convention": convention, "gravity_down": [0, 0, -1], "cameras": entries}, indent=1))
 
 
-def _write_truth(path: Path, names: list[str], views: tuple[Camera, ...], people: list[Person], size: Size) -> None:
-    """K [N, T, 3, 3], world_to_camera [N, T, 3, 4] of the views and joints [P, T, 52, 3] of the people: world with y
-    down, metres; camera terms, one line a view."""
+def _write_truth(path: Path, take: Take, people: list[Person], size: Size) -> None:
+    """K [N, T, 3, 3], world_to_camera [N, T, 3, 4] and camera terms [N] of the views, joints [P, T, 52, 3] of the
+    people. The world has y down; metres."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    frames = len(views[0].focal)
     np.savez(
         path,
-        views=np.array(names),
-        K=np.stack([camera.K(size) for camera in views]),
-        world_to_camera=np.stack([camera.world_to_camera for camera in views]),
-        camera_terms=np.array([" ".join(camera.terms) for camera in views]),
-        joints=np.stack([person.joints() for person in people]) if people else np.zeros((0, frames, 52, 3)),
+        views=np.array(take.files),
+        K=np.stack([camera.K(size) for camera in take.views]),
+        world_to_camera=np.stack([camera.world_to_camera for camera in take.views]),
+        camera_terms=np.array([" ".join(camera.terms) for camera in take.views]),
+        joints=np.stack([person.joints() for person in people]) if people else np.zeros((0, take.frames, 52, 3)),
     )

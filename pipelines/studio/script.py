@@ -17,11 +17,13 @@ LEAD_IN = 6
 class Take:
     """One performance, seen by one or more `views` at the same time. `kind` is internet, unreal or multiview.
 
+    `files` name the views' videos (without suffix).
     The motions of `people` begin `LEAD_IN` frames before the first picture.
     """
 
     kind: str
     name: str
+    files: tuple[str, ...]
     scene: int
     people: tuple[Person, ...]
     views: tuple[Camera, ...]
@@ -63,17 +65,18 @@ def _unreal(seed: int, frames: int) -> list[Take]:
             cameras.zoom(static(8, 45, 4.4), 1.3),
         ),
     }
-    names = ("ada", "ben", "cleo")
-    return [
-        Take("unreal", action, seed, (_person(seed, i, names[i], action, frames),), cameras_of_take)
-        for i, (action, cameras_of_take) in enumerate(views.items())
-    ]
+    takes = []
+    for number, (name, (action, shots)) in enumerate(zip(("ada", "ben", "cleo"), views.items(), strict=True)):
+        files = tuple(f"seq_{3 * number + i:06d}" for i in range(3))
+        takes.append(Take("unreal", action, files, seed, (_person(seed, number, name, action, frames),), shots))
+    return takes
 
 
 def _multiview(seed: int, frames: int) -> list[Take]:
     places = ((-62, 3.7, 1.5), (-18, 3.5, 1.2), (24, 3.6, 1.7), (70, 3.8, 1.4))
     rig = tuple(cameras.static(frames, *place) for place in places)
-    return [Take("multiview", "count", seed + 1, (_person(seed, 3, "dana", "count", frames),), rig)]
+    files = tuple(f"cam{i + 1:02d}" for i in range(len(rig)))
+    return [Take("multiview", "count", files, seed + 1, (_person(seed, 3, "dana", "count", frames),), rig)]
 
 
 def _internet(seed: int, frames: int) -> list[Take]:
@@ -85,9 +88,13 @@ def _internet(seed: int, frames: int) -> list[Take]:
     front, side = cameras.static(frames, 8, 3.7, 1.4), cameras.static(frames, -30, 3.9, 1.4)
     moving = cameras.shake(cameras.dolly(side, 0.8), 0.25, seed)
     pair = (person(6, "squat", -75), person(7, "turn", 75))
+
+    def take(number: int, name: str, people: tuple[Person, ...], camera: Camera) -> Take:
+        return Take("internet", name, (name,), seed + 2 + number, people, (camera,))
+
     return [
-        Take("internet", "side_steps", seed + 2, (person(4, "side-steps"),), (front,)),
-        Take("internet", "punches_moving", seed + 3, (person(5, "punches"),), (moving,)),
-        Take("internet", "two_people", seed + 4, pair, (cameras.static(frames, 0, 4.2, 1.4),)),
-        Take("internet", "nobody", seed + 5, (), (cameras.pan(front, 14),)),
+        take(0, "side_steps", (person(4, "side-steps"),), front),
+        take(1, "punches_moving", (person(5, "punches"),), moving),
+        take(2, "two_people", pair, cameras.static(frames, 0, 4.2, 1.4)),
+        take(3, "nobody", (), cameras.pan(front, 14)),
     ]

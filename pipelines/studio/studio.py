@@ -56,22 +56,31 @@ def _is_finished(out: Path, wanted: dict[str, object]) -> bool:
 
 
 def _film_all(out: Path, seed: int, frames: int, size: tuple[int, int], workers: int) -> None:
+    # spawn: a forked torch can hang
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
+        takes = pool.submit(_count, seed, frames).result()
+        for _ in pool.map(_publish, range(takes), *([each] * takes for each in (seed, frames, size, out))):
+            pass
+
+
+def _count(seed: int, frames: int) -> int:
+    from pipelines.studio.script import programme
+
+    return len(programme(seed, frames))
+
+
+def _publish(number: int, seed: int, frames: int, size: tuple[int, int], out: Path) -> None:
     from pipelines.studio.publish import publish, write_job
     from pipelines.studio.script import programme
 
     takes = programme(seed, frames)
-    firsts, views = [], 0
-    for take in takes:
-        firsts.append(views)
-        views += len(take.views) if take.kind == "unreal" else 0
-    # spawn: a forked torch can hang
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
-        for _ in pool.map(publish, takes, firsts, [size] * len(takes), [out] * len(takes)):
-            pass
-    write_job([(t, first) for t, first in zip(takes, firsts, strict=True) if t.kind == "unreal"], out)
+    publish(takes[number], size, out)
+    if number == 0:
+        write_job(takes, out)
 
 
 def _one_thread() -> None:
+    """One thread a worker: there are as many workers as processors, and one thread always sums in the same order."""
     import cv2
     import torch
 
