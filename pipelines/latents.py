@@ -18,7 +18,7 @@ from pipelines.quality import Policy, kept_clips
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from storage_schemas.ids import sha256_file, stable_id, work_key
 from storage_schemas.lake import Lake
-from storage_schemas.video import decode, resize
+from storage_schemas.video import centre_crop, decode
 
 Row = dict[str, Any]
 MAX_TEXT_TOKENS = 512  # what Wan was trained with
@@ -188,11 +188,3 @@ def newest(lake: Lake, table: str, columns: list[str], key: Callable[[Row], Any]
     }
     rows = lake.read(table, ["clip_id", "run_id", *columns])
     return {key(row): row for row in sorted(rows, key=lambda row: version.get(row["run_id"], 0))}
-
-
-def centre_crop(frames: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """[T, H, W, 3] -> [T, height, width, 3]: the largest centred cut of that shape, resized."""
-    _, h, w, _ = frames.shape
-    cut_w, cut_h = min(w, round(h * width / height)), min(h, round(w * height / width))
-    x, y = (w - cut_w) // 2, (h - cut_h) // 2
-    return np.stack([resize(frame, (width, height)) for frame in frames[:, y : y + cut_h, x : x + cut_w]])

@@ -116,6 +116,14 @@ def resize(image: Frame, size: tuple[int, int]) -> Frame:
     return cast(Frame, resized)
 
 
+def centre_crop(frames: Frame, width: int, height: int) -> Frame:
+    """[T, H, W, 3] -> [T, height, width, 3]: the largest centred cut of that shape, resized."""
+    _, h, w, _ = frames.shape
+    cut_w, cut_h = min(w, round(h * width / height)), min(h, round(w * height / width))
+    x, y = (w - cut_w) // 2, (h - cut_h) // 2
+    return np.stack([resize(frame, (width, height)) for frame in frames[:, y : y + cut_h, x : x + cut_w]])
+
+
 def encode(images: Iterable[Frame], fps: Fraction, *, crf: int = 20) -> bytes:
     """Frames [H, W, 3] of one even size -> H.264 MP4 bytes (yuv420p, constant frame rate, a key frame a second).
 
@@ -133,7 +141,7 @@ def encode(images: Iterable[Frame], fps: Fraction, *, crf: int = 20) -> bytes:
         stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = max(1, round(fps))
-        # one thread and an explicit conversion: with the defaults the same frames now and then gave other bytes
+        # one thread and an explicit conversion: with the defaults the same frames gave other bytes every few times
         stream.codec_context.thread_count = 1
         for image in chain([first], rest):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")

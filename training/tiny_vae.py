@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.tiny import make_tiny_base
 from storage_schemas.ids import sha256_bytes, stable_id
-from storage_schemas.video import decode, resize
+from storage_schemas.video import centre_crop, decode
 from training.thumbnails import start_as_thumbnails
 
 SIZE, FRAMES, FRAME_STEP = 64, 9, 2
@@ -79,14 +78,6 @@ def train_vae(vae: AutoencoderKLWan, windows: list[Tensor], steps: int, seed: in
 
 def read_window(video: bytes) -> Tensor:
     """The first window of a video (of its first frames again where it is short), [3, T, H, W] in [-1, 1]."""
-    frames = _square(decode(video)[: (FRAMES - 1) * FRAME_STEP + 1 : FRAME_STEP])
+    frames = centre_crop(decode(video)[: (FRAMES - 1) * FRAME_STEP + 1 : FRAME_STEP], SIZE, SIZE)
     frames = frames[np.arange(FRAMES) % len(frames)]
     return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
-
-
-def _square(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[T, H, W, 3] -> the centred square [T, SIZE, SIZE, 3]."""
-    _, height, width, _ = frames.shape
-    side = min(height, width)
-    y, x = (height - side) // 2, (width - side) // 2
-    return np.stack([resize(frame, (SIZE, SIZE)) for frame in frames[:, y : y + side, x : x + side]])

@@ -11,11 +11,11 @@ import torch
 from diffusers import AutoencoderKLWan, WanPipeline
 
 from model.tiny import make_tiny_base
-from pipelines.latents import LatentsConfig, LatentsStage, centre_crop, newest, plan, window_starts
+from pipelines.latents import LatentsConfig, LatentsStage, newest, plan, window_starts
 from pipelines.quality import Policy
 from storage_schemas.lake import Lake
 from storage_schemas.tables import TABLES, TENSOR
-from storage_schemas.video import decode, encode
+from storage_schemas.video import centre_crop, decode, encode
 
 TEXT = "The camera pans  left.\nA person waves."
 FRAMES = 40
@@ -120,13 +120,6 @@ def test_the_caption_committed_last_counts(tmp_path: Path) -> None:
     for run_id, caption_id, text in (("one", "z", "old"), ("two", "a", "new")):
         lake.append(run_id, {"captions": [row("captions", caption_id=caption_id, clip_id="c", text=text)]})
     assert newest(lake, "captions", ["text"], lambda r: r["clip_id"])["c"]["text"] == "new"
-
-
-def test_centre_crop_keeps_the_middle() -> None:
-    frames = np.zeros((2, 40, 100, 3), np.uint8)
-    frames[:, :, 30:70] = 200
-    assert (centre_crop(frames, 20, 20) == 200).all()
-    assert centre_crop(frames, 30, 10).shape == (2, 10, 30, 3)
 
 
 def test_a_window_has_4k_plus_1_frames() -> None:
