@@ -62,5 +62,5 @@ def _inside(points: NDArray[np.floating], height: int, width: int) -> NDArray[np
 def _crop(frames: Tensor, centre: NDArray[np.floating], side: float, size: int) -> Tensor:
     """The square of `side` pixels around `centre` (x, y) of frames [..., 3, H, W] uint8, resized to `size`."""
     pixels = round(side)
-    left, top = (round(float(c) + 0.5 - pixels / 2) for c in centre)
+    left, top = (round(float(c) - pixels / 2) for c in centre)
     return resized_crop(frames, top, left, pixels, pixels, [size, size], antialias=True).float() / 255

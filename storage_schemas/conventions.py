@@ -1,7 +1,8 @@
 """Conventions of everything stored, and the few functions that define them.
 
-Camera: OpenCV axes (x right, y down, z forward), `x_cam = R X_world + t`, metres, pixels; the centre of the top
-left pixel is (0, 0). World: right-handed, with `gravity_down` per capture. Time: frames are 0-based, spans half-open,
+Camera: OpenCV axes (x right, y down, z forward), `x_cam = R X_world + t`, metres, pixels. Pixels are counted from the
+corner of the image, so the centre of the top left pixel is (0.5, 0.5): as COLMAP and BEDLAM count, and half a pixel more
+than `cv2`. World: right-handed, with `gravity_down` per capture. Time: frames are 0-based, spans half-open,
 frame rates rational. Rotations: axis-angle in radians. Body: SMPL-X, Y up, faces +Z, +X is the body's left.
 """
 
@@ -27,13 +28,10 @@ def project(points_camera: Array, K: Array) -> Array:
 
 
 def scale_intrinsics(K: Array, sx: float, sy: float) -> Array:
-    """`K` [..., 3, 3] of a frame that was resized by `sx`, `sy` (pixel centres at integers)."""
+    """`K` [..., 3, 3] of a frame that was resized by `sx`, `sy`."""
     scaled = np.array(K, dtype=np.float64)
-    scaled[..., 0, 0] *= sx
-    scaled[..., 0, 1] *= sx
-    scaled[..., 1, 1] *= sy
-    scaled[..., 0, 2] = (K[..., 0, 2] + 0.5) * sx - 0.5
-    scaled[..., 1, 2] = (K[..., 1, 2] + 0.5) * sy - 0.5
+    scaled[..., 0, :] *= sx
+    scaled[..., 1, :] *= sy
     return scaled
 
 

@@ -30,10 +30,11 @@ for clip in lake.read("clips", ["clip_id", "name", "track"], "person_height > 0.
 [video] = lake.blobs("clip_videos", "video", [clip["clip_id"]])  # bytes are read one by one, by key
 ```
 
-**Conventions.** Cameras have OpenCV axes (x right, y down, z forward), `x_cam = R X_world + t`, metres and pixels, the
-centre of the top left pixel at (0, 0). The world is right-handed; gravity is stored per capture. Frames are 0-based,
-spans half-open, frame rates rational. Rotations are axis-angle in radians. Bodies are SMPL-X: Y up, facing +Z, +X to
-the body's left. Arrays are stored as `{shape, data}`; axes: T frames, P people, J joints, B shape coefficients.
+**Conventions.** Cameras have OpenCV axes (x right, y down, z forward), `x_cam = R X_world + t`, metres and pixels.
+Pixels are counted from the corner of the image: the centre of the top left pixel is (0.5, 0.5), half a pixel more than
+`cv2` counts. The world is right-handed; gravity is stored per capture. Frames are 0-based, spans half-open, frame rates
+rational. Rotations are axis-angle in radians. Bodies are SMPL-X: Y up, facing +Z, +X to the body's left. Arrays are
+stored as `{shape, data}`; axes: T frames, P people, J joints, B shape coefficients.
 
 **Writing.** Workers stage rows and never commit; one committer at a time makes at most one transaction per table and
 run, found again in the table's history or the ledger after a crash. On this version the lake is a local folder.

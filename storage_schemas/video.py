@@ -1,6 +1,6 @@
 """Video bytes to frames and back: the one place where a codec is named.
 
-Frames are RGB uint8 arrays [H, W, 3] with pixel centres at integers; stored clips are H.264 in MP4 at a constant
+Frames are RGB uint8 arrays [H, W, 3]; stored clips are H.264 in MP4 at a constant
 frame rate, with a key frame every second so that a window can be read without decoding the whole clip.
 """
 

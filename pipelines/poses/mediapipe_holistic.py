@@ -34,17 +34,16 @@ class Holistic:
         if answer.pose_landmarks is None:
             return
         height, width = window.shape[:2]
-        # landmark coordinates run from edge to edge of the image, pixel centres are at integers
-        scale, shift = np.array([width, height, width], np.float32), np.array([0.5, 0.5, 0], np.float32)
+        scale = np.array([width, height, width], np.float32)  # landmark coordinates run from edge to edge
         body = _points(answer.pose_landmarks)
-        found.body[t] = np.concatenate([body[:, :3] * scale - shift, body[:, 3:]], 1)
+        found.body[t] = np.concatenate([body[:, :3] * scale, body[:, 3:]], 1)
         found.body_found[t] = True
         if answer.pose_world_landmarks is not None:
             found.world[t] = _points(answer.pose_world_landmarks)[:, :3]
             found.world_found[t] = True
         for side, hand in enumerate((answer.left_hand_landmarks, answer.right_hand_landmarks)):
             if hand is not None:
-                found.hands[t, side, :, :3] = _points(hand)[:, :3] * scale - shift
+                found.hands[t, side, :, :3] = _points(hand)[:, :3] * scale
                 found.hands[t, side, :, 3] = 1
                 found.hands_found[t, side] = True
 

@@ -29,7 +29,7 @@ def draw_skeleton(
         if not np.isfinite(ends).all() or np.abs(ends[:, :2]).max() > 4 * max(image.shape):
             continue
         seen = not of_hand and ends[:, 2].min() > 0
-        a, b = (tuple(int(v) for v in np.round(end[:2])) for end in ends)
+        a, b = (tuple(int(v) for v in np.floor(end[:2])) for end in ends)
         cv2.line(image, a, b, colour, thickness + 1 if seen else max(1, thickness // 2), cv2.LINE_AA)
         if not of_hand:
             cv2.circle(image, b, thickness + 1, colour, -1, cv2.LINE_AA)

@@ -63,7 +63,7 @@ class View:
     def inside(self, pixels: Array) -> NDArray[np.bool_]:
         """Which pixels [..., 2] lie in the frame."""
         x, y = pixels[..., 0], pixels[..., 1]
-        return (x >= -0.5) & (x < self.width - 0.5) & (y >= -0.5) & (y < self.height - 0.5)
+        return (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
 
 
 def view_of(clip: dict[str, Any]) -> View:
@@ -71,7 +71,7 @@ def view_of(clip: dict[str, Any]) -> View:
     frames, width, height = clip["frames"], clip["width"], clip["height"]
     if (K := clip.get("K")) is None:
         focal = ASSUMED_FOCAL * max(width, height)
-        K = np.array([[[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]]])
+        K = np.array([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]])
     world = clip.get("world_to_camera") if clip.get("K") is not None and clip.get("metric") else None
     return View(
         width,

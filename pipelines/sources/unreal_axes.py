@@ -35,11 +35,10 @@ def world_to_camera(position: ArrayLike, yaw_pitch_roll: ArrayLike, *, turned: b
 def intrinsics(focal: ArrayLike, sensor: ArrayLike, size: tuple[int, int], *, turned: bool = False) -> Array:
     """Focal lengths [T] and sensor sizes [T, 2] in mm, stored `size` (width, height) -> K [T, 3, 3] in pixels.
 
-    The principal point is the middle of the image, which is ((W - 1) / 2, (H - 1) / 2) where the centre of the
-    first pixel is (0, 0); BEDLAM's own labels count from the image's corner and say (W / 2, H / 2).
+    The principal point is the middle of the image.
     """
     focal_px = np.asarray(focal, np.float64)[:, None] / np.asarray(sensor, np.float64) * size  # [T, 2]
-    middle = (np.asarray(size) - 1) / 2
+    middle = np.asarray(size) / 2
     if turned:
         focal_px, middle = focal_px[:, ::-1], middle[::-1]
     K = np.zeros((len(focal_px), 3, 3))

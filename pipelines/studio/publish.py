@@ -117,7 +117,7 @@ def _write_calibration(path: Path, take: Take, size: Size) -> None:
         translation = camera.world_to_camera[0, :, 3]
         entries[name] = {
             "size": list(size),
-            "K": camera.K(size)[0].tolist(),
+            "K": (camera.K(size)[0] - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]).tolist(),  # as OpenCV counts pixels
             "dist": [0.0, 0.0, 0.0, 0.0],
             "R": rotation.tolist(),
             "t": translation.tolist(),

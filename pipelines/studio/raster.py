@@ -1,7 +1,7 @@
 """A small z-buffer rasteriser for meshes of small triangles, in NumPy: no GPU, display or system library, and exact.
 
-Image points follow `storage_schemas.conventions`: the centre of the top left pixel is (0, 0). Every pixel is sampled
-at SAMPLES x SAMPLES points, which smooths edges.
+Image points follow `storage_schemas.conventions`: pixels are counted from the corner of the image. Every pixel is
+sampled at SAMPLES x SAMPLES points, which smooths edges.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def draw(
     `points` [V, 2] pixels, `depths` [V] metres, `faces` [F, 3] clockwise as seen (y points down, so they are
     counter-clockwise where y points up), `colours` [V, 3] 0 to 255, `size` (width, height). None: nothing is in sight.
     """
-    corners = ((points + 0.5) * SAMPLES - 0.5).astype(np.float32)[faces]  # [F, 3, 2] in samples
+    corners = (points * SAMPLES - 0.5).astype(np.float32)[faces]  # [F, 3, 2] in samples
     low, high = np.ceil(corners.min(1)).astype(np.int32), np.floor(corners.max(1)).astype(np.int32)
     low, high = np.maximum(low, 0), np.minimum(high, np.array(size, np.int32) * SAMPLES - 1)
     a, b, c = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]

@@ -54,7 +54,7 @@ class Scene:
         width, height = size
         centre = -world_to_camera[:, :3].T @ world_to_camera[:, 3]
         to_world = (world_to_camera[:, :3].T @ np.linalg.inv(K)).astype(np.float32)
-        columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+        columns, rows = np.arange(0.5, width, dtype=np.float32), np.arange(0.5, height, dtype=np.float32)[:, None]
         x, y, z = (row[0] * columns + (row[1] * rows + row[2]) for row in to_world)  # rays [H, W] with unit depth
         below = y > 1e-6
         reach = np.float32(-centre[1]) / np.where(below, y, 1)  # so this is the depth of the ground
@@ -83,7 +83,8 @@ class Scene:
                 polygon = _in_front(corners @ world_to_camera[:, :3].T + world_to_camera[:, 3])
                 if len(polygon) < 3:
                     continue
-                points = np.round((polygon @ K.T)[:, :2] / polygon[:, 2:] * 16).clip(-3e5, 3e5).astype(np.int32)
+                points = (polygon @ K.T)[:, :2] / polygon[:, 2:] - 0.5  # as cv2 counts
+                points = np.round(points * 16).clip(-3e5, 3e5).astype(np.int32)
                 fog = float(np.exp(-np.linalg.norm(corners.mean(0) - centre) / (2 * HAZE)))
                 shade = (SKY_LOW + fog * (colour * light(normal[None])[0] - SKY_LOW)).tolist()
                 cv2.fillConvexPoly(image, points, shade, cv2.LINE_8, shift=4)

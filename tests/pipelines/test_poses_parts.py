@@ -85,7 +85,7 @@ def test_distortion_goes_there_and_back(seed: int) -> None:
 def test_an_unknown_camera_is_assumed_and_an_unmetric_one_not_used() -> None:
     clip = {"frames": 4, "width": 640, "height": 360, "fps_num": 30000, "fps_den": 1001, "K": None, "distortion": None}
     view = view_of(clip)
-    assert view.K.shape == (4, 3, 3) and view.K[0, 0, 0] == 768 and view.K[0, 0, 2] == 319.5
+    assert view.K.shape == (4, 3, 3) and view.K[0, 0, 0] == 768 and view.K[0, 0, 2] == 320
     assert view.world_to_camera is None and view.fps == pytest.approx(29.97, abs=1e-3)
     slam = {**clip, "K": np.eye(3)[None], "world_to_camera": np.eye(3, 4)[None], "metric": False}
     assert not view_of(slam).calibrated and view_of({**slam, "metric": True}).calibrated

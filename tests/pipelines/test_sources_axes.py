@@ -21,34 +21,34 @@ def pixel(unreal_point, rotation=(0, 0, 0), position=(0, 0, 0), turned=False):
 
 
 def test_camera_without_rotation_looks_along_x():
-    assert pixel(AHEAD) == pytest.approx([639.5, 359.5])
+    assert pixel(AHEAD) == pytest.approx([640, 360])
 
 
 def test_y_is_right_and_z_is_up():
     focal = 30 / 36 * 1280
-    assert pixel(RIGHT) == pytest.approx([639.5 + focal / 5, 359.5])
-    assert pixel(ABOVE) == pytest.approx([639.5, 359.5 - focal / 5])
+    assert pixel(RIGHT) == pytest.approx([640 + focal / 5, 360])
+    assert pixel(ABOVE) == pytest.approx([640, 360 - focal / 5])
 
 
 def test_yaw_turns_right():
     # a camera that turns right sees what was ahead on its left; at 90 degrees it looks along +Y
-    assert pixel(AHEAD, rotation=(10, 0, 0))[0] < 639.5
-    assert pixel((0, 500, 0), rotation=(90, 0, 0)) == pytest.approx([639.5, 359.5])
+    assert pixel(AHEAD, rotation=(10, 0, 0))[0] < 640
+    assert pixel((0, 500, 0), rotation=(90, 0, 0)) == pytest.approx([640, 360])
 
 
 def test_pitch_looks_up():
-    assert pixel(AHEAD, rotation=(0, 10, 0))[1] > 359.5
-    assert pixel((500, 0, 500), rotation=(0, 45, 0)) == pytest.approx([639.5, 359.5])
+    assert pixel(AHEAD, rotation=(0, 10, 0))[1] > 360
+    assert pixel((500, 0, 500), rotation=(0, 45, 0)) == pytest.approx([640, 360])
 
 
 def test_roll_turns_the_content_counter_clockwise():
     # rolled by 90 degrees clockwise, what is above comes to the left
-    assert pixel(ABOVE, rotation=(0, 0, 90)) == pytest.approx([639.5 - 30 / 36 * 1280 / 5, 359.5])
+    assert pixel(ABOVE, rotation=(0, 0, 90)) == pytest.approx([640 - 30 / 36 * 1280 / 5, 360])
 
 
 def test_rotations_are_yaw_then_pitch_then_roll():
     # turned to +Y and then pitched up by 45 degrees about the new side axis
-    assert pixel((0, 500, 500), rotation=(90, 45, 30)) == pytest.approx([639.5, 359.5])
+    assert pixel((0, 500, 500), rotation=(90, 45, 30)) == pytest.approx([640, 360])
 
 
 def test_position_is_in_centimetres():
@@ -73,7 +73,7 @@ def test_portrait_camera_sees_the_stored_picture_turned_clockwise(right, up, yaw
     unreal = np.array([ahead[2], ahead[0], -ahead[1]]) * 100
     u, v = pixel(unreal, (yaw, pitch, roll))
     upright = pixel(unreal, (yaw, pitch, roll), turned=True)
-    assert upright == pytest.approx([719 - v, u], abs=1e-6)  # np.rot90(image, -1): column H - 1 - v, row u
+    assert upright == pytest.approx([720 - v, u], abs=1e-6)  # np.rot90(image, -1): x = H - v, y = u
 
 
 def test_body_without_yaw_faces_unreal_y():

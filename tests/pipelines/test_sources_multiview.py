@@ -67,7 +67,7 @@ def test_stored_cameras_reproject_measured_corners(data):
     for row in outcome.rows["sources"]:
         mine = [r for r in seen if r["cam_id"] == row["view"]]
         points = np.array([world[r["sync_index"], r["keypoint_id"]] for r in mine])
-        pixels = np.array([[float(r["img_loc_x"]), float(r["img_loc_y"])] for r in mine])
+        pixels = np.array([[float(r["img_loc_x"]), float(r["img_loc_y"])] for r in mine]) + 0.5  # as OpenCV counts
         pose, K = row["world_to_camera"][0].astype(float), row["K"][0].astype(float)
         rotation = cv2.Rodrigues(pose[:, :3])[0]
         found = cv2.projectPoints(points, rotation, pose[:, 3], K, np.array(row["distortion"]))[0][:, 0]
@@ -94,10 +94,11 @@ def test_letterboxed_video_gets_the_camera_of_its_picture(data):
         (fx, _, cx), (_, fy, cy), _ = calibration[name]["K"]
         K = rows[name]["K"][0]
         assert [K[0, 0], K[1, 1]] == pytest.approx([fx * scale, fy * scale])
-        assert K[0, 2] == pytest.approx((cx + 0.5) * scale - 0.5)
-        assert K[1, 2] == pytest.approx((cy + 0.5) * scale - 0.5 + (1920 - 1920 * scale) / 2)
+        assert K[0, 2] == pytest.approx((cx + 0.5) * scale)
+        assert K[1, 2] == pytest.approx((cy + 0.5) * scale + (1920 - 1920 * scale) / 2)
     for name in ("cam03", "cam04"):
-        assert rows[name]["K"][0] == pytest.approx(np.array(calibration[name]["K"]))
+        half = [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]  # from the corner, not from the centre of the first pixel
+        assert rows[name]["K"][0] == pytest.approx(np.array(calibration[name]["K"]) + half)
     assert outcome.rows["captures"][0]["gravity_down"].tolist() == [0, 0, -1]
 
 
@@ -113,8 +114,8 @@ def test_same_shape_scales_the_projection(scale, x, y):
     K = np.array([[900.0, 0, 801], [0, 880, 590], [0, 0, 1]])
     camera = Camera((1600, 1200), K, [], np.eye(3, 4))
     point = np.array([[x, y, 2.0]])
-    before = project(point, K[None])[0] + 0.5  # from the corner of the picture
-    after = project(point, fit(camera, size, np.zeros((size[1], size[0], 3), np.uint8))[None])[0] + 0.5
+    before = project(point, K[None])[0]
+    after = project(point, fit(camera, size, np.zeros((size[1], size[0], 3), np.uint8))[None])[0]
     assert after == pytest.approx(before * size[0] / 1600)
 
 

@@ -32,10 +32,7 @@ def job(data, tmp_path):
 
 @pytest.mark.parametrize("name", ["mini_bedlam1", "mini_bedlam2"])
 def test_stored_cameras_and_joints_reproduce_the_labels(data, name):
-    """Every label row, by image name and subject: label rows are not frame indices.
-
-    The labels count pixels from the image's corner, ours from the centre of its first pixel: half a pixel less.
-    """
+    """Every label row, by image name and subject: label rows are not frame indices."""
     outcome = ingest(data / "ue5" / name)
     assert not outcome.rejects
     seen = {}
@@ -47,7 +44,7 @@ def test_stored_cameras_and_joints_reproduce_the_labels(data, name):
         for image, subject, keypoints in zip(labels["imgname"], labels["sub"], labels["gtkps"], strict=True):
             sequence, _, file = str(image).partition("/")
             frame = int(file[-8:-4])
-            errors.append(np.linalg.norm(seen[sequence][str(subject)][frame] - (keypoints[:, :2] - 0.5), axis=-1).max())
+            errors.append(np.linalg.norm(seen[sequence][str(subject)][frame] - keypoints[:, :2], axis=-1).max())
     assert len(errors) in (300, 480)
     assert max(errors) < 0.05
 
@@ -60,14 +57,14 @@ def test_principal_point_agrees_with_the_rendered_pixels(data):
     image = Image.open(data / "ue5/mini_bedlam2/png/seq_000000/seq_000000_0000.png").convert("L")
     strip = np.asarray(image, np.float64)[600:]
     v, u = np.nonzero(abs(np.diff(strip, axis=1)) > 12)
-    rays = np.linalg.inv(row["K"][0]) @ np.stack([u + 0.5, v + 600.0, np.ones(len(u))])  # an edge lies between pixels
+    rays = np.linalg.inv(row["K"][0]) @ np.stack([u + 1.0, v + 600.5, np.ones(len(u))])  # an edge lies between pixels
     R, t = row["world_to_camera"][0, :, :3], row["world_to_camera"][0, :, 3]
     centre, directions = -R.T @ t, R.T @ rays
     across = centre[0] - directions[0] * centre[1] / directions[1]  # where the ray meets the ground, y = 0
     phase = (across + 0.25) % 0.5 - 0.25
     near = phase[abs(phase) < 0.025]
     assert len(near) > 300
-    assert abs(near.mean()) < 0.001  # with (W / 2, H / 2) it would be 2.8 mm
+    assert abs(near.mean()) < 0.001  # half a pixel off it would be 2.8 mm
 
 
 def test_same_performance_in_two_jobs_is_one_capture(data, tmp_path):
@@ -185,7 +182,7 @@ def test_motions_folder_may_be_elsewhere_in_the_layout_of_bedlam(job, tmp_path):
 def test_portrait_job_is_turned_upright(job):
     upright = ingest(job.rename(job.with_name("20240101_closeup"))).rows["sources"][0]
     assert (upright["width"], upright["height"], upright["rotation"]) == (720, 1280, 90)
-    assert upright["K"][0, :2, 2].tolist() == [359.5, 639.5]
+    assert upright["K"][0, :2, 2].tolist() == [360, 640]
 
 
 def test_second_listing_is_the_same_work_and_a_touched_file_is_not(job):

@@ -31,7 +31,7 @@ def independent_camera(row, size):
     about_z = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
     R = about_z @ about_x @ about_y
     f = focal / 36 * size[0]
-    K = np.array([[f, 0, (size[0] - 1) / 2], [0, f, (size[1] - 1) / 2], [0, 0, 1]])
+    K = np.array([[f, 0, size[0] / 2], [0, f, size[1] / 2], [0, 0, 1]])
     return K, np.concatenate([R, -R @ np.array([[y], [-z], [x]]) / 100], axis=1)
 
 
@@ -63,7 +63,7 @@ def test_a_marker_at_a_joint_is_drawn_where_the_joint_projects(joint, roll):
     layer = draw(project(points, own_K)[0], points[0, :, 2], faces, np.full(vertices.shape, 255.0), SIZE)
     rows, columns = np.indices(layer.coverage.shape[:2]) + np.array([layer.top, layer.left])[:, None, None]
     weight = layer.coverage[..., 0]
-    centroid = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
+    centroid = np.array([((columns + 0.5) * weight).sum(), ((rows + 0.5) * weight).sum()]) / weight.sum()
     assert np.linalg.norm(centroid - expected) < 0.1
     np.testing.assert_allclose(project(transform(place[None, None], own_pose), own_K)[0, 0], expected, atol=1e-6)
 
@@ -74,7 +74,7 @@ def test_the_filmed_person_covers_its_joints():
     (with_person,) = next(film(Scene(1), [person], [camera], SIZE))
     (empty,) = next(film(Scene(1), [], [camera], SIZE))
     changed = np.abs(with_person.astype(int) - empty).sum(-1) > 30
-    pixels = np.round(project(transform(person.joints(), camera.world_to_camera), camera.K(SIZE))[0, :22]).astype(int)
+    pixels = np.floor(project(transform(person.joints(), camera.world_to_camera), camera.K(SIZE))[0, :22]).astype(int)
     assert all(changed[y, x] for x, y in pixels)
     rows = np.nonzero(changed[:, :].any(1))[0]
     assert 0.5 < len(rows) / SIZE[1] < 0.95
@@ -115,7 +115,7 @@ def test_depth_of_the_ground_agrees_with_the_camera(yaw, pitch, roll):
     ground = np.stack([view.ground[y, x, 0], np.zeros(len(x)), view.ground[y, x, 1]], -1).astype(np.float64)
     near = np.linalg.norm(ground, axis=-1) < 10
     np.testing.assert_allclose(
-        project(transform(ground[None], pose), K)[0][near], np.stack([x, y], -1)[near], atol=0.02
+        project(transform(ground[None], pose), K)[0][near], np.stack([x, y], -1)[near] + 0.5, atol=0.02
     )
 
 
@@ -153,7 +153,7 @@ def test_camera_labels_say_what_the_geometry_says(term):
 def test_arcs_keep_their_distance_and_the_subject_in_the_middle():
     camera = cameras.arc(cameras.static(30, azimuth=-50, aim=1.0), 40)
     middle = project(transform(np.tile([[[0.0, -1.0, 0.0]]], (30, 1, 1)), camera.world_to_camera), camera.K(SIZE))
-    np.testing.assert_allclose(middle, np.tile([[159.5, 89.5]], (30, 1, 1)), atol=1e-6)
+    np.testing.assert_allclose(middle, np.tile([[160.0, 90.0]], (30, 1, 1)), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(camera_centres(camera.world_to_camera)[:, [0, 2]], axis=1), 3.6)
 
 
