@@ -25,7 +25,7 @@ class StudioPaths:
 
 
 def make_studio(
-    out: Path, *, seed: int = 0, frames: int = 60, size: tuple[int, int] = (640, 360), workers: int = 2
+    out: Path, *, seed: int = 0, frames: int = 49, size: tuple[int, int] = (640, 360), workers: int = 2
 ) -> StudioPaths:
     """Film synthetic people into `out`: internet videos, an Unreal render job and a multi-view take.
 

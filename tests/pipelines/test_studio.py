@@ -13,7 +13,7 @@ from storage_schemas.ids import sha256_file
 from storage_schemas.tables import CAMERA_TERMS
 from storage_schemas.video import decode, probe
 
-SMALL = {"frames": 5, "size": (160, 90)}
+SMALL = {"frames": 5, "size": (128, 72)}
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_videos_are_complete_and_not_empty(studio):
     assert len(videos) == 17
     for path in videos:
         info, pictures = probe(path), decode(path)
-        assert (info.width, info.height, info.fps) == (160, 90, 30)
-        assert pictures.shape == (5, 90, 160, 3) and pictures.std() > 20
+        assert (info.width, info.height, info.fps) == (128, 72, 30)
+        assert pictures.shape == (5, 72, 128, 3) and pictures.std() > 20
 
 
 def test_labels_are_of_the_closed_vocabulary(studio):
@@ -100,11 +100,7 @@ def test_a_finished_studio_is_left_alone_and_another_folder_is_the_same(studio, 
     files = [path for path in root.rglob("*.*") if path.is_file()]
     assert len(files) == len([path for path in again.rglob("*.*") if path.is_file()]) == 41
     for path in files:
-        other = again / path.relative_to(root)
-        if path.suffix == ".mp4":  # the encoder's arithmetic may differ in the last bit, the pictures given to it not
-            assert np.abs(decode(path).astype(int) - decode(other)).mean() < 1
-        else:
-            assert sha256_file(path) == sha256_file(other), path
+        assert sha256_file(path) == sha256_file(again / path.relative_to(root)), path
     assert not [path for path in tmp_path.iterdir() if "unfinished" in path.name]
 
 
