@@ -4,27 +4,30 @@ As in SMPLify-X (Pavlakos et al. 2019, section 3): a robust distance in pixels, 
 knees, one shape per clip. Added: the landmark model's own 3-D shape, triangulated points, and smoothness over time.
 """
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from model.body.load import Body
 from pipelines.poses.motion import Motion
 from pipelines.poses.objective import FitConfig, Objective, Target
 
+HISTORY = 12
+
 
 def fit(body: Body, target: Target, config: FitConfig) -> Motion:
     """Fit `body` to `target`. Raises `ValueError` where too little was observed in all frames."""
     objective = Objective(body, target, config)
-    variables = torch.zeros(objective.size, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [variables], max_iter=config.iterations, history_size=12, line_search_fn="strong_wolfe", tolerance_change=1e-7
-    )
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
+    def value_and_gradient(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        variables = torch.tensor(at, dtype=torch.float32, requires_grad=True)
         loss = objective.loss(variables)
-        loss.backward()
-        return loss
+        (gradient,) = torch.autograd.grad(loss, variables)
+        return loss.item(), gradient.double().numpy()
 
-    optimizer.step(closure)
-    return objective.motion(variables.detach())
+    # SciPy's L-BFGS: torch's own loads its compiler first, which takes seconds
+    options = {"maxiter": config.iterations, "maxcor": HISTORY}
+    found = minimize(value_and_gradient, np.zeros(objective.size), jac=True, method="L-BFGS-B", options=options)
+    with torch.no_grad():
+        return objective.motion(torch.tensor(found.x, dtype=torch.float32))

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from model.body.skeleton import JOINTS
 from pipelines.poses import quality
 from pipelines.poses.motion import Motion
+from pipelines.poses.placement import NEAR
 from pipelines.poses.view import View
 from storage_schemas.ids import stable_id
 
@@ -61,14 +62,17 @@ def assess(
     fitted: Array | None = None,
     gravity_down: Array | None = None,
     cross_view: float | None = None,
+    exact: bool = False,
 ) -> Label:
     """Judge a motion (of the world where the view is calibrated, else of the camera) and make it a label.
 
     `observed` [T, P, 3]: pixels of the clip and confidence, `fitted` [T, P, 3]: the same points of the fit in the
-    camera, `shape` [T, P, 4]: observed points in space, `found` [T]: frames in which a person was found.
+    camera, `shape` [T, P, 4]: observed points in space, `found` [T]: frames in which a person was found,
+    `exact`: nothing was estimated.
     """
     seen = in_camera(motion, view)
-    pixels = view.pixels(seen.joints)
+    before = seen.joints[..., 2:] > NEAR  # what is behind the camera has no pixel
+    pixels = np.where(before, view.pixels(np.where(before, seen.joints, np.array([0.0, 0.0, 1.0]))), 0)
     error, valid = None, found.copy()
     if observed is not None and fitted is not None:
         per_frame = quality.reprojection_per_frame(view.pixels(fitted), observed)
@@ -80,21 +84,11 @@ def assess(
         skate = quality.foot_skate(motion.joints, gravity_down, view.fps, valid)
     drift = None if shape is None else quality.bone_drift(shape)
     confidence = np.where(valid, confidence, 0).clip(0, 1)
-    joints_2d = np.concatenate([pixels, joint_confidence[:, : len(JOINTS), None]], 2)
-    label_weight = quality.weight(error, jitter, valid, confidence)
-    return Label(
-        seen,
-        joints_2d,
-        valid,
-        hand_valid & valid[:, None],
-        confidence,
-        error,
-        jitter,
-        skate,
-        drift,
-        cross_view,
-        label_weight,
-    )
+    joints_2d = np.concatenate([pixels, joint_confidence[:, : len(JOINTS), None] * before], 2)
+    # a jump is no fault in what is known exactly
+    weight = quality.weight(error, None if exact else jitter, valid, confidence)
+    hands = hand_valid & valid[:, None]
+    return Label(seen, joints_2d, valid, hands, confidence, error, jitter, skate, drift, cross_view, weight)
 
 
 def pose_row(clip_id: str, work_key: str, estimator: str, licence: str, label: Label) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class FitConfig:
     points: float = 0.02
     hands: float = 0.6
     hand_shape: float = 0.012
-    acceleration: float = 25.0
-    turning: float = 200.0
+    acceleration: float = 40.0
+    turning: float = 100.0
     betas: float = 1.0
     robust: float = 2.0
     iterations: int = 40

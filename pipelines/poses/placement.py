@@ -9,6 +9,7 @@ from pipelines.poses.crops import fill
 ENOUGH = 3.0
 """Least sum of confidences of a frame that is used; the others are interpolated."""
 NEAR = 0.1
+"""Closer to the camera plane nothing is seen, metres."""
 
 
 def rays(pixels: Tensor, K: Tensor) -> Tensor:

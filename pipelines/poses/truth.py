@@ -13,6 +13,7 @@ from pipelines.poses.label import Label, assess
 from pipelines.poses.mapping import POINTS
 from pipelines.poses.motion import Motion
 from pipelines.poses.objective import FitConfig, Target
+from pipelines.poses.placement import NEAR
 from pipelines.poses.view import View
 from pipelines.stage import DataError
 
@@ -46,7 +47,8 @@ def truth_label(
             )
     motion = people[0] if len(people) == 1 else max(people, key=lambda p: _overlap(p, clip["track"], view))
     seen = view.in_camera(motion.joints)
-    inside = view.inside(view.pixels(seen)) & (seen[..., 2] > 0)  # [T, 52]
+    before = seen[..., 2] > NEAR
+    inside = before & view.inside(view.pixels(np.where(before[..., None], seen, np.array([0.0, 0.0, 1.0]))))  # [T, 52]
     valid = inside[:, :BODY_JOINTS].mean(1) >= IN_FRAME
     hands = np.stack([inside[:, 22:37].all(1), inside[:, 37:].all(1)], 1)
     if source.get("truth_hand_pose") is None:
@@ -61,6 +63,7 @@ def truth_label(
         confidence=np.ones(len(inside)),
         joint_confidence=inside.astype(np.float32),
         gravity_down=gravity_down,
+        exact=True,
     )
 
 

@@ -108,10 +108,9 @@ def test_noise_over_time_is_smoothed(body: Body, K: np.ndarray) -> None:
     target = one_view(points_of(body, dance(body)), K, pixel_noise=4.0, shape_noise=0.05)
     found = fit(body, target, FitConfig())
     assert target.shape is not None
-    acceleration = [
-        np.linalg.norm(np.diff(j, 2, axis=0), axis=-1).mean() for j in (target.shape[:, :22, :3], found.joints[:, :22])
-    ]
-    assert acceleration[1] < 0.2 * acceleration[0]
+    motions = (target.shape[:, :22, :3], found.joints[:, :22])
+    before, after = (np.linalg.norm(np.diff(j, 2, axis=0), axis=-1).mean() for j in motions)
+    assert after < 0.2 * before
 
 
 def test_frames_without_observation_are_bridged(body: Body) -> None:
@@ -128,7 +127,7 @@ def test_nothing_observed_is_refused(body: Body) -> None:
 
 
 def test_limits_are_mirror_images() -> None:
-    """Elbows bend forward: the left about -Y, the right about +Y (Y up, facing +Z, left is +X); knees backward about +X."""
+    """Elbows bend forward, the left about -Y, the right about +Y (Y up, facing +Z, left is +X); knees back about +X."""
     least, most = (t.numpy() for t in limits())
     left, right, knee = (JOINTS.index(n) - 1 for n in ("left_elbow", "right_elbow", "left_knee"))
     assert least[left, 1] < -2 and most[left, 1] < 0.2

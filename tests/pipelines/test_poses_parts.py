@@ -115,7 +115,7 @@ def test_quality_numbers_have_their_units() -> None:
 def test_reprojection_is_a_share_of_the_height() -> None:
     fitted = np.zeros((2, len(POINTS), 2))
     fitted[:, INDEX["left_foot"], 1] = 100
-    observed = np.concatenate([fitted + [3, 4], np.ones((2, len(POINTS), 1))], 2)
+    observed = np.concatenate([fitted + np.array([3, 4]), np.ones((2, len(POINTS), 1))], 2)
     observed[1, :, 2] = 0
     error = quality.reprojection_per_frame(fitted, observed)
     assert error[0] == pytest.approx(0.05) and np.isnan(error[1])

@@ -1,4 +1,4 @@
-"""Points in space from several views: exact without noise, unmoved by a wrong view, honest about what it cannot know."""
+"""Points in space from several views: exact without noise, unmoved by a wrong view, unknown where nobody can know."""
 
 import numpy as np
 from hypothesis import given, settings
