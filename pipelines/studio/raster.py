@@ -44,9 +44,11 @@ def draw(
     counter-clockwise where y points up), `colours` [V, 3] 0 to 255, `size` (width, height). None: nothing is in sight.
     """
     corners = (points * SAMPLES - 0.5).astype(np.float32)[faces]  # [F, 3, 2] in samples
-    low, high = np.ceil(corners.min(1)).astype(np.int32), np.floor(corners.max(1)).astype(np.int32)
+    first, second, third = corners.transpose(1, 0, 2)  # much faster than a reduction over three
+    low = np.ceil(np.minimum(np.minimum(first, second), third)).astype(np.int32)
+    high = np.floor(np.maximum(np.maximum(first, second), third)).astype(np.int32)
     low, high = np.maximum(low, 0), np.minimum(high, np.array(size, np.int32) * SAMPLES - 1)
-    a, b, c = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    a, b, c = first, second - first, third - first
     area = b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]
     seen = (area < 0) & (low <= high).all(1) & (depths[faces].min(1) > NEAR)
     if not seen.any():
@@ -79,7 +81,8 @@ def draw(
     drawn = np.zeros((width * height, 4), np.float32)
     drawn[sample, :3] = _blend(colours.astype(np.float32)[faces], triangle, second[:, None], third[:, None])
     drawn[sample, 3] = 1
-    drawn = drawn.reshape(height // SAMPLES, SAMPLES, width // SAMPLES, SAMPLES, 4).mean((1, 3))
+    drawn = drawn.reshape(height // SAMPLES, SAMPLES, width // SAMPLES, SAMPLES, 4)
+    drawn = np.mean([drawn[:, i, :, j] for i in range(SAMPLES) for j in range(SAMPLES)], axis=0)
     return Layer(int(top) // SAMPLES, int(left) // SAMPLES, drawn[..., :3], drawn[..., 3:])
 
 

@@ -1,6 +1,7 @@
 """What the studio films: the programme of takes."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -34,9 +35,10 @@ class Take:
         return len(self.views[0].focal)
 
 
-def programme(seed: int, frames: int) -> list[Take]:
+@cache
+def programme(seed: int, frames: int) -> tuple[Take, ...]:
     """All takes of a studio: the same seed gives the same programme. `frames` pictures for each view."""
-    return [*_unreal(seed, frames), *_multiview(seed, frames), *_internet(seed, frames)]
+    return (*_unreal(seed, frames), *_multiview(seed, frames), *_internet(seed, frames))
 
 
 def _person(seed: int, number: int, name: str, action: str, frames: int, aside: float = 0) -> Person:
