@@ -1,5 +1,7 @@
 """Labels from several calibrated views of a performance: landmarks per view, points in space, one fit in the world."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,7 @@ from pipelines.poses.label import Label, assess, in_camera
 from pipelines.poses.landmarks import Landmarks
 from pipelines.poses.mapping import GROUP, observe
 from pipelines.poses.motion import points_of
-from pipelines.poses.objective import FitConfig, Target
+from pipelines.poses.objective import FitConfig, Seen, Target
 from pipelines.poses.oneview import MAIN
 from pipelines.poses.triangulation import triangulate
 from pipelines.poses.view import View
@@ -32,10 +34,13 @@ def multi_view_labels(
     if len(frames) != 1:
         raise DataError(f"the views of one span have different lengths: {sorted(frames)} frames; cut them alike")
     observed = [observe(drop_strange_hands(seen)).pixels for seen in landmarks]  # V x [T, P, 3]
-    points, residual = _in_space(observed, views)
+    seen = [_pinhole(pixels, view) for pixels, view in zip(observed, views, strict=True)]
+    points, residual = _in_space(seen)
     if not (points[..., 3] > 0).any():
         raise DataError("no two views agree on any point: check the calibration and the synchronisation")
-    motion = fit(body, Target(views[0].fps, points=points), config)
+    # the fit sees all views again, so that the body and its motion decide where pairs of views contradict each other
+    trusted = [_trusted(view, off) for view, off in zip(seen, residual, strict=True)]
+    motion = fit(body, Target(views[0].fps, tuple(trusted), points=points), config)
     found = (points[:, MAIN, 3] > 0).mean(1) >= 0.5
     hand_valid = np.stack([(points[:, group == GROUP, 3] > 0).mean(1) >= HAND_SHARE for group in (1, 2)], 1)
     labels = []
@@ -59,17 +64,33 @@ def multi_view_labels(
     return labels
 
 
-def _in_space(observed: list[Array], views: list[View]) -> tuple[Array, Array]:
+def _pinhole(pixels: Array, view: View) -> Seen:
+    """Observed pixels of the clip [T, P, 3] without distortion, and their camera."""
+    assert view.world_to_camera is not None
+    undistorted = np.concatenate([view.undistorted(pixels[..., :2]), pixels[..., 2:]], 2)
+    return Seen(undistorted, view.K, view.world_to_camera)
+
+
+def _in_space(views: list[Seen]) -> tuple[Array, Array]:
     """Triangulated points [T, P, 4] (x, y, z, confidence) and their residuals [V, T, P] in pixels of each view."""
-    V, (T, P) = len(views), observed[0].shape[:2]
-    pinhole = np.stack([view.undistorted(o[..., :2]) for view, o in zip(views, observed, strict=True)])  # [V, T, P, 2]
-    confidence = np.stack([o[..., 2] for o in observed])  # [V, T, P]
-    projections = np.stack([view.K @ view.world_to_camera for view in views if view.world_to_camera is not None])
+    V, (T, P) = len(views), views[0].pixels.shape[:2]
+    pixels = np.stack([view.pixels for view in views]).reshape(V, T * P, 3)
+    projections = np.stack([view.K @ view.camera_from_fit for view in views])  # [V, T, 3, 4]
     per_point = np.broadcast_to(projections[:, :, None], (V, T, P, 3, 4)).reshape(V, T * P, 3, 4)
-    tolerance = np.array([TOLERANCE * _height(o) for o in observed])
-    found = triangulate(pinhole.reshape(V, T * P, 2), confidence.reshape(V, T * P), per_point, tolerance)
+    tolerance = np.array([TOLERANCE * _height(view.pixels) for view in views])
+    found = triangulate(pixels[..., :2], pixels[..., 2], per_point, tolerance)
     points = np.concatenate([found.points, found.confidence[:, None]], 1).reshape(T, P, 4)
     return points, found.residual.reshape(V, T, P)
+
+
+def _trusted(view: Seen, residual: Array) -> Seen:
+    """The view with less confidence the farther it is off on the whole: late, or badly calibrated."""
+    if not np.isfinite(residual).any():
+        return view
+    off = np.nanmedian(residual) / (TOLERANCE * _height(view.pixels))
+    pixels = view.pixels.copy()
+    pixels[..., 2] /= (1 + off**2) ** 2
+    return replace(view, pixels=pixels)
 
 
 def _height(observed: Array) -> float:

@@ -51,18 +51,26 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What one camera saw: `pixels` [T, P, 3] (x, y, confidence) without distortion, `K` [T, 3, 3], and
+    `camera_from_fit` [T, 3, 4]."""
+
+    pixels: Array
+    K: Array
+    camera_from_fit: Array
+
+
+@dataclass(frozen=True)
 class Target:
     """What a clip's T frames show, in a fit frame: the world, or the camera where that is unknown.
 
-    `pixels` [T, P, 3] (x, y, confidence) of a pinhole camera with `K` [T, 3, 3] and `camera_from_fit` [T, 3, 4];
-    `shape` [T, P, 4]: points about an arbitrary origin per frame and group, axes of the fit frame (hands: unit = palm);
-    `points` [T, P, 4]: points in the fit frame, metres. The last number is the confidence. What is None is not used.
+    `views`: what cameras saw. `shape` [T, P, 4]: points about an arbitrary origin per frame and group, axes of the fit
+    frame (hands: unit = palm). `points` [T, P, 4]: points in the fit frame, metres; where there are views, they are
+    only where the fit starts. The last number is the confidence.
     """
 
     fps: float
-    pixels: Array | None = None
-    K: Array | None = None
-    camera_from_fit: Array | None = None
+    views: tuple[Seen, ...] = ()
     shape: Array | None = None
     points: Array | None = None
 
@@ -99,10 +107,11 @@ class Objective:
         if target.points is not None:
             seen, sure = _split(target.points)
             pelvis = place_by_points(guess, seen, sure * ~OF_HAND)
-            terms.append(AtPoints(seen, sure, c.points * finer, c.robust))
-        if target.pixels is not None and target.K is not None and target.camera_from_fit is not None:
-            seen, sure = _split(target.pixels)
-            along, camera = rays(seen, _tensor(target.K)), _tensor(target.camera_from_fit)
+            if not target.views:
+                terms.append(AtPoints(seen, sure, c.points * finer, c.robust))
+        for view in target.views:
+            seen, sure = _split(view.pixels)
+            along, camera = rays(seen, _tensor(view.K)), _tensor(view.camera_from_fit)
             if pelvis is None:
                 pelvis = place_by_rays(guess, along, sure * ~OF_HAND, camera)
             depth = (camera[:, 2, :3] * pelvis).sum(1) + camera[:, 2, 3]

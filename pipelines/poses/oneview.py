@@ -12,7 +12,7 @@ from pipelines.poses.label import Label, assess, in_camera
 from pipelines.poses.landmarks import Landmarks
 from pipelines.poses.mapping import GROUP, INDEX, SIDES, observe
 from pipelines.poses.motion import points_of
-from pipelines.poses.objective import FitConfig, Target
+from pipelines.poses.objective import FitConfig, Seen, Target
 from pipelines.poses.view import View
 from pipelines.stage import DataError
 
@@ -36,7 +36,7 @@ def one_view_label(
     R_fit_from_sight = np.swapaxes(camera[:, :, :3], 1, 2) @ _sight(pinhole, view)
     shape = observed.shape.copy()
     shape[..., :3] = shape[..., :3] @ np.swapaxes(R_fit_from_sight, 1, 2)
-    motion = fit(body, Target(view.fps, pixels=pinhole, K=view.K, camera_from_fit=camera, shape=shape), config)
+    motion = fit(body, Target(view.fps, (Seen(pinhole, view.K, camera),), shape=shape), config)
     fitted = points_of(body, in_camera(motion, view))
     return assess(
         motion,

@@ -17,7 +17,7 @@ from pipelines.poses.limits import limits
 from pipelines.poses.mapping import GROUP, POINTS
 from pipelines.poses.metric import inverse_dct
 from pipelines.poses.motion import Motion, points_of
-from pipelines.poses.objective import FitConfig, Target
+from pipelines.poses.objective import FitConfig, Seen, Target
 from storage_schemas.conventions import project
 
 FRAMES, FPS = 24, 30.0
@@ -68,9 +68,7 @@ def one_view(points: np.ndarray, K: np.ndarray, pixel_noise: float, shape_noise:
     shape = (points + rng.normal(0, shape_noise, points.shape) * unit / unit.max()) / unit
     return Target(
         FPS,
-        pixels=np.concatenate([pixels, confidence], 2),
-        K=K,
-        camera_from_fit=np.broadcast_to(np.eye(3, 4), (len(points), 3, 4)),
+        (Seen(np.concatenate([pixels, confidence], 2), K, np.broadcast_to(np.eye(3, 4), (len(points), 3, 4))),),
         shape=np.concatenate([shape, confidence], 2),
     )
 
