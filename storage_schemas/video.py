@@ -136,12 +136,13 @@ def encode(images: Iterable[Frame], fps: Fraction, *, crf: int = 20) -> bytes:
     height, width = first.shape[:2]
     if height % 2 or width % 2:
         raise ValueError(f"H.264 needs even sizes, got {width}x{height}")
+    options = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = max(1, round(fps))
-        # one thread and an explicit conversion: with the defaults the same frames gave other bytes every few times
+        # with its defaults x264 gives other bytes for the same frames every few times
         stream.codec_context.thread_count = 1
         for image in chain([first], rest):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")

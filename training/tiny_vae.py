@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from model.tiny import make_tiny_base
 from storage_schemas.ids import sha256_bytes, stable_id
-from storage_schemas.video import centre_crop, decode
+from storage_schemas.video import centre_crop, frames
 from training.thumbnails import start_as_thumbnails
 
 SIZE, FRAMES, FRAME_STEP = 64, 9, 2
@@ -78,6 +79,6 @@ def train_vae(vae: AutoencoderKLWan, windows: list[Tensor], steps: int, seed: in
 
 def read_window(video: bytes) -> Tensor:
     """The first window of a video (of its first frames again where it is short), [3, T, H, W] in [-1, 1]."""
-    frames = centre_crop(decode(video)[: (FRAMES - 1) * FRAME_STEP + 1 : FRAME_STEP], SIZE, SIZE)
-    frames = frames[np.arange(FRAMES) % len(frames)]
-    return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
+    seen = np.stack(list(islice(frames(video), 0, (FRAMES - 1) * FRAME_STEP + 1, FRAME_STEP)))
+    window = centre_crop(seen, SIZE, SIZE)[np.arange(FRAMES) % len(seen)]  # [T, H, W, 3]
+    return torch.from_numpy(window).permute(3, 0, 1, 2).float() / 127.5 - 1

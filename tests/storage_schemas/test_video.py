@@ -49,6 +49,15 @@ def test_rotation_is_clockwise(clip: bytes) -> None:
     assert np.array_equal(turned, np.rot90(upright, -1))
 
 
+@pytest.mark.parametrize("size", [(64, 48), (160, 90), (854, 480)])
+def test_the_same_frames_give_the_same_bytes(size: tuple[int, int]) -> None:
+    width, height = size
+    noise = np.random.default_rng(0).integers(0, 255, (height // 2, width // 2 + 8, 3), np.uint8)
+    texture = noise.repeat(2, 0).repeat(2, 1)
+    images = [np.ascontiguousarray(texture[:, k : k + width]) for k in range(12)]
+    assert len({encode(images, Fraction(24)) for _ in range(5)}) == 1
+
+
 def test_odd_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="even sizes, got 63x48"):
         encode([np.zeros((48, 63, 3), np.uint8)], Fraction(24))
