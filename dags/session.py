@@ -35,13 +35,14 @@ def session(state: Path, prefect_api: str | None = None, ray_address: str | None
             api = stack.enter_context(_server(state))
             stack.callback(_flush)
         os.environ["PREFECT_API_URL"] = api
-        stack.enter_context(ray_session(state, ray_address or os.environ.get("RAY_ADDRESS")))
+        stack.enter_context(ray_session(ray_address or os.environ.get("RAY_ADDRESS")))
         yield api
 
 
 def _restore(environment: dict[str, str]) -> None:
+    token = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}  # Ray keeps to its first
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(environment | token)
 
 
 def quiet_environment(state: Path) -> dict[str, str]:

@@ -28,14 +28,11 @@ OnProgress = Callable[[int, list[tuple[int, str]]], None]
 
 
 @contextmanager
-def ray_session(state: Path, address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """A Ray cluster: the one at `address`, or one on this machine that lives as long as the context.
-
-    `state` takes the cluster's token.
-    """
+def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
+    """A Ray cluster: the one at `address`, or one on this machine that lives as long as the context."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
-        _own_token(state)
+        _own_token()
     import ray  # reads the token's environment when imported, so not earlier
 
     if ray.is_initialized():  # a flow inside a session that is already there
@@ -168,13 +165,16 @@ def _start(stage: Stage) -> Any:
     return ray.remote(Worker).options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0).remote(stage)
 
 
-def _own_token(state: Path) -> None:
-    """A token of this cluster's own: by default Ray writes one into the home folder, readable by everybody."""
+def _own_token() -> None:
+    """A token that only this user can read: by default Ray writes one into the home folder, readable by everybody.
+
+    Ray reads it once in a process, so it is the same for every cluster of this machine.
+    """
     if "RAY_AUTH_TOKEN_PATH" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
         return
-    path = state / "ray-token"
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "opendimo" / "ray-token"
     if not path.exists():
-        state.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             stream.write(secrets.token_hex(32))

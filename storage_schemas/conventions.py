@@ -1,8 +1,8 @@
 """Conventions of everything stored, and the few functions that define them.
 
 Camera: OpenCV axes (x right, y down, z forward), `x_cam = R X_world + t`, metres, pixels. Pixels are counted from the
-corner of the image, so the centre of the top left pixel is (0.5, 0.5): as COLMAP and BEDLAM count, and half a pixel more
-than `cv2`. World: right-handed, with `gravity_down` per capture. Time: frames are 0-based, spans half-open,
+corner of the image, so the centre of the top left pixel is (0.5, 0.5): as COLMAP and BEDLAM count, and half a pixel
+more than `cv2`. World: right-handed, with `gravity_down` per capture. Time: frames are 0-based, spans half-open,
 frame rates rational. Rotations: axis-angle in radians. Body: SMPL-X, Y up, faces +Z, +X is the body's left.
 """
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
+HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+"""What to add to a K [3, 3] of OpenCV, which counts pixels from the centre of the first one."""
 
 
 def transform(points_world: Array, world_to_camera: Array) -> Array:

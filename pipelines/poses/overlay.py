@@ -23,7 +23,7 @@ def draw_skeleton(
         name = JOINTS[child]
         colour = LEFT if name.startswith("left") else RIGHT if name.startswith("right") else MIDDLE
         of_hand = child >= FIRST_HAND_JOINT
-        if of_hand and not hands[name.startswith("right")]:
+        if of_hand and not hands[int(name.startswith("right"))]:
             continue
         ends = joints_2d[[parent, child]]
         if not np.isfinite(ends).all() or np.abs(ends[:, :2]).max() > 4 * max(image.shape):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipelines.stage import DataError
-from storage_schemas.conventions import scale_intrinsics
+from storage_schemas.conventions import HALF_PIXEL, scale_intrinsics
 
 Array = NDArray[np.float64]
 
@@ -124,8 +124,7 @@ def _camera(entry: dict[str, Any]) -> Camera:
         raise ValueError("R is not a rotation (3x3 with R R^T = 1 and determinant 1, or a Rodrigues vector)")
     if len(distortion) not in (0, 4, 5, 8) or not np.isfinite([*distortion, *t]).all():
         raise ValueError(f"distortion should have 4, 5 or 8 numbers, has {len(distortion)}; all must be finite")
-    K = K + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]  # calibrators count from the centre of the first pixel
-    return Camera((size[0], size[1]), K, distortion.tolist(), np.concatenate([R, t[:, None]], axis=1))
+    return Camera((size[0], size[1]), K + HALF_PIXEL, distortion.tolist(), np.concatenate([R, t[:, None]], axis=1))
 
 
 def _array(entry: dict[str, Any], *names: str, shape: tuple[int, ...]) -> Array:

@@ -20,6 +20,7 @@ from pipelines.studio.motions import FPS, Motion, mannequin
 from pipelines.studio.scene import Scene
 from pipelines.studio.script import LEAD_IN, Take
 from storage_schemas import video
+from storage_schemas.conventions import HALF_PIXEL
 
 Array = NDArray[np.float64]
 Size = tuple[int, int]
@@ -44,6 +45,13 @@ def publish(take: Take, size: Size, out: Path) -> None:
                 _write_camera(folder.parent / "ground_truth/meta_exr_csv", name, camera)
         case "multiview":
             _write_calibration(folder / "calib_opencv.json", take, size)
+
+
+def write_broken(out: Path) -> None:
+    """A file that calls itself a video: every collection has one."""
+    folder = out / "internet"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "broken.mp4").write_text("This file is no video; it shows what becomes of one.\n")
 
 
 def write_job(takes: Iterable[Take], out: Path) -> None:
@@ -117,7 +125,7 @@ def _write_calibration(path: Path, take: Take, size: Size) -> None:
         translation = camera.world_to_camera[0, :, 3]
         entries[name] = {
             "size": list(size),
-            "K": (camera.K(size)[0] - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]).tolist(),  # as OpenCV counts pixels
+            "K": (camera.K(size)[0] - HALF_PIXEL).tolist(),
             "dist": [0.0, 0.0, 0.0, 0.0],
             "R": rotation.tolist(),
             "t": translation.tolist(),

@@ -70,13 +70,14 @@ def _count(seed: int, frames: int) -> int:
 
 
 def _publish(number: int, seed: int, frames: int, size: tuple[int, int], out: Path) -> None:
-    from pipelines.studio.publish import publish, write_job
+    from pipelines.studio.publish import publish, write_broken, write_job
     from pipelines.studio.script import programme
 
     takes = programme(seed, frames)
     publish(takes[number], size, out)
     if number == 0:
         write_job(takes, out)
+        write_broken(out)
 
 
 def _one_thread() -> None:

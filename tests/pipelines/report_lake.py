@@ -36,7 +36,7 @@ def source_row(name: str, **changes) -> dict:
         "annotation_sha256": "",
         "size": 1, "container": "mp4", "codec": "h264", "width": WIDTH, "height": HEIGHT, "rotation": 0, "fps_num": 12,
         "fps_den": 1, "frames": FRAMES, "capture_id": "take", "view": name, "tombstone": False, "fetched_at": 0,
-        "work_key": f"source {name}",
+        "licence": "CC0-1.0", "work_key": f"source {name}",
     }  # fmt: skip
     return row | changes
 

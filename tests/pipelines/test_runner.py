@@ -67,8 +67,8 @@ def lake(tmp_path: Path) -> Lake:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with ray_session(tmp_path_factory.mktemp("ray"), cpus=2):
+def cluster() -> Iterator[None]:
+    with ray_session(cpus=2):
         yield
 
 

@@ -15,7 +15,7 @@ from pipelines.sources import SourcesConfig, SourcesStage, discover
 from pipelines.sources.calibration import Camera, fit, read_calibration
 from pipelines.sources.multiview import camera_of
 from pipelines.stage import DataError
-from storage_schemas.conventions import project
+from storage_schemas.conventions import HALF_PIXEL, project
 from storage_schemas.video import encode
 
 
@@ -97,8 +97,7 @@ def test_letterboxed_video_gets_the_camera_of_its_picture(data):
         assert K[0, 2] == pytest.approx((cx + 0.5) * scale)
         assert K[1, 2] == pytest.approx((cy + 0.5) * scale + (1920 - 1920 * scale) / 2)
     for name in ("cam03", "cam04"):
-        half = [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]  # from the corner, not from the centre of the first pixel
-        assert rows[name]["K"][0] == pytest.approx(np.array(calibration[name]["K"]) + half)
+        assert rows[name]["K"][0] == pytest.approx(np.array(calibration[name]["K"]) + HALF_PIXEL)
     assert outcome.rows["captures"][0]["gravity_down"].tolist() == [0, 0, -1]
 
 

@@ -1,12 +1,12 @@
 """Training in a Ray worker."""
 
-import logging
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from pipelines.runner import ray_session
 from storage_schemas.releases import Release
 from training.config import TrainConfig
 from training.launch import launch
@@ -17,11 +17,8 @@ from training.summary import stage_losses
 @pytest.fixture(scope="module")
 def cluster() -> object:
     """A small Ray on this machine."""
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
+    with ray_session(cpus=2):
+        yield
 
 
 def test_progress_log_lines_and_refusals_arrive(
