@@ -39,10 +39,10 @@ def preset(name: str, base: str | Path) -> TrainConfig:
                 name,
                 str(base),
                 DiMoConfig.tiny(),
-                three_stages((30, 30, 20), lr=3e-3),
+                three_stages((90, 90, 60), lr=3e-3),
                 batch_size=4,
                 shift=1.0,
-                checkpoint_every=10,
+                checkpoint_every=30,
             )
         case "wan2.2-ti2v-5b":
             return TrainConfig(

@@ -1,0 +1,136 @@
+"""The whole DAG on real files, as a person runs it: two processes' worth of `dimo demo`, then `dimo generate`."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage_schemas.lake import Lake
+from storage_schemas.releases import open_release
+from storage_schemas.video import decode
+
+
+def dimo(*args: str | Path) -> str:
+    """Run a command; its standard output."""
+    code = "from dags.cli import main; main()"
+    command = [sys.executable, "-c", code, "--debug", *map(str, args)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
+    assert answer.returncode == 0, answer.stderr[-4000:]
+    return answer.stdout
+
+
+@pytest.fixture(scope="module")
+def inputs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Real clips among broken ones, renders with truth, and a rig with one camera too many."""
+    root = tmp_path_factory.mktemp("inputs")
+    internet = root / "internet"
+    internet.mkdir()
+    for name in ("juggle_static_fullbody.mp4", "pedestrians_static_multi.mp4"):
+        shutil.copy(data / "internet" / name, internet)
+    (internet / "empty.mp4").touch()
+    (internet / "text.mp4").write_text("I am a letter.")
+    whole = (data / "internet" / "juggle_static_fullbody.mp4").read_bytes()
+    (internet / "corrupt.mp4").write_bytes(whole[:2000] + bytes(4000))
+    rig = root / "rig"
+    shutil.copytree(data / "multiview" / "balance_1person_4cam", rig, copy_function=shutil.copyfile)
+    shutil.copyfile(rig / "cam01.mp4", rig / "cam99.mp4")
+    return {"internet": internet, "unreal": data / "ue5" / "mini_bedlam2", "multiview": rig}
+
+
+@pytest.fixture(scope="module")
+def ran(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str | Path]]:
+    """What the demo answered, and the arguments that it was given."""
+    args: list[str | Path] = ["demo", "--json", "--out", tmp_path_factory.mktemp("out")]
+    for kind, path in inputs.items():
+        args += [f"--{kind}", path]
+    return json.loads(dimo(*args)), args
+
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_every_input_is_accounted_for(ran: tuple[dict[str, Any], Any]) -> None:
+    stages = {row["stage"]: row for row in ran[0]["funnel"]}
+    for row in stages.values():
+        assert row["inputs"] == row["done"] + sum(row["filtered"].values()) + sum(row["rejected"].values())
+    assert (stages["sources"]["inputs"], stages["sources"]["done"]) == (5 + 8 + 5, 2 + 8 + 4)
+    assert stages["sources"]["rejected"] == {"data": 4}
+    assert stages["verdict"]["filtered"] == {"several_people": 1}
+    assert stages["verdict"]["done"] == 1 + 8 + 4
+
+
+def test_what_is_wrong_is_said(ran: tuple[dict[str, Any], Any]) -> None:
+    messages = {row["name"]: row["message"] for row in Lake(ran[0]["lake"]).read("rejects")}
+    assert set(messages) == {"empty.mp4", "text.mp4", "corrupt.mp4", "rig/cam99"}
+    assert "the file is empty" in messages["empty.mp4"]
+    assert "not a readable video" in messages["text.mp4"]
+    assert "cam99" in messages["rig/cam99"] and "calib" in messages["rig/cam99"]
+
+
+def test_the_juggler_is_kept_and_the_crowd_is_not(ran: tuple[dict[str, Any], Any]) -> None:
+    people = {row["name"].split()[0]: row["people"] for row in Lake(ran[0]["lake"]).read("clips")}
+    assert people["juggle_static_fullbody.mp4"] == 1
+    assert people["pedestrians_static_multi.mp4"] > 1
+
+
+def test_four_views_are_one_capture_with_one_body(ran: tuple[dict[str, Any], Any]) -> None:
+    lake = Lake(ran[0]["lake"])
+    clips = {
+        c["clip_id"]: c for c in lake.read("clips", ["clip_id", "capture_id", "view", "height"], "kind = 'multiview'")
+    }
+    assert len({c["capture_id"] for c in clips.values()}) == 1
+    poses = [p for p in lake.read("poses") if p["clip_id"] in clips]
+    assert [p["estimator"] for p in poses] == ["multiview mediapipe"] * 4
+    assert all(np.mean(p["valid"]) > 0.9 and p["reprojection"] < 0.04 for p in poses)
+    for pose in poses[1:]:
+        np.testing.assert_allclose(pose["body_pose"], poses[0]["body_pose"], atol=1e-4)
+
+
+def test_the_release_opens_and_holds_all_kinds_it_can(ran: tuple[dict[str, Any], Any]) -> None:
+    release = open_release(ran[0]["lake"], ran[0]["release"])
+    assert set(release.manifest["by_kind"]) == {"same_view", "cross_view"}
+    assert release.manifest["pairs"] == len(release.read("pairs"))
+
+
+def test_the_loss_of_each_stage_falls(ran: tuple[dict[str, Any], Any]) -> None:
+    losses = ran[0]["losses"]
+    assert [row["stage"] for row in losses] == ["single_view", "mixed_view", "multi_view"]
+    assert all(row["after"] < row["before"] for row in losses)
+
+
+def test_the_clip_follows_its_driving_video(ran: tuple[dict[str, Any], Any], data: Path, tmp_path: Path) -> None:
+    clip = Path(ran[0]["clip"])
+    made_of = json.loads(clip.with_suffix(".json").read_text())
+    drivers = [data / "internet" / name for name in ("dance_balloon_static.mp4", "generated_dance_indoor.mp4")]
+    videos = []
+    for k, driving in enumerate([*drivers, drivers[0]]):
+        out = tmp_path / f"{k}.mp4"
+        pipeline = ["--checkpoint", made_of["pipeline"], "--reference", made_of["reference"]]
+        dimo("generate", *pipeline, "--driving", driving, "--prompt", "A test.", "--steps", "4", "--out", out)
+        videos.append(decode(out).astype(int))
+    assert np.array_equal(videos[0], videos[2])
+    assert np.abs(videos[0] - videos[1]).max() > 2
+
+
+def test_the_report_shows_it(ran: tuple[dict[str, Any], Any]) -> None:
+    page = Path(ran[0]["report"]).read_text()
+    assert all(word in page for word in ("juggle_static_fullbody.mp4", "several people", "cam99", ran[0]["release"]))
+
+
+def test_a_second_run_redoes_nothing(ran: tuple[dict[str, Any], list[str | Path]]) -> None:
+    first, args = ran
+    lake = Lake(first["lake"])
+    versions = {table: lake.dataset(table).version for table in ("sources", "clips", "poses", "latents", "pairs")}
+    written = {path: Path(first[path]).stat().st_mtime_ns for path in ("clip",)}
+    started = time.monotonic()
+    again = json.loads(dimo(*args))
+    assert again == first
+    assert {table: lake.dataset(table).version for table in versions} == versions
+    assert {path: Path(first[path]).stat().st_mtime_ns for path in written} == written
+    print(f"second run: {time.monotonic() - started:.0f} s")
