@@ -24,6 +24,7 @@ from pipelines.sources import SourcesConfig
 from pipelines.status import verdict_account
 from storage_schemas.lake import Lake
 from storage_schemas.releases import create_release, open_release
+from training.checkpoints import steps_done
 from training.config import TrainConfig
 from training.launch import launch
 
@@ -90,7 +91,11 @@ def publish(lake: str, name: str, approver: str | None = None) -> str:
 @flow(flow_run_name="train {release}")
 def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool = True) -> str:
     """Train the three stages on a release, one task each; return the folder."""
-    for number, stage in enumerate(config.schedule.stages, 1):
+    stages, end = config.schedule.stages, 0
+    for number, stage in enumerate(stages, 1):
+        end += stage.steps
+        if resume and number < len(stages) and steps_done(Path(out)) >= end:
+            continue  # the last stage always looks: it refuses another release or config, and exports the pipeline
         train_stage(lake, release, config, out, number, stage.name, resume or number > 1)
     return out
 

@@ -39,6 +39,12 @@ def latest(out: Path) -> Path | None:
     return max((out / "checkpoints").glob("step-*"), default=None)
 
 
+def steps_done(out: Path) -> int:
+    """Steps of the newest complete checkpoint; 0 where there is none."""
+    newest = latest(out)
+    return int(read_state(newest)["step"]) if newest else 0
+
+
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """`state.json` of a checkpoint."""
     state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
