@@ -24,6 +24,7 @@ from training.summary import stage_losses
 from training.tiny_vae import prepare_tiny_base
 
 KINDS = ("internet", "unreal", "multiview")
+STUDIO = SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")
 WINDOW = {"num_frames": 9, "frame_step": 2, "width": 64, "height": 64}
 
 
@@ -34,14 +35,13 @@ def demo(
     """Run everything into the folder `out`; sources that are not given are rendered. Finished work is not redone."""
     root = Path(out)
     lake = str(root / "lake")
-    given: dict[str, str | None] = dict(zip(KINDS, (internet, unreal, multiview), strict=True))
-    if any(given.values()):
-        options = SourcesConfig()
-    else:
-        given, options = render(root / "studio"), SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")
+    given = dict(zip(KINDS, (internet, unreal, multiview), strict=True))
+    rendered = {} if all(given.values()) else render(root / "studio")
     for kind, path in given.items():
         if path:
-            flows.ingest(lake, kind, path, options)
+            flows.ingest(lake, kind, path)
+        else:
+            flows.ingest(lake, kind, rendered[kind], STUDIO)
     flows.cut(lake)
     flows.label(lake)
     flows.caption(lake)
@@ -63,7 +63,7 @@ def demo(
 
 
 @task(task_run_name="render studio", cache_policy=NO_CACHE)
-def render(folder: Path) -> dict[str, str | None]:
+def render(folder: Path) -> dict[str, str]:
     """Sources for a machine that has none: a mannequin, seen by several cameras, with exact truth."""
     with step("studio", 1) as shown:
         made = make_studio(folder)

@@ -81,10 +81,9 @@ def publish(lake: str, name: str, approver: str | None = None) -> str:
     """Make the next release of `name` from the newest pairs, and say so; return NAME@VERSION."""
     row = create_release(Lake(lake), name, approver)
     release = open_release(lake, row["release_id"])
-    create_markdown_artifact(
-        key=f"release-{name}", markdown=f"**{release.id}** `{release.sha256}`\n\n{row['manifest']}"
-    )
     release_published(lake, release.id, release.sha256)
+    card = f"**{release.id}** `{release.sha256}`\n\n```\n{row['manifest']}\n```"
+    create_markdown_artifact(key=f"release-{name.replace('_', '-')}", markdown=card)
     return release.id
 
 

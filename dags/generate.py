@@ -7,6 +7,7 @@ from pathlib import Path
 from dags.progress import silence_libraries
 from pipelines.driving import read_driving
 from storage_schemas.files import write_json
+from storage_schemas.ids import sha256_file
 from training.export import read_facts
 from training.generate import Driver, find_pipeline
 from training.generate import generate as sample
@@ -31,6 +32,7 @@ def animate(checkpoint: Path, reference: Path, driving: Path, prompt: str, out: 
         "facts": facts,
         "reference": str(reference.absolute()),
         "driving": str(driving.absolute()),
+        "sha256": [sha256_file(reference), sha256_file(driving)],
         "prompt": prompt,
         "sampling": asdict(sampling),
     }

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-LakeOption = Annotated[Path, typer.Option("--lake", help="Folder of the lake (made where there is none).")]
+LakeOption = Annotated[
+    Path, typer.Option("--lake", resolve_path=True, help="Folder of the lake (made where there is none).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 PrefectApi = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from prefect.logging import get_run_logger
 
 from dags.progress import Step, step
 from pipelines.planning import Account, Run, account, finish, prepare
-from pipelines.runner import Pool, cluster_cpus, pool_size
+from pipelines.runner import Pool, pool_size
 from pipelines.stage import Stage, Work
 from storage_schemas.lake import Lake
 
@@ -31,26 +31,25 @@ def run_shard(name: str, shard: int, pool: Pool, run: Run, shown: Step) -> None:
 
 
 @task(task_run_name="{name} commit", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
-def commit_run(name: str, lake: Lake, stage: Stage, run: Run) -> dict[str, int]:
+def commit_run(name: str, lake: Lake, run: Run) -> dict[str, int]:
     """The one transaction per table of this run."""
-    rows = finish(lake, stage, run)
+    rows = finish(lake, run)
     get_run_logger().info("%s run %s committed: %s", name, run.run_id, rows)
     return rows
 
 
 def map_stage(lake: Lake, stage: Stage, works: list[Work], filtered: dict[str, int] | None = None) -> Account:
     """Do what is left of `works` (call it inside a flow) and return the account of all of them."""
-    cpus = cluster_cpus()
-    workers = pool_size(stage, cpus, max(1, len(works)))
+    workers = pool_size(stage, max(1, len(works)))
     run = prepare(lake, stage, works, min(MAX_SHARD, max(1, len(works) // (workers * SHARDS_PER_WORKER))))
     with step(stage.name, run.size) as shown:
         if run.shards:
-            with Pool(stage, lake, pool_size(stage, cpus, len(run.shards))) as pool:
+            with Pool(stage, lake, pool_size(stage, len(run.shards))) as pool:
                 futures = [run_shard.submit(stage.name, k, pool, run, shown) for k in range(len(run.shards))]
                 wait(futures)
                 for future in futures:
                     future.result()
-            commit_run(stage.name, lake, stage, run)
+            commit_run(stage.name, lake, run)
         counted = account(lake, stage, works, filtered)
         shown.note(describe(counted))
     create_table_artifact(key=f"account-{stage.name}", table=[as_row(counted)])

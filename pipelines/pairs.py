@@ -87,6 +87,7 @@ def plan(lake: Lake, stage: PairsStage, policy: Policy) -> list[Work]:
         sorted(row["latent_id"] for row in inputs.windows),
         sorted(row["pose_id"] for row in inputs.poses.values()),
         sorted(inputs.terms.items()),
+        sorted((row["capture_id"], row["subject"], row["sync_method"]) for row in inputs.captures.values()),
     )
     key = work_key(content, stage.name, stage.version, stage.config)
     return [Work(key, "pairs", f"pairs of {len(inputs.windows)} windows", {"policy": policy})]

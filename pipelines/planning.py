@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from pipelines.stage import Outcome, Stage, Work
@@ -53,17 +54,30 @@ class Account:
 def prepare(lake: Lake, stage: Stage, works: list[Work], shard_size: int) -> Run:
     """The run that does what is left of `works`: what is neither stored nor finally rejected.
 
-    The same leftover is the same run, with the shards of its first attempt.
+    The same leftover is the same run, with the shards of its first attempt. Runs that were killed around their commit
+    are committed first: some of their tables may hold rows already, and the others must not stay without.
     """
+    for plan in commit.unfinished(lake):
+        if "stage" in plan:
+            _finish(lake, plan)
     attempts, final = _attempts(lake, stage.name)
     done = lake.keys(stage.name, "work_key") | final
     left = {w.key: w for w in works if w.key not in done}
     keys = sorted(left)
-    run_id = stable_id("run", stage.name, stage.version, [(k, attempts.get(k, 0)) for k in keys])
+    request = (stage.name, stage.version, [(k, attempts.get(k, 0)) for k in keys])
+    # what was committed and is left again was replaced in between (a licence that changed and changed back)
+    run_id = next(
+        run_id for n in count() if not commit.is_committed(lake, run_id := stable_id("run", request, n)) or not keys
+    )
     if not keys:
         return Run(run_id, [], {})
     shards = [keys[i : i + shard_size] for i in range(0, len(keys), shard_size)]
-    plan = commit.begin(lake, run_id, {"shards": len(shards), "keys": shards})
+    facts = {
+        "stage": stage.name,
+        "config": {"version": stage.version, "config": json.loads(json.dumps(stage.config, default=vars))},
+        "fresh": sum(1 for key in keys if key not in attempts),
+    }
+    plan = commit.begin(lake, run_id, {"shards": len(shards), "keys": shards, **facts})
     return Run(run_id, [[left[k] for k in shard] for shard in plan["keys"]], attempts)
 
 
@@ -89,16 +103,19 @@ def stage_outcome(lake: Lake, run: Run, shard: int, stage: Stage, outcome: Outco
     return commit.stage_shard(lake, run.run_id, shard, {**outcome.rows, "rejects": rejects}, note)
 
 
-def finish(lake: Lake, stage: Stage, run: Run) -> dict[str, int]:
+def finish(lake: Lake, run: Run) -> dict[str, int]:
     """Commit a run of which every shard is staged; return the rows per table."""
-    manifests = [commit.staged(lake, run.run_id, k) or {"note": {}} for k in range(len(run.shards))]
+    return _finish(lake, commit.read_plan(lake, run.run_id))
+
+
+def _finish(lake: Lake, plan: dict[str, Any]) -> dict[str, int]:
+    notes = [(commit.staged(lake, plan["run_id"], k) or {}).get("note", {}) for k in range(plan["shards"])]
     rejected: Counter[str] = Counter()
-    for manifest in manifests:
-        rejected.update(manifest["note"].get("rejected", {}))
-    fresh = sum(1 for shard in run.shards for w in shard if w.key not in run.attempts)
-    counts = {"in": fresh, "done": sum(m["note"].get("done", 0) for m in manifests), "rejected": rejected}
-    config = {"version": stage.version, "config": json.loads(json.dumps(stage.config, default=vars))}
-    return commit.commit(lake, run.run_id, {"stage": stage.name, "config": config, "counts": counts})
+    for note in notes:
+        rejected.update(note.get("rejected", {}))
+    counts = {"in": plan["fresh"], "done": sum(note.get("done", 0) for note in notes), "rejected": rejected}
+    facts = {"stage": plan["stage"], "config": plan["config"], "counts": counts}
+    return commit.commit(lake, plan["run_id"], facts)
 
 
 def account(lake: Lake, stage: Stage, works: list[Work], filtered: dict[str, int] | None = None) -> Account:

@@ -47,13 +47,6 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
         ray.shutdown()
 
 
-def cluster_cpus() -> int:
-    """CPUs of the cluster of this session."""
-    import ray
-
-    return int(ray.cluster_resources().get("CPU", 1))
-
-
 class Pool:
     """Workers of one stage. Use as a context manager; `run_shard` may be called from several threads."""
 
@@ -105,9 +98,21 @@ class Pool:
             self._free.put(worker)
 
 
-def pool_size(stage: Stage, cpus: int, shards: int) -> int:
-    """How many workers of a stage fit on `cpus`, at least one, at most one per shard."""
-    return max(1, min(shards, math.floor(cpus / max(stage.needs.cpus, 0.01))))
+def pool_size(stage: Stage, shards: int) -> int:
+    """How many workers of a stage fit on the cluster, at least one, at most one per shard.
+
+    Raises `ValueError` where not even one fits: it would wait for ever.
+    """
+    import ray
+
+    has = ray.cluster_resources()
+    fits = shards
+    for name, need in (("CPU", stage.needs.cpus), ("GPU", stage.needs.gpus)):
+        if need > has.get(name, 0):
+            raise ValueError(f"a worker of {stage.name} needs {need:g} {name}, the cluster has {has.get(name, 0):g}")
+        if need:
+            fits = min(fits, math.floor(has[name] / need))
+    return max(1, fits)
 
 
 class Worker:

@@ -87,6 +87,8 @@ def classify(error: Exception) -> str:
             return "transient"
         case PermanentError() | FileNotFoundError() | PermissionError():
             return "permanent"
+        case OSError():  # a full disk, a mount that went away
+            return "transient"
         case _:
             return "bug"
 

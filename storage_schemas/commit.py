@@ -40,6 +40,27 @@ def begin(lake: "Lake", run_id: str, plan: dict[str, Any]) -> dict[str, Any]:
     return dict(read_json(path))
 
 
+def read_plan(lake: "Lake", run_id: str) -> dict[str, Any]:
+    """The plan of a run that has begun."""
+    return dict(read_json(_folder(lake, run_id) / "plan.json"))
+
+
+def is_committed(lake: "Lake", run_id: str) -> bool:
+    """Whether a run ended."""
+    return (_folder(lake, run_id) / "committed.json").exists()
+
+
+def unfinished(lake: "Lake") -> list[dict[str, Any]]:
+    """Plans of runs of which every shard is staged but which did not end: they were killed around their commit."""
+    plans = [read_json(path) for path in sorted((lake.root / "runs").glob("*/plan.json"))]
+    return [
+        plan
+        for plan in plans
+        if not is_committed(lake, plan["run_id"])
+        and all(_manifest(lake, plan["run_id"], k).exists() for k in range(plan["shards"]))
+    ]
+
+
 def staged(lake: "Lake", run_id: str, shard: int) -> dict[str, Any] | None:
     """The manifest of a shard, or None where it is not staged yet."""
     manifest = read_json(_manifest(lake, run_id, shard))

@@ -76,7 +76,7 @@ def create_release(lake: Lake, name: str, approver: str | None = None) -> Row:
             "approver": approver,
             "created_at": time.time_ns(),
         }
-        lake.append(stable_id("release", row["release_id"]), {"releases": [row]})
+        lake.append(stable_id("release", row["release_id"], row["pins"], row_set), {"releases": [row]})
         return row
 
 
@@ -125,13 +125,12 @@ def _check_splits(pairs: list[Row]) -> None:
 
 
 def _pin(lake: Lake, table: str, tag: str) -> dict[str, Any]:
-    """Tag the newest version of a table. A tag is never moved: one left by a killed attempt keeps its version."""
+    """Tag the newest version of a table. A tag of this name can only be left from an attempt that was killed before
+    there was a release, so it pins nothing yet."""
     dataset = lake.dataset(table)
-    try:
-        dataset.tags.create(tag, dataset.version)
-    except ValueError as error:
-        if "already exists" not in str(error):
-            raise
+    if tag in dataset.tags.list():
+        dataset.tags.delete(tag)
+    dataset.tags.create(tag, dataset.version)
     return _facts(lake, table, tag)
 
 

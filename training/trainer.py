@@ -112,6 +112,8 @@ class _Run:
         if self.checkpoint:
             checkpoints.load_optimizer(self.checkpoint, self.optimizer)
         self.data = TrainingData(self.release, "train", config.model)
+        for stage_end in self.stage_ends:  # say now, not after days, that a stage has nothing to train on
+            self.data.mix(stage_at(stage_end - 1, config.schedule))
         self.held_out = TrainingData(self.release, "test", config.model)
 
     def _steps(self, end: int, on_progress: Progress) -> None:

@@ -39,7 +39,7 @@ def demo(
 ) -> None:
     """Run the whole DAG: ingest, label, caption, release, train a tiny 3DiMo, generate a clip, write a report.
 
-    Without options it renders its own data. Run again, it redoes no finished work.
+    What is not given it renders itself. Run again, it redoes no finished work.
 
     Example: dimo demo --internet my-clips/ --out demo-out
     """

@@ -60,7 +60,7 @@ def read_sequences(path: Path) -> list[Sequence]:
         elif row["Type"] == "Body" and sequences:
             try:
                 sequences[-1].bodies.append(_body(row))
-            except ValueError as error:
+            except (ValueError, TypeError) as error:  # TypeError: a row that breaks off
                 sequences[-1].problem = f"{path} line {line}: {error}"
     names = [sequence.name for sequence in sequences]
     for place, sequence in enumerate(sequences):

@@ -89,7 +89,8 @@ def _remote(entry: Entry, config: SourcesConfig) -> Work:
     if parts.scheme not in ("http", "https") or not host:
         problem = f"{name}: cannot fetch {parts.scheme}://; give an http or https URL, or a path"
     uri = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return new_work(KIND, name, uri, rights, {"url": entry.uri, **rights}, problem)
+    content = [stable_id(entry.uri), rights, config.allow_private, config.max_bytes]
+    return new_work(KIND, name, uri, content, {"url": entry.uri, **rights}, problem)
 
 
 def _rights(entry: Entry, config: SourcesConfig) -> dict[str, str | None]:

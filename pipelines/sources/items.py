@@ -78,7 +78,7 @@ def source_row(
     width, height = (info.height, info.width) if turn in (90, 270) else (info.width, info.height)
     kind, name = payload["kind"], payload["name"]
     return {
-        "source_id": stable_id("source", kind, video.sha256, capture_id, view, name),
+        "source_id": stable_id("source", kind, video.sha256, capture_id, view, name, *_url(payload)),
         "kind": kind,
         "uri": payload["uri"],
         "local_path": str(video.path),
@@ -125,6 +125,11 @@ def capture_row(
         "gravity_down": None if gravity_down is None else np.array(gravity_down, np.float32),
         "sync_method": sync_method,
     }
+
+
+def _url(payload: dict[str, Any]) -> list[str]:
+    """The whole URL, if there is one: names leave out what may be secret."""
+    return [stable_id(payload["url"])] if payload.get("url") else []
 
 
 def _annotation_sha256(columns: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ def read_list(path: Path) -> list[Entry]:
         entry = _entry(path, place, record)
         first = first_place.setdefault(entry.uri, place)
         if entry.uri and first != place:
-            entry = Entry(place, entry.uri, problem=f"{path} {place}: {entry.uri} is listed already in {first}")
+            entry = Entry(place, entry.uri, problem=f"{path} {place}: the same as {first}")
         entries.append(entry)
     return entries
 

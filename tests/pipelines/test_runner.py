@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.planning import account, finish, prepare, stage_outcome
-from pipelines.runner import Pool, cluster_cpus, pool_size, ray_session
+from pipelines.runner import Pool, pool_size, ray_session
 from pipelines.stage import DataError, Needs, Outcome, TransientError, Work, run_each
 from storage_schemas.lake import Lake
 
@@ -78,7 +78,7 @@ def run_here(lake: Lake, stage: CaptureStage, todo: list[Work]) -> int:
     for k, shard in enumerate(run.shards):
         stage_outcome(lake, run, k, stage, stage.run(shard))
     if run.shards:
-        finish(lake, stage, run)
+        finish(lake, run)
     return run.size
 
 
@@ -90,10 +90,10 @@ def run_on_ray(lake: Lake, stage: CaptureStage, todo: list[Work]) -> int:
         nonlocal finished
         finished += items
 
-    with Pool(stage, lake, pool_size(stage, cluster_cpus(), len(run.shards))) as pool:
+    with Pool(stage, lake, pool_size(stage, len(run.shards))) as pool:
         for k in range(len(run.shards)):
             pool.run_shard(run, k, count)
-    finish(lake, stage, run)
+    finish(lake, run)
     return finished
 
 
@@ -156,3 +156,10 @@ def test_what_kills_every_worker_is_rejected_alone(lake: Lake, cluster: None) ->
     reject = lake.read("rejects")[0]
     assert (reject["item_id"], reject["error_class"]) == ("item-1", "bug")
     assert "died" in reject["message"]
+
+
+def test_what_fits_nowhere_is_said(cluster: None) -> None:
+    stage = CaptureStage(Config())
+    stage.needs = Needs(gpus=1)
+    with pytest.raises(ValueError, match="captures needs 1 GPU, the cluster has 0"):
+        pool_size(stage, 3)

@@ -123,7 +123,7 @@ def test_bad_lines_are_rejects_and_the_rest_goes_on(folder):
     assert len(outcome.done) == 1 and len(outcome.rejects) == 5
     text = "\n".join(reject.message for reject in outcome.rejects)
     assert "list.jsonl line 2: no path or URL" in text and "list.jsonl line 3: no path or URL" in text
-    assert "line 4: a.mp4 is listed already in line 1" in text
+    assert "line 4: the same as line 1" in text
     assert "gone.mp4: correct the path" in text and "cannot fetch ftp://" in text
     assert {reject.error_class for reject in outcome.rejects} == {"data"}
 

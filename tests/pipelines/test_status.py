@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from pipelines.planning import finish, prepare, stage_outcome
 from pipelines.quality import Policy
 from pipelines.sources import SourcesConfig, SourcesStage, discover
 from pipelines.status import funnel, rejects
+from storage_schemas import commit
 from storage_schemas.lake import Lake
 from storage_schemas.video import encode
 
@@ -31,7 +33,7 @@ def ingest(lake: Lake, folder: Path, licence: str | None = None) -> int:
     for k, shard in enumerate(run.shards):
         stage_outcome(lake, run, k, stage, stage.run(shard))
     if run.shards:
-        finish(lake, stage, run)
+        finish(lake, run)
     return run.size
 
 
@@ -51,6 +53,37 @@ def test_a_corrected_licence_replaces_the_source(folder: Path, tmp_path: Path) -
     ingest(lake, folder, licence="CC-BY-4.0")
     assert {row["licence"] for row in lake.read("sources")} == {"CC-BY-4.0"}
     assert funnel(lake, Policy())[0].done == 2
+
+
+def test_a_licence_may_change_and_change_back(folder: Path, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    for licence in ("CC-BY-4.0", "MIT", "CC-BY-4.0"):
+        ingest(lake, folder, licence)
+    assert {row["licence"] for row in lake.read("sources")} == {"CC-BY-4.0"}
+    assert funnel(lake, Policy())[0].done == 2
+
+
+@pytest.mark.parametrize("survivor", ["sources", "captures"])
+def test_a_run_killed_between_two_tables_is_finished_by_the_next(
+    folder: Path, tmp_path: Path, survivor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    commit_table = commit._commit_table
+
+    def dies(lake: Lake, run_id: str, name: str, *rest: Any) -> Any:
+        entry = commit_table(lake, run_id, name, *rest)
+        if name == survivor:
+            raise KeyboardInterrupt
+        return entry
+
+    monkeypatch.setattr(commit, "_commit_table", dies)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(lake, folder)
+    monkeypatch.setattr(commit, "_commit_table", commit_table)
+    assert ingest(lake, folder) == 0
+    assert (lake.dataset("sources").count_rows(), lake.dataset("captures").count_rows()) == (2, 2)
+    counted = funnel(lake, Policy())[0]
+    assert (counted.inputs, counted.done) == (3, 2)
 
 
 def test_a_touched_file_is_looked_at_again_and_still_counted_once(folder: Path, tmp_path: Path) -> None:
