@@ -45,5 +45,6 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         text = str(error).strip() or type(error).__name__
-        print(f"error: {text}" + ("" if debug else "  (`dimo --debug ...` shows where)"), file=sys.stderr)
+        ours = not isinstance(error, (ValueError, OSError, KeyError))  # those speak of what the user gave
+        print(f"error: {text}" + ("  (`dimo --debug ...` shows where)" if ours and not debug else ""), file=sys.stderr)
         sys.exit(1)

@@ -20,6 +20,10 @@ class Finding:
     needed: bool = True
 
 
+class Absent(Exception):
+    """Something optional is not there."""
+
+
 def examine() -> list[Finding]:
     """Run every check; a check that raises is a finding, not a crash."""
     return [_checked(*check) for check in CHECKS]
@@ -28,6 +32,8 @@ def examine() -> list[Finding]:
 def _checked(what: str, look: Callable[[], str], fix: str, needed: bool) -> Finding:
     try:
         return Finding(what, True, look(), fix, needed)
+    except Absent as error:
+        return Finding(what, False, str(error), fix, needed)
     except Exception as error:
         return Finding(what, False, f"{type(error).__name__}: {error}"[:200], fix, needed)
 
@@ -97,7 +103,7 @@ def _gpu() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise RuntimeError("none: everything runs on the CPU")
+        raise Absent("none: everything runs on the CPU")
     return torch.cuda.get_device_name(0)
 
 
@@ -109,6 +115,8 @@ def _disk() -> str:
 
 
 def _rtmlib() -> str:
+    if not _installed("rtmlib"):
+        raise Absent("not installed")
     return version("rtmlib")
 
 
@@ -120,7 +128,7 @@ def _installed(name: str) -> bool:
     return True
 
 
-REINSTALL = "install again in a fresh environment: make clean test"
+REINSTALL = "install again: rm -rf .venv && make .venv/.ready"
 CHECKS: tuple[tuple[str, Callable[[], str], str, bool], ...] = (
     ("Python", _python, "use Python 3.11 or 3.12", True),
     ("packages", _packages, REINSTALL, True),
@@ -131,5 +139,10 @@ CHECKS: tuple[tuple[str, Callable[[], str], str, bool], ...] = (
     ("Prefect's limits", _prefect, "pip install 'fastapi<0.151' 'sqlalchemy<2.1'", True),
     ("disk", _disk, "free some space, or run elsewhere", True),
     ("GPU", _gpu, "not needed for the demo; real training wants one", False),
-    ("rtmlib (RTMW landmarks)", _rtmlib, "pip install 'opendimo[rtmlib]', weights from a path", False),
+    (
+        "rtmlib (RTMW landmarks)",
+        _rtmlib,
+        "optional, from Python: uv pip install -e '.[rtmlib]' (plain pip brings a second OpenCV)",
+        False,
+    ),
 )

@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from PIL import Image, UnidentifiedImageError
+
 from dags.progress import silence_libraries
 from pipelines.driving import read_driving
 from storage_schemas.files import write_json
@@ -25,6 +27,9 @@ class Sampling:
 
 def animate(checkpoint: Path, reference: Path, driving: Path, prompt: str, out: Path, sampling: Sampling) -> Path:
     """Write the MP4 and, beside it, a JSON file that says what it was made of; the same request is not made again."""
+    if out.suffix.lower() != ".mp4":
+        raise ValueError(f"--out must end in .mp4, got {out}")
+    _check_image(reference)
     pipeline = find_pipeline(checkpoint)
     facts = read_facts(pipeline)
     request = {
@@ -49,6 +54,7 @@ def animate(checkpoint: Path, reference: Path, driving: Path, prompt: str, out: 
         Driver(seen.frames, seen.track, seen.joints_2d, seen.hand_valid),
         prompt,
         out,
+        fps=seen.fps / window["frame_step"],
         steps=sampling.steps,
         guidance_scale=sampling.guidance,
         motion_guidance_scale=sampling.motion_guidance,
@@ -56,3 +62,11 @@ def animate(checkpoint: Path, reference: Path, driving: Path, prompt: str, out: 
     )
     write_json(record, request)
     return out
+
+
+def _check_image(path: Path) -> None:
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not a readable image; give a PNG or JPEG of the person") from None

@@ -46,7 +46,8 @@ def _restore(environment: dict[str, str]) -> None:
 
 
 def quiet_environment(state: Path) -> dict[str, str]:
-    """Telemetry of all parts off, state in one folder, and a console that belongs to the progress display."""
+    """Telemetry of all parts off, state in one folder, and a console that belongs to the progress display: an error
+    is said once, by `dimo`; Prefect's own words are in the log of the flow run."""
     return {
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -54,7 +55,7 @@ def quiet_environment(state: Path) -> dict[str, str]:
         # a lease kept in memory is lost, and its slot leaked, when the server restarts
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_CLI_PROMPT": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": os.environ.get("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING"),
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": os.environ.get("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"),
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"])),
         "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dags.options import Json, LakeOption, PrefectApi, RayAddress
+from dags.options import ExistingLake, Json, LakeOption, PrefectApi, RayAddress
 
 if TYPE_CHECKING:
     from pipelines.planning import Account
@@ -23,13 +23,21 @@ class Kind(StrEnum):
 
 def ingest(
     kind: Annotated[Kind, typer.Argument(help="What PATH holds.")],
-    path: Annotated[Path, typer.Argument(help="A folder, or for `internet` also a CSV, JSONL or Parquet list.")],
+    path: Annotated[
+        Path, typer.Argument(exists=True, help="A folder, or for `internet` also a CSV, JSONL or Parquet list.")
+    ],
     lake: LakeOption,
     licence: Annotated[str | None, typer.Option(help="Licence of everything that says nothing itself.")] = None,
     attribution: Annotated[str | None, typer.Option(help="Whom to name.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Calibration file of a multi-view folder.")] = None,
-    motions: Annotated[Path | None, typer.Option(help="Folder of motion .npz files of render jobs.")] = None,
-    body_model: Annotated[Path | None, typer.Option(help="SMPL-X .npz for motions without rest joints.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(exists=True, help="Calibration file of a multi-view folder.")
+    ] = None,
+    motions: Annotated[
+        Path | None, typer.Option(exists=True, help="Folder of motion .npz files of render jobs.")
+    ] = None,
+    body_model: Annotated[
+        Path | None, typer.Option(exists=True, help="SMPL-X .npz for motions without rest joints.")
+    ] = None,
     allow_private: Annotated[bool, typer.Option(help="Also download from this machine and its network.")] = False,
     json_: Json = False,
     prefect_api: PrefectApi = None,
@@ -65,8 +73,10 @@ def ingest(
 
 
 def label(
-    lake: LakeOption,
-    body_model: Annotated[Path | None, typer.Option(help="SMPL-X .npz to fit; without it a made mannequin.")] = None,
+    lake: ExistingLake,
+    body_model: Annotated[
+        Path | None, typer.Option(exists=True, help="SMPL-X .npz to fit; without it a made mannequin.")
+    ] = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
@@ -86,9 +96,11 @@ def label(
 
 
 def caption(
-    lake: LakeOption,
+    lake: ExistingLake,
     vlm: Annotated[str | None, typer.Option(help="Qwen2.5-VL: a folder or hub id.")] = None,
     server: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server, with --vlm.")] = None,
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")] = None,
+    device: Annotated[str, typer.Option(help="Where a local model runs: cuda or cpu.")] = "cuda",
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
@@ -109,15 +121,18 @@ def caption(
 
         if server and not vlm:
             raise ValueError("--server needs --vlm: the name of the model that it serves")
-        model = OpenAIServer(server, vlm) if server and vlm else QwenLocal(vlm) if vlm else None
+        remote = OpenAIServer(server, vlm, api_key_env=api_key_env) if server and vlm else None
+        model = remote or (QwenLocal(vlm, device=device) if vlm else None)
         return [caption_flow(str(lake), model)]
 
     _run(lake, prefect_api, ray_address, json_, run)
 
 
 def encode(
-    lake: LakeOption,
-    base: Annotated[Path, typer.Option(help="Pretrained model in the diffusers layout: vae, text_encoder, tokenizer.")],
+    lake: ExistingLake,
+    base: Annotated[
+        Path, typer.Option(exists=True, help="Pretrained model in the diffusers layout: vae, text_encoder, tokenizer.")
+    ],
     num_frames: Annotated[int, typer.Option(help="Frames of a window, 4k + 1.")] = 121,
     frame_step: Annotated[int, typer.Option(help="Clip frames per window frame.")] = 1,
     width: Annotated[int, typer.Option(help="Width of the target in pixels.")] = 832,
@@ -140,7 +155,7 @@ def encode(
     _run(lake, prefect_api, ray_address, json_, run)
 
 
-def status(lake: LakeOption, json_: Json = False) -> None:
+def status(lake: ExistingLake, json_: Json = False) -> None:
     """Show where everything went, and what was rejected and why.
 
     Example: dimo status --lake /data/lake
@@ -151,8 +166,6 @@ def status(lake: LakeOption, json_: Json = False) -> None:
     from pipelines.status import rejects
     from storage_schemas.lake import Lake
 
-    if not (lake / "lake.json").exists():
-        raise ValueError(f"{lake} is not a lake: make one with `dimo ingest` or `dimo demo`")
     accounts, failed = count(Lake(lake), Policy()), rejects(Lake(lake))
     if json_:
         return as_json({"stages": accounts_json(accounts), "rejects": failed})

@@ -9,7 +9,7 @@ from dags.options import Json, PrefectApi, RayAddress
 
 
 def doctor(json_: Json = False) -> None:
-    """Check codecs, models, GPU, Ray and Prefect: what works, and the fix where not.
+    """Check packages, codecs, landmark models, GPU and disk: what works, and the fix where not.
 
     Example: dimo doctor
     """

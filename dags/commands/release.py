@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dags.options import Json, LakeOption, PrefectApi, RayAddress
+from dags.options import ExistingLake, Json, PrefectApi, RayAddress
 
 app = typer.Typer(help="Immutable, pinned sets of training pairs.", no_args_is_help=True)
 
@@ -14,7 +14,7 @@ app = typer.Typer(help="Immutable, pinned sets of training pairs.", no_args_is_h
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="Name of the release; the version is counted up.")],
-    lake: LakeOption,
+    lake: ExistingLake,
     approver: Annotated[str | None, typer.Option(help="Who approves it.")] = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
@@ -35,7 +35,7 @@ def create(
 
 
 @app.command("list")
-def list_(lake: LakeOption, json_: Json = False) -> None:
+def list_(lake: ExistingLake, json_: Json = False) -> None:
     """List the releases of a lake.
 
     Example: dimo release list --lake /data/lake
@@ -54,7 +54,8 @@ def list_(lake: LakeOption, json_: Json = False) -> None:
 @app.command()
 def show(
     release: Annotated[str, typer.Argument(help="NAME@VERSION.")],
-    lake: LakeOption,
+    lake: ExistingLake,
+    json_: Json = True,
 ) -> None:
     """Show a release's manifest and pins, after checking that the tables are what was pinned.
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from dags.options import Json, LakeOption, PrefectApi, RayAddress
+from dags.options import ExistingLake, Json, PrefectApi, RayAddress
 
 
 def train(
     release: Annotated[str, typer.Option(help="NAME@VERSION.")],
-    lake: LakeOption,
-    base: Annotated[Path, typer.Option(help="Pretrained model in the diffusers layout.")],
+    lake: ExistingLake,
+    base: Annotated[Path, typer.Option(exists=True, help="Pretrained model in the diffusers layout.")],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, metrics and the final pipeline.")],
     preset: Annotated[str, typer.Option(help="tiny or wan2.2-ti2v-5b.")] = "tiny",
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in OUT.")] = True,
@@ -26,13 +26,16 @@ def train(
     from dags.progress import display
     from dags.session import session
     from dags.show import as_json, table
+    from storage_schemas.releases import open_release
+    from training.config import preset as named
 
+    config = named(preset, base)
+    open_release(str(lake), release)
     with session(lake / "session", prefect_api, ray_address), display():
         from dags.flows import train as train_flow
-        from training.config import preset as named
         from training.summary import stage_losses
 
-        train_flow(str(lake), release, named(preset, base), str(out), resume)
+        train_flow(str(lake), release, config, str(out), resume)
         losses = stage_losses(out)
     if json_:
         return as_json({"out": out, "losses": losses})
@@ -40,12 +43,12 @@ def train(
 
 
 def generate(
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a trained run, or of a saved pipeline.")],
-    reference: Annotated[Path, typer.Option(help="Image of the person to animate.")],
-    driving: Annotated[Path, typer.Option(help="Video whose motion is followed.")],
+    checkpoint: Annotated[Path, typer.Option(exists=True, help="Folder of a trained run, or of a saved pipeline.")],
+    reference: Annotated[Path, typer.Option(exists=True, help="Image of the person to animate.")],
+    driving: Annotated[Path, typer.Option(exists=True, help="Video whose motion is followed.")],
     out: Annotated[Path, typer.Option(help="The MP4 to write.")],
     prompt: Annotated[str, typer.Option(help="What is seen, and how the camera moves.")] = "",
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 30,
     guidance: Annotated[float, typer.Option(help="How far to go beyond the answer without text; 1: no further.")] = 3.0,
     motion_guidance: Annotated[float, typer.Option(help="The same for the answer without motion.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
@@ -61,10 +64,10 @@ def generate(
 
 
 def report(
-    lake: LakeOption,
+    lake: ExistingLake,
     out: Annotated[Path, typer.Option(help="Folder for the page.")],
-    training: Annotated[Path | None, typer.Option(help="Folder of a training run to show.")] = None,
-    generated: Annotated[Path | None, typer.Option(help="A generated clip to show.")] = None,
+    training: Annotated[Path | None, typer.Option(exists=True, help="Folder of a training run to show.")] = None,
+    generated: Annotated[Path | None, typer.Option(exists=True, help="A generated clip to show.")] = None,
 ) -> None:
     """Write one static HTML page: funnel, contact sheets with poses, cameras, captions, losses, the generated clip.
 

@@ -35,6 +35,7 @@ def test_an_error_is_one_line_and_a_code(tmp_path: Path) -> None:
     assert answer.stderr.startswith("error: ")
     assert "is not a lake" in answer.stderr
     assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "nowhere").exists()
     assert "Traceback" in dimo("--debug", "status", "--lake", str(tmp_path / "nowhere")).stderr
 
 
@@ -50,3 +51,29 @@ def test_help_loads_nothing_heavy() -> None:
     code = "import sys, dags.cli; print([m for m in ('torch', 'prefect', 'ray', 'lance', 'cv2') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("release", "show", "nothing@1"), "no release nothing@1"),
+        (("train", "--release", "nothing@1", "--base", ".", "--out", "out"), "no release nothing@1"),
+        (("train", "--release", "nothing@1", "--base", ".", "--out", "out", "--preset", "huge"), "no preset 'huge'"),
+    ],
+)
+def test_mistakes_are_found_before_anything_starts(tmp_path: Path, args: tuple[str, ...], message: str) -> None:
+    Lake(tmp_path / "lake")
+    answer = dimo(*args, "--lake", str(tmp_path / "lake"))
+    assert answer.returncode == 1
+    assert message in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "lake" / "session").exists()
+
+
+def test_generate_looks_at_its_inputs_first(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    files = ["--reference", tmp_path / "text.png", "--driving", tmp_path / "text.png", "--checkpoint", tmp_path]
+    wrong_end = dimo("generate", *map(str, files), "--out", str(tmp_path / "clip.txt"))
+    assert "--out must end in .mp4" in wrong_end.stderr
+    no_image = dimo("generate", *map(str, files), "--out", str(tmp_path / "clip.mp4"))
+    assert "text.png: not a readable image" in no_image.stderr
