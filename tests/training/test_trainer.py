@@ -177,8 +177,10 @@ def test_events_tell_the_fixed_loss_the_gap_and_the_mix(undisturbed: Path) -> No
 
 
 @pytest.mark.slow
-def test_in_the_tiny_preset_the_loss_of_every_stage_falls(release: Release, base: Path, tmp_path: Path) -> None:
-    train(release, preset("tiny", base), tmp_path)
+def test_the_loss_of_every_stage_falls(release: Release, base: Path, tmp_path: Path) -> None:
+    # a third of the preset's steps: these six small captures are learnt to their floor before its last stage
+    config = preset("tiny", base)
+    train(release, replace(config, schedule=three_stages((30, 30, 20), lr=config.schedule.stages[0].lr)), tmp_path)
     events = [r for r in story(tmp_path) if "event" in r]
     for start, end in zip(events[::2], events[1::2], strict=True):
         assert end["fixed_loss"] < 0.9 * start["fixed_loss"]
