@@ -25,7 +25,6 @@ from training.tiny_vae import prepare_tiny_base
 
 KINDS = ("internet", "unreal", "multiview")
 STUDIO = SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")
-WINDOW = {"num_frames": 9, "frame_step": 2, "width": 64, "height": 64}
 
 
 @flow(flow_run_name="demo")
@@ -46,7 +45,7 @@ def demo(
     flows.label(lake)
     flows.caption(lake)
     base = make_base(lake, root / "base")
-    flows.encode(lake, LatentsConfig(str(base), **WINDOW))
+    flows.encode(lake, LatentsConfig(str(base)))
     release = flows.publish(lake, "demo")
     training = root / "training" / release
     flows.train(lake, release, preset("tiny", base), str(training))

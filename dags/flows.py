@@ -71,8 +71,7 @@ def encode(lake: str, config: latents.LatentsConfig, policy: Policy | None = Non
     home, policy = Lake(lake), policy or Policy()
     stage = latents.LatentsStage(lake, config)
     encoded = map_stage(home, stage, latents.plan(home, stage, policy))
-    window = {k: getattr(config, k) for k in ("num_frames", "frame_step", "width", "height")}
-    pairing = pairs.PairsStage(lake, pairs.PairsConfig(stage.vae, **window))
+    pairing = pairs.PairsStage(lake, pairs.PairsConfig(stage.vae, config.window))
     return [encoded, map_stage(home, pairing, pairs.plan(home, pairing, policy))]
 
 

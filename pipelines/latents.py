@@ -6,7 +6,7 @@ frames are not, because augmentation acts on their pixels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipelines.quality import Policy, kept_clips
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from pipelines.windows import Window
 from storage_schemas.ids import sha256_file, stable_id, work_key
 from storage_schemas.lake import Lake
 from storage_schemas.video import centre_crop, decode
@@ -26,26 +27,11 @@ MAX_TEXT_TOKENS = 512  # what Wan was trained with
 
 @dataclass(frozen=True)
 class LatentsConfig:
-    """Which backbone and which windows. `base` is a folder in the diffusers layout (vae, text_encoder, tokenizer);
-    a window is `num_frames` (4k + 1) clip frames, one in every `frame_step`; sizes in pixels."""
+    """Which backbone and which windows. `base` is a folder in the diffusers layout (vae, text_encoder, tokenizer)."""
 
     base: str
-    num_frames: int = 9
-    frame_step: int = 2
-    width: int = 64
-    height: int = 64
+    window: Window = field(default_factory=Window)
     max_windows: int = 8
-
-    def __post_init__(self) -> None:
-        if self.num_frames % 4 != 1 or self.frame_step < 1:
-            raise ValueError(
-                f"a window needs 4k + 1 frames and a positive step, got {self.num_frames}, {self.frame_step}"
-            )
-
-    @property
-    def span(self) -> int:
-        """Clip frames from the first frame of a window to one past its last."""
-        return (self.num_frames - 1) * self.frame_step + 1
 
 
 def window_starts(clip: dict[str, Any], config: LatentsConfig) -> list[int]:
@@ -54,8 +40,9 @@ def window_starts(clip: dict[str, Any], config: LatentsConfig) -> list[int]:
     Views of one capture share frame numbers, so windows lie on a grid of source frames: multiples of the span. A clip
     from the internet has no other view, so its grid begins with the clip.
     """
-    first = 0 if clip["kind"] == "internet" else -clip["start_frame"] % config.span
-    return list(range(first, clip["frames"] - config.span + 1, config.span))[: config.max_windows]
+    span = config.window.span
+    first = 0 if clip["kind"] == "internet" else -clip["start_frame"] % span
+    return list(range(first, clip["frames"] - span + 1, span))[: config.max_windows]
 
 
 class LatentsStage:
@@ -106,10 +93,10 @@ class LatentsStage:
         return run_each(batch, self._encode_clip)
 
     def _encode_clip(self, work: Work) -> dict[str, list[dict[str, Any]]]:
-        config, text, starts = self.config, work.payload["text"], work.payload["starts"]
+        window, text, starts = self.config.window, work.payload["text"], work.payload["starts"]
         if not starts:
             raise DataError(
-                f"clip {work.name} has {work.payload['frames']} frames, too few for a window of {config.span}: "
+                f"clip {work.name} has {work.payload['frames']} frames, too few for a window of {window.span}: "
                 "lower num_frames or frame_step, or raise the shortest clip length in the quality policy"
             )
         [video] = self._lake.blobs("clip_videos", "video", [work.item_id])
@@ -117,18 +104,15 @@ class LatentsStage:
         embedding = self._encode_text(text)
         rows = []
         for start in starts:
-            window = frames[start : start + config.span : config.frame_step]
-            latents = self._encode_frames(centre_crop(window, config.width, config.height))
+            seen = frames[start : start + window.span : window.frame_step]
+            latents = self._encode_frames(centre_crop(seen, window.width, window.height))
             rows.append(
                 {
                     "latent_id": stable_id("latents", work.item_id, start, work.key),
                     "clip_id": work.item_id,
                     "vae": self.vae,
                     "start_frame": start,
-                    "num_frames": config.num_frames,
-                    "frame_step": config.frame_step,
-                    "width": config.width,
-                    "height": config.height,
+                    **asdict(window),
                     "shape": list(latents.shape),
                     "latents": latents.tobytes(),
                     "text_shape": list(embedding.shape),

@@ -5,7 +5,7 @@ two cameras, and differ in whether the camera of the target stands or moves (by 
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from pipelines.latents import newest
 from pipelines.quality import Policy, kept_clips
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from pipelines.windows import Window
 from storage_schemas.ids import stable_id, work_key
 from storage_schemas.lake import Lake
 
@@ -23,21 +24,13 @@ STANDING = ("static", "shake")  # camera terms of a camera that stays where it i
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """Which latents to pair (`vae` is `LatentsStage.vae`; the rest as in `LatentsConfig`), and the share of subjects
-    (or captures of unknown subjects) kept for testing. A driving window needs the person in `seen` of its frames."""
+    """Which latents to pair (`vae` is `LatentsStage.vae`), and the share of subjects (or captures of unknown subjects)
+    kept for testing. A driving window needs the person in `seen` of its frames."""
 
     vae: str
-    num_frames: int = 9
-    frame_step: int = 2
-    width: int = 64
-    height: int = 64
+    window: Window = field(default_factory=Window)
     test_share: float = 0.1
     seen: float = 0.75
-
-    @property
-    def span(self) -> int:
-        """Clip frames from the first frame of a window to one past its last."""
-        return (self.num_frames - 1) * self.frame_step + 1
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ def gather(lake: Lake, config: PairsConfig, policy: Policy) -> Inputs:
     """
     clips = {row["clip_id"]: row for row in kept_clips(lake, policy, CLIP_COLUMNS)}
     captions = newest(lake, "captions", ["camera_terms", "text"], lambda row: row["clip_id"])
-    wanted = {name: getattr(config, name) for name in ("vae", "num_frames", "frame_step", "width", "height")}
+    wanted = {"vae": config.vae, **asdict(config.window)}
     latents = newest(
         lake,
         "latents",
@@ -133,7 +126,7 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
     pairs = []
     for window in inputs.windows:
         target, start = inputs.clips[window["clip_id"]], window["start_frame"]
-        moves = camera_moves(inputs.terms.get(target["clip_id"], []), start, start + config.span)
+        moves = camera_moves(inputs.terms.get(target["clip_id"], []), start, start + config.window.span)
         for driving in views[target["capture_id"]]:
             same = driving["clip_id"] == target["clip_id"]
             if not same and not _same_time(driving, target, inputs.captures):
@@ -150,8 +143,8 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
                     "driving_start": driving_start,
                     "target_clip_id": target["clip_id"],
                     "target_start": start,
-                    "num_frames": config.num_frames,
-                    "frame_step": config.frame_step,
+                    "num_frames": config.window.num_frames,
+                    "frame_step": config.window.frame_step,
                     "latent_id": window["latent_id"],
                     "pose_id": pose["pose_id"] if pose else None,
                     "source_kind": target["kind"],
@@ -192,9 +185,10 @@ def _same_time(driving: Row, target: Row, captures: dict[str, Row]) -> bool:
 
 def _person_seen(clip: Row, start: int, config: PairsConfig) -> bool:
     """Whether the window lies in the clip and shows the person often enough to read motion from it."""
-    if start < 0 or start + config.span > clip["frames"]:
+    window = config.window
+    if start < 0 or start + window.span > clip["frames"]:
         return False
-    track = clip["track"][start : start + config.span : config.frame_step]  # [T, 4], NaN where unseen
+    track = clip["track"][start : start + window.span : window.frame_step]  # [T, 4], NaN where unseen
     return float(np.isfinite(track).all(axis=1).mean()) >= config.seen
 
 

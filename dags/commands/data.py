@@ -146,11 +146,15 @@ def encode(
     Example: dimo encode --lake /data/lake --base models/Wan2.2-TI2V-5B-Diffusers
     """
 
+    from pipelines.latents import LatentsConfig
+    from pipelines.windows import Window
+
+    config = LatentsConfig(str(base), Window(num_frames, frame_step, width, height))
+
     def run() -> "list[Account]":
         from dags.flows import encode as encode_flow
-        from pipelines.latents import LatentsConfig
 
-        return encode_flow(str(lake), LatentsConfig(str(base), num_frames, frame_step, width, height))
+        return encode_flow(str(lake), config)
 
     _run(lake, prefect_api, ray_address, json_, run)
 

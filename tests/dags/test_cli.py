@@ -57,6 +57,10 @@ def test_help_loads_nothing_heavy() -> None:
     ("args", "message"),
     [
         (("release", "show", "nothing@1"), "no release nothing@1"),
+        (
+            ("encode", "--base", ".", "--num-frames", "10"),
+            "a window needs 4k + 1 frames and a positive step, got 10, 1",
+        ),
         (("train", "--release", "nothing@1", "--base", ".", "--out", "out"), "no release nothing@1"),
         (("train", "--release", "nothing@1", "--base", ".", "--out", "out", "--preset", "huge"), "no preset 'huge'"),
     ],

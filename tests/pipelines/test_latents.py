@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLWan, WanPipeline
 from model.tiny import make_tiny_base
 from pipelines.latents import LatentsConfig, LatentsStage, newest, plan, window_starts
 from pipelines.quality import Policy
+from pipelines.windows import Window
 from storage_schemas.lake import Lake
 from storage_schemas.tables import TABLES, TENSOR
 from storage_schemas.video import centre_crop, decode, encode
@@ -102,7 +103,7 @@ def test_work_depends_on_weights_and_windows_but_not_on_where_the_weights_lie(
 
     assert keys(base=str(base)) == keys(base=str(moved))
     assert keys(base=str(base)) != keys(base=str(other))
-    assert keys(base=str(base)) != keys(base=str(base), frame_step=1)
+    assert keys(base=str(base)) != keys(base=str(base), window=Window(frame_step=1))
     with pytest.raises(ValueError, match="diffusers layout"):
         keys(base=str(tmp_path))
 
@@ -124,4 +125,4 @@ def test_the_caption_committed_last_counts(tmp_path: Path) -> None:
 
 def test_a_window_has_4k_plus_1_frames() -> None:
     with pytest.raises(ValueError, match=r"4k \+ 1"):
-        LatentsConfig("base", num_frames=8)
+        Window(num_frames=8)
