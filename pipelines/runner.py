@@ -112,6 +112,7 @@ def pool_size(stage: Stage, shards: int) -> int:
             raise ValueError(f"a worker of {stage.name} needs {need:g} {name}, the cluster has {has.get(name, 0):g}")
         if need:
             fits = min(fits, math.floor(has[name] / need))
+    fits = min(fits, math.floor(has.get("memory", math.inf) / (stage.needs.memory_gb * 2**30)))  # a wish, no condition
     return max(1, fits)
 
 
