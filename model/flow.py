@@ -4,9 +4,6 @@ x_sigma = (1 - sigma) x_0 + sigma noise, v = dx/dsigma = noise - x_0 (Lipman et 
 convention of Wan and of diffusers' FlowMatchEulerDiscreteScheduler). 3DiMo calls it flow-based v-prediction.
 """
 
-from collections.abc import Callable
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
@@ -45,12 +42,3 @@ def flow_loss(velocity: Tensor, target: Tensor, noise: Tensor) -> Tensor:
     """Mean squared velocity error of each sample, so that the caller may weigh samples. [B, ...] -> [B]."""
     error = (velocity.float() - velocity_target(target, noise).float()).square()
     return error.flatten(1).mean(1)
-
-
-def euler(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int, shift: float) -> Tensor:
-    """Walks from noise to data in `steps` Euler steps; `predict(x [B, ...], sigma [B])` returns the velocity."""
-    x = noise
-    sigmas = shifted(torch.linspace(1, 0, steps + 1, device=noise.device), shift)
-    for now, following in pairwise(sigmas):
-        x = x + (following - now) * predict(x, now.expand(len(x)))
-    return x

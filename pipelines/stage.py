@@ -23,7 +23,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Reject:
-    """A failed piece of work. `error_class` is one of `storage_schemas.tables.REJECT_CLASSES`."""
+    """A failed piece of work. `error_class` is what `classify` says: transient, permanent, data or bug."""
 
     key: str
     item_id: str

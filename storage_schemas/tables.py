@@ -20,9 +20,6 @@ CAMERA_TERMS = (
 )  # fmt: skip
 """The closed vocabulary of camera motion; names follow the camera (pan_left: it turns to its left)."""
 
-REJECT_CLASSES = ("transient", "permanent", "data", "bug")
-PAIR_KINDS = ("same_view", "cross_view", "moving_camera")
-
 
 @dataclass(frozen=True)
 class Table:

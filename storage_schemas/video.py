@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
 Source = bytes | str | Path
-NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ class VideoInfo:
     rotation: int
     fps: Fraction
     frames: int | None
-    duration_ns: int | None
 
 
 def probe(source: Source) -> VideoInfo:
@@ -56,7 +54,6 @@ def probe(source: Source) -> VideoInfo:
         fps = stream.average_rate or stream.guessed_rate
         if not fps:
             raise ValueError("the video has no frame rate: re-encode it with a constant frame rate")
-        duration = container.duration * 1000 if container.duration else None
         return VideoInfo(
             container.format.name,
             stream.codec_context.name,
@@ -65,7 +62,6 @@ def probe(source: Source) -> VideoInfo:
             rotation,
             fps,
             stream.frames or None,
-            duration,
         )
 
 

@@ -58,16 +58,6 @@ class Landmarks:
     world_found: NDArray[np.bool_]
     hands_found: NDArray[np.bool_]
 
-    @property
-    def left_hand(self) -> NDArray[np.float32]:
-        """The person's left hand, [T, 21, 4]."""
-        return self.hands[:, 0]
-
-    @property
-    def right_hand(self) -> NDArray[np.float32]:
-        """The person's right hand, [T, 21, 4]."""
-        return self.hands[:, 1]
-
     @staticmethod
     def nothing(frames: int) -> "Landmarks":
         """Landmarks of `frames` frames in which nothing was found (to be filled in)."""

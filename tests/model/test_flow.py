@@ -35,7 +35,11 @@ def test_data_is_the_noisy_sample_less_sigma_times_velocity() -> None:
 @pytest.mark.parametrize("shift", [1.0, 5.0])
 def test_euler_with_an_oracle_recovers_the_data(shift: float) -> None:
     x0, noise = pair()
-    x = flow.euler(lambda x, sigma: (x - x0) / sigma.view(3, 1, 1, 1, 1), noise, 20, shift)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(20)
+    x = noise
+    for t, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
+        x = scheduler.step((x - x0) / sigma, t, x, return_dict=False)[0]
     torch.testing.assert_close(x, x0, rtol=0, atol=1e-5)
 
 

@@ -38,9 +38,9 @@ def test_points_come_from_the_landmarks_of_their_name() -> None:
     pixels = observe(found).pixels
     assert np.allclose(pixels[:, INDEX["left_shoulder"], :2], found.body[:, 11, :2])
     assert np.allclose(pixels[:, INDEX["right_elbow"], :2], found.body[:, 14, :2])
-    assert np.allclose(pixels[:, INDEX["left_index_tip"], :2], found.left_hand[:, 8, :2])
-    assert np.allclose(pixels[:, INDEX["right_pinky1"], :2], found.right_hand[:, 17, :2])
-    assert np.allclose(pixels[:, INDEX["left_thumb3"], :2], found.left_hand[:, 3, :2])
+    assert np.allclose(pixels[:, INDEX["left_index_tip"], :2], found.hands[:, 0, 8, :2])
+    assert np.allclose(pixels[:, INDEX["right_pinky1"], :2], found.hands[:, 1, 17, :2])
+    assert np.allclose(pixels[:, INDEX["left_thumb3"], :2], found.hands[:, 0, 3, :2])
 
 
 def test_the_pelvis_is_between_the_hips_and_nothing_tells_of_the_spine() -> None:
