@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dags.commands import data, machine, release, trainer
+from dags.commands import data, machine, plan, release, trainer, upkeep
 
 app = typer.Typer(
     help="From video files to a motion-controlled video model: ingest, label, release, train, generate.\n\n"
@@ -21,12 +21,14 @@ app = typer.Typer(
 )
 COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (machine.doctor, machine.demo),
-    "Data": (data.ingest, data.label, data.caption, data.encode, data.status),
+    "Data": (data.ingest, data.label, data.caption, data.encode, data.status, plan.retry),
+    "Upkeep": (upkeep.tables, upkeep.clean, upkeep.takedown, upkeep.migrate),
     "Training": (trainer.train, trainer.generate, trainer.report),
 }
 for panel, members in COMMANDS.items():
     for command in members:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(plan.app, name="plan", rich_help_panel="Data")
 app.add_typer(release.app, name="release", rich_help_panel="Data")
 
 

@@ -11,11 +11,11 @@ from dags.generate import Sampling, animate
 from dags.progress import silence_libraries, step
 from dags.show import accounts_json, funnel, table
 from pipelines.latents import LatentsConfig
-from pipelines.planning import Account
 from pipelines.quality import Policy, kept_clips
 from pipelines.report import write_report
 from pipelines.samples import choose_sample
 from pipelines.sources import SourcesConfig
+from pipelines.standing import Account
 from pipelines.status import funnel as count
 from pipelines.studio import make_studio
 from storage_schemas.lake import Lake
@@ -76,7 +76,7 @@ def make_base(lake: str, folder: Path) -> Path:
     home = Lake(lake)
     silence_libraries()
     with step("tiny base model", 1) as shown:
-        kept = [clip["clip_id"] for clip in kept_clips(home, Policy(), ["clip_id"])]
+        kept = sorted(kept_clips(home, Policy())["clip_id"].to_pylist())
         base = prepare_tiny_base(folder, home.blobs("clip_videos", "video", kept))
         shown.advance()
     return base
@@ -97,7 +97,7 @@ def show_motion(lake: str, release: str, training: Path, folder: Path) -> Path:
 def write_page(lake: str, folder: Path, training: Path, clip: Path) -> Path:
     """The page to look at."""
     with step("report", 1) as shown:
-        page = write_report(Path(lake), folder, training=training, generated=clip)
+        page = write_report(lake, folder, training=training, generated=clip)
         get_run_logger().info("report: %s", page)
         shown.advance()
     return page

@@ -9,81 +9,89 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from dags import steps
 from dags.events import release_published
+from dags.follow import MEGABYTE, follow
 from dags.progress import step
-from dags.stages import describe, map_stage
-from pipelines import clips, latents, pairs, sources
-from pipelines.captions import stage as captions
+from dags.release_card import markdown
+from dags.stages import describe, map_stages
 from pipelines.captions.openai_server import OpenAIServer
 from pipelines.captions.qwen import QwenLocal
 from pipelines.cut import ClipsConfig
-from pipelines.planning import Account
-from pipelines.poses import stage as poses
+from pipelines.latents import LatentsConfig
+from pipelines.poses.stage import PosesConfig
 from pipelines.quality import Policy
 from pipelines.sources import SourcesConfig
+from pipelines.standing import Account
 from pipelines.status import verdict_account
 from storage_schemas.lake import Lake
-from storage_schemas.releases import create_release, open_release
+from storage_schemas.releases.approval import approve_release
+from storage_schemas.releases.decisions import USABLE
+from storage_schemas.releases.policy import ReleasePolicy
+from storage_schemas.releases.release import create_release, open_release, open_row
 from training.checkpoints import steps_done
 from training.config import TrainConfig
 from training.launch import launch
 
 
 @flow(flow_run_name="ingest {kind}")
-def ingest(lake: str, kind: str, path: str, options: SourcesConfig | None = None) -> Account:
+def ingest(lake: str, kind: str, path: str, options: SourcesConfig | None = None) -> list[Account]:
     """Register what `path` holds (`kind`: internet, unreal or multiview): fetch, hash, probe, cameras, truth."""
     home = Lake(lake)
-    stage = sources.SourcesStage(lake, options or SourcesConfig())
-    return map_stage(home, stage, sources.discover(kind, path, stage.config))
+    return map_stages(home, steps.ingest(home, kind, path, options))
 
 
 @flow
 def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Account]:
     """Cut every source item into clips with people and scores, and judge the clips."""
     home = Lake(lake)
-    stage = clips.ClipsStage(lake, config or ClipsConfig())
-    copies = len(clips.duplicates(home))
-    cut_account = map_stage(home, stage, clips.plan(home, stage), {"duplicate": copies} if copies else {})
+    accounts = map_stages(home, steps.cut(home, config))
     judged = verdict_account(home, policy or Policy())
     get_run_logger().info("verdict: %s", describe(judged))
-    return [cut_account, judged]
+    return [*accounts, judged]
 
 
 @flow
-def label(lake: str, config: poses.PosesConfig | None = None, policy: Policy | None = None) -> Account:
+def label(lake: str, config: PosesConfig | None = None, policy: Policy | None = None) -> list[Account]:
     """Estimate body and hands of every kept clip."""
     home = Lake(lake)
-    stage = poses.PosesStage(lake, config or poses.PosesConfig())
-    return map_stage(home, stage, poses.plan(home, stage, policy or Policy()))
+    return map_stages(home, steps.label(home, config, policy))
 
 
 @flow
-def caption(lake: str, vlm: QwenLocal | OpenAIServer | None = None, policy: Policy | None = None) -> Account:
+def caption(lake: str, vlm: QwenLocal | OpenAIServer | None = None, policy: Policy | None = None) -> list[Account]:
     """Describe the camera motion, and with a vision-language model the content, of every kept clip."""
     home = Lake(lake)
-    stage = captions.CaptionsStage(lake, captions.CaptionsConfig(vlm=vlm))
-    return map_stage(home, stage, captions.plan(home, stage, policy or Policy()))
+    return map_stages(home, steps.caption(home, vlm, policy))
 
 
 @flow
-def encode(lake: str, config: latents.LatentsConfig, policy: Policy | None = None) -> list[Account]:
+def encode(lake: str, config: LatentsConfig, policy: Policy | None = None) -> list[Account]:
     """Encode targets and texts for one backbone, and make the training pairs."""
-    home, policy = Lake(lake), policy or Policy()
-    stage = latents.LatentsStage(lake, config)
-    encoded = map_stage(home, stage, latents.plan(home, stage, policy))
-    pairing = pairs.PairsStage(lake, pairs.PairsConfig(stage.vae, config.window))
-    return [encoded, map_stage(home, pairing, pairs.plan(home, pairing, policy))]
+    home = Lake(lake)
+    return map_stages(home, steps.encode(home, config, policy))
 
 
 @flow(flow_run_name="publish {name}")
-def publish(lake: str, name: str, approver: str | None = None) -> str:
-    """Make the next release of `name` from the newest pairs, and say so; return NAME@VERSION."""
-    row = create_release(Lake(lake), name, approver)
-    release = open_release(lake, row["release_id"])
-    release_published(lake, release.id, release.sha256)
-    card = f"**{release.id}** `{release.sha256}`\n\n```\n{row['manifest']}\n```"
+def publish(lake: str, name: str, policy: ReleasePolicy | None = None) -> str:
+    """Make the next release of `name` from the newest pairs, and say so when it may be used; return NAME@VERSION."""
+    home = Lake(lake)
+    with follow("hash files (MB)", MEGABYTE) as report:
+        row = create_release(home, name, policy, report)
+    release = open_row(home, row)
+    if row["state"] == USABLE:
+        release_published(lake, release.id, release.sha256)
+    card = markdown(release.id, release.sha256, row["state"], release.manifest)
     create_markdown_artifact(key=f"release-{name.replace('_', '-')}", markdown=card)
     return release.id
+
+
+@flow(flow_run_name="approve {release}")
+def approve(lake: str, release: str, by: str, note: str | None = None) -> bool:
+    """Let training use a release, and say so; whether that is news."""
+    news = approve_release(Lake(lake), release, by, note)
+    release_published(lake, release, open_release(lake, release).sha256)
+    return news
 
 
 @flow(flow_run_name="train {release}")

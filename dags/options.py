@@ -1,21 +1,29 @@
 """Options that several commands share."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def _is_lake(path: Path) -> Path:
-    if not (path / "lake.json").is_file():
-        raise ValueError(f"{path} is not a lake: make one with `dimo ingest` or `dimo demo`")
-    return path
+def _place(lake: str) -> str:
+    from storage_schemas.lake import lake_uri
+
+    return lake_uri(lake)
 
 
+def _is_lake(lake: str) -> str:
+    from storage_schemas.lake import is_lake
+
+    if not is_lake(place := _place(lake)):
+        raise ValueError(f"{place} is not a lake: make one with `dimo ingest` or `dimo demo`")
+    return place
+
+
+WHERE = "a folder, or a prefix of an object store such as s3://bucket/lake"
 LakeOption = Annotated[
-    Path, typer.Option("--lake", resolve_path=True, help="Folder of the lake (made where there is none).")
+    str, typer.Option("--lake", callback=_place, help=f"The lake: {WHERE} (made where there is none).")
 ]
-ExistingLake = Annotated[Path, typer.Option("--lake", resolve_path=True, callback=_is_lake, help="Folder of the lake.")]
+ExistingLake = Annotated[str, typer.Option("--lake", callback=_is_lake, help=f"The lake: {WHERE}.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 PrefectApi = Annotated[
     str | None,

@@ -42,6 +42,12 @@ class Step:
             with _lock:
                 _live.advance(self._task, count)
 
+    def expect(self, count: int) -> None:
+        """`count` more parts belong to it."""
+        self._total += count
+        if _live and self._task is not None:
+            _live.update(self._task, total=self._total)
+
     def note(self, text: str) -> None:
         """Words beside the bar."""
         self._note = text

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 
 from pipelines.runner import ray_session
+from storage_schemas.lake import Lake
 
 START_SECONDS = 120
 
@@ -37,6 +38,13 @@ def session(state: Path, prefect_api: str | None = None, ray_address: str | None
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(ray_session(ray_address or os.environ.get("RAY_ADDRESS")))
         yield api
+
+
+def lake_session(
+    lake: str, prefect_api: str | None = None, ray_address: str | None = None
+) -> AbstractContextManager[str]:
+    """A session whose state lies in the lake's folder, or in this machine's cache of a lake elsewhere."""
+    return session(Lake(lake).local / "session", prefect_api, ray_address)
 
 
 def _restore(environment: dict[str, str]) -> None:

@@ -2,14 +2,19 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.planning import Account
+if TYPE_CHECKING:
+    from pipelines.forecast import Forecast
+    from pipelines.rejects import RejectGroup
+    from pipelines.standing import Account
+    from pipelines.status import Pending
 
 UNITS = {
     "sources": "source items",
@@ -21,7 +26,9 @@ UNITS = {
     "pairs": "sets of pairs",
 }
 REASONS = 4  # named in one cell
-FUNNEL_COLUMNS = ("stage", "of", "in", "done", "filtered", "rejected", "why")
+FUNNEL_COLUMNS = ("stage", "of", "in", "done", "filtered", "rejected", "waiting", "due", "why")
+PLAN_COLUMNS = ("stage", "in", "done", "failed", "waiting", "left", "stale", "new", "due", "time", "disk")
+UNKNOWN = "unknown yet"
 
 
 def as_json(value: Any) -> None:
@@ -34,37 +41,74 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     """A table on standard output; numbers to the right."""
     shown = Table(title=title, title_justify="left", title_style="bold")
     for k, name in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[k], (int, float)) for row in rows)
+        numeric = bool(rows) and all(isinstance(row[k], (int, float, type(None))) for row in rows)
         shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         shown.add_row(*("" if value is None else escape(str(value)) for value in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(shown)
 
 
-def funnel(accounts: Sequence[Account]) -> None:
-    """Where everything went, stage by stage."""
-    rows = [
-        (
-            a.stage,
-            UNITS.get(a.stage, ""),
-            a.inputs,
-            a.done,
-            sum(a.filtered.values()),
-            sum(a.rejected.values()),
-            reasons(a),
-        )
-        for a in accounts
-    ]
-    table("Where everything went", FUNNEL_COLUMNS, rows)
+def funnel(accounts: "Sequence[Account]", again: "Mapping[str, Pending] | None" = None) -> None:
+    """Where everything went, stage by stage; `again`: which of the rejected are tried again."""
+    rows = []
+    for a in accounts:
+        pending = (again or {}).get(a.stage)
+        tried = (pending.waiting, pending.due) if pending else (None, None)
+        filtered, rejected = sum(a.filtered.values()), sum(a.rejected.values())
+        rows.append((a.stage, UNITS.get(a.stage, ""), a.inputs, a.done, filtered, rejected, *tried, reasons(a)))
+    if again is None:
+        rows = [(*row[:6], row[8]) for row in rows]
+    columns = [name for name in FUNNEL_COLUMNS if again is not None or name not in ("waiting", "due")]
+    table("Where everything went", columns, rows)
 
 
-def reasons(account: Account) -> str:
+def reject_groups(title: str, groups: "Sequence[RejectGroup]") -> None:
+    """A line for alike rejects, with an example."""
+    rows = []
+    for g in groups:
+        more = f" and {g.unnamed} more" if g.unnamed else ""
+        at = g.next_attempt_at
+        then = "never" if at is None else f"{datetime.fromtimestamp(at / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        rows.append((g.count, g.stage, g.error_class, g.message, ", ".join(g.names) + more, g.attempts, then))
+    if rows:
+        table(title, ("count", "stage", "class", "message of the first", "of", "tries", "next try"), rows)
+
+
+def forecasts(found: "Sequence[Forecast]") -> None:
+    """What would run."""
+    numbers = [(f.inputs, f.done, f.failed, f.waiting, f.left, f.stale, f.new, f.due) for f in found]
+    estimates = [(duration(f.seconds), size(f.bytes)) for f in found]
+    rows = [(f.stage, *n, *e) for f, n, e in zip(found, numbers, estimates, strict=True)]
+    table("What would run: left = stale + new + due", PLAN_COLUMNS, rows)
+
+
+def duration(seconds: float | None) -> str:
+    """`3.4 h`."""
+    if seconds is None:
+        return UNKNOWN
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def size(count: int | None) -> str:
+    """`3.4 GB`."""
+    if count is None:
+        return UNKNOWN
+    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count / 1e3:.1f} kB"
+
+
+def reasons(account: "Account") -> str:
     """The commonest reasons, with counts."""
     counts = sorted({**account.filtered, **account.rejected}.items(), key=lambda item: -item[1])
     more = f", and {len(counts) - REASONS} more" if len(counts) > REASONS else ""
     return ", ".join(f"{reason} {count}" for reason, count in counts[:REASONS]) + more
 
 
-def accounts_json(accounts: Sequence[Account]) -> list[dict[str, Any]]:
+def accounts_json(accounts: "Sequence[Account]") -> list[dict[str, Any]]:
     """Accounts for machines."""
     return [vars(a) for a in accounts]

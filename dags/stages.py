@@ -1,4 +1,6 @@
-"""One pipeline stage as Prefect tasks: a task run per shard, one commit, and an account that must balance."""
+"""One pipeline stage as Prefect tasks: a task run per shard, a commit per run, and an account that must balance."""
+
+from collections.abc import Iterable
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
@@ -6,18 +8,21 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.logging import get_run_logger
 
-from dags.progress import Step, step
-from pipelines.planning import Account, Run, account, finish, prepare
+from dags import progress
+from dags.steps import Step
+from pipelines.planned import Planned
+from pipelines.planning import RUN_LIMIT, Run, Shard, account, finish, prepare
 from pipelines.runner import Pool, pool_size
-from pipelines.stage import Stage, Work
+from pipelines.stage import Stage
+from pipelines.standing import Account
 from storage_schemas.lake import Lake
 
 SHARDS_PER_WORKER = 4
-MAX_SHARD = 64
+MAX_SHARD = 256
 
 
-@task(task_run_name="{name} shard {shard}", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
-def run_shard(name: str, shard: int, pool: Pool, run: Run, shown: Step) -> None:
+@task(task_run_name="{name} shard {shard.number}", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
+def run_shard(name: str, shard: Shard, pool: Pool, shown: progress.Step) -> None:
     """Run and stage one shard; the worker's log lines go to this task run's log."""
     log = get_run_logger()
 
@@ -26,8 +31,9 @@ def run_shard(name: str, shard: int, pool: Pool, run: Run, shown: Step) -> None:
         for level, text in lines:
             log.log(level, text)
 
-    manifest = pool.run_shard(run, shard, report)
-    log.info("%s shard %d staged: %s", name, shard, manifest["note"])
+    manifest = pool.run_shard(shard, report)
+    rejected = {kind: len(keys) for kind, keys in manifest["note"]["rejected"].items()}
+    log.info("%s shard %d staged: %d done, rejected: %s", name, shard.number, len(manifest["note"]["done"]), rejected)
 
 
 @task(task_run_name="{name} commit", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
@@ -38,22 +44,37 @@ def commit_run(name: str, lake: Lake, run: Run) -> dict[str, int]:
     return rows
 
 
-def map_stage(lake: Lake, stage: Stage, works: list[Work], filtered: dict[str, int] | None = None) -> Account:
-    """Do what is left of `works` (call it inside a flow) and return the account of all of them."""
-    workers = pool_size(stage, max(1, len(works)))
-    run = prepare(lake, stage, works, min(MAX_SHARD, max(1, len(works) // (workers * SHARDS_PER_WORKER))))
-    with step(stage.name, run.size) as shown:
+def map_stages(lake: Lake, steps: Iterable[Step]) -> list[Account]:
+    """Do what is left of some stages, one after the other (call it inside a flow); return the account of each."""
+    return [map_stage(lake, step) for step in steps]
+
+
+def map_stage(lake: Lake, step: Step) -> Account:
+    """Do what is left of a stage, run by run, and return the account of all its work."""
+    planned, stage = step.plan(), step.stage
+    with progress.step(stage.name, 0) as shown:
+        while _run(lake, stage, planned, shown):
+            pass
+        counted = account(lake, stage, planned, step.filtered())
+        shown.note(describe(counted))
+    create_table_artifact(key=f"account-{stage.name}", table=[as_row(counted)])
+    return counted
+
+
+def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step) -> int:
+    """Do the next run of a plan; how many pieces of work it had."""
+    most = min(RUN_LIMIT, len(planned))
+    shard_size = min(MAX_SHARD, max(1, most // (pool_size(stage, max(1, most)) * SHARDS_PER_WORKER)))
+    with prepare(lake, stage, planned, shard_size) as run:
         if run.shards:
+            shown.expect(run.size)
             with Pool(stage, lake, pool_size(stage, len(run.shards))) as pool:
-                futures = [run_shard.submit(stage.name, k, pool, run, shown) for k in range(len(run.shards))]
+                futures = [run_shard.submit(stage.name, run.shard(k), pool, shown) for k in range(len(run.shards))]
                 wait(futures)
                 for future in futures:
                     future.result()
             commit_run(stage.name, lake, run)
-        counted = account(lake, stage, works, filtered)
-        shown.note(describe(counted))
-    create_table_artifact(key=f"account-{stage.name}", table=[as_row(counted)])
-    return counted
+        return run.size
 
 
 def describe(counted: Account) -> str:

@@ -1,19 +1,24 @@
 """The stage that cuts source items into clips, and what there is to cut."""
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipelines.clip_cameras import Row
+from pipelines.columns import Column, distinct, json_lists, json_strings, last_of
 from pipelines.cut import VERSION, ClipsConfig, clips_of
 from pipelines.people.mediapipe_pose import WEIGHTS
+from pipelines.planned import Planned
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.ids import work_key
 from storage_schemas.lake import Lake
+from storage_schemas.takedown import taken_down
 
 if TYPE_CHECKING:
     from pipelines.people.detector import Detector
 
-Content = tuple[str, str, str, str]  # hashes of the video and of its cameras and truth, capture, view
+IDENTITY = ["content_sha256", "annotation_sha256", "capture_id", "view"]
+"""What a source is, whatever it is called: hashes of the video and of its cameras and truth, capture, view."""
 
 
 class ClipsStage:
@@ -48,26 +53,27 @@ class ClipsStage:
         return clips_of(found[0], self.config, self._detector)
 
 
-def plan(lake: Lake, stage: ClipsStage) -> list[Work]:
+def plan(lake: Lake, stage: ClipsStage) -> Planned:
     """A piece of work per distinct source that is not taken down: of exact duplicates the lowest `source_id`."""
-    works = []
-    for content, sources in sorted(_by_content(lake).items()):
-        key = work_key(content, stage.name, stage.version, stage.config, stage.weights)
-        first = sources[0]
-        works.append(Work(key, first["source_id"], first["name"], {"source_id": first["source_id"]}))
-    return works
+    sources = _living(lake, ["name"])
+    first = last_of(sources, IDENTITY, lambda rows: [pc.rank(rows["source_id"], "descending")])
+
+    def content(rows: pa.Table) -> Column:
+        return json_lists(*(json_strings(rows[name]) for name in IDENTITY))
+
+    def work(key: str, row: Row) -> Work:
+        return Work(key, row["source_id"], row["name"], {"source_id": row["source_id"]})
+
+    return Planned.rows(stage, stage.config, first, "source_id", content, work)
 
 
-def duplicates(lake: Lake) -> dict[str, str]:
-    """Sources that are exact copies (same bytes, capture and view), each with the source that is cut in its place."""
-    return {s["source_id"]: first["source_id"] for first, *others in _by_content(lake).values() for s in others}
+def duplicates(lake: Lake) -> int:
+    """How many sources are exact copies of another one (same bytes, cameras, capture and view), which is cut alone."""
+    sources = _living(lake, [])
+    return int(sources.num_rows - distinct(sources, IDENTITY).num_rows)
 
 
-def _by_content(lake: Lake) -> dict[Content, list[Row]]:
-    """Sources that are not taken down, by content, each group in order of `source_id`."""
-    identity = ["content_sha256", "annotation_sha256", "capture_id", "view"]
-    groups: dict[Content, list[Row]] = defaultdict(list)
-    for source in lake.read("sources", ["source_id", "name", *identity], where="NOT tombstone"):
-        sha256, annotation, capture, view = (source[name] for name in identity)
-        groups[sha256, annotation, capture, view].append(source)  # in key order
-    return dict(groups)
+def _living(lake: Lake, columns: list[str]) -> pa.Table:
+    """Sources that are not taken down: `source_id`, what identifies their content, and `columns`."""
+    sources = lake.dataset("sources").to_table(columns=["source_id", *IDENTITY, *columns])
+    return sources.filter(pc.invert(pc.is_in(sources["source_id"], value_set=taken_down(lake))))

@@ -16,6 +16,7 @@ from pipelines.clip_cameras import Cameras, Row, Size, true_people
 from pipelines.people.boxes import Box, Tracks, main_person, people_count
 from pipelines.people.detector import Detector
 from pipelines.people.follow import Follower, PeopleConfig
+from pipelines.people.mediapipe_pose import WEIGHTS
 from pipelines.people.truth import TruePeople
 from pipelines.scores import Scores, perceptual_hash
 from pipelines.shots import Frame, Image, ShotsConfig, spans
@@ -100,7 +101,7 @@ class _Cutter:
         seen = watch.seen()
         clip_id = stable_id(
             "clip", self.source["content_sha256"], self.source["annotation_sha256"], self.source["capture_id"],
-            self.source["view"], start, end, self.config, VERSION,
+            self.source["view"], start, end, self.config, VERSION, WEIGHTS,
         )  # fmt: skip
         digest = sha256_bytes(encoded)
         row = {

@@ -5,19 +5,23 @@ embedded by UMT5 and cut to its true length (a trainer pads it). They are cached
 frames are not, because augmentation acts on their pixels.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipelines.columns import Column, json_lists, json_strings, look_up
+from pipelines.planned import Planned
 from pipelines.quality import Policy, kept_clips
+from pipelines.revisions import newest
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from pipelines.windows import Window
-from storage_schemas.ids import sha256_file, stable_id, work_key
+from storage_schemas.ids import sha256_file, stable_id
 from storage_schemas.lake import Lake
 from storage_schemas.video import centre_crop, decode
 
@@ -150,25 +154,19 @@ class LatentsStage:
         return np.ascontiguousarray(hidden[0].float().cpu().numpy(), dtype=np.float16)
 
 
-def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> list[Work]:
-    """One piece of work per kept clip that has a caption (the one committed last), by clip id."""
-    captions = newest(lake, "captions", ["text"], lambda row: row["clip_id"])
+def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
+    """One piece of work per kept clip that has a caption: its current one."""
+    clips = kept_clips(lake, policy, ["name", "kind", "video_sha256", "start_frame", "frames"])
+    captions = newest(lake, "captions", ["clip_id"], ["text"])
+    clips = clips.append_column("text", look_up(clips["clip_id"], captions, "clip_id", "text"))
+    clips = clips.filter(pc.is_valid(clips["text"]))
+
+    def content(rows: pa.Table) -> Column:
+        return json_lists(*(json_strings(rows[name]) for name in ("clip_id", "video_sha256", "text")))
+
+    def work(key: str, row: Row) -> Work:
+        payload = {"text": row["text"], "starts": window_starts(row, stage.config), "frames": row["frames"]}
+        return Work(key, row["clip_id"], row["name"], payload)
+
     config = replace(stage.config, base="")  # where the weights lie does not change what they say
-    work = []
-    for clip in kept_clips(lake, policy, ["name", "kind", "video_sha256", "start_frame", "frames"]):
-        if clip["clip_id"] not in captions:
-            continue
-        text = captions[clip["clip_id"]]["text"]
-        key = work_key((clip["clip_id"], clip["video_sha256"], text), stage.name, stage.version, config, stage.weights)
-        payload = {"text": text, "starts": window_starts(clip, stage.config), "frames": clip["frames"]}
-        work.append(Work(key, clip["clip_id"], clip["name"], payload))
-    return work
-
-
-def newest(lake: Lake, table: str, columns: list[str], key: Callable[[Row], Any]) -> dict[Any, Row]:
-    """Of the rows of a table that share a `key`, the one committed last. Rows hold `clip_id` and `columns`."""
-    version = {
-        row["run_id"]: row["version"] for row in lake.read("ledger", ["run_id", "version"], f"table_name = '{table}'")
-    }
-    rows = lake.read(table, ["clip_id", "run_id", *columns])
-    return {key(row): row for row in sorted(rows, key=lambda row: version.get(row["run_id"], 0))}
+    return Planned.rows(stage, config, clips, "clip_id", content, work)

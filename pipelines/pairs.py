@@ -4,21 +4,31 @@
 two cameras, and differ in whether the camera of the target stands or moves (by its camera terms).
 """
 
+import hashlib
+import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipelines.latents import newest
+from pipelines.columns import look_up
+from pipelines.planned import CHUNK, Planned
 from pipelines.quality import Policy, kept_clips
+from pipelines.revisions import best_poses, newest
+from pipelines.splits import splits
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from pipelines.windows import Window
 from storage_schemas.ids import stable_id, work_key
 from storage_schemas.lake import Lake
+from storage_schemas.rows import arrow_to_rows
 
 Row = dict[str, Any]
-CLIP_COLUMNS = ["capture_id", "view", "kind", "subject", "start_frame", "frames", "fps_num", "fps_den", "track"]
+CLIP_COLUMNS = [
+    "source_id", "capture_id", "view", "kind", "subject", "start_frame", "frames", "fps_num", "fps_den", "track",
+]  # fmt: skip
 STANDING = ("static", "shake")  # camera terms of a camera that stays where it is and looks where it looked
 
 
@@ -44,12 +54,22 @@ class Inputs:
     captures: dict[str, Row]
 
 
+IDENTITY = {
+    "clips": ["clip_id"],
+    "windows": ["latent_id"],
+    "poses": ["pose_id"],
+    "captions": ["caption_id"],
+    "captures": ["capture_id", "subject", "sync_method"],
+}
+"""The columns of each table that decide a set of pairs."""
+
+
 class PairsStage:
     """Writes `pairs`. The whole set is one piece of work, so a set is either there or not; a set made of other labels
     is a set of its own, told apart by its work key."""
 
     name = "pairs"
-    version = "1"
+    version = "2"
     weights = ""
     needs = Needs(cpus=1, memory_gb=4)
 
@@ -70,52 +90,66 @@ class PairsStage:
         return {"pairs": [{"pair_id": stable_id("pair", work.key, pair), **pair} for pair in pairs]}
 
 
-def plan(lake: Lake, stage: PairsStage, policy: Policy) -> list[Work]:
+def plan(lake: Lake, stage: PairsStage, policy: Policy) -> Planned:
     """One piece of work, or none where there are no latents yet."""
-    inputs = gather(lake, stage.config, policy)
-    if not inputs.windows:
-        return []
-    content = (
-        sorted(inputs.clips),
-        sorted(row["latent_id"] for row in inputs.windows),
-        sorted(row["pose_id"] for row in inputs.poses.values()),
-        sorted(inputs.terms.items()),
-        sorted((row["capture_id"], row["subject"], row["sync_method"]) for row in inputs.captures.values()),
-    )
+    parts = _parts(lake, stage.config, policy, [])
+    count = parts["windows"].num_rows
+    revision = stable_id("revision", stage.name, stage.version, stage.config, policy)
+    if not count:
+        return Planned.of([], revision)
+    content = [digest(parts[name].select(columns)) for name, columns in IDENTITY.items()]
     key = work_key(content, stage.name, stage.version, stage.config)
-    return [Work(key, "pairs", f"pairs of {len(inputs.windows)} windows", {"policy": policy})]
+    return Planned.of([Work(key, "pairs", f"pairs of {count} windows", {"policy": policy})], revision)
+
+
+def digest(rows: pa.Table) -> str:
+    """Hash of a set of rows of scalar columns, in whatever order they come."""
+    ordered = rows.sort_by([(name, "ascending") for name in rows.column_names])
+    hashed = hashlib.sha256(json.dumps(ordered.column_names).encode())
+    for start in range(0, ordered.num_rows, CHUNK):
+        hashed.update(json.dumps(list(ordered.slice(start, CHUNK).to_pydict().values())).encode())
+    return hashed.hexdigest()
 
 
 def gather(lake: Lake, config: PairsConfig, policy: Policy) -> Inputs:
     """Read what the pairs of the clips that `policy` keeps are made of.
 
-    Of several revisions the latents and the caption committed last count, and the pose label of the highest weight.
+    Of several revisions the current latents and caption count, and the pose label of the highest weight.
     """
-    clips = {row["clip_id"]: row for row in kept_clips(lake, policy, CLIP_COLUMNS)}
-    captions = newest(lake, "captions", ["camera_terms", "text"], lambda row: row["clip_id"])
-    wanted = {"vae": config.vae, **asdict(config.window)}
-    latents = newest(
-        lake,
-        "latents",
-        ["latent_id", "start_frame", "text", *wanted],
-        lambda row: (row["clip_id"], row["start_frame"], row["text"], *(row[name] for name in wanted)),
-    )
-    windows = [
-        latents[key]
-        for key in sorted(latents)
-        if key[0] in clips and latents[key]["text"] == captions[key[0]]["text"] and key[3:] == tuple(wanted.values())
-    ]
-    poses: dict[str, Row] = {}
-    for row in sorted(lake.read("poses", ["pose_id", "clip_id", "weight"]), key=lambda r: (r["weight"], r["pose_id"])):
-        if row["clip_id"] in clips:
-            poses[row["clip_id"]] = row
+    parts = {name: arrow_to_rows(data) for name, data in _parts(lake, config, policy, CLIP_COLUMNS).items()}
     return Inputs(
-        clips,
-        windows,
-        poses,
-        {clip_id: row["camera_terms"] for clip_id, row in captions.items() if clip_id in clips},
-        {row["capture_id"]: row for row in lake.read("captures", ["capture_id", "subject", "sync_method"])},
+        {row["clip_id"]: row for row in parts["clips"]},
+        sorted(parts["windows"], key=lambda row: (row["clip_id"], row["start_frame"])),
+        {row["clip_id"]: row for row in parts["poses"]},
+        {row["clip_id"]: row["camera_terms"] for row in parts["captions"]},
+        {row["capture_id"]: row for row in parts["captures"]},
     )
+
+
+def _parts(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[str]) -> dict[str, pa.Table]:
+    """The rows of all tables that matter; of clips, these columns."""
+    clips = kept_clips(lake, policy, ["capture_id", *clip_columns])
+    captures = lake.scan("captures", ["capture_id", "subject", "sync_method"])
+
+    def kept(rows: pa.Table) -> pa.Table:
+        return rows.filter(pc.is_in(rows["clip_id"], value_set=clips["clip_id"]))
+
+    if clip_columns:
+        sources = lake.dataset("sources").to_table(columns=["source_id", "content_sha256"])
+        content = look_up(clips["source_id"], sources, "source_id", "content_sha256")
+        clips = clips.append_column("content_sha256", content)
+    terms = ["camera_terms"] if clip_columns else []
+    captions = kept(newest(lake, "captions", ["clip_id"], ["caption_id", "text", *terms]))
+    wanted = " AND ".join([f"vae = '{config.vae}'", *(f"{name} = {n}" for name, n in asdict(config.window).items())])
+    windows = kept(newest(lake, "latents", ["clip_id", "start_frame", "text"], ["latent_id"], wanted))
+    current = pc.equal(windows["text"], look_up(windows["clip_id"], captions, "clip_id", "text"))
+    return {
+        "clips": clips,
+        "windows": windows.filter(current),
+        "poses": kept(best_poses(lake, [])),
+        "captions": captions,
+        "captures": captures.filter(pc.is_in(captures["capture_id"], value_set=clips["capture_id"])),
+    }
 
 
 def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
@@ -153,22 +187,9 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
                     "weight": pose["weight"] if pose else 0.0,
                 }
             )
-    test = test_groups(pairs, config.test_share)
-    return [{**pair, "split": "test" if _group(pair) in test else "train"} for pair in pairs]
-
-
-def test_groups(pairs: list[Row], share: float) -> set[str]:
-    """The subjects (or captures of unknown subjects) kept for testing: about `share` of them, by hash, so that one
-    never changes sides when others come or go, but never the last one that can train a kind of pair."""
-    groups: dict[str, set[str]] = defaultdict(set)  # kind -> groups that have it
-    for pair in pairs:
-        groups[pair["kind"]].add(_group(pair))
-    chance = {group: int(stable_id("split", group)[:8], 16) / 2**32 for group in set().union(*groups.values())}
-    test: set[str] = set()
-    for group in sorted((g for g in chance if chance[g] < share), key=lambda g: chance[g]):
-        if all(kind_groups - test - {group} for kind_groups in groups.values() if group in kind_groups):
-            test.add(group)
-    return test
+    contents = {clip_id: clip["content_sha256"] for clip_id, clip in inputs.clips.items()}
+    sides = splits(pairs, contents, config.test_share)
+    return [{**pair, "split": side} for pair, side in zip(pairs, sides, strict=True)]
 
 
 def camera_moves(terms: list[Row], start: int, stop: int) -> bool:
@@ -196,7 +217,3 @@ def _subject(clip: Row, captures: dict[str, Row]) -> str | None:
     capture = captures.get(clip["capture_id"])
     subject: str | None = (capture or clip)["subject"]
     return subject
-
-
-def _group(pair: Row) -> str:
-    return pair["subject"] or pair["capture_id"]

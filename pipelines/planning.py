@@ -1,22 +1,43 @@
-"""What is left to do: an anti-join of work keys against what is stored, cut into shards; and the account afterwards.
+"""From a plan to a run: what is left of it, cut into shards; whose run it is; and what a commit writes into the ledger.
 
 The name of a stage is the name of the table that it fills.
 """
 
 import json
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.columns import among
+from pipelines.planned import Planned
 from pipelines.stage import Outcome, Stage, Work
+from pipelines.standing import DONE, RESOLVED, Account, Standing, open_failures, standing
 from storage_schemas import commit
 from storage_schemas.ids import stable_id
 from storage_schemas.lake import Lake
+from storage_schemas.ledger import ask_again, current_revision
+from storage_schemas.lock import Held
 
 MAX_ATTEMPTS = 3
 BACKOFF_NS = 60 * 1_000_000_000  # doubled with each attempt
+RUN_LIMIT = 1 << 14  # pieces of work that one run commits at once
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one worker does of a run before it stages; `attempts` that earlier runs made at some of it, by key."""
+
+    run_id: str
+    number: int
+    works: list[Work]
+    attempts: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -27,122 +48,153 @@ class Run:
     shards: list[list[Work]]
     attempts: dict[str, int]
 
+    def shard(self, number: int) -> Shard:
+        """One shard."""
+        works = self.shards[number]
+        made = {work.key: self.attempts[work.key] for work in works if work.key in self.attempts}
+        return Shard(self.run_id, number, works, made)
+
     @property
     def size(self) -> int:
         """Pieces of work in all shards."""
         return sum(len(shard) for shard in self.shards)
 
 
-@dataclass(frozen=True)
-class Account:
-    """Where the inputs of a stage went: `inputs = done + filtered + rejected`."""
+@contextmanager
+def prepare(lake: Lake, stage: Stage, planned: Planned, shard_size: int, limit: int = RUN_LIMIT) -> Iterator[Run]:
+    """The run that does what is left of a plan, or its first `limit` pieces: what is neither stored nor has failed for
+    good. Without shards where nothing is left. The caller is its driver as long as the context.
 
-    stage: str
-    inputs: int
-    done: int
-    filtered: dict[str, int] = field(default_factory=dict)
-    rejected: dict[str, int] = field(default_factory=dict)
-
-    def check(self) -> "Account":
-        """Return self; raise `AssertionError` where an input is unaccounted for."""
-        total = self.done + sum(self.filtered.values()) + sum(self.rejected.values())
-        if total != self.inputs:
-            raise AssertionError(f"{self.stage}: {self.inputs} in, but {total} accounted for")
-        return self
-
-
-def prepare(lake: Lake, stage: Stage, works: list[Work], shard_size: int) -> Run:
-    """The run that does what is left of `works`: what is neither stored nor finally rejected.
-
-    The same leftover is the same run, with the shards of its first attempt. Runs that were killed around their commit
-    are committed first: some of their tables may hold rows already, and the others must not stay without.
+    The same leftover is the same run, with the shards of its first attempt; a second driver of it waits for the first.
+    What other runs of this stage staged before they died is committed first.
     """
-    for plan in commit.unfinished(lake):
-        if "stage" in plan:
-            _finish(lake, plan)
-    attempts, final = _attempts(lake, stage.name)
-    done = lake.keys(stage.name, "work_key") | final
-    left = {w.key: w for w in works if w.key not in done}
-    keys = sorted(left)
-    request = (stage.name, stage.version, [(k, attempts.get(k, 0)) for k in keys])
-    # what was committed and is left again was replaced in between (a licence that changed and changed back)
-    run_id = next(
-        run_id for n in count() if not commit.is_committed(lake, run_id := stable_id("run", request, n)) or not keys
-    )
-    if not keys:
-        return Run(run_id, [], {})
-    shards = [keys[i : i + shard_size] for i in range(0, len(keys), shard_size)]
-    facts = {
-        "stage": stage.name,
-        "config": {"version": stage.version, "config": json.loads(json.dumps(stage.config, default=vars))},
-        "fresh": sum(1 for key in keys if key not in attempts),
-    }
-    plan = commit.begin(lake, run_id, {"shards": len(shards), "keys": shards, **facts})
-    return Run(run_id, [[left[k] for k in shard] for shard in plan["keys"]], attempts)
+    while True:
+        keys, attempts, places = _left(standing(lake, stage.name, planned, time.time_ns()), limit)
+        run_id = _run_id(lake, stage, keys, attempts)
+        if _adopt_orphans(lake, stage.name, but=run_id):
+            continue
+        if not keys:
+            if planned.revision and len(planned) and current_revision(lake, stage.name) != planned.revision:
+                ask_again(lake, stage.name, _config(stage, planned))
+            yield Run(run_id, [], {})
+            return
+        with lake.lock(f"run-{run_id}"):
+            if commit.is_committed(lake, run_id):  # by whom we waited for
+                continue
+            shards = [keys[i : i + shard_size] for i in range(0, len(keys), shard_size)]
+            request = {"stage": stage.name, "config": _config(stage, planned), "shards": len(shards), "keys": shards}
+            plan = commit.begin(lake, run_id, request)
+            work = dict(zip(keys, planned.works(places), strict=True))
+            yield Run(run_id, [[work[k] for k in shard] for shard in plan["keys"]], attempts)
+            return
 
 
-def stage_outcome(lake: Lake, run: Run, shard: int, stage: Stage, outcome: Outcome) -> dict[str, Any]:
+def stage_outcome(lake: Lake, shard: Shard, stage: Stage, outcome: Outcome) -> dict[str, Any]:
     """Stage what a worker made of a shard. Raises `AssertionError` where an input is unaccounted for."""
-    outcome.check(run.shards[shard])
-    rejects = [
-        {
-            "reject_id": stable_id("reject", r.key, run.attempts.get(r.key, 0) + 1),
-            "stage": stage.name,
-            "item_id": r.item_id,
-            "name": r.name,
-            "error_class": r.error_class,
-            "message": r.message,
-            "traceback": r.traceback,
-            "attempts": run.attempts.get(r.key, 0) + 1,
-            "next_attempt_at": _next_attempt(r.error_class, run.attempts.get(r.key, 0) + 1),
-            "work_key": r.key,
-        }
-        for r in outcome.rejects
-    ]
-    note = {"done": len(outcome.done), "rejected": Counter(r.error_class for r in outcome.rejects)}
-    return commit.stage_shard(lake, run.run_id, shard, {**outcome.rows, "rejects": rejects}, note)
+    outcome.check(shard.works)
+    failed = [_attempt(shard, stage, r, r.error_class, r.message, r.traceback) for r in outcome.rejects]
+    done = set(outcome.done)
+    again = [work for work in shard.works if work.key in shard.attempts and work.key in done]
+    resolved = [_attempt(shard, stage, work, RESOLVED, "done", None) for work in again]
+    rejected: dict[str, list[str]] = {}
+    for reject in outcome.rejects:
+        rejected.setdefault(reject.error_class, []).append(reject.key)
+    note = {"done": outcome.done, "rejected": rejected}
+    rows = {**outcome.rows, "rejects": [*failed, *resolved]}
+    return commit.stage_shard(lake, shard.run_id, shard.number, rows, note)
 
 
 def finish(lake: Lake, run: Run) -> dict[str, int]:
     """Commit a run of which every shard is staged; return the rows per table."""
-    return _finish(lake, commit.read_plan(lake, run.run_id))
+    return commit.commit(lake, run.run_id, _facts(lake, commit.read_plan(lake, run.run_id)))
 
 
-def _finish(lake: Lake, plan: dict[str, Any]) -> dict[str, int]:
-    notes = [(commit.staged(lake, plan["run_id"], k) or {}).get("note", {}) for k in range(plan["shards"])]
-    rejected: Counter[str] = Counter()
-    for note in notes:
-        rejected.update(note.get("rejected", {}))
-    counts = {"in": plan["fresh"], "done": sum(note.get("done", 0) for note in notes), "rejected": rejected}
-    facts = {"stage": plan["stage"], "config": plan["config"], "counts": counts}
-    return commit.commit(lake, plan["run_id"], facts)
-
-
-def account(lake: Lake, stage: Stage, works: list[Work], filtered: dict[str, int] | None = None) -> Account:
-    """Count where `works` went, by what is stored now. Raises `AssertionError` where one is unaccounted for."""
-    keys = {w.key for w in works}
-    done = keys & lake.keys(stage.name, "work_key")
-    last: dict[str, str] = {}
-    for row in sorted(_rejects(lake, stage.name), key=lambda r: r["attempts"]):
-        last[row["work_key"]] = row["error_class"]
-    rejected = Counter(kind for key, kind in last.items() if key in keys - done)
+def account(lake: Lake, stage: Stage, planned: Planned, filtered: dict[str, int] | None = None) -> Account:
+    """Count where the works of a plan went, by what is stored now. Raises `AssertionError` where one is unaccounted
+    for."""
+    found = standing(lake, stage.name, planned, time.time_ns())
     filtered = filtered or {}
-    inputs = len(keys) + sum(filtered.values())
-    return Account(stage.name, inputs, len(done), filtered, dict(rejected)).check()
+    inputs = len(planned) + sum(filtered.values())
+    return Account(stage.name, inputs, found.count(DONE), filtered, found.rejected()).check()
 
 
-def _rejects(lake: Lake, stage: str) -> list[dict[str, Any]]:
-    columns = ["work_key", "attempts", "error_class", "next_attempt_at"]
-    return lake.read("rejects", columns, f"stage = '{stage}'")
+def _left(found: Standing, limit: int) -> tuple[list[str], dict[str, int], list[int]]:
+    """The first `limit` keys that are left, in order, the attempts made at some of them, and their places."""
+    keys = pa.table({"key": found.planned.keys.take(pa.array(found.left))})
+    chosen = pc.select_k_unstable(keys, min(limit, keys.num_rows), [("key", "ascending")]).to_numpy()
+    places: np.ndarray = found.left[chosen]
+    names = keys["key"].take(pa.array(chosen)).to_pylist()
+    made = zip(names, found.attempts(places), strict=True)
+    return names, {key: attempts for key, attempts in made if attempts}, places.tolist()
 
 
-def _attempts(lake: Lake, stage: str) -> tuple[dict[str, int], set[str]]:
-    """Attempts so far by work key, and the keys that are not tried again (now)."""
-    rows = sorted(_rejects(lake, stage), key=lambda r: r["attempts"])
-    last = {row["work_key"]: row for row in rows}
-    now = time.time_ns()
-    final = {k for k, r in last.items() if r["next_attempt_at"] is None or r["next_attempt_at"] > now}
-    return {k: r["attempts"] for k, r in last.items()}, final
+def _run_id(lake: Lake, stage: Stage, keys: list[str], attempts: dict[str, int]) -> str:
+    """The same for the same leftover. What was committed and is left again was replaced in between (a licence that
+    changed and changed back): then it is counted up."""
+    request = (stage.name, stage.version, [(key, attempts.get(key, 0)) for key in keys])
+    names = (stable_id("run", request, number) for number in count())
+    return next(run_id for run_id in names if not keys or not commit.is_committed(lake, run_id))
+
+
+def _adopt_orphans(lake: Lake, stage: str, but: str) -> bool:
+    """Commit what other runs of the stage staged whose drivers are dead; whether there were any."""
+    orphans = [p for p in commit.unfinished(lake) if p.get("stage") == stage and p["run_id"] != but]
+    return any([_adopt(lake, plan) for plan in orphans])
+
+
+def _adopt(lake: Lake, plan: dict[str, Any]) -> bool:
+    try:
+        with lake.lock(f"run-{plan['run_id']}", wait=False):
+            commit.commit(lake, plan["run_id"], _facts(lake, plan), partial=True)
+    except Held:  # its driver lives
+        return False
+    return True
+
+
+def _facts(lake: Lake, plan: dict[str, Any]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """What goes into the ledger. `in` counts the works that nobody answered before, so that the sum over all runs is
+    the number of works that were ever answered, whatever runs overlap."""
+
+    def facts(notes: list[dict[str, Any]]) -> dict[str, Any]:
+        done = [key for note in notes for key in note["done"]]
+        rejected: dict[str, list[str]] = {}
+        for note in notes:
+            for kind, keys in note["rejected"].items():
+                rejected.setdefault(kind, []).extend(keys)
+        answered = pa.array([*done, *(key for keys in rejected.values() for key in keys)], pa.string())
+        failed = open_failures(lake, f"stage = '{plan['stage']}'", [])["work_key"]
+        known = pc.or_(among(answered, lake.column(plan["stage"], "work_key")), among(answered, failed))
+        counts = {
+            "in": len(answered) - int(pc.sum(known).as_py() or 0),
+            "done": len(done),
+            "rejected": {kind: len(keys) for kind, keys in rejected.items()},
+        }
+        return {"stage": plan["stage"], "config": plan["config"], "counts": counts}
+
+    return facts
+
+
+def _config(stage: Stage, planned: Planned) -> dict[str, Any]:
+    """What the ledger says about a stage."""
+    config = json.loads(json.dumps(stage.config, default=vars))
+    return {"version": stage.version, "config": config, "revision": planned.revision}
+
+
+def _attempt(shard: Shard, stage: Stage, work: Any, kind: str, message: str, trace: str | None) -> dict[str, Any]:
+    """The row of `rejects` of one attempt."""
+    attempts = shard.attempts.get(work.key, 0) + 1
+    return {
+        "reject_id": stable_id("reject", work.key, attempts),
+        "stage": stage.name,
+        "item_id": work.item_id,
+        "name": work.name,
+        "error_class": kind,
+        "message": message,
+        "traceback": trace,
+        "attempts": attempts,
+        "next_attempt_at": _next_attempt(kind, attempts),
+        "work_key": work.key,
+    }
 
 
 def _next_attempt(error_class: str, attempts: int) -> int | None:

@@ -1,11 +1,16 @@
 """Which clips are good enough: a query over stored scores, so that changing a threshold recomputes nothing."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.columns import Column, distinct, last_of, look_up
 from storage_schemas.lake import Lake
-
-Row = dict[str, Any]
+from storage_schemas.ledger import newest_first
+from storage_schemas.takedown import taken_down
 
 
 @dataclass(frozen=True)
@@ -24,52 +29,61 @@ class Policy:
     min_sharpness: float = 20.0
 
 
-COLUMNS = ["frames", "video_sha256", "people", "person_share", "person_height", "exposure", "sharpness"]
-"""What `verdict` reads of a row of `clips`."""
+SCORES = ["frames", "video_sha256", "people", "person_share", "person_height", "exposure", "sharpness"]
+ORIGIN = ["source_id", "work_key", "run_id"]
 
 
-def verdict(row: Row, policy: Policy) -> str | None:
-    """Why a clip is filtered, the first reason that holds; None: keep it."""
-    reasons = {
-        "too_short": row["frames"] < policy.min_frames,
-        "no_person": row["video_sha256"] is None,
-        "several_people": row["people"] > policy.max_people,
-        "person_too_small": row["person_height"] < policy.min_person_height,
-        "person_leaves": row["person_share"] < policy.min_person_share,
-        "too_dark": row["exposure"] < policy.min_exposure,
-        "too_bright": row["exposure"] > policy.max_exposure,
-        "blurred": row["sharpness"] < policy.min_sharpness,
+def verdicts(lake: Lake, policy: Policy) -> pa.Table:
+    """`clip_id` and `reason` of every clip, in order of it: the first reason why it is filtered, null where it is kept.
+
+    Clips of a source that was taken down, and those that a later run cut anew (`superseded`), are filtered whatever
+    their scores.
+    """
+    clips = lake.scan("clips", ["clip_id", *SCORES, *ORIGIN])
+    return pa.table({"clip_id": clips["clip_id"], "reason": _reasons(lake, clips, policy)})
+
+
+def kept_clips(lake: Lake, policy: Policy, columns: list[str] | None = None) -> pa.Table:
+    """The clips that are kept: `clip_id` and the columns named, in storage order."""
+    wanted = list(dict.fromkeys(["clip_id", *(columns or [])]))
+    clips = lake.dataset("clips").to_table(columns=list(dict.fromkeys([*wanted, *SCORES, *ORIGIN])))
+    return clips.select(wanted).filter(pc.is_null(_reasons(lake, clips, policy)))
+
+
+def reasons(clips: pa.Table, policy: Policy) -> pa.Array:
+    """Why each clip is filtered by its scores, the first reason that holds; null: keep it."""
+    rules = {
+        "too_short": pc.less(clips["frames"], policy.min_frames),
+        "no_person": pc.is_null(clips["video_sha256"]),
+        "several_people": pc.greater(clips["people"], policy.max_people),
+        "person_too_small": pc.less(clips["person_height"], policy.min_person_height),
+        "person_leaves": pc.less(clips["person_share"], policy.min_person_share),
+        "too_dark": pc.less(clips["exposure"], policy.min_exposure),
+        "too_bright": pc.greater(clips["exposure"], policy.max_exposure),
+        "blurred": pc.less(clips["sharpness"], policy.min_sharpness),
     }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+    return _first_reason(rules)
 
 
-def verdicts(lake: Lake, policy: Policy) -> dict[str, str | None]:
-    """The verdict of every clip by `clip_id`, in order of it. Clips of a source that was taken down, and those that a
-    later run cut anew (`superseded`), are filtered whatever their scores."""
-    gone = {s["source_id"] for s in lake.read("sources", ["source_id"], where="tombstone")}
-    rows = lake.read("clips", [*COLUMNS, "clip_id", "source_id", "work_key", "run_id"])
-    current = _current(lake, rows)
-    answers: dict[str, str | None] = {}
-    for row in rows:
-        if row["source_id"] in gone:
-            answers[row["clip_id"]] = "taken_down"
-        elif row["work_key"] != current[row["source_id"]]:
-            answers[row["clip_id"]] = "superseded"
-        else:
-            answers[row["clip_id"]] = verdict(row, policy)
-    return answers
+def _reasons(lake: Lake, clips: pa.Table, policy: Policy) -> pa.Array:
+    down = pc.is_in(clips["source_id"], value_set=taken_down(lake))
+    outside = _first_reason({"taken_down": down, "superseded": _superseded(lake, clips)})
+    return pc.coalesce(outside, reasons(clips, policy))
 
 
-def kept_clips(lake: Lake, policy: Policy, columns: list[str] | None = None) -> list[Row]:
-    """Rows of `clips` (all columns, or those named) that are kept, in order of `clip_id`."""
-    kept = {clip_id for clip_id, reason in verdicts(lake, policy).items() if reason is None}
-    wanted = None if columns is None else list(dict.fromkeys(["clip_id", *columns]))
-    return [row for row in lake.read("clips", wanted) if row["clip_id"] in kept]
+def _superseded(lake: Lake, clips: pa.Table) -> Column:
+    """Whether another work key than the clip's own is the current cut of its source."""
+    cuts = distinct(clips.select(["source_id", "work_key"]), ["source_id", "work_key"])
+    if pc.count_distinct(cuts["source_id"]).as_py() == cuts.num_rows:  # as a rule: every source was cut once
+        return pa.array(np.zeros(clips.num_rows, bool))
+    by_run = partial(newest_first, lake, "clips")
+    runs = distinct(clips.select(ORIGIN), ORIGIN)
+    current = last_of(runs, ["source_id"], lambda rows: [*by_run(rows["run_id"]), rows["work_key"]])
+    return pc.not_equal(clips["work_key"], look_up(clips["source_id"], current, "source_id", "work_key"))
 
 
-def _current(lake: Lake, rows: list[Row]) -> dict[str, str]:
-    """The work key, by source, of the latest committed run that cut it."""
-    entries = lake.read("ledger", ["run_id", "committed_at"], where="table_name = 'clips'")
-    when = {entry["run_id"]: entry["committed_at"] for entry in entries}
-    latest = sorted(rows, key=lambda row: (when.get(row["run_id"], 0), row["work_key"]))
-    return {row["source_id"]: row["work_key"] for row in latest}
+def _first_reason(rules: dict[str, Column]) -> pa.Array:
+    """The name of the first rule that holds in each row, or null."""
+    columns = [pa.chunked_array(rule).combine_chunks() for rule in rules.values()]
+    holds = pa.StructArray.from_arrays(columns, list(rules))
+    return pc.case_when(holds, *(pa.scalar(name) for name in rules))

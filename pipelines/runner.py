@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.planning import Run, stage_outcome
+from pipelines.planning import Shard, stage_outcome
 from pipelines.stage import Outcome, Reject, Stage, Work
 from storage_schemas.commit import staged
 from storage_schemas.lake import Lake
@@ -66,13 +66,13 @@ class Pool:
             if (worker := self._free.get()) is not None:
                 ray.kill(worker)
 
-    def run_shard(self, run: Run, shard: int, on_progress: OnProgress) -> dict[str, Any]:
+    def run_shard(self, shard: Shard, on_progress: OnProgress) -> dict[str, Any]:
         """Run the works of a shard in one worker, which stages what comes out; return the shard's manifest."""
         import ray
         from ray.exceptions import RayActorError
 
-        if (manifest := staged(self._lake, run.run_id, shard)) is not None:
-            on_progress(len(run.shards[shard]), [])
+        if (manifest := staged(self._lake, shard.run_id, shard.number)) is not None:
+            on_progress(len(shard.works), [])
             return manifest
         worker = self._free.get()
         deaths: Counter[str] = Counter()
@@ -83,12 +83,12 @@ class Pool:
                 current = ""
                 try:
                     ray.get(worker.begin.remote())
-                    for done, work in enumerate(run.shards[shard]):
+                    for done, work in enumerate(shard.works):
                         current = work.key
                         logs = ray.get(worker.run.remote(work, deaths[work.key] >= DEATHS))
                         on_progress(max(0, done + 1 - reported), logs)
                         reported = max(reported, done + 1)
-                    return dict(ray.get(worker.stage.remote(self._lake.uri, run, shard)))
+                    return dict(ray.get(worker.stage.remote(self._lake.uri, shard)))
                 except RayActorError:
                     worker = None
                     deaths[current] += 1
@@ -143,9 +143,9 @@ class Worker:
         self._outcome.merge(outcome)
         return self._logs.take()
 
-    def stage(self, lake_uri: str, run: Run, shard: int) -> dict[str, Any]:
+    def stage(self, lake_uri: str, shard: Shard) -> dict[str, Any]:
         """Stage the shard; return its manifest."""
-        return stage_outcome(Lake(lake_uri), run, shard, self._stage, self._outcome)
+        return stage_outcome(Lake(lake_uri), shard, self._stage, self._outcome)
 
 
 class _Memory(logging.Handler):

@@ -1,14 +1,24 @@
 """Where everything in a lake went: the account of every stage, by what is stored."""
 
 import json
-from collections import Counter
-from typing import Any
+import time
+from dataclasses import dataclass
 
-from pipelines.planning import Account
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipelines.quality import Policy, verdicts
+from pipelines.rejects import rejects
+from pipelines.standing import STAGES, Account
 from storage_schemas.lake import Lake
 
-STAGES = ("sources", "clips", "poses", "captions", "latents", "pairs")
+
+@dataclass(frozen=True)
+class Pending:
+    """Failed work of a stage that is tried again: `waiting` for its time, or `due` in the next run."""
+
+    waiting: int
+    due: int
 
 
 def funnel(lake: Lake, policy: Policy) -> list[Account]:
@@ -17,9 +27,9 @@ def funnel(lake: Lake, policy: Policy) -> list[Account]:
     What went in is what the committed runs said they took in (the ledger); where it went is what the tables hold.
     Raises `AssertionError` where the two do not agree.
     """
-    accounts = []
+    accounts, failed = [], rejects(lake)
     for stage in STAGES:
-        accounts.append(_stage_account(lake, stage))
+        accounts.append(_stage_account(lake, stage, failed))
         if stage == "clips":
             accounts.append(verdict_account(lake, policy))
     return accounts
@@ -27,26 +37,27 @@ def funnel(lake: Lake, policy: Policy) -> list[Account]:
 
 def verdict_account(lake: Lake, policy: Policy) -> Account:
     """Clips kept and filtered, by reason."""
-    reasons = verdicts(lake, policy)
-    filtered = Counter(reason for reason in reasons.values() if reason is not None)
-    return Account("verdict", len(reasons), len(reasons) - filtered.total(), dict(filtered)).check()
+    reasons = verdicts(lake, policy)["reason"]
+    filtered = _counts(reasons.drop_null())
+    return Account("verdict", len(reasons), reasons.null_count, filtered).check()
 
 
-def rejects(lake: Lake) -> list[dict[str, Any]]:
-    """The last failed attempt at every piece of work that is not done, by stage and name."""
-    last: dict[str, dict[str, Any]] = {}
-    columns = ["stage", "item_id", "name", "error_class", "message", "attempts", "next_attempt_at", "work_key"]
-    for row in sorted(lake.read("rejects", columns), key=lambda r: r["attempts"]):
-        last[row["work_key"]] = row
-    done = {stage: lake.keys(stage, "work_key") for stage in {row["stage"] for row in last.values()}}
-    failed = [row for row in last.values() if row["work_key"] not in done[row["stage"]]]
-    return sorted(failed, key=lambda row: (STAGES.index(row["stage"]), row["name"]))
+def pending(failed: pa.Table) -> dict[str, Pending]:
+    """By stage, how many of these rejects are tried again."""
+    due = pc.less_equal(failed["next_attempt_at"], time.time_ns())  # null: never
+    by_stage = [_counts(failed["stage"].filter(mask)) for mask in (pc.invert(due), due)]
+    return {stage: Pending(*(counts.get(stage, 0) for counts in by_stage)) for stage in STAGES}
 
 
-def _stage_account(lake: Lake, stage: str) -> Account:
+def _stage_account(lake: Lake, stage: str, failed: pa.Table) -> Account:
     entries = lake.read("ledger", ["run_id", "table_name", "counts", "replaced"], f"stage = '{stage}'")
     runs = {entry["run_id"]: json.loads(entry["counts"]) for entry in entries}
     replaced = sum(entry["replaced"] for entry in entries if entry["table_name"] == stage)
     inputs = sum(counts["in"] for counts in runs.values()) - replaced
-    rejected = Counter(row["error_class"] for row in rejects(lake) if row["stage"] == stage)
-    return Account(stage, inputs, len(lake.keys(stage, "work_key")), {}, dict(rejected)).check()
+    rejected = _counts(failed["error_class"].filter(pc.equal(failed["stage"], stage)))
+    done = pc.count_distinct(lake.column(stage, "work_key")).as_py()
+    return Account(stage, inputs, done, {}, rejected).check()
+
+
+def _counts(values: pa.ChunkedArray) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in values.value_counts().to_pylist()}

@@ -2,68 +2,72 @@
 
 A run has an id made of its request, so the same request is the same run. `begin` writes the plan once; workers stage
 each shard (`stage_shard`: rows as Arrow files, tables with blobs as Lance fragments, then one manifest, written last);
-one committer at a time (`commit`, under a file lock which the system frees when its holder dies) makes at most one
-transaction per table and run that changes anything. It finds its own earlier transaction in the ledger or, after a
-crash between transaction and ledger, in the table's history. Workers never commit. Killed anywhere and run again, the
-tables come out the same.
+one committer at a time (`commit`, under the lake's lock `commit`) makes at most one transaction per table and run that
+changes anything. Every row says which run committed it, so after a crash between a transaction and the ledger the rows
+themselves tell that it happened. Workers never commit. Killed anywhere and run again, the tables come out the same.
+
+The lock is not the only guard. Rows without blobs go through an upsert on the declared key, which Lance itself refuses
+to do twice at once; a fragment with blobs that a sleeping process commits a second time is found by its file and
+dropped.
 """
 
 import io
 import json
 import time
+from collections.abc import Callable
 from importlib.metadata import version as package_version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lance
 import pyarrow as pa
-from filelock import FileLock
+import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
-from storage_schemas.files import read_json, write_bytes, write_json
 from storage_schemas.ids import stable_id
 from storage_schemas.rows import Row, rows_to_arrow
-from storage_schemas.tables import TABLES
+from storage_schemas.store import read_json, write_json
+from storage_schemas.tables import TABLES, Table
 
 if TYPE_CHECKING:
     from storage_schemas.lake import Lake
 
-ROWS_PER_FRAGMENT = 1 << 20
+Facts = Callable[[list[dict[str, Any]]], dict[str, Any]]
+Entry = dict[str, int]  # version, rows, replaced
+
+VERSION = "_row_last_updated_at_version"  # Lance's own record of the transaction that wrote a row
 
 
 def begin(lake: "Lake", run_id: str, plan: dict[str, Any]) -> dict[str, Any]:
     """Write the plan of a run (it has `shards`, their number) unless it is there; return the plan that holds."""
-    path = _folder(lake, run_id) / "plan.json"
-    if not path.exists():
-        bases = {table: lake.dataset(table).version for table in TABLES}
-        write_json(path, {**plan, "run_id": run_id, "bases": bases, "started_ns": time.time_ns()})
-    return dict(read_json(path))
+    whole = {**plan, "run_id": run_id, "started_ns": time.time_ns()}
+    if is_committed(lake, run_id) or lake.store.create(_plan(run_id), json.dumps(whole, sort_keys=True).encode()):
+        return whole
+    return read_plan(lake, run_id)
 
 
 def read_plan(lake: "Lake", run_id: str) -> dict[str, Any]:
-    """The plan of a run that has begun."""
-    return dict(read_json(_folder(lake, run_id) / "plan.json"))
+    """The plan of a run. Raises `ValueError` where it has not begun."""
+    if (plan := read_json(lake.store, _plan(run_id))) is None:
+        raise ValueError(f"{lake.uri} has no run {run_id}: begin it first")
+    return dict(plan)
 
 
 def is_committed(lake: "Lake", run_id: str) -> bool:
     """Whether a run ended."""
-    return (_folder(lake, run_id) / "committed.json").exists()
+    return lake.store.read(_committed(run_id)) is not None
 
 
 def unfinished(lake: "Lake") -> list[dict[str, Any]]:
-    """Plans of runs of which every shard is staged but which did not end: they were killed around their commit."""
-    plans = [read_json(path) for path in sorted((lake.root / "runs").glob("*/plan.json"))]
-    return [
-        plan
-        for plan in plans
-        if not is_committed(lake, plan["run_id"])
-        and all(_manifest(lake, plan["run_id"], k).exists() for k in range(plan["shards"]))
-    ]
+    """Plans of the runs that began and did not end, oldest first."""
+    names = lake.store.sizes("runs")
+    begun = [run_id for name in names if name == _plan(run_id := name.split("/")[1])]
+    plans = [read_plan(lake, run_id) for run_id in begun if _committed(run_id) not in names]
+    return sorted(plans, key=lambda plan: (plan["started_ns"], plan["run_id"]))
 
 
 def staged(lake: "Lake", run_id: str, shard: int) -> dict[str, Any] | None:
     """The manifest of a shard, or None where it is not staged yet."""
-    manifest = read_json(_manifest(lake, run_id, shard))
+    manifest = read_json(lake.store, _manifest(run_id, shard))
     return None if manifest is None else dict(manifest)
 
 
@@ -77,124 +81,186 @@ def stage_shard(
     for name, table_rows in rows.items():
         if not table_rows:
             continue
-        stamped = [{**row, "run_id": run_id} for row in table_rows]
-        data = rows_to_arrow(TABLES[name], stamped)
+        data = rows_to_arrow(TABLES[name], [{**row, "run_id": run_id} for row in table_rows])
         if TABLES[name].blobs:
-            fragments = write_fragments(data, str(lake.path(name)), mode="append", enable_stable_row_ids=True)
+            fragments = write_fragments(data, lake.table_uri(name), mode="append", enable_stable_row_ids=True)
             tables[name] = {"fragments": [f.to_json() for f in fragments], "keys": data[TABLES[name].key].to_pylist()}
         else:
-            file = f"{shard:06d}.{name}.arrow"
-            write_bytes(_folder(lake, run_id) / "staged" / file, _ipc(data))
+            file = f"runs/{run_id}/staged/{shard:06d}.{name}.arrow"
+            lake.store.write(file, _ipc(data))
             tables[name] = {"file": file}
     manifest = {"shard": shard, "tables": tables, "note": note}
-    write_json(_manifest(lake, run_id, shard), manifest)
+    write_json(lake.store, _manifest(run_id, shard), manifest)
     return manifest
 
 
-def commit(lake: "Lake", run_id: str, facts: dict[str, Any] | None = None) -> dict[str, int]:
-    """Commit every staged shard of a run, at most once; return the committed rows per table.
+def commit(lake: "Lake", run_id: str, facts: Facts | None = None, partial: bool = False) -> dict[str, int]:
+    """Commit the staged shards of a run, at most once, and end it; return the committed rows per table.
 
-    `facts` (stage, config, counts) go into the ledger. Raises `ValueError` where a shard is not staged or a blob
-    table would hold a key twice.
+    Of a key that is stored already the stored row stays (`Table.replaces` apart), with blobs as well. `facts` is called
+    once, before anything changes, with the notes of the shards; its answer (stage, config, counts) goes into the ledger
+    and survives a crash. `partial` commits what is staged of a run that nobody will finish. Raises `ValueError` where a
+    shard is not staged, unless `partial`.
     """
-    done = _folder(lake, run_id) / "committed.json"
-    with FileLock(str(lake.root / "commit.lock")):
-        if (committed := read_json(done)) is not None:
+    with lake.lock("commit") as check:
+        if (committed := read_json(lake.store, _committed(run_id))) is not None:
             return dict(committed)
-        plan = read_json(_folder(lake, run_id) / "plan.json")
-        manifests = [_staged_or_raise(lake, run_id, k) for k in range(plan["shards"])]
-        entries = {}
-        for name in TABLES:
-            parts = [m["tables"][name] for m in manifests if name in m["tables"]]
+        plan = read_plan(lake, run_id)
+        decided = read_json(lake.store, _facts(run_id))
+        again = decided is not None  # an earlier attempt may have committed some of the tables
+        if not again:
+            decided = _decide(lake, plan, facts, partial)
+            write_json(lake.store, _facts(run_id), decided)
+        manifests = [_staged_or_raise(lake, run_id, k) for k in decided["shards"]]
+        entries: dict[str, Entry] = {}
+        for table in TABLES.values():
+            parts = [m["tables"][table.name] for m in manifests if table.name in m["tables"]]
             if parts:
-                entries[name] = _commit_table(lake, run_id, name, parts, plan["bases"][name])
-        _append_ledger(lake, plan, entries, facts or {})
+                check()
+                found = _committed_before(lake, table, run_id) if again else None
+                entry = found or _commit_table(lake, table, parts)
+                entries[table.name] = {**entry, "replaced": decided["replaced"].get(table.name, 0)}
+        check()
+        _append_ledger(lake, plan, entries, decided["facts"])
         rows = {name: entry["rows"] for name, entry in entries.items()}
-        write_json(done, rows)
+        write_json(lake.store, _committed(run_id), rows)
         return rows
 
 
-def _commit_table(lake: "Lake", run_id: str, name: str, parts: list[dict[str, Any]], base: int) -> dict[str, int]:
-    """One transaction; {"version", "rows"}. A crash after it is found in the table's history."""
-    dataset = lake.dataset(name)
-    if (found := _own_transaction(dataset, run_id, base)) is not None:
-        rows = dataset.count_rows(filter=f"run_id = '{run_id}'")
-        return {"version": found, "rows": rows}
-    if TABLES[name].replaces:
-        return _replace(lake, name, _staged_rows(lake, run_id, name, parts, have=set()), base)
-    have = lake.keys(name, TABLES[name].key)
-    if TABLES[name].blobs:
-        keys = [key for part in parts for key in part["keys"]]
-        if len(keys) != len(set(keys)) or have & set(keys):
-            raise ValueError(f"run {run_id} would store a row of {name} twice: its plan overlaps with an earlier run")
-        fragments = [FragmentMetadata.from_json(json.dumps(f)) for part in parts for f in part["fragments"]]
-    else:
-        data = _staged_rows(lake, run_id, name, parts, have)
-        if not data.num_rows:
-            return {"version": dataset.version, "rows": 0}
-        fragments = write_fragments(
-            data, str(lake.path(name)), mode="append", enable_stable_row_ids=True, max_rows_per_file=ROWS_PER_FRAGMENT
-        )
-    return _append(lake, run_id, name, dataset.version, fragments)
+def _decide(lake: "Lake", plan: dict[str, Any], facts: Facts | None, partial: bool) -> dict[str, Any]:
+    """Which shards are committed, and the facts about them that the commit itself would change."""
+    run_id, shards = plan["run_id"], list(range(plan["shards"]))
+    if partial:
+        shards = [k for k in shards if staged(lake, run_id, k) is not None]
+    manifests = [_staged_or_raise(lake, run_id, k) for k in shards]
+    replaced = {}
+    for table in TABLES.values():
+        parts = [m["tables"][table.name] for m in manifests if table.name in m["tables"]]
+        if parts and table.replaces and "work_key" in table.schema.names:
+            replaced[table.name] = _replaced(lake, table, _staged_rows(lake, table, parts))
+    return {"shards": shards, "replaced": replaced, "facts": facts([m["note"] for m in manifests]) if facts else {}}
 
 
-def _append(lake: "Lake", run_id: str, name: str, version: int, fragments: list[FragmentMetadata]) -> dict[str, int]:
-    transaction = lance.Transaction(
-        read_version=version,
-        operation=lance.LanceOperation.Append(fragments),
-        transaction_properties={"run_id": run_id},
-    )
-    committed = lance.LanceDataset.commit(str(lake.path(name)), transaction, enable_stable_row_ids=True)
+def _replaced(lake: "Lake", table: Table, data: pa.Table) -> int:
+    """How many rows will take the place of one that other work made."""
+    stored = lake.scan(table.name, [table.key, "work_key"])
+    at = pc.index_in(data[table.key], value_set=stored[table.key])
+    return int(pc.sum(pc.not_equal(stored["work_key"].take(at), data["work_key"])).as_py() or 0)
+
+
+def _committed_before(lake: "Lake", table: Table, run_id: str) -> Entry | None:
+    """What the transaction of an earlier attempt did, by the rows it left."""
+    rows = lake.dataset(table.name).to_table(columns=[VERSION], filter=f"run_id = '{run_id}'")
+    return {"version": int(pc.max(rows[VERSION]).as_py()), "rows": rows.num_rows} if rows.num_rows else None
+
+
+def _commit_table(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> Entry:
+    """One transaction, or none where there is nothing new."""
+    if table.blobs:
+        return _append_fragments(lake, table, parts)
+    data = _staged_rows(lake, table, parts)
+    if not table.replaces:
+        data = data.filter(pc.invert(pc.is_in(data[table.key], value_set=lake.column(table.name, table.key))))
+    if data.num_rows:
+        upsert = lake.dataset(table.name).merge_insert(table.key).when_not_matched_insert_all().use_index(False)
+        (upsert.when_matched_update_all() if table.replaces else upsert).execute(data)
+    return {"version": lake.dataset(table.name).version, "rows": data.num_rows}
+
+
+def _append_fragments(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> Entry:
+    """Append staged fragments; those of a shard that holds a key already stored are written again without it."""
+    staged_keys = pa.array([key for part in parts for key in part["keys"]], pa.string())
+    stored = lake.column(table.name, table.key)
+    seen = set(stored.filter(pc.is_in(stored, value_set=staged_keys)).to_pylist())
+    fragments: list[FragmentMetadata] = []
+    for part in parts:
+        own = [FragmentMetadata.from_json(json.dumps(f)) for f in part["fragments"]]
+        fresh = [key for key in part["keys"] if key not in seen]
+        seen.update(fresh)
+        if len(fresh) == len(part["keys"]):
+            fragments += own
+        elif fresh:
+            fragments += _only(lake, table, own, fresh)
+    dataset = lake.dataset(table.name)
+    if not fragments:
+        return {"version": dataset.version, "rows": 0}
+    committed = _transaction(lake, table, dataset.version, lance.LanceOperation.Append(fragments))
+    _drop_twins(lake, table, committed)
+    _check_unique(lake, table, staged_keys)
     return {"version": committed.version, "rows": sum(f.num_rows for f in fragments)}
 
 
-def _replace(lake: "Lake", name: str, data: pa.Table, base: int) -> dict[str, int]:
-    """Upsert; the same rows again change nothing, so a repetition after a crash is harmless."""
-    key, dataset = TABLES[name].key, lake.dataset(name)
-    stored = lake.scan(name, [key, "work_key"], version=base)
-    before = dict(zip(stored[key].to_pylist(), stored["work_key"].to_pylist(), strict=True))
-    after = zip(data[key].to_pylist(), data["work_key"].to_pylist(), strict=True)
-    replaced = sum(1 for k, work in after if before.get(k, work) != work)
-    # no other writer is here (the lock), so the known trouble of concurrent upserts cannot happen
-    dataset.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().use_index(False).execute(data)
-    return {"version": dataset.latest_version, "rows": data.num_rows, "replaced": replaced}
+def _only(lake: "Lake", table: Table, fragments: list[FragmentMetadata], keys: list[str]) -> list[FragmentMetadata]:
+    """Staged fragments written again with the rows of `keys` alone. A detached version, which is no part of the table's
+    history, makes them readable."""
+    from storage_schemas.lake import in_list
+
+    before = lake.dataset(table.name)
+    attached = {f.fragment_id for f in before.get_fragments()}
+    aside = _transaction(lake, table, before.version, lance.LanceOperation.Append(fragments), detached=True)
+    own = [f for f in aside.get_fragments() if f.fragment_id not in attached]
+    data = aside.scanner(filter=in_list(table.key, keys), fragments=own, blob_handling="all_binary").to_table()
+    columns = [
+        lance.blob_array(data[f.name].to_pylist()) if f.name in table.blobs else data[f.name].combine_chunks()
+        for f in table.schema
+    ]
+    whole = pa.Table.from_arrays(columns, schema=table.schema)
+    return list(write_fragments(whole, lake.table_uri(table.name), mode="append", enable_stable_row_ids=True))
 
 
-def _staged_rows(lake: "Lake", run_id: str, name: str, parts: list[dict[str, Any]], have: set[str]) -> pa.Table:
-    """Staged rows in key order, each key once, without those in `have`: two shards may stage the same row."""
-    spec = TABLES[name]
-    files = [_folder(lake, run_id) / "staged" / part["file"] for part in parts]
-    data = pa.concat_tables([pa.ipc.open_file(path.read_bytes()).read_all() for path in files])
-    fresh, seen = [], set(have)
-    for key in data[spec.key].to_pylist():
-        fresh.append(key not in seen)
-        seen.add(key)
-    return data.filter(pa.array(fresh, pa.bool_())).sort_by(spec.key).cast(spec.schema)
+def _drop_twins(lake: "Lake", table: Table, dataset: lance.LanceDataset) -> None:
+    """Drop fragments that were appended twice: by a process that slept through the loss of its lock, and by another."""
+    files: set[str] = set()
+    twins = []
+    for fragment in sorted(dataset.get_fragments(), key=lambda f: f.fragment_id):
+        own = {file.path for file in fragment.data_files()}
+        if own & files:
+            twins.append(fragment.fragment_id)
+        files |= own
+    if twins:
+        _transaction(lake, table, dataset.version, lance.LanceOperation.Delete([], twins, "appended twice"))
 
 
-def _own_transaction(dataset: lance.LanceDataset, run_id: str, base: int) -> int | None:
-    for version in range(dataset.version, base, -1):
-        transaction = dataset.read_transaction(version)
-        if transaction and (transaction.transaction_properties or {}).get("run_id") == run_id:
-            return version
-    return None
+def _check_unique(lake: "Lake", table: Table, keys: pa.Array) -> None:
+    rows = int(pc.sum(pc.is_in(lake.column(table.name, table.key), value_set=keys)).as_py() or 0)
+    if rows != len(distinct := pc.unique(keys)):
+        raise RuntimeError(f"{table.name} holds {rows} rows of {len(distinct)} keys: something else wrote to it")
 
 
-def _append_ledger(
-    lake: "Lake", plan: dict[str, Any], entries: dict[str, dict[str, int]], facts: dict[str, Any]
-) -> None:
-    run_id = plan["run_id"]
-    dataset = lake.dataset("ledger")
-    if not entries or _own_transaction(dataset, run_id, plan["bases"]["ledger"]) is not None:
-        return
+def _transaction(
+    lake: "Lake", table: Table, read_version: int, operation: Any, detached: bool = False
+) -> lance.LanceDataset:
+    transaction = lance.Transaction(read_version=read_version, operation=operation)
+    return lance.LanceDataset.commit(
+        lake.table_uri(table.name), transaction, enable_stable_row_ids=True, detached=detached
+    )
+
+
+def _staged_rows(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> pa.Table:
+    """Staged rows in key order, each key once: two shards may stage the same row."""
+    tables = []
+    for part in parts:
+        content = lake.store.read(part["file"])
+        if content is None:
+            raise ValueError(f"the staged file {part['file']} is gone; delete the folder of its run and run it again")
+        tables.append(pa.ipc.open_file(content).read_all())
+    data = pa.concat_tables(tables)
+    keys = data[table.key].combine_chunks()
+    first = pc.equal(pc.index_in(keys, value_set=keys), pa.array(range(len(keys)), pa.int32()))
+    return data.filter(first).sort_by(table.key).cast(table.schema)
+
+
+def _append_ledger(lake: "Lake", plan: dict[str, Any], entries: dict[str, Entry], facts: dict[str, Any]) -> None:
+    """One row per table; a row that is there already stays."""
+    table = TABLES["ledger"]
     rows = [
         {
-            "entry_id": stable_id("ledger", run_id, name),
-            "run_id": run_id,
+            "entry_id": stable_id("ledger", plan["run_id"], name),
+            "run_id": plan["run_id"],
             "stage": facts.get("stage", ""),
             "table_name": name,
             "rows": entry["rows"],
-            "replaced": entry.get("replaced", 0),
+            "replaced": entry["replaced"],
             "version": entry["version"],
             "config": json.dumps(facts.get("config", {}), sort_keys=True, default=str),
             "counts": json.dumps(facts.get("counts", {}), sort_keys=True),
@@ -204,9 +270,9 @@ def _append_ledger(
         }
         for name, entry in entries.items()
     ]
-    data = rows_to_arrow(TABLES["ledger"], rows)
-    fragments = write_fragments(data, str(lake.path("ledger")), mode="append", enable_stable_row_ids=True)
-    _append(lake, run_id, "ledger", dataset.version, fragments)
+    if rows:
+        data = rows_to_arrow(table, rows)
+        lake.dataset("ledger").merge_insert(table.key).when_not_matched_insert_all().use_index(False).execute(data)
 
 
 def _staged_or_raise(lake: "Lake", run_id: str, shard: int) -> dict[str, Any]:
@@ -215,12 +281,20 @@ def _staged_or_raise(lake: "Lake", run_id: str, shard: int) -> dict[str, Any]:
     return manifest
 
 
-def _folder(lake: "Lake", run_id: str) -> Path:
-    return lake.root / "runs" / run_id
+def _plan(run_id: str) -> str:
+    return f"runs/{run_id}/plan.json"
 
 
-def _manifest(lake: "Lake", run_id: str, shard: int) -> Path:
-    return _folder(lake, run_id) / "staged" / f"{shard:06d}.json"
+def _facts(run_id: str) -> str:
+    return f"runs/{run_id}/facts.json"
+
+
+def _committed(run_id: str) -> str:
+    return f"runs/{run_id}/committed.json"
+
+
+def _manifest(run_id: str, shard: int) -> str:
+    return f"runs/{run_id}/staged/{shard:06d}.json"
 
 
 def _ipc(data: pa.Table) -> bytes:

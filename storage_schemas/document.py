@@ -9,25 +9,29 @@ from storage_schemas.tables import SCHEMA_VERSION, TABLES, TENSOR, Table
 PAGE = Path(__file__).with_name("README.md")
 INTRO = """# storage_schemas: what is stored
 
-A *lake* is a folder with one [Lance](https://lance.org) table per section below. The Arrow schemas in `tables.py` are
-the truth; this page is generated from them (`python -m storage_schemas.document`), and a test keeps it so.
+A *lake* is a folder, or a prefix of an object store, with one [Lance](https://lance.org) table per section below. The
+Arrow schemas in `tables.py` are the truth; this page is generated from them (`python -m storage_schemas.document`), and
+a test keeps it so.
 
 | file | what it is |
 |---|---|
-| `tables.py` | the schema of every table, with meaning, unit and shape in each field's metadata |
+| `tables.py`, `rows.py` | schemas, with meaning, unit and shape in each field's metadata; rows to Arrow and back |
 | `ids.py`, `conventions.py` | content-derived ids and work keys; cameras, time, rotations |
-| `rows.py`, `lake.py` | rows (dicts, numpy arrays, bytes) to Arrow and back; reading a lake |
-| `commit.py` | exactly-once writes: plan, stage, commit; killed anywhere and run again, the tables come out the same |
-| `releases.py` | immutable releases: tagged versions of every table, checked when opened |
+| `lake.py`, `store.py`, `lock.py` | reading a lake; small files beside it; locks: on a disk and on an object store |
+| `commit.py`, `ledger.py` | exactly-once writes: plan, stage, commit; what was committed and asked for |
+| `releases/` | immutable releases: policy, pins, list of files, approval, `verify`, `diff`, export |
+| `takedown.py` | what must not be used any more |
+| `compact.py`, `maintain.py`, `migrate.py` | merging fragments, freeing what nobody needs, lakes of older versions |
 | `video.py` | the one place where a codec is named |
 
 ```python
 from storage_schemas.lake import Lake
 
-lake = Lake("demo-out/lake")
+lake = Lake("demo-out/lake")  # or s3://bucket/lake
 for clip in lake.read("clips", ["clip_id", "name", "track"], "person_height > 0.5"):
     print(clip["name"], clip["track"].shape)  # arrays come back as float32 numpy arrays
 [video] = lake.blobs("clip_videos", "video", [clip["clip_id"]])  # bytes are read one by one, by key
+head = lake.open_blob("clip_videos", "video", clip["clip_id"]).read(4096)  # or a part of them
 ```
 
 **Conventions.** Cameras have OpenCV axes (x right, y down, z forward), `x_cam = R X_world + t`, metres and pixels.
@@ -36,8 +40,30 @@ Pixels are counted from the corner of the image: the centre of the top left pixe
 rational. Rotations are axis-angle in radians. Bodies are SMPL-X: Y up, facing +Z, +X to the body's left. Arrays are
 stored as `{shape, data}`; axes: T frames, P people, J joints, B shape coefficients.
 
-**Writing.** Workers stage rows and never commit; one committer at a time makes at most one transaction per table and
-run, found again in the table's history or the ledger after a crash. On this version the lake is a local folder.
+## Writing
+
+```
+plan.json ── workers stage shards ──────────── one committer, under the lock `commit`
+  once        rows: Arrow files                 facts.json        what the ledger will say, decided once
+              blobs: Lance fragments            a transaction     at most one per table and run
+              NNNNNN.json: manifest, last       ledger, then committed.json
+```
+
+The id of a run is a hash of its request, so the same request is the same run, and it goes on where it was killed: a
+shard with a manifest is not made again, a table with rows of the run is not written again. Workers never commit. Of a
+key that is stored already the first row stays, whatever runs overlap; facts about the outside world (`sources`,
+`captures`) are replaced. Labels are tables of their own, so adding or replacing them never touches video bytes.
+
+Locks are held by one process on all machines. On a disk they are file locks, which end with their holder; on an object
+store leases, which the holder renews and which are taken over after 30 s without a sign of life
+(`OPENDIMO_LEASE_SECONDS`), by the clock of whoever waits. The lock is not the only guard: rows go through an upsert on
+the declared key, which Lance refuses to do twice at once, and a fragment that a sleeping process appends a second time
+is found by its file and dropped.
+
+**On an object store** give `--lake s3://bucket/lake` (or `gs://`, `az://`); credentials, region and endpoint come from
+the usual variables (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, with `AWS_ALLOW_HTTP=true` for one without
+TLS), which Ray workers need as well. A store that ignores conditional writes is refused. State of this machine
+(downloads, Prefect's database) then lies in `~/.cache/opendimo/lakes`.
 """
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import lance
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TENSOR = pa.struct([pa.field("shape", pa.list_(pa.int32())), pa.field("data", pa.list_(pa.float32()))])
 
 CAMERA_TERMS = (
@@ -116,7 +116,6 @@ TABLES: dict[str, Table] = {
             _text("subject", "who is seen, if known", null=True),
             _text("licence", "licence as given by the user", null=True),
             _text("attribution", "attribution as given by the user", null=True),
-            _field("tombstone", pa.bool_(), "taken down: the next release leaves it out"),
             *CAMERA_FIELDS,
             _array("truth_joints", "true joints of every body, in the world", "P T J 3", "metres", null=True),
             _array("truth_global_orient", "true root rotation world_from_body, axis-angle", "P T 3", "radians", null=True),
@@ -249,18 +248,18 @@ TABLES: dict[str, Table] = {
             _real("weight", "quality weight of the pose label, 0 to 1"),
             WORK_KEY, RUN_ID,
         ])),
-        Table("rejects", "one failed attempt at a piece of work", "reject_id", pa.schema([
+        Table("rejects", "one failed attempt at a piece of work, or the successful one after such", "reject_id", pa.schema([
             _key("reject_id", "hash of work key and attempt"),
             _text("stage", "stage that failed"),
             _text("item_id", "id of the input"),
             _text("name", "short name for people"),
-            _text("error_class", "transient, permanent, data or bug"),
+            _text("error_class", "transient, permanent, data or bug; resolved: this attempt succeeded"),
             _text("message", "what, where, what to do"),
             _text("traceback", "traceback, for a bug", null=True),
             _int("attempts", "attempts so far, this one included"),
             _int("next_attempt_at", "earliest time of the next attempt, nanoseconds since 1970 UTC", null=True, unit="ns"),
             WORK_KEY, RUN_ID,
-        ])),
+        ]), replaces=True),
         Table("ledger", "one committed run of one stage", "entry_id", pa.schema([
             _key("entry_id", "hash of the run and the table"),
             RUN_ID,
@@ -275,7 +274,7 @@ TABLES: dict[str, Table] = {
             _int("committed_at", "nanoseconds since 1970 UTC", unit="ns"),
             _real("seconds", "wall time of the run", unit="s"),
         ])),
-        Table("releases", "an immutable, named, versioned set of pairs, pinned to table versions", "release_id", pa.schema([
+        Table("releases", "an immutable, named, versioned set of pairs, pinned to table versions; its pairs lie in releases/NAME/VERSION/", "release_id", pa.schema([
             _key("release_id", "NAME@VERSION"),
             _text("name", "name"),
             _int("version", "1, 2, ..."),
@@ -284,13 +283,34 @@ TABLES: dict[str, Table] = {
                 pa.field("table", pa.string()), pa.field("tag", pa.string()), pa.field("version", pa.int64()),
                 pa.field("rows", pa.int64()), pa.field("fragments_sha256", pa.string()),
             ])), "pinned version of every table"),
-            _words("pair_ids", "the pairs, sorted"),
+            _int("pairs", "number of pairs"),
             _text("row_set_sha256", "hash of the sorted pair ids"),
-            _text("manifest", "counts by kind, source, licence and split, policy, code version: JSON"),
-            _text("approver", "who approved; null: no approval was required", null=True),
+            _text("inventory_sha256", "hash of the list of all files of the release, with their sizes and hashes"),
+            _text("manifest", "counts by kind, source, licence and split, label quality, policy, code and config versions: JSON"),
+            _field("needs_approval", pa.bool_(), "the policy wants somebody to approve it before anything trains on it"),
             _int("created_at", "nanoseconds since 1970 UTC", unit="ns"),
             RUN_ID,
         ])),
+        Table("decisions", "what people decided about releases; the last one of a release counts", "decision_id", pa.schema([
+            _key("decision_id", "hash of the release and the number of the decision"),
+            _text("release_id", "NAME@VERSION"),
+            _int("number", "0, 1, ... within the release"),
+            _text("decision", "approved or withdrawn"),
+            _text("by", "who decided"),
+            _text("note", "why", null=True),
+            _int("decided_at", "nanoseconds since 1970 UTC", unit="ns"),
+            RUN_ID,
+        ])),
+        Table("tombstones", "what was taken down: later releases leave it out", "tombstone_id", pa.schema([
+            _key("tombstone_id", "hash of what and value"),
+            _text("what", "source_id, content_sha256, licence or subject"),
+            _text("value", "every source with this value, also one that comes later, is down"),
+            _text("reason", "why"),
+            _text("by", "who decided"),
+            _field("in_force", pa.bool_(), "false: it was lifted again"),
+            _int("decided_at", "nanoseconds since 1970 UTC", unit="ns"),
+            RUN_ID,
+        ]), replaces=True),
     )
 }  # fmt: skip
 """Every table of a lake, by name."""

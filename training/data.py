@@ -105,7 +105,7 @@ class TrainingData:
         return torch.nn.functional.pad(text, (0, 0, 0, self.model.text_length - len(text)))
 
     def _read_target(self, pair: Pair) -> Target:
-        [row] = self.release.read("latents", ["shape", "text_shape"], f"latent_id = '{pair.latent_id}'")
+        [row] = self.release.rows("latents", [pair.latent_id], ["shape", "text_shape"])
         [latents] = self.release.blobs("latents", "latents", [pair.latent_id])
         [text] = self.release.blobs("latents", "text_embedding", [pair.latent_id])
         return Target(_halves(latents, row["shape"]), _halves(text, row["text_shape"]))
@@ -114,7 +114,7 @@ class TrainingData:
         chosen = pair.driving_frames
         [video] = self.release.blobs("clip_videos", "video", [pair.driving_clip_id])
         frames = decode(video, start=int(chosen[0]), stop=int(chosen[-1]) + 1, step=pair.frame_step)
-        [clip] = self.release.read("clips", ["track"], f"clip_id = '{pair.driving_clip_id}'")
+        [clip] = self.release.rows("clips", [pair.driving_clip_id], ["track"])
         body = body_crops(frames, clip["track"][chosen], self.model.body_size)
         t = len(chosen)
         if pair.pose_id is None:
@@ -128,7 +128,7 @@ class TrainingData:
                 torch.zeros(t, 2, dtype=torch.bool),
             )
         columns = ["body_pose", "hand_pose", "joints_2d", "valid", "hand_valid"]
-        [pose] = self.release.read("poses", columns, f"pose_id = '{pair.pose_id}'")
+        [pose] = self.release.rows("poses", [pair.pose_id], columns)
         hands, hand_ok = hand_crops(frames, pose["joints_2d"][chosen], pose["hand_valid"][chosen], self.model.hand_size)
         return Driving(
             _bytes(body),

@@ -73,7 +73,7 @@ class Worker:
         self, lake: str, release: str, config: TrainConfig, out: str, until_stage: int | None, resume: bool
     ) -> TrainResult:
         """Open the release and train."""
-        from storage_schemas.releases import open_release
+        from storage_schemas.releases.release import open_release
 
         def progress(_done: int, _total: int, record: dict[str, Any]) -> None:
             if "loss" in record:

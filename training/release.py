@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 
 class Release(Protocol):
-    """An opened release (`storage_schemas.releases.open_release`): it never changes under a run."""
+    """An opened release (`storage_schemas.releases.release.open_release`): it never changes under a run."""
 
     @property
     def id(self) -> str:
@@ -18,10 +18,13 @@ class Release(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Hash of the set of pairs and of every pinned table version."""
+        """Hash of the set of pairs, of every pinned table version and of every file."""
 
     def read(self, table: str, columns: list[str] | None = None, where: str | None = None) -> list[Row]:
         """Rows of a pinned table, without blobs; of `pairs`, those of the release."""
+
+    def rows(self, table: str, keys: list[str], columns: list[str]) -> list[Row]:
+        """Rows of a pinned table by primary key, in the order asked."""
 
     def blobs(self, table: str, column: str, keys: list[str]) -> list[bytes]:
         """Bytes of a blob column by primary key, in the order asked."""
@@ -53,8 +56,8 @@ class Pair:
 def read_pairs(release: Release, split: str) -> list[Pair]:
     """The pairs of a split, by id. Raises `ValueError` where a pair would let the model copy its answer."""
     names = [field.name for field in fields(Pair)]
-    rows = release.read("pairs", None, f"split = '{split}'")
-    pairs = [Pair(**{name: row[name] for name in names}) for row in sorted(rows, key=lambda row: row["pair_id"])]
+    rows = release.read("pairs", names, f"split = '{split}'")
+    pairs = [Pair(**row) for row in sorted(rows, key=lambda row: row["pair_id"])]
     clips = release.read("clips", ["clip_id", "video_sha256"])
     content = {row["clip_id"]: row["video_sha256"] for row in clips}
     for pair in pairs:

@@ -1,16 +1,15 @@
 """Commands of the data team: ingest, label, caption, encode, status."""
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dags.options import ExistingLake, Json, LakeOption, PrefectApi, RayAddress
 
-if TYPE_CHECKING:
-    from pipelines.planning import Account
+Call = tuple[Any, ...]
+"""A flow's name and its arguments after the lake; `dags.steps` has a function of the same name."""
 
 
 class Kind(StrEnum):
@@ -54,22 +53,17 @@ def ingest(
     dimo ingest multiview rig/ --calibration rig/calib.toml --lake /data/lake
     """
 
-    def run() -> "list[Account]":
-        from dags.flows import cut
-        from dags.flows import ingest as ingest_flow
-        from pipelines.sources import SourcesConfig
+    from pipelines.sources import SourcesConfig
 
-        options = SourcesConfig(
-            licence=licence,
-            attribution=attribution,
-            calibration=_text(calibration),
-            motions=_text(motions),
-            body_model=_text(body_model),
-            allow_private=allow_private,
-        )
-        return [ingest_flow(str(lake), kind.value, str(path), options), *cut(str(lake))]
-
-    _run(lake, prefect_api, ray_address, json_, run)
+    options = SourcesConfig(
+        licence=licence,
+        attribution=attribution,
+        calibration=_text(calibration),
+        motions=_text(motions),
+        body_model=_text(body_model),
+        allow_private=allow_private,
+    )
+    _run(lake, prefect_api, ray_address, json_, [("ingest", kind.value, str(path), options), ("cut",)])
 
 
 def label(
@@ -86,13 +80,9 @@ def label(
     Example: dimo label --lake /data/lake --body-model SMPLX_NEUTRAL.npz
     """
 
-    def run() -> "list[Account]":
-        from dags.flows import label as label_flow
-        from pipelines.poses.stage import PosesConfig
+    from pipelines.poses.stage import PosesConfig
 
-        return [label_flow(str(lake), PosesConfig(body=_text(body_model)))]
-
-    _run(lake, prefect_api, ray_address, json_, run)
+    _run(lake, prefect_api, ray_address, json_, [("label", PosesConfig(body=_text(body_model)))])
 
 
 def caption(
@@ -114,18 +104,14 @@ def caption(
     dimo caption --lake /data/lake --vlm Qwen/Qwen2.5-VL-7B-Instruct --server http://gpu-box:8000/v1
     """
 
-    def run() -> "list[Account]":
-        from dags.flows import caption as caption_flow
-        from pipelines.captions.openai_server import OpenAIServer
-        from pipelines.captions.qwen import QwenLocal
+    from pipelines.captions.openai_server import OpenAIServer
+    from pipelines.captions.qwen import QwenLocal
 
-        if server and not vlm:
-            raise ValueError("--server needs --vlm: the name of the model that it serves")
-        remote = OpenAIServer(server, vlm, api_key_env=api_key_env) if server and vlm else None
-        model = remote or (QwenLocal(vlm, device=device) if vlm else None)
-        return [caption_flow(str(lake), model)]
-
-    _run(lake, prefect_api, ray_address, json_, run)
+    if server and not vlm:
+        raise ValueError("--server needs --vlm: the name of the model that it serves")
+    remote = OpenAIServer(server, vlm, api_key_env=api_key_env) if server and vlm else None
+    model = remote or (QwenLocal(vlm, device=device) if vlm else None)
+    _run(lake, prefect_api, ray_address, json_, [("caption", model)])
 
 
 def encode(
@@ -150,13 +136,7 @@ def encode(
     from pipelines.windows import Window
 
     config = LatentsConfig(str(base), Window(num_frames, frame_step, width, height))
-
-    def run() -> "list[Account]":
-        from dags.flows import encode as encode_flow
-
-        return encode_flow(str(lake), config)
-
-    _run(lake, prefect_api, ray_address, json_, run)
+    _run(lake, prefect_api, ray_address, json_, [("encode", config)])
 
 
 def status(lake: ExistingLake, json_: Json = False) -> None:
@@ -164,31 +144,37 @@ def status(lake: ExistingLake, json_: Json = False) -> None:
 
     Example: dimo status --lake /data/lake
     """
-    from dags.show import accounts_json, as_json, funnel, table
+    from dags.show import accounts_json, as_json, funnel, reject_groups
     from pipelines.quality import Policy
+    from pipelines.rejects import group_rejects, rejects
     from pipelines.status import funnel as count
-    from pipelines.status import rejects
+    from pipelines.status import pending
     from storage_schemas.lake import Lake
 
-    accounts, failed = count(Lake(lake), Policy()), rejects(Lake(lake))
+    home = Lake(lake)
+    accounts, failed = count(home, Policy()), rejects(home)
+    groups, again = group_rejects(failed), pending(failed)
     if json_:
-        return as_json({"stages": accounts_json(accounts), "rejects": failed})
-    funnel(accounts)
-    if failed:
-        rows = [(r["stage"], r["name"], r["error_class"], r["attempts"], r["message"]) for r in failed]
-        table("Rejects", ("stage", "name", "class", "tries", "message"), rows)
+        stages = [row | vars(again[row["stage"]]) if row["stage"] in again else row for row in accounts_json(accounts)]
+        return as_json({"stages": stages, "rejects": [vars(group) for group in groups]})
+    funnel(accounts, again)
+    reject_groups("Rejects", groups)
 
 
-def _run(
-    lake: Path, prefect_api: str | None, ray_address: str | None, json_: bool, work: "Callable[[], list[Account]]"
-) -> None:
-    """Run flows in a session and show their accounts."""
+def _run(lake: str, prefect_api: str | None, ray_address: str | None, json_: bool, calls: list[Call]) -> None:
+    """Run flows in a session and show their accounts; inside `dimo plan`, say what they would do instead."""
+    from dags.commands.plan import is_dry, show_plan
+
+    if is_dry():
+        return show_plan(lake, calls, json_)
     from dags.progress import display
-    from dags.session import session
+    from dags.session import lake_session
     from dags.show import accounts_json, as_json, funnel
 
-    with session(lake / "session", prefect_api, ray_address), display():
-        accounts = work()
+    with lake_session(lake, prefect_api, ray_address), display():
+        from dags import flows
+
+        accounts = [account for name, *args in calls for account in getattr(flows, name)(lake, *args)]
     as_json(accounts_json(accounts)) if json_ else funnel(accounts)
 
 

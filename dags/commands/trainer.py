@@ -24,18 +24,18 @@ def train(
     Example: dimo train --release dance@1 --lake /data/lake --base models/tiny --preset tiny --out runs/1
     """
     from dags.progress import display
-    from dags.session import session
+    from dags.session import lake_session
     from dags.show import as_json, table
-    from storage_schemas.releases import open_release
+    from storage_schemas.releases.release import open_release
     from training.config import preset as named
 
     config = named(preset, base)
-    open_release(str(lake), release)
-    with session(lake / "session", prefect_api, ray_address), display():
+    open_release(lake, release)
+    with lake_session(lake, prefect_api, ray_address), display():
         from dags.flows import train as train_flow
         from training.summary import stage_losses
 
-        train_flow(str(lake), release, config, str(out), resume)
+        train_flow(lake, release, config, str(out), resume)
         losses = stage_losses(out)
     if json_:
         return as_json({"out": out, "losses": losses})

@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.cameras.geometry import camera_motion, subject_from_track
 from pipelines.cameras.image_motion import image_motion
@@ -16,9 +18,12 @@ from pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
 from pipelines.captions.qwen import QwenCaptioner, QwenLocal
 from pipelines.captions.sentence import camera_sentence, compose
 from pipelines.captions.witnesses import agreement, combined
+from pipelines.columns import Column, json_lists, json_strings, look_up
+from pipelines.planned import Planned
 from pipelines.quality import Policy, kept_clips
+from pipelines.revisions import best_poses
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.ids import stable_id, work_key
+from storage_schemas.ids import stable_id
 from storage_schemas.lake import Lake
 from storage_schemas.video import decode, frames
 
@@ -144,24 +149,27 @@ class CaptionsStage:
         return converse(partial(captioner.ask, images, fps / step), prompt(measured, count, fps), count)
 
 
-def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> list[Work]:
-    """One piece of work per clip that `policy` keeps, sorted by clip.
+def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> Planned:
+    """One piece of work per clip that `policy` keeps.
 
     A clip with known cameras waits for nobody, but its caption depends on its best pose label (which says where the
     subject is): plan captions after poses, or they are made anew once the poses are there.
     """
-    best: dict[str, Row] = {}
-    columns = ["pose_id", "clip_id", "weight", "work_key"]
-    for row in sorted(lake.read("poses", columns), key=lambda r: (r["weight"], r["pose_id"])):
-        best[row["clip_id"]] = row
-    planned = []
-    for clip in kept_clips(lake, policy, ["name", "work_key", "metric"]):
-        pose = best.get(clip["clip_id"]) if clip["metric"] else None
-        content = [clip["clip_id"], clip["work_key"], pose["work_key"] if pose else None]
-        key = work_key(content, stage.name, stage.version, stage.config.identity(), stage.weights)
-        payload = {"pose_id": pose["pose_id"] if pose else None}
-        planned.append(Work(key, clip["clip_id"], clip["name"], payload))
-    return planned
+    clips = kept_clips(lake, policy, ["name", "work_key", "metric"])
+    asks = clips["clip_id"].filter(clips["metric"])  # without metric cameras nobody asks where the subject is
+    poses = best_poses(lake, ["work_key"]) if len(asks) else None
+    for column, wanted in (("pose_id", "pose_id"), ("pose_key", "work_key")):
+        found = None if poses is None else look_up(clips["clip_id"], poses, "clip_id", wanted)
+        values = pa.nulls(clips.num_rows, pa.string()) if found is None else pc.if_else(clips["metric"], found, None)
+        clips = clips.append_column(column, values)
+
+    def content(rows: pa.Table) -> Column:
+        return json_lists(*(json_strings(rows[name]) for name in ("clip_id", "work_key", "pose_key")))
+
+    def work(key: str, row: Row) -> Work:
+        return Work(key, row["clip_id"], row["name"], {"pose_id": row["pose_id"]})
+
+    return Planned.rows(stage, stage.config.identity(), clips, "clip_id", content, work)
 
 
 def _subject(clip: Row, label: Row | None) -> np.ndarray | None:

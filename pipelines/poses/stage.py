@@ -1,20 +1,25 @@
 """The stage that labels clips: truth where there is one, else several calibrated views, else one view."""
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipelines.columns import Column, json_lists, json_strings
+from pipelines.planned import Planned
 from pipelines.poses.landmarks import LandmarkConfig, MediaPipe, Rtmlib, describe
 from pipelines.poses.objective import FitConfig
 from pipelines.quality import Policy, kept_clips
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.ids import stable_id, work_key
+from storage_schemas.ids import stable_id
 from storage_schemas.lake import Lake
 
 Row = dict[str, Any]
+SPAN = ["capture_id", "start_frame", "end_frame", "fps_num", "fps_den"]
+"""What views that are labelled together have in common."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class PosesStage:
     """Writes one row of `poses` per clip. A piece of work is one clip, or all calibrated views of one span."""
 
     name = "poses"
-    version = "1"
+    version = "2"
 
     def __init__(self, lake_uri: str, config: PosesConfig) -> None:
         self.lake_uri, self.config = lake_uri, config
@@ -105,36 +110,64 @@ class PosesStage:
         return self._rows(table, table.removesuffix("s") + "_id", [key])[0]
 
 
-def plan(lake: Lake, stage: PosesStage, policy: Policy) -> list[Work]:
-    """All work on kept clips: calibrated views of one capture and span together, every other clip by itself."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for clip in kept_clips(lake, policy):
-        groups.setdefault(_group(clip), []).append(clip)
-    config = _without_paths(stage.config)
-    works = []
-    for _, clips in sorted(groups.items()):
-        clips.sort(key=lambda clip: clip["clip_id"])
-        key = work_key([_content(clip) for clip in clips], stage.name, stage.version, config, stage.weights)
-        ids = [clip["clip_id"] for clip in clips]
-        name = clips[0]["name"] if len(clips) == 1 else f"{clips[0]['name']} and {len(clips) - 1} more views"
-        works.append(Work(key, ids[0], name, {"clip_ids": ids}))
-    return works
+def plan(lake: Lake, stage: PosesStage, policy: Policy) -> Planned:
+    """All work on kept clips: calibrated views of one capture and span together, every other clip by itself.
+
+    A clip's id, video and work key decide its pixels, track and cameras, so these are not read.
+    """
+    clips = kept_clips(lake, policy, ["name", "video_sha256", "work_key", *SPAN])
+    together = pc.is_in(clips["clip_id"], value_set=_calibrated(lake))
+    span = pc.binary_join_element_wise(*(pc.cast(clips[name], pa.string()) for name in SPAN), "\n")
+    clips = clips.append_column("group", pc.if_else(together, span, clips["clip_id"]))
+    alone, views = clips.filter(pc.invert(together)), clips.filter(together)
+    views = views.sort_by([("group", "ascending"), ("clip_id", "ascending")])
+    rows = pa.concat_tables([_grouped(alone, np.arange(alone.num_rows + 1)), _grouped(views, _borders(views["group"]))])
+
+    def work(key: str, row: Row) -> Work:
+        ids = row["clip_ids"]
+        name = row["name"] if len(ids) == 1 else f"{row['name']} and {len(ids) - 1} more views"
+        return Work(key, ids[0], name, {"clip_ids": ids})
+
+    return Planned.rows(stage, _without_paths(stage.config), rows, "clip_id", _content, work)
 
 
-def _group(clip: Row) -> tuple[Any, ...]:
-    calibrated = clip["K"] is not None and clip["world_to_camera"] is not None and bool(clip["metric"])
-    if clip["kind"] != "multiview" or not calibrated:
-        return (clip["clip_id"],)
-    return (clip["capture_id"], clip["start_frame"], clip["end_frame"], clip["fps_num"], clip["fps_den"])
+def _calibrated(lake: Lake) -> pa.Array:
+    """Ids of multi-view clips with metric cameras."""
+    # the shapes alone tell whether there are cameras: they are a small part of them
+    cameras = ["K.shape", "world_to_camera.shape"]
+    clips = lake.dataset("clips").to_table(columns=["clip_id", *cameras], filter="kind = 'multiview' AND metric")
+    has = pc.and_(*(pc.is_valid(clips[name]) for name in cameras))
+    return clips["clip_id"].filter(has).combine_chunks()
 
 
-def _content(clip: Row) -> list[Any]:
-    """What of a clip decides its label: pixels, track and camera."""
-    digest = hashlib.sha256()
-    for column in ("track", "K", "world_to_camera", "distortion"):
-        value = clip[column]
-        digest.update(b"-" if value is None else np.asarray(value, np.float32).tobytes())
-    return [clip["clip_id"], clip["video_sha256"], digest.hexdigest()]
+def _grouped(clips: pa.Table, borders: np.ndarray) -> pa.Table:
+    """One row per span of rows between two borders: id and name of the first clip, and what all clips are."""
+    first = clips.select(["clip_id", "name"]).take(pa.array(borders[:-1]))
+    for name, column in (("clip_ids", "clip_id"), ("videos", "video_sha256"), ("clip_keys", "work_key")):
+        values = clips[column].combine_chunks()
+        first = first.append_column(name, pa.ListArray.from_arrays(pa.array(borders, pa.int32()), values))
+    return first
+
+
+def _borders(groups: pa.ChunkedArray) -> np.ndarray:
+    """Where a new group begins in a sorted column, and its end."""
+    changes = pc.not_equal(groups.slice(1), groups.slice(0, max(0, len(groups) - 1)))
+    inside = np.flatnonzero(changes.to_numpy(zero_copy_only=False)) + 1
+    return np.unique(np.concatenate([[0], inside, [len(groups)]]))
+
+
+def _content(rows: pa.Table) -> Column:
+    """[[clip, video, clip's work key], ...] of each row."""
+    lists = [rows[name].combine_chunks() for name in ("clip_ids", "videos", "clip_keys")]
+    views = json_lists(*(json_strings(values.flatten()) for values in lists))
+    together = pc.binary_join(pa.ListArray.from_arrays(_offsets(lists[0]), views), ",")
+    return json_lists(together)
+
+
+def _offsets(lists: pa.ListArray) -> pa.Array:
+    """Offsets into the flattened values."""
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
 
 
 def _without_paths(config: PosesConfig) -> PosesConfig:

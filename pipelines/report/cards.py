@@ -12,7 +12,9 @@ from pipelines.report.media import Media
 from pipelines.report.paths import TopView, top_view
 from pipelines.report.sheets import contact_sheet, thumbnail
 from pipelines.report.timeline import Span, lanes
+from pipelines.revisions import best_poses, by_column, newest
 from storage_schemas.lake import Lake
+from storage_schemas.rows import arrow_to_rows
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -75,9 +77,8 @@ def kept_groups(lake: Lake, kept: list[Row], media: Media) -> list[Group]:
     if not shown:
         return []
     clips = lake.read("clips", where=_among("clip_id", shown))
-    poses: dict[str, Row] = {}
-    for row in sorted(lake.read("poses", POSE, _among("clip_id", shown)), key=lambda r: (r["weight"], r["pose_id"])):
-        poses[row["clip_id"]] = _with_shares(row)
+    labels = arrow_to_rows(best_poses(lake, POSE, _among("clip_id", shown)))
+    poses = {row["clip_id"]: _with_shares(row) for row in labels}
     captions = _newest_captions(lake, shown)
     wanted = _among("capture_id", sorted({clip["capture_id"] for clip in clips}))
     captures = {row["capture_id"]: row for row in lake.read("captures", where=wanted)}
@@ -144,11 +145,9 @@ def _sample(kept: list[Row]) -> list[str]:
 
 
 def _newest_captions(lake: Lake, shown: list[str]) -> dict[str, Row]:
-    """The caption of each clip that was committed last."""
-    entries = lake.read("ledger", ["run_id", "version"], "table_name = 'captions'")
-    version = {entry["run_id"]: entry["version"] for entry in entries}
-    rows = lake.read("captions", CAPTION, _among("clip_id", shown))
-    return {row["clip_id"]: row for row in sorted(rows, key=lambda r: version.get(r["run_id"], 0))}
+    """The current caption of each clip."""
+    columns = [name for name in CAPTION if name != "clip_id"]
+    return by_column(newest(lake, "captions", ["clip_id"], columns, _among("clip_id", shown)), "clip_id")
 
 
 def _with_shares(pose: Row) -> Row:

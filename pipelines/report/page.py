@@ -9,18 +9,18 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipelines import status
 from pipelines.quality import Policy, verdicts
+from pipelines.rejects import group_rejects, rejects
 from pipelines.report.cards import UNSHOWN, filtered_clips, kept_groups
-from pipelines.report.funnel import COUNTED, group_rejects, read_funnel
+from pipelines.report.funnel import COUNTED, read_funnel
 from pipelines.report.generated import read_generated
 from pipelines.report.losses import read_losses
 from pipelines.report.media import Media
 from pipelines.report.plots import significant
 from pipelines.report.scores import SCORES, histograms
 from storage_schemas.files import write_bytes
-from storage_schemas.lake import Lake
-from storage_schemas.releases import list_releases
+from storage_schemas.lake import Lake, is_lake
+from storage_schemas.releases.release import list_releases
 
 Row = dict[str, Any]
 COLUMNS = ["clip_id", "capture_id", "kind", "frames", "fps_num", "fps_den", *(score.column for score in SCORES)]
@@ -40,16 +40,19 @@ class Summary:
     written: int
 
 
-def write_report(lake_path: Path, out: Path, *, training: Path | None = None, generated: Path | None = None) -> Path:
+def write_report(
+    lake_uri: str | Path, out: Path, *, training: Path | None = None, generated: Path | None = None
+) -> Path:
     """Write `out/index.html`, with pictures and videos in `out/media/`, and return its path.
 
     `training` is the output folder of a training run, `generated` a clip FILE.mp4 made by it, with FILE.json beside
-    it. Media that exist already are not rendered again. Raises `ValueError` where `lake_path` is not a lake.
+    it. Media that exist already are not rendered again. Raises `ValueError` where there is no lake at `lake_uri`.
     """
-    if not (lake_path / "lake.json").exists():
-        raise ValueError(f"{lake_path} is not a lake: make one with `dimo ingest` or `dimo demo`")
-    lake, policy, media = Lake(lake_path), Policy(), Media(out)
-    reasons = verdicts(lake, policy)
+    if not is_lake(lake_uri):
+        raise ValueError(f"{lake_uri} is not a lake: make one with `dimo ingest` or `dimo demo`")
+    lake, policy, media = Lake(lake_uri), Policy(), Media(out)
+    judged = verdicts(lake, policy)
+    reasons = dict(zip(judged["clip_id"].to_pylist(), judged["reason"].to_pylist(), strict=True))
     # others may be writing to the lake: what came after the verdicts is left to the next page
     clips = [c for c in lake.read("clips", COLUMNS) if reasons.get(c["clip_id"], UNSHOWN[0]) not in UNSHOWN]
     kept = [clip for clip in clips if reasons[clip["clip_id"]] is None]
@@ -60,7 +63,7 @@ def write_report(lake_path: Path, out: Path, *, training: Path | None = None, ge
         release=_newest_release(lake),
         funnel=read_funnel(lake, policy),
         counted=COUNTED,
-        rejects=group_rejects(status.rejects(lake)),
+        rejects=group_rejects(rejects(lake)),
         histograms=histograms(clips, reasons, policy),
         groups=groups,
         unshown=len(kept) - sum(len(group.cards) for group in groups),
@@ -76,7 +79,7 @@ def write_report(lake_path: Path, out: Path, *, training: Path | None = None, ge
 
 def _summary(lake: Lake, clips: list[Row], kept: list[Row]) -> Summary:
     return Summary(
-        str(lake.root.resolve()),
+        lake.uri,
         lake.dataset("sources").count_rows(),
         len(kept),
         len(clips),

@@ -99,7 +99,6 @@ def source_row(
         "subject": payload.get("subject"),
         "licence": payload.get("licence"),
         "attribution": payload.get("attribution"),
-        "tombstone": False,
         "fetched_at": time.time_ns(),
         **columns,
     }

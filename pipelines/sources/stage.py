@@ -8,6 +8,7 @@ from pipelines.sources.config import SourcesConfig
 from pipelines.sources.items import NAME, VERSION, Rows
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from storage_schemas.ids import stable_id
+from storage_schemas.lake import Lake
 
 KINDS = ("internet", "unreal", "multiview")
 
@@ -68,4 +69,4 @@ class SourcesStage:
                 return multiview.rows(payload)
 
     def _cache(self) -> Path:
-        return Path(self.config.cache or Path(self.lake_uri) / "downloads").absolute()
+        return Path(self.config.cache or Lake(self.lake_uri).local / "downloads").absolute()

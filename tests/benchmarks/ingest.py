@@ -63,3 +63,7 @@ def truth() -> dict:
     camera = np.eye(3, 4, dtype=np.float32)[None]
     K = np.array([[[500, 0, SIZE[0] / 2], [0, 500, SIZE[1] / 2], [0, 0, 1]]], np.float32)
     return {"truth_joints": joints, "world_to_camera": camera, "K": K, "metric": True}
+
+
+if __name__ == "__main__":
+    main()

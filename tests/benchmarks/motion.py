@@ -49,3 +49,7 @@ def random_batch(dimo: DiMo, n: int = 4, frames: int = 9, size: int = 64) -> Bat
         hands_pose_ok=torch.ones(n, frames, 2, dtype=torch.bool),
         weight=torch.ones(n),
     )
+
+
+if __name__ == "__main__":
+    main()

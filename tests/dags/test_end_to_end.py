@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from storage_schemas.lake import Lake
-from storage_schemas.releases import open_release
+from storage_schemas.releases.release import open_release
 from storage_schemas.video import decode
 
 

@@ -5,11 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from pipelines.quality import SCORES, Policy, reasons
 from storage_schemas import video
 from storage_schemas.ids import sha256_file, stable_id
+from storage_schemas.tables import TABLES
 
 Row = dict[str, Any]
+
+
+def verdict(clip: Row, policy: Policy) -> str | None:
+    """The verdict over the scores of one row of `clips`."""
+    schema = TABLES["clips"].schema
+    scores = pa.table({name: pa.array([clip[name]], schema.field(name).type) for name in SCORES})
+    (reason,) = reasons(scores, policy).to_pylist()
+    return reason
 
 
 def source_row(path: Path, **columns: Any) -> Row:
@@ -40,7 +51,6 @@ def source_row(path: Path, **columns: Any) -> Row:
         "subject": None,
         "licence": "test",
         "attribution": None,
-        "tombstone": False,
         "fetched_at": 0,
         "work_key": stable_id("fetch", content),
         **nothing,

@@ -35,7 +35,7 @@ def source_row(name: str, **changes) -> dict:
         "content_sha256": name,
         "annotation_sha256": "",
         "size": 1, "container": "mp4", "codec": "h264", "width": WIDTH, "height": HEIGHT, "rotation": 0, "fps_num": 12,
-        "fps_den": 1, "frames": FRAMES, "capture_id": "take", "view": name, "tombstone": False, "fetched_at": 0,
+        "fps_den": 1, "frames": FRAMES, "capture_id": "take", "view": name, "fetched_at": 0,
         "licence": "CC0-1.0", "work_key": f"source {name}",
     }  # fmt: skip
     return row | changes
@@ -85,8 +85,15 @@ def reject_row(number: int) -> dict:
     }  # fmt: skip
 
 
+def tombstone_row(source_id: str) -> dict:
+    return {
+        "tombstone_id": f"tombstone {source_id}", "what": "source_id", "value": source_id, "reason": "asked for",
+        "by": "a test", "in_force": True, "decided_at": 0,
+    }  # fmt: skip
+
+
 def run(lake: Lake, stage: str, rows: dict[str, list[dict]], inputs: int) -> None:
     """Commit what a run of a stage would, with its counts."""
     commit.begin(lake, f"run of {stage}", {"shards": 1})
     commit.stage_shard(lake, f"run of {stage}", 0, rows, {})
-    commit.commit(lake, f"run of {stage}", {"stage": stage, "counts": {"in": inputs}})
+    commit.commit(lake, f"run of {stage}", lambda notes: {"stage": stage, "counts": {"in": inputs}})

@@ -146,7 +146,7 @@ def test_a_good_answer_makes_the_caption(server, tmp_path):
     stage = CaptionsStage(lake.uri, CaptionsConfig(vlm=OpenAIServer(server.url, "qwen2.5-vl-7b", frames=6)))
     stage.setup()
     server.replies = [(200, "let me think"), (200, GOOD), (200, GOOD)]  # the first answer has to be repaired
-    outcome = stage.run(plan(lake, stage, Policy()))
+    outcome = stage.run(plan(lake, stage, Policy()).all())
     assert not outcome.rejects
     known, unknown = outcome.rows["captions"]
     assert {known["captioner"], unknown["captioner"]} == {"qwen2.5-vl-7b"}
@@ -167,5 +167,5 @@ def test_a_server_that_is_down_rejects_the_clip_for_a_later_try(tmp_path):
     lake = make_lake(tmp_path / "lake", [clip_row("x")])
     stage = CaptionsStage(lake.uri, CaptionsConfig(vlm=OpenAIServer("http://127.0.0.1:9/v1", "m")))
     stage.setup()
-    outcome = stage.run(plan(lake, stage, Policy()))
+    outcome = stage.run(plan(lake, stage, Policy()).all())
     assert [r.error_class for r in outcome.rejects] == ["transient"]

@@ -82,7 +82,7 @@ def test_garbage_ends_as_the_measured_caption_with_the_answer_kept(weights, tmp_
     lake = make_lake(tmp_path / "lake", [clip_row("x")])
     stage = CaptionsStage(lake.uri, CaptionsConfig(vlm=config(weights)))
     stage.setup()
-    batch = plan(lake, stage, Policy())
+    batch = plan(lake, stage, Policy()).all()
     outcome = stage.run(batch)
     outcome.check(batch)
     [row] = outcome.rows["captions"]

@@ -35,7 +35,7 @@ def lake(tmp_path_factory):
 def captions(lake, config=None):
     stage = CaptionsStage(lake.uri, config or CaptionsConfig())
     stage.setup()
-    batch = plan(lake, stage, Policy())
+    batch = plan(lake, stage, Policy()).all()
     outcome = stage.run(batch)
     outcome.check(batch)
     assert not outcome.rejects
@@ -114,7 +114,7 @@ def test_a_broken_clip_is_rejected_and_the_others_are_done(tmp_path):
     lake.append("more", {"clips": [clip_row("z"), clip_row("w", world_to_camera=bad, metric=True)], "clip_videos": [
         video, video | {"clip_id": "w"}]})  # fmt: skip
     stage = CaptionsStage(lake.uri, CaptionsConfig())
-    batch = plan(lake, stage, Policy())
+    batch = plan(lake, stage, Policy()).all()
     outcome = stage.run(batch)
     outcome.check(batch)
     assert len(outcome.done) == 2
@@ -126,7 +126,7 @@ def test_work_keys_follow_what_decides_the_answer(tmp_path):
     lake = make_lake(tmp_path / "lake", [clip_row("x"), clip_row("y", world_to_camera=cameras(1.0), metric=True)])
 
     def keys(config):
-        return [work.key for work in plan(lake, CaptionsStage(lake.uri, config), Policy())]
+        return [work.key for work in plan(lake, CaptionsStage(lake.uri, config), Policy()).all()]
 
     plain = keys(CaptionsConfig())
     assert plain == keys(CaptionsConfig())

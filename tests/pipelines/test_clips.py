@@ -10,13 +10,15 @@ import pytest
 from pipelines.clips import ClipsStage, duplicates, plan
 from pipelines.cut import ClipsConfig, clips_of
 from pipelines.people.detector import Detector
-from pipelines.quality import Policy, kept_clips, verdict
+from pipelines.quality import Policy, kept_clips
 from pipelines.shots import ShotsConfig
 from pipelines.stage import DataError
 from storage_schemas import video
 from storage_schemas.conventions import project, transform
 from storage_schemas.lake import Lake
-from tests.pipelines.clip_sources import render_row, source_row, start_of
+from storage_schemas.rows import arrow_to_rows
+from storage_schemas.takedown import take_down
+from tests.pipelines.clip_sources import render_row, source_row, start_of, verdict
 
 CONFIG = ClipsConfig()
 
@@ -157,14 +159,15 @@ def test_the_stage_turns_sources_into_rows_of_the_lake(data: Path, tmp_path: Pat
     copy = {**good, "source_id": "f" * 32}
     broken = source_row(write(tmp_path / "a.mp4", moving(9, 1)), capture_id="c")
     Path(broken["local_path"]).write_bytes(b"no video")
-    gone = source_row(write(tmp_path / "b.mp4", moving(9, 2)), tombstone=True)
+    gone = source_row(write(tmp_path / "b.mp4", moving(9, 2)))
     lake = Lake(tmp_path / "lake")
     lake.append("sources", {"sources": [good, copy, broken, gone]})
+    take_down(lake, "source_id", gone["source_id"], "asked for", "a test")
 
     stage = pickle.loads(pickle.dumps(ClipsStage(lake.uri, CONFIG)))
-    works = plan(lake, stage)
+    works = plan(lake, stage).all()
     assert {w.item_id for w in works} == {good["source_id"], broken["source_id"]}
-    assert duplicates(lake) == {copy["source_id"]: good["source_id"]}
+    assert duplicates(lake) == 1
     stage.setup()
     outcome = stage.run(works)
     outcome.check(works)
@@ -172,11 +175,12 @@ def test_the_stage_turns_sources_into_rows_of_the_lake(data: Path, tmp_path: Pat
     assert reject.error_class == "data" and reject.item_id == broken["source_id"]
 
     lake.append("clips", outcome.rows)
-    (clip,) = kept_clips(lake, Policy())
+    (clip,) = arrow_to_rows(kept_clips(lake, Policy(), ["track", "source_id"]))
     assert clip["track"].shape == (96, 4) and clip["source_id"] == good["source_id"]
     (data_bytes,) = lake.blobs("clip_videos", "video", [clip["clip_id"]])
     assert len(video.decode(data_bytes)) == 96
-    assert plan(lake, stage) == works and lake.keys("clips", "work_key") <= {w.key for w in works}
+    assert plan(lake, stage).all() == works
+    assert set(lake.column("clips", "work_key").to_pylist()) <= {w.key for w in works}
 
 
 def test_another_config_is_other_work_and_other_clips(tmp_path: Path, detector: Detector) -> None:
@@ -184,6 +188,6 @@ def test_another_config_is_other_work_and_other_clips(tmp_path: Path, detector: 
     lake = Lake(tmp_path / "lake")
     lake.append("sources", {"sources": [row]})
     other = ClipsConfig(short_side=64)
-    keys = {plan(lake, ClipsStage(lake.uri, c))[0].key for c in (CONFIG, other)}
+    keys = {plan(lake, ClipsStage(lake.uri, c)).all()[0].key for c in (CONFIG, other)}
     ids = {clips_of(row, c, detector)["clips"][0]["clip_id"] for c in (CONFIG, other, CONFIG)}
     assert len(keys) == 2 and len(ids) == 2

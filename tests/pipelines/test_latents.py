@@ -11,8 +11,9 @@ import torch
 from diffusers import AutoencoderKLWan, WanPipeline
 
 from model.tiny import make_tiny_base
-from pipelines.latents import LatentsConfig, LatentsStage, newest, plan, window_starts
+from pipelines.latents import LatentsConfig, LatentsStage, plan, window_starts
 from pipelines.quality import Policy
+from pipelines.revisions import newest
 from pipelines.windows import Window
 from storage_schemas.lake import Lake
 from storage_schemas.tables import TABLES, TENSOR
@@ -61,7 +62,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 def test_latents_and_text_are_those_of_the_wan_pipeline(lake: Lake, base: Path) -> None:
     stage = LatentsStage(lake.uri, LatentsConfig(str(base), max_windows=2))
     stage.setup()
-    work = [w for w in plan(lake, stage, Policy()) if w.item_id == "wide"]
+    work = [w for w in plan(lake, stage, Policy()).all() if w.item_id == "wide"]
     rows = stage.run(work).rows["latents"]
     assert [r["start_frame"] for r in rows] == [0, 17]
     pipe = WanPipeline.from_pretrained(base)
@@ -85,7 +86,7 @@ def test_latents_and_text_are_those_of_the_wan_pipeline(lake: Lake, base: Path) 
 
 def test_a_clip_too_short_for_a_window_is_a_reject_and_one_without_caption_waits(lake: Lake, base: Path) -> None:
     stage = LatentsStage(lake.uri, LatentsConfig(str(base)))
-    work = plan(lake, stage, Policy(min_frames=5))
+    work = sorted(plan(lake, stage, Policy(min_frames=5)).all(), key=lambda w: w.item_id)
     assert [w.item_id for w in work] == ["short", "wide"]
     [reject] = stage.run(work[:1]).rejects
     assert reject.error_class == "data" and "10 frames" in reject.message
@@ -99,7 +100,7 @@ def test_work_depends_on_weights_and_windows_but_not_on_where_the_weights_lie(
     make_tiny_base(other, seed=1)
 
     def keys(**config: Any) -> list[str]:
-        return [w.key for w in plan(lake, LatentsStage(lake.uri, LatentsConfig(**config)), Policy())]
+        return [w.key for w in plan(lake, LatentsStage(lake.uri, LatentsConfig(**config)), Policy()).all()]
 
     assert keys(base=str(base)) == keys(base=str(moved))
     assert keys(base=str(base)) != keys(base=str(other))
@@ -120,7 +121,7 @@ def test_the_caption_committed_last_counts(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     for run_id, caption_id, text in (("one", "z", "old"), ("two", "a", "new")):
         lake.append(run_id, {"captions": [row("captions", caption_id=caption_id, clip_id="c", text=text)]})
-    assert newest(lake, "captions", ["text"], lambda r: r["clip_id"])["c"]["text"] == "new"
+    assert newest(lake, "captions", ["clip_id"], ["text"])["text"].to_pylist() == ["new"]
 
 
 def test_a_window_has_4k_plus_1_frames() -> None:

@@ -17,7 +17,8 @@ SPAN = 17
 def clip(clip_id: str, capture: str, view: str, **changes: Any) -> dict[str, Any]:
     track = np.tile(np.float32([10, 10, 50, 90]), (60, 1))
     facts = {"kind": "multiview", "subject": None, "start_frame": 0, "frames": 60, "fps_num": 30, "fps_den": 1}
-    return {"clip_id": clip_id, "capture_id": capture, "view": view, "track": track, **facts, **changes}
+    ids = {"clip_id": clip_id, "capture_id": capture, "view": view, "content_sha256": f"file of {clip_id}"}
+    return {**ids, "track": track, **facts, **changes}
 
 
 def window(clip_id: str, start: int = 0) -> dict[str, Any]:
@@ -126,6 +127,6 @@ def test_the_last_capture_of_a_kind_of_pair_trains() -> None:
 def test_without_latents_there_is_nothing_to_plan_and_an_empty_set_is_a_reject(tmp_path: Any) -> None:
     lake = Lake(tmp_path)
     stage = PairsStage(lake.uri, CONFIG)
-    assert plan(lake, stage, Policy()) == []
+    assert len(plan(lake, stage, Policy())) == 0
     [reject] = stage.run([Work("key", "pairs", "pairs", {"policy": Policy()})]).rejects
     assert reject.error_class == "data" and "no pair" in reject.message

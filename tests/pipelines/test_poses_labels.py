@@ -236,7 +236,7 @@ def test_landmarks_do_not_depend_on_the_clip_before(juggler: dict[str, Any]) -> 
 def lake_with(tmp_path: Path, clips: list[dict[str, Any]], source: dict[str, Any], bytes_of: dict[str, bytes]) -> Lake:
     lake = Lake(tmp_path / "lake")
     base = {n: "x" for n in ("uri", "local_path", "content_sha256", "container", "codec", "view")}
-    base |= {"size": 1, "width": 640, "height": 480, "rotation": 0, "fps_num": 30, "fps_den": 1, "tombstone": False}
+    base |= {"size": 1, "width": 640, "height": 480, "rotation": 0, "fps_num": 30, "fps_den": 1}
     base |= {"annotation_sha256": "x", "fetched_at": 0, "work_key": "w"}
     base = {k: v for k, v in base.items() if k in TABLES["sources"].schema.names}
     sources, captures = {}, {}
@@ -261,7 +261,7 @@ def test_the_stage_labels_every_kept_clip_once(tmp_path: Path, body: Body, juggl
     lake = lake_with(tmp_path, clips, source_row(body), {"c2": footage, "c1": b"-", "c3": b"-"})
     policy = Policy(min_frames=10)
     stage = PosesStage(lake.uri, PosesConfig())
-    works = plan(lake, stage, policy)
+    works = plan(lake, stage, policy).all()
     assert [w.payload["clip_ids"] for w in works] == [["c1"], ["c2"]]
     stage.setup()
     outcome = stage.run(works)
@@ -283,13 +283,13 @@ def test_work_is_known_by_content(tmp_path: Path, body: Body) -> None:
     clips.append(clip_row(clip_id="m9", source_id="s9", view="9", **{**rig, "K": None}))
     lake = lake_with(tmp_path, clips, {}, {c["clip_id"]: b"-" for c in clips})
     policy, stage = Policy(min_frames=10), PosesStage(lake.uri, PosesConfig())
-    works = plan(lake, stage, policy)
+    works = plan(lake, stage, policy).all()
     assert [w.payload["clip_ids"] for w in works] == [["m9"], ["m0", "m1", "m2"]]
     from model.body.mannequin import mannequin_file
 
     copy = tmp_path / "copy.npz"
     copy.write_bytes(mannequin_file().read_bytes())
-    moved = plan(lake, PosesStage(lake.uri, PosesConfig(body=str(copy))), policy)
-    changed = plan(lake, PosesStage(lake.uri, PosesConfig(fit=FitConfig(iterations=5))), policy)
+    moved = plan(lake, PosesStage(lake.uri, PosesConfig(body=str(copy))), policy).all()
+    changed = plan(lake, PosesStage(lake.uri, PosesConfig(fit=FitConfig(iterations=5))), policy).all()
     keys = [{w.key for w in some} for some in (works, moved, changed)]
     assert keys[0] == keys[1] and not keys[0] & keys[2]

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.quality import Policy, kept_clips, verdict, verdicts
+from pipelines.quality import Policy, kept_clips
+from pipelines.quality import verdicts as judge
 from storage_schemas.lake import Lake
+from storage_schemas.takedown import take_down
+from tests.pipelines.clip_sources import source_row, verdict
 
 GOOD = {
     "frames": 100,
@@ -37,6 +40,11 @@ def clip(clip_id: str, source_id: str = "s", work_key: str = "w", **columns: obj
     }
 
 
+def verdicts(lake: Lake, policy: Policy) -> dict[str, str | None]:
+    found = judge(lake, policy)
+    return dict(zip(found["clip_id"].to_pylist(), found["reason"].to_pylist(), strict=True))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -60,7 +68,7 @@ def test_another_threshold_is_another_answer_of_the_same_rows(tmp_path: Path) ->
     lake.append("run", {"clips": [clip("a"), clip("b", people=2.0)]})
     assert verdicts(lake, Policy()) == {"a": None, "b": "several_people"}
     assert verdicts(lake, Policy(max_people=2.0)) == {"a": None, "b": None}
-    assert kept_clips(lake, Policy(), columns=["people"]) == [{"clip_id": "a", "people": 1.0}]
+    assert kept_clips(lake, Policy(), columns=["people"]).to_pylist() == [{"clip_id": "a", "people": 1.0}]
 
 
 def test_clips_of_an_older_cut_are_superseded(tmp_path: Path) -> None:
@@ -71,9 +79,8 @@ def test_clips_of_an_older_cut_are_superseded(tmp_path: Path) -> None:
 
 
 def test_clips_of_a_source_that_was_taken_down_are_filtered(tmp_path: Path, data: Path) -> None:
-    from tests.pipelines.clip_sources import source_row
-
     lake = Lake(tmp_path)
-    source = source_row(data / "internet/virtual_camera/static.mp4", tombstone=True)
+    source = source_row(data / "internet/virtual_camera/static.mp4")
     lake.append("run", {"sources": [source], "clips": [clip("a", source["source_id"]), clip("b")]})
+    take_down(lake, "source_id", source["source_id"], "asked for", "a test")
     assert verdicts(lake, Policy()) == {"a": "taken_down", "b": None}

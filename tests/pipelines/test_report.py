@@ -15,7 +15,8 @@ from pipelines import status
 from pipelines.quality import Policy
 from pipelines.report import media, write_report
 from storage_schemas.lake import Lake
-from storage_schemas.releases import create_release
+from storage_schemas.releases.approval import approve_release
+from storage_schemas.releases.release import create_release
 from storage_schemas.video import decode
 from tests.pipelines.report_lake import (
     FRAMES,
@@ -27,6 +28,7 @@ from tests.pipelines.report_lake import (
     reject_row,
     run,
     source_row,
+    tombstone_row,
 )
 
 
@@ -51,13 +53,14 @@ def lake(tmp_path_factory) -> Lake:
     """Two views of a take and a hostile clip are kept; one clip is blurred, one taken down; three files were empty."""
     lake = Lake(tmp_path_factory.mktemp("lake") / "lake")
     names = ["left", "right", HOSTILE, "soft", "gone"]
-    sources = [source_row(name, tombstone=name == "gone") for name in names]
+    sources = [source_row(name) for name in names]
     take = {
         "capture_id": "take", "kind": "unreal", "take": "take 7", "views": ["left", "right"], "sync_method": "rendered",
         "gravity_down": np.float32([0, 1, 0]), "work_key": "source left",
     }  # fmt: skip
     rejects = [reject_row(k) for k in range(3)]
     run(lake, "sources", {"sources": sources, "captures": [take], "rejects": rejects}, 8)
+    lake.append("takedown", {"tombstones": [tombstone_row("source gone")]})
     special = {
         "soft": {"sharpness": 1.0},
         HOSTILE: {"capture_id": HOSTILE, "kind": "internet", "world_to_camera": None},
@@ -71,7 +74,7 @@ def lake(tmp_path_factory) -> Lake:
 
 
 def page(lake: Lake, out: Path, **options) -> str:
-    return write_report(lake.root, out, **options).read_text()
+    return write_report(lake.uri, out, **options).read_text()
 
 
 def text_of(source: str) -> str:
@@ -169,7 +172,8 @@ def test_the_newest_release_is_shown(lake, tmp_path) -> None:
     run(copy, "clips", {"clips": [clip_row("left", video_sha256=None, track=None)]}, 1)
     run(copy, "pairs", {"pairs": [pair]}, 1)
     create_release(copy, "older")
-    create_release(copy, "first", approver=HOSTILE)
+    create_release(copy, "first")
+    approve_release(copy, "first@1", HOSTILE)
     text = text_of(page(copy, tmp_path / "out"))
     assert "newest release first@1" in text and "1 training pair from 1 capture" in text and "CC0-1.0 1" in text
 

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.report.funnel import group_rejects
+from pipelines.rejects import group_rejects
 from pipelines.report.losses import read_losses
 from pipelines.report.paths import SIDE, top_view
 from pipelines.report.plots import Scale, significant
 from pipelines.report.sheets import contact_sheet
 from pipelines.report.timeline import lanes
+from storage_schemas.rows import rows_to_arrow
+from storage_schemas.tables import TABLES
 from storage_schemas.video import decode
 from tests.pipelines.report_lake import HEIGHT, WIDTH, cameras, clip_row, film, pose_row, reject_row
 
@@ -31,7 +33,8 @@ def test_tiles_of_a_contact_sheet_are_the_frames_they_say(tmp_path) -> None:
 
 
 def test_rejects_that_differ_in_names_paths_and_numbers_are_one_line() -> None:
-    groups = group_rejects([reject_row(k) for k in range(1000)] + [reject_row(1) | {"message": "no video stream"}])
+    rows = [reject_row(k) for k in range(1000)] + [reject_row(1) | {"message": "no video stream"}]
+    groups = group_rejects(rows_to_arrow(TABLES["rejects"], [row | {"run_id": "run"} for row in rows]))
     assert [(g.count, len(g.names), g.unnamed) for g in groups] == [(1000, 3, 997), (1, 1, 0)]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.planned import Planned
 from pipelines.planning import account, finish, prepare, stage_outcome
 from pipelines.runner import Pool, pool_size, ray_session
 from pipelines.stage import DataError, Needs, Outcome, TransientError, Work, run_each
@@ -57,8 +58,8 @@ class CaptureStage:
         return True
 
 
-def works(count: int) -> list[Work]:
-    return [Work(f"key-{i:03d}", f"item-{i}", f"item {i}") for i in range(count)]
+def works(count: int) -> Planned:
+    return Planned.of(Work(f"key-{i:03d}", f"item-{i}", f"item {i}") for i in range(count))
 
 
 @pytest.fixture
@@ -72,28 +73,28 @@ def cluster() -> Iterator[None]:
         yield
 
 
-def run_here(lake: Lake, stage: CaptureStage, todo: list[Work]) -> int:
+def run_here(lake: Lake, stage: CaptureStage, todo: Planned) -> int:
     """Run a stage in this process; return how much work there was."""
-    run = prepare(lake, stage, todo, shard_size=2)
-    for k, shard in enumerate(run.shards):
-        stage_outcome(lake, run, k, stage, stage.run(shard))
-    if run.shards:
-        finish(lake, run)
-    return run.size
+    with prepare(lake, stage, todo, shard_size=2) as run:
+        for k, shard in enumerate(run.shards):
+            stage_outcome(lake, run.shard(k), stage, stage.run(shard))
+        if run.shards:
+            finish(lake, run)
+        return run.size
 
 
-def run_on_ray(lake: Lake, stage: CaptureStage, todo: list[Work]) -> int:
-    run = prepare(lake, stage, todo, shard_size=3)
+def run_on_ray(lake: Lake, stage: CaptureStage, todo: Planned) -> int:
     finished = 0
 
     def count(items: int, logs: list[tuple[int, str]]) -> None:
         nonlocal finished
         finished += items
 
-    with Pool(stage, lake, pool_size(stage, len(run.shards))) as pool:
-        for k in range(len(run.shards)):
-            pool.run_shard(run, k, count)
-    finish(lake, run)
+    with prepare(lake, stage, todo, shard_size=3) as run:
+        with Pool(stage, lake, pool_size(stage, len(run.shards))) as pool:
+            for k in range(len(run.shards)):
+                pool.run_shard(run.shard(k), count)
+        finish(lake, run)
     return finished
 
 
@@ -128,9 +129,8 @@ def test_attempts_are_bounded(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_work_without_an_answer_is_noticed(lake: Lake) -> None:
     stage = CaptureStage(Config())
-    run = prepare(lake, stage, works(2), shard_size=2)
-    with pytest.raises(AssertionError, match="answered 1 of 2"):
-        stage_outcome(lake, run, 0, stage, stage.run(works(1)))
+    with prepare(lake, stage, works(2), shard_size=2) as run, pytest.raises(AssertionError, match="answered 1 of 2"):
+        stage_outcome(lake, run.shard(0), stage, stage.run(works(1).all()))
     with pytest.raises(AssertionError, match="2 in, but 0 accounted for"):
         account(lake, stage, works(2))
 

@@ -45,7 +45,7 @@ def test_real_folder(data, tmp_path):
     lake.append("run", outcome.rows)
     row = lake.read("sources", where="name = 'cups_hands_static.mp4'")[0]
     assert (row["width"], row["height"], row["fps_num"], row["fps_den"], row["frames"]) == (1280, 720, 30000, 1001, 300)
-    assert row["K"] is None and row["view"] == "main" and row["tombstone"] is False
+    assert row["K"] is None and row["view"] == "main"
     capture = lake.read("captures", where=f"capture_id = '{row['capture_id']}'")[0]
     assert capture["sync_method"] == "single" and capture["gravity_down"] is None
 

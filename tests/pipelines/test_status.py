@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.planned import Planned
 from pipelines.planning import finish, prepare, stage_outcome
 from pipelines.quality import Policy
+from pipelines.rejects import rejects
 from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.status import funnel, rejects
+from pipelines.status import funnel
 from storage_schemas import commit
 from storage_schemas.lake import Lake
+from storage_schemas.tables import Table
 from storage_schemas.video import encode
 
 
@@ -29,12 +32,13 @@ def folder(tmp_path: Path) -> Path:
 
 def ingest(lake: Lake, folder: Path, licence: str | None = None) -> int:
     stage = SourcesStage(lake.uri, SourcesConfig(licence=licence))
-    run = prepare(lake, stage, discover("internet", folder, stage.config), shard_size=2)
-    for k, shard in enumerate(run.shards):
-        stage_outcome(lake, run, k, stage, stage.run(shard))
-    if run.shards:
-        finish(lake, run)
-    return run.size
+    planned = Planned.of(discover("internet", folder, stage.config))
+    with prepare(lake, stage, planned, shard_size=2) as run:
+        for k, shard in enumerate(run.shards):
+            stage_outcome(lake, run.shard(k), stage, stage.run(shard))
+        if run.shards:
+            finish(lake, run)
+        return run.size
 
 
 def test_every_input_is_counted_once(folder: Path, tmp_path: Path) -> None:
@@ -42,7 +46,7 @@ def test_every_input_is_counted_once(folder: Path, tmp_path: Path) -> None:
     assert [ingest(lake, folder), ingest(lake, folder)] == [3, 0]
     counted = funnel(lake, Policy())[0]
     assert (counted.stage, counted.inputs, counted.done, counted.rejected) == ("sources", 3, 2, {"data": 1})
-    [reject] = rejects(lake)
+    [reject] = rejects(lake).to_pylist()
     assert reject["name"] == "text.mp4"
     assert "not a readable video" in reject["message"]
 
@@ -70,9 +74,9 @@ def test_a_run_killed_between_two_tables_is_finished_by_the_next(
     lake = Lake(tmp_path / "lake")
     commit_table = commit._commit_table
 
-    def dies(lake: Lake, run_id: str, name: str, *rest: Any) -> Any:
-        entry = commit_table(lake, run_id, name, *rest)
-        if name == survivor:
+    def dies(lake: Lake, table: Table, *rest: Any) -> Any:
+        entry = commit_table(lake, table, *rest)
+        if table.name == survivor:
             raise KeyboardInterrupt
         return entry
 

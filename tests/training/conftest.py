@@ -14,7 +14,7 @@ from pipelines import latents, pairs
 from pipelines.quality import Policy
 from storage_schemas.ids import sha256_bytes
 from storage_schemas.lake import Lake
-from storage_schemas.releases import Release, create_release, open_release
+from storage_schemas.releases.release import Release, create_release, open_release
 from storage_schemas.tables import TABLES, TENSOR
 from storage_schemas.video import encode
 from training.config import TrainConfig, preset
@@ -98,9 +98,9 @@ def fill(lake: Lake, base: Path) -> None:
     lake.append("filled", rows)
     stage = latents.LatentsStage(lake.uri, latents.LatentsConfig(str(base)))
     stage.setup()
-    run(lake, stage, latents.plan(lake, stage, Policy()))
+    run(lake, stage, latents.plan(lake, stage, Policy()).all())
     paired = pairs.PairsStage(lake.uri, pairs.PairsConfig(stage.vae, test_share=0.3))
-    run(lake, paired, pairs.plan(lake, paired, Policy()))
+    run(lake, paired, pairs.plan(lake, paired, Policy()).all())
 
 
 def run(lake: Lake, stage: object, work: list) -> None:

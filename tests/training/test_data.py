@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.dimo import DiMoConfig
-from storage_schemas.releases import Release
+from storage_schemas.releases.release import Release
 from training.data import ByteCache, Driving, TrainingData
 from training.release import Pair, check_leak, read_pairs
 from training.stages import stage_at, three_stages

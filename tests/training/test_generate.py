@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from storage_schemas.lake import Lake
-from storage_schemas.releases import Release
+from storage_schemas.releases.release import Release
 from storage_schemas.video import decode, probe
 from training.config import TrainConfig
 from training.generate import Driver, find_pipeline, generate

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.runner import ray_session
-from storage_schemas.releases import Release
+from storage_schemas.releases.release import Release
 from training.config import TrainConfig
 from training.launch import launch
 from training.log import read_metrics

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from storage_schemas.releases import Release
+from storage_schemas.releases.release import Release
 from training.checkpoints import latest, read_state
 from training.config import TrainConfig, preset
 from training.log import read_metrics
@@ -88,7 +88,7 @@ def test_killed_at_any_moment_it_resumes(
     script = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from dataclasses import replace\n"
-        "from storage_schemas.releases import open_release\n"
+        "from storage_schemas.releases.release import open_release\n"
         "from training.config import preset\n"
         "from training.stages import three_stages\n"
         "from training.trainer import train\n"

@@ -1,0 +1,67 @@
+"""What each flow consists of: its stages, and how their work is found. Flows run them, `dimo plan` looks at them.
+
+The functions have the names and arguments of the flows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines import clips, latents, pairs, sources
+from pipelines.captions import stage as captions
+from pipelines.captions.openai_server import OpenAIServer
+from pipelines.captions.qwen import QwenLocal
+from pipelines.cut import ClipsConfig
+from pipelines.planned import Planned
+from pipelines.poses import stage as poses
+from pipelines.quality import Policy
+from pipelines.sources import SourcesConfig
+from pipelines.stage import Stage
+from storage_schemas.lake import Lake
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage; `plan` finds all its work as the lake is now, `filtered` counts what is no work, by reason."""
+
+    stage: Stage
+    plan: Callable[[], Planned]
+    filtered: Callable[[], dict[str, int]] = dict
+
+
+def ingest(lake: Lake, kind: str, path: str, options: SourcesConfig | None = None) -> list[Step]:
+    """Source items."""
+    stage = sources.SourcesStage(lake.uri, options or SourcesConfig())
+    return [Step(stage, lambda: Planned.of(sources.discover(kind, path, stage.config)))]
+
+
+def cut(lake: Lake, config: ClipsConfig | None = None) -> list[Step]:
+    """Source items to clips."""
+    stage = clips.ClipsStage(lake.uri, config or ClipsConfig())
+
+    def copies() -> dict[str, int]:
+        count = clips.duplicates(lake)
+        return {"duplicate": count} if count else {}
+
+    return [Step(stage, lambda: clips.plan(lake, stage), copies)]
+
+
+def label(lake: Lake, config: poses.PosesConfig | None = None, policy: Policy | None = None) -> list[Step]:
+    """Pose labels."""
+    stage = poses.PosesStage(lake.uri, config or poses.PosesConfig())
+    return [Step(stage, lambda: poses.plan(lake, stage, policy or Policy()))]
+
+
+def caption(lake: Lake, vlm: QwenLocal | OpenAIServer | None = None, policy: Policy | None = None) -> list[Step]:
+    """Captions."""
+    stage = captions.CaptionsStage(lake.uri, captions.CaptionsConfig(vlm=vlm))
+    return [Step(stage, lambda: captions.plan(lake, stage, policy or Policy()))]
+
+
+def encode(lake: Lake, config: latents.LatentsConfig, policy: Policy | None = None) -> list[Step]:
+    """Latents, and the pairs of them."""
+    stage = latents.LatentsStage(lake.uri, config)
+    pairing = pairs.PairsStage(lake.uri, pairs.PairsConfig(stage.vae, config.window))
+    return [
+        Step(stage, lambda: latents.plan(lake, stage, policy or Policy())),
+        Step(pairing, lambda: pairs.plan(lake, pairing, policy or Policy())),
+    ]

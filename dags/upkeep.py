@@ -1,0 +1,41 @@
+"""The upkeep flow: merge tiny fragments, then free what nobody needs. It never meets a commit: both take its lock."""
+
+from datetime import timedelta
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from storage_schemas.compact import Compacted, compact
+from storage_schemas.lake import Lake
+from storage_schemas.maintain import TWO_WEEKS, Freed, clean
+
+
+@flow
+def maintain(
+    lake: str, older_than: timedelta = TWO_WEEKS, abandoned: bool = False
+) -> tuple[list[Compacted], list[Freed]]:
+    """Keep the tables of a lake small and quick; what was merged, and what was freed."""
+    merged, freed = merge(lake), free(lake, older_than, abandoned)
+    rows = [{"where": f.where, "files": f.files, "bytes": f.bytes, "versions": f.versions} for f in freed]
+    create_table_artifact(key="maintain", table=rows)
+    return merged, freed
+
+
+@task(cache_policy=NO_CACHE)
+def merge(lake: str) -> list[Compacted]:
+    """Merge the tiny fragments of every table."""
+    merged = compact(Lake(lake))
+    for table in merged:
+        get_run_logger().info("%s: %d fragments, now %d", table.table, table.before, table.after)
+    return merged
+
+
+@task(cache_policy=NO_CACHE)
+def free(lake: str, older_than: timedelta, abandoned: bool) -> list[Freed]:
+    """Free old versions, orphans and staging."""
+    freed = clean(Lake(lake), older_than, abandoned=abandoned)
+    for place in freed:
+        for why in place.kept:
+            get_run_logger().info("%s: kept %s", place.where, why)
+    return freed

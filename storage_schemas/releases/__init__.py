@@ -1,0 +1,1 @@
+"""Immutable releases: what training reads. `release.py` makes and opens them."""

@@ -1,0 +1,86 @@
+"""What changed between two releases: pairs added, removed, relabelled, moved between splits, and why.
+
+A pair is known again by its windows (its id changes with every set of pairs): driving and target clip, first frames,
+number of frames and step. Everything is columns: a join of whole numbers, then comparisons.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage_schemas.lake import Lake
+from storage_schemas.releases.diff_reasons import CAME, GONE, why_missing, why_relabelled
+from storage_schemas.releases.diff_sides import Rows, Side, changed_fields, different, match, open_side
+from storage_schemas.releases.release import find_release, open_row
+from storage_schemas.releases.selection import column
+
+SHOWN = ("pair_id", "kind", "split", "driving_clip_id", "driving_start", "target_clip_id", "target_start")
+
+
+@dataclass
+class Diff:
+    """Numbers of pairs: `before` = removed + common, `after` = added + common, by construction. `why` counts reasons;
+    `relabelled` counts pairs by what differs (one pair can count for several); `examples` are rows, by change."""
+
+    older: str
+    newer: str
+    before: int
+    after: int
+    added: int
+    removed: int
+    common: int
+    relabelled: int
+    moved: int
+    by_field: dict[str, int] = field(default_factory=dict)
+    splits: dict[str, int] = field(default_factory=dict)
+    added_why: dict[str, int] = field(default_factory=dict)
+    removed_why: dict[str, int] = field(default_factory=dict)
+    relabelled_why: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def diff(lake: Lake, older: str, newer: str, examples: int = 0) -> Diff:
+    """Compare two releases of a lake; `examples` rows of each change are listed. Raises `ValueError` where one of them
+    does not exist or was changed."""
+    opened = [open_row(lake, find_release(lake, release_id)) for release_id in (older, newer)]
+    ids = [column(release.dataset("clips"), "clip_id") for release in opened]
+    clip_ids = pc.unique(pa.chunked_array(ids))
+    a, b = (open_side(release, clip_ids) for release in opened)
+    only_a, only_b, both_a, both_b = match(a.windows, b.windows)
+    split_a, split_b = a.text("split").take(pa.array(both_a)), b.text("split").take(pa.array(both_b))
+    moved = different(split_a, split_b)
+    changed = changed_fields(a, b, both_a, both_b)
+    relabelled = np.logical_or.reduce([*changed.values(), np.zeros(len(both_a), bool)])
+    routes = pc.binary_join_element_wise(split_a, split_b, " to ").filter(pa.array(moved))
+    removed_why = why_missing(lake, a, only_a, b, clip_ids, GONE)
+    added_why = why_missing(lake, b, only_b, a, clip_ids, CAME)
+    found = Diff(
+        older, newer, len(a.driving), len(b.driving), len(only_b), len(only_a), len(both_a),
+        int(relabelled.sum()), int(moved.sum()),
+        {name: int(flags.sum()) for name, flags in changed.items() if flags.any()},
+        _counts(routes), _counts(added_why), _counts(removed_why), why_relabelled(lake, a, b, both_a, both_b, changed),
+    )  # fmt: skip
+    if examples:
+        found.examples = {
+            "added": _examples(b, only_b, added_why, examples),
+            "removed": _examples(a, only_a, removed_why, examples),
+            "relabelled": _examples(b, both_b[relabelled], None, examples),
+            "moved": _examples(b, both_b[moved], routes, examples),
+        }
+    return found
+
+
+def _examples(side: Side, rows: Rows, why: pa.Array | None, count: int) -> list[dict[str, Any]]:
+    """The first rows of a change, as people read them."""
+    shown = side.release.dataset("pairs").take(rows[:count].tolist(), columns=list(SHOWN)).to_pylist()
+    reasons = why[:count].to_pylist() if why is not None else [None] * len(shown)
+    return [row | ({"why": reason} if reason else {}) for row, reason in zip(shown, reasons, strict=True)]
+
+
+def _counts(reasons: pa.Array) -> dict[str, int]:
+    """How often each reason occurs, the commonest first."""
+    found = {item["values"]: item["counts"] for item in pc.value_counts(reasons).to_pylist()}
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,145 @@
+"""The clips of a release for people who train elsewhere: bytes, facts and pose label of each, a few at a time."""
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from storage_schemas.ids import stable_id
+from storage_schemas.ledger import newest_first
+from storage_schemas.releases.release import Release
+from storage_schemas.releases.selection import Codes, column, lookup
+from storage_schemas.rows import arrow_to_rows
+
+CHUNK = 16  # clips in memory at once
+FACTS = ("kind", "capture_id", "view", "subject", "attribution", "fps_num", "fps_den", "frames", "width", "height")
+CAPTION = ("text", "camera_terms", "camera_sentence", "content_sentence", "captioner")
+POSE = (
+    "global_orient", "body_pose", "hand_pose", "transl", "betas", "joints_3d", "joints_2d", "valid", "hand_valid",
+    "confidence",
+)  # fmt: skip
+POSE_BYTES = 2100  # of a frame, about
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip: a file name (letters, digits, - and _), its MP4, what is known about it, its pose label as .npz."""
+
+    name: str
+    video: bytes
+    facts: dict[str, Any]
+    pose: bytes | None
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of a release in order of id, a row each: `clip_id`, `split`, `bytes` (about), rows of other tables
+    (`clip`, `caption`, `pose`; -1: none)."""
+
+    release: Release
+    table: pa.Table
+
+    def samples(self, rows: NDArray[np.int64]) -> Iterator[Sample]:
+        """Read some of them."""
+        for start in range(0, len(rows), CHUNK):
+            chunk = self.table.take(pa.array(rows[start : start + CHUNK])).to_pylist()
+            videos = self.release.blobs("clip_videos", "video", [row["clip_id"] for row in chunk])
+            clips = self._rows("clips", ["clip_id", "source_id", *FACTS], [row["clip"] for row in chunk])
+            captions = self._rows("captions", list(CAPTION), [row["caption"] for row in chunk])
+            poses = self._rows("poses", ["estimator", "model_licence", "weight", *POSE], [row["pose"] for row in chunk])
+            for row, video, clip, caption, pose in zip(chunk, videos, clips, captions, poses, strict=True):
+                facts = {**(clip or {}), **(caption or {}), "split": row["split"], "licence": row["licence"]}
+                facts |= {f"pose_{key}": pose[key] for key in ("estimator", "model_licence", "weight")} if pose else {}
+                yield Sample(file_name(row["clip_id"]), video, facts, _npz(pose) if pose else None)
+
+    def _rows(self, table: str, columns: list[str], wanted: list[int]) -> list[dict[str, Any] | None]:
+        """Rows by place in a pinned table; None for -1."""
+        there = sorted({place for place in wanted if place >= 0})
+        found = arrow_to_rows(self.release.dataset(table).take(there, columns=columns)) if there else []
+        row_of = dict(zip(there, found, strict=True))
+        return [row_of.get(place) for place in wanted]
+
+
+def clips_of(release: Release) -> Clips:
+    """The clips that the pairs of a release show."""
+    pairs, clips = release.dataset("pairs"), release.dataset("clips")
+    ids = column(clips, "clip_id")
+    driving, target = (lookup(column(pairs, f"{side}_clip_id"), ids) for side in ("driving", "target"))
+    both, first = np.unique(np.concatenate([driving, target]), return_index=True)
+    split = column(pairs, "split").take(pa.array(first % max(1, len(driving))))
+    used = ids.take(pa.array(both))
+    with_pose, first_pose = np.unique(driving, return_index=True)
+    pose = np.full(len(ids), -1, np.int32)
+    pose[with_pose] = lookup(
+        column(pairs, "pose_id").take(pa.array(first_pose)), column(release.dataset("poses"), "pose_id")
+    )
+    sizes = release.dataset("clip_videos").to_table(columns=["clip_id", "video"])
+    place = lookup(used, sizes["clip_id"].combine_chunks())
+    if (place < 0).any():
+        raise ValueError(f"release {release.id}: clip {used[int(np.argmin(place))]} has no video")
+    stored = pc.struct_field(sizes["video"].combine_chunks(), "size").take(pa.array(place))
+    frames = column(clips, "frames").take(pa.array(both))
+    table = pa.table(
+        {
+            "clip_id": used,
+            "split": split,
+            "licence": _licence(release, both),
+            "bytes": pc.add(stored.cast(pa.int64()), pc.multiply(frames, POSE_BYTES)),
+            "clip": both,
+            "caption": _captions(release, used),
+            "pose": pose[both],
+        }
+    )
+    return Clips(release, table.sort_by("clip_id"))
+
+
+def file_name(clip_id: str) -> str:
+    """A name of letters, digits, - and _ for a clip: its id where that is one."""
+    return clip_id if re.fullmatch(r"[A-Za-z0-9_-]{1,128}", clip_id) else stable_id("clip", clip_id)
+
+
+def _licence(release: Release, clips: NDArray[Any]) -> pa.Array:
+    """Licence of the source of each clip."""
+    sources = release.dataset("sources").to_table(columns=["source_id", "licence"]).combine_chunks()
+    place = lookup(
+        column(release.dataset("clips"), "source_id").take(pa.array(clips)), sources["source_id"].combine_chunks()
+    )
+    return sources["licence"].combine_chunks().take(pa.array(place, mask=place < 0))
+
+
+def _captions(release: Release, clip_ids: pa.Array) -> Codes:
+    """[clips] row of the caption: the one whose text the release's latents embed, else the one committed last."""
+    captions = release.dataset("captions").to_table(columns=["clip_id", "text", "run_id"]).combine_chunks()
+    clip = lookup(captions["clip_id"].combine_chunks(), clip_ids)
+    texts = pc.unique(captions["text"])
+    latents = release.dataset("latents").to_table(columns=["latent_id", "clip_id", "text"]).combine_chunks()
+    used = latents.filter(
+        pc.is_in(latents["latent_id"], value_set=pc.unique(column(release.dataset("pairs"), "latent_id")))
+    )
+
+    def key(clips: Codes, of: pa.Table) -> NDArray[np.int64]:
+        joined: NDArray[np.int64] = clips.astype(np.int64) * (len(texts) + 1) + lookup(
+            of["text"].combine_chunks(), texts
+        )
+        return joined
+
+    embedded = np.isin(key(clip, captions), key(lookup(used["clip_id"].combine_chunks(), clip_ids), used))
+    version = newest_first(release.lake, "captions", captions["run_id"])[-1].to_numpy()
+    order = np.lexsort((version, embedded, clip))
+    last = np.append(clip[order][1:] != clip[order][:-1], True)[: len(order)] & (clip[order] >= 0)
+    found = np.full(len(clip_ids), -1, np.int32)
+    found[clip[order[last]]] = order[last]
+    return found
+
+
+def _npz(pose: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    arrays: Any = {name: np.asarray(pose[name]) for name in POSE}
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

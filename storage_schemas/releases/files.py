@@ -1,0 +1,80 @@
+"""The files of a release: its pairs as a dataset of their own, and the list of every file that it needs."""
+
+import hashlib
+from collections.abc import Iterator
+
+import lance
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage_schemas.lake import Lake
+from storage_schemas.releases.inventory import Entries, OnProgress, read_inventory, release_folder, write_inventory
+from storage_schemas.releases.pins import Pin
+from storage_schemas.releases.selection import Selection, column
+
+BATCH = 1 << 16
+ROWS_PER_FILE = 1 << 20
+
+
+def open_pairs(lake: Lake, release_id: str) -> lance.LanceDataset:
+    """The pairs of a release."""
+    return lance.dataset(_pairs_uri(lake, release_id), version=1)
+
+
+def kept_pair_ids(pairs: lance.LanceDataset, chosen: Selection) -> pa.Array:
+    """The sorted ids of the pairs that a selection keeps."""
+    kept = column(pairs, "pair_id", chosen.where).filter(pa.array(chosen.kept))
+    return kept.take(pc.sort_indices(kept))
+
+
+def row_set_sha256(pair_ids: pa.Array) -> str:
+    """Hash of sorted ids, one a line."""
+    digest = hashlib.sha256()
+    for start in range(0, len(pair_ids), BATCH):
+        part = pair_ids[start : start + BATCH]
+        lines = pc.binary_join(pa.ListArray.from_arrays([0, len(part)], part), "\n")[0]
+        digest.update((b"\n" if start else b"") + lines.as_buffer())
+    return digest.hexdigest()
+
+
+def write_release_files(
+    lake: Lake, release_id: str, pair_ids: pa.Array, pins: list[Pin], on_progress: OnProgress = lambda *_: None
+) -> str:
+    """Write the pairs with these ids from the pinned table, and the list of all files; return the hash of the list.
+
+    What an attempt left that was killed is replaced: call it under the lock `release`, before there is a row. Raises
+    `ValueError` where an id is not in the pinned table.
+    """
+    [version] = [pin["version"] for pin in pins if pin["table"] == "pairs"]
+    pairs = lake.dataset("pairs", version)
+    mask = pc.is_in(column(pairs, "pair_id"), value_set=pair_ids)
+    if (found := pc.sum(mask).as_py() or 0) != len(pair_ids):
+        raise ValueError(f"release {release_id}: {len(pair_ids)} pairs, but {found} of them in the pinned table")
+    for name in lake.store.sizes(f"{release_folder(release_id)}/pairs.lance"):
+        lake.store.delete(name)
+    reader = pa.RecordBatchReader.from_batches(pairs.schema, _masked(pairs, mask))
+    lance.write_dataset(reader, _pairs_uri(lake, release_id), schema=pairs.schema, max_rows_per_file=ROWS_PER_FILE)
+    return write_inventory(lake, release_id, pins, _known(lake), on_progress)
+
+
+def _masked(pairs: lance.LanceDataset, mask: pa.BooleanArray) -> Iterator[pa.RecordBatch]:
+    start = 0
+    for batch in pairs.scanner(batch_size=BATCH).to_batches():
+        part = mask[start : start + batch.num_rows]
+        start += batch.num_rows
+        if part.true_count:
+            yield batch.filter(part)
+
+
+def _known(lake: Lake) -> Entries:
+    """The files of the release made last."""
+    rows = lake.read("releases", ["release_id", "inventory_sha256", "created_at"])
+    newest = max(rows, key=lambda row: row["created_at"], default=None)
+    try:
+        return read_inventory(lake, newest["release_id"], newest["inventory_sha256"]) if newest else {}
+    except ValueError:  # a list that was lost or changed tells nothing
+        return {}
+
+
+def _pairs_uri(lake: Lake, release_id: str) -> str:
+    return f"{lake.uri}/{release_folder(release_id)}/pairs.lance"

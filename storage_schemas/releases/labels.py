@@ -1,0 +1,99 @@
+"""How good pose labels are: their own quality records, and their distance from truth where a clip has it."""
+
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from storage_schemas.rows import arrow_to_rows
+
+MEASURES = ("reprojection", "jitter", "foot_skate", "cross_view", "weight")
+BODY = 22  # joints of the body among the 52
+CLIPS = 1000  # how many clips accuracy is measured on at most: ids are hashes, so the first ones are a sample
+CHUNK = 32
+
+
+def quality(poses: lance.LanceDataset, pose_ids: pa.Array) -> dict[str, Any]:
+    """By estimator: number of labels, share of valid frames, and of each measure the median and the 10 % quantile."""
+    wanted = pc.is_in(poses.to_table(columns=["pose_id"])["pose_id"], value_set=pose_ids)
+    parts, start = [], 0
+    for batch in poses.scanner(columns=["estimator", "valid", *MEASURES], scan_in_order=True).to_batches():
+        used = pa.Table.from_batches([batch]).filter(wanted.slice(start, batch.num_rows))
+        start += batch.num_rows
+        frames = pc.list_value_length(used["valid"])
+        rows = used["valid"].combine_chunks()
+        parents = pc.list_parent_indices(rows).to_numpy()
+        flags = np.asarray(pc.fill_null(pc.list_flatten(rows), False), bool)
+        valid = np.bincount(parents[flags], minlength=used.num_rows)
+        parts.append(used.drop(["valid"]).append_column("frames", frames).append_column("ok", [valid]))
+    if not parts:
+        return {}
+    labels = pa.concat_tables(parts)
+    names = sorted(pc.unique(labels["estimator"]).to_pylist())
+    return {name: _summary(labels.filter(pc.equal(labels["estimator"], name))) for name in names}
+
+
+def _summary(labels: pa.Table) -> dict[str, Any]:
+    valid = (pc.sum(labels["ok"]).as_py() or 0) / (pc.sum(labels["frames"]).as_py() or 1)
+    summary: dict[str, Any] = {"labels": labels.num_rows, "valid": round(valid, 6)}
+    for measure in MEASURES:
+        low, median = pc.quantile(labels[measure], q=[0.1, 0.5]).to_pylist()
+        if median is not None:
+            summary[measure] = {"median": median, "q10": low}
+    return summary
+
+
+def accuracy(poses: lance.LanceDataset, clip_ids: pa.Array) -> dict[str, Any]:
+    """By estimator: MPJPE (pelvis at pelvis) and PA-MPJPE (after the best similarity per frame) of the 22 body joints
+    against truth, in mm, over the frames that are valid in both; the number of clips says on how many."""
+    labels = poses.to_table(columns=["clip_id", "estimator", "pose_id"])
+    labels = labels.filter(pc.is_in(labels["clip_id"], value_set=clip_ids))
+    true = pc.equal(labels["estimator"], "truth")
+    truth, other = labels.filter(true), labels.filter(pc.invert(true))
+    both = pc.unique(other.filter(pc.is_in(other["clip_id"], value_set=truth["clip_id"].combine_chunks()))["clip_id"])
+    chosen = sorted(both.to_pylist())[:CLIPS]
+    errors: dict[str, list[NDArray[np.float64]]] = {}
+    for start in range(0, len(chosen), CHUNK):
+        listed = ", ".join("'" + clip_id.replace("'", "''") + "'" for clip_id in chosen[start : start + CHUNK])
+        columns = ["clip_id", "estimator", "joints_3d", "valid"]
+        rows = arrow_to_rows(poses.to_table(columns=columns, filter=f"clip_id IN ({listed})"))
+        true_of = {row["clip_id"]: row for row in rows if row["estimator"] == "truth"}
+        for row in rows:
+            if row["estimator"] != "truth":
+                errors.setdefault(row["estimator"], []).append(_errors(row, true_of[row["clip_id"]]))
+    return {
+        name: {
+            "clips": len(parts),
+            "mpjpe_mm": round(float(found[0].mean()), 3),
+            "pa_mpjpe_mm": round(float(found[1].mean()), 3),
+        }
+        for name, parts in sorted(errors.items())
+        if (found := np.concatenate(parts, axis=1)).size
+    }
+
+
+def _errors(label: dict[str, Any], truth: dict[str, Any]) -> NDArray[np.float64]:
+    """[2, frames] mm."""
+    frames = min(len(label["valid"]), len(truth["valid"]))
+    valid = np.logical_and(label["valid"][:frames], truth["valid"][:frames])
+    ours, true = (np.asarray(row["joints_3d"], np.float64)[:frames][valid][:, :BODY] for row in (label, truth))
+    return 1000 * np.stack([mpjpe(ours, true), pa_mpjpe(ours, true)])
+
+
+def mpjpe(ours: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[T] mean distance of joints [T, J, 3] once joint 0, the pelvis, is at the same place."""
+    off = (ours - ours[:, :1]) - (true - true[:, :1])
+    return np.asarray(np.linalg.norm(off, axis=-1).mean(-1))
+
+
+def pa_mpjpe(ours: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[T] mean distance of joints [T, J, 3] after the rotation, scale and shift that fit best (Procrustes)."""
+    a, b = ours - ours.mean(1, keepdims=True), true - true.mean(1, keepdims=True)
+    u, s, vt = np.linalg.svd(np.swapaxes(a, 1, 2) @ b)
+    s[:, -1] *= np.sign(np.linalg.det(u @ vt))  # no mirror images
+    u[:, :, -1] *= np.sign(np.linalg.det(u @ vt))[:, None]
+    scale = s.sum(-1) / np.maximum((a**2).sum((1, 2)), 1e-12)
+    return np.asarray(np.linalg.norm(scale[:, None, None] * (a @ (u @ vt)) - b, axis=-1).mean(-1))

@@ -1,0 +1,81 @@
+"""Pins: tagged versions of the tables that a release reads. A tag is never moved while there is a release of it."""
+
+import hashlib
+import json
+from typing import Any
+
+import lance
+
+from storage_schemas.lake import Lake
+
+PINNED = ("sources", "captures", "clips", "clip_videos", "poses", "captions", "latents", "pairs")
+
+Pin = dict[str, Any]  # table, tag, version, rows, fragments_sha256
+Pinned = dict[str, lance.LanceDataset]
+
+
+def pin_tables(lake: Lake, tag: str) -> list[Pin]:
+    """Tag the newest version of every table of `PINNED`, all between the same two commits.
+
+    A tag of this name can only be left from an attempt that was killed before there was a release, so it pins nothing.
+    """
+    unpin_tables(lake, tag)
+    with lake.lock("commit"):  # cleaning takes it too: what is looked at here is not cleaned away
+        for table in PINNED:
+            dataset = lake.dataset(table)
+            dataset.tags.create(tag, dataset.version)
+    return [_facts(lake, table, tag) for table in PINNED]
+
+
+def unpin_tables(lake: Lake, tag: str) -> None:
+    """Remove the tags of an attempt that ends without a release."""
+    for table in PINNED:
+        dataset = lake.dataset(table)
+        if tag in dataset.tags.list():
+            dataset.tags.delete(tag)
+
+
+def pinned(lake: Lake, pins: list[Pin]) -> Pinned:
+    """The pinned tables."""
+    return {pin["table"]: lake.dataset(pin["table"], pin["version"]) for pin in pins}
+
+
+def check_pins(lake: Lake, release_id: str, pins: list[Pin]) -> None:
+    """Raise `ValueError` naming the table where one is not what was pinned."""
+    for pin in pins:
+        try:
+            facts = _facts(lake, pin["table"], pin["tag"])
+        except (ValueError, OSError, RuntimeError) as error:
+            raise ValueError(f"release {release_id}: the pinned version of {pin['table']} is gone ({error})") from error
+        if facts != pin:
+            raise ValueError(f"release {release_id}: table {pin['table']} is not what was pinned; make a new release")
+
+
+def unchanged(lake: Lake, older: list[Pin], newer: list[Pin]) -> bool:
+    """Whether two sets of pins hold the same rows: no run committed anything between them (compaction is no run)."""
+    rows = {pin["table"]: (pin["version"], pin["rows"]) for pin in older}
+    if any(rows.get(pin["table"], (0, -1))[1] != pin["rows"] for pin in newer):
+        return False
+    later = lake.read("ledger", ["table_name", "version"], "rows > 0")
+    newest = {pin["table"]: pin["version"] for pin in newer}
+    return not any(
+        rows[run["table_name"]][0] < run["version"] <= newest[run["table_name"]]
+        for run in later
+        if run["table_name"] in newest
+    )
+
+
+def _facts(lake: Lake, table: str, tag: str) -> Pin:
+    dataset = lake.dataset(table, tag)
+    return {
+        "table": table,
+        "tag": tag,
+        "version": dataset.version,
+        "rows": dataset.count_rows(),
+        "fragments_sha256": _fragments_sha256(dataset),
+    }
+
+
+def _fragments_sha256(dataset: lance.LanceDataset) -> str:
+    files = [[f.fragment_id, sorted(d.path for d in f.data_files()), f.count_rows()] for f in dataset.get_fragments()]
+    return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""What a release may hold: a policy, read from a TOML file.
+
+```toml
+licences = ["CC-BY-4.0", "CC0-1.0"]   # allowed ones, by exact name; empty: all
+unknown_licence = false               # whether a source without a licence may be in
+approval = true                       # somebody has to approve it before anything trains on it
+
+[floors]                              # least values of stored columns of clips (both clips of a pair) and poses
+"poses.weight" = 0.3
+"clips.sharpness" = 20
+
+[ceilings]                            # greatest values
+"poses.reprojection" = 0.1
+
+[counts]                              # least numbers of pairs, by kind and by split
+cross_view = 1000
+test = 100
+```
+"""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from storage_schemas.tables import TABLES
+
+KINDS = ("same_view", "cross_view", "moving_camera")
+SPLITS = ("train", "test")
+LIMITED = ("clips", "poses")
+
+
+@dataclass(frozen=True)
+class ReleasePolicy:
+    """Defaults let everything in and ask nobody.
+
+    A number that was not measured (null) passes floors and ceilings; a pair without a pose label passes none of
+    `poses`. Raises `ValueError` for what is no such column, kind or split.
+    """
+
+    licences: tuple[str, ...] = ()
+    unknown_licence: bool = True
+    approval: bool = False
+    floors: dict[str, float] = field(default_factory=dict)
+    ceilings: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for limit in (*self.floors, *self.ceilings):
+            _check_column(limit)
+        if unknown := sorted(set(self.counts) - {*KINDS, *SPLITS}):
+            raise ValueError(f"counts: no kind of pair or split {unknown[0]!r}; there are {', '.join(KINDS + SPLITS)}")
+
+    def as_json(self) -> dict[str, Any]:
+        """What goes into the manifest."""
+        return asdict(self) | {"licences": sorted(self.licences)}
+
+
+def load_policy(path: Path) -> ReleasePolicy:
+    """The policy of a TOML file. Raises `ValueError` naming the file and the key for anything that is not one."""
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    known = [f.name for f in fields(ReleasePolicy)]
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"{path}: unknown key {unknown[0]!r}; there are {', '.join(known)}")
+    for key, value in given.items():
+        _check_type(path, key, value)
+    try:
+        return ReleasePolicy(**(given | {"licences": tuple(given.get("licences", ()))}))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _check_type(path: Path, key: str, value: Any) -> None:
+    wanted = "true or false"
+    if key in ("unknown_licence", "approval"):
+        fits = isinstance(value, bool)
+    elif key == "licences":
+        wanted, fits = "a list of names", isinstance(value, list) and all(isinstance(name, str) for name in value)
+    else:
+        kind, word = (int, "whole numbers") if key == "counts" else ((int, float), "numbers")
+        wanted = f"a table of {word} from 0" if key == "counts" else f"a table of {word}"
+        fits = isinstance(value, dict) and all(
+            isinstance(number, kind) and not isinstance(number, bool) and (key != "counts" or number >= 0)
+            for number in value.values()
+        )
+    if not fits:
+        raise ValueError(f"{path}: {key} has to be {wanted}, got {value!r}")
+
+
+def _check_column(limit: str) -> None:
+    table, _, column = limit.partition(".")
+    if table in LIMITED and column in TABLES[table].schema.names:
+        kind = TABLES[table].schema.field(column).type
+        if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+            return
+    raise ValueError(f"no number {limit!r}: name a numeric column of {' or '.join(LIMITED)}, such as poses.weight")

@@ -1,0 +1,95 @@
+"""The upkeep commands as a stranger meets them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage_schemas.lake import Lake
+from storage_schemas.releases.release import create_release
+from storage_schemas.takedown import reasons, taken_down
+from tests.storage_schemas.upkeep_lake import small_lake
+
+
+def dimo(*args: str) -> subprocess.CompletedProcess[str]:
+    code = "from dags.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return small_lake(str(tmp_path / "lake"))
+
+
+@pytest.mark.parametrize("command", ["clean", "tables", "takedown", "migrate"])
+def test_help_has_an_example(command: str) -> None:
+    answer = dimo(command, "--help")
+    assert answer.returncode == 0
+    assert f"dimo {command}" in answer.stdout
+
+
+def test_tables_show_sizes_and_pins(lake: Lake) -> None:
+    create_release(lake, "demo")
+    rows = {row["table"]: row for row in json.loads(dimo("tables", "--lake", lake.uri, "--json").stdout)}
+    assert (rows["clips"]["rows"], rows["clips"]["pinned_by"]) == (3, ["release.demo.1"])
+    assert "clip_videos" in dimo("tables", "--lake", lake.uri).stdout
+
+
+def test_a_takedown_says_what_it_concerns(lake: Lake) -> None:
+    create_release(lake, "demo")
+    base = ("takedown", "--lake", lake.uri, "--source-id", "s-b", "--reason", "asked for", "--by", "ann")
+    told = dimo(*base, "--dry-run")
+    assert "concerned: source_id s-b: 1 sources, 1 clips" in told.stdout
+    assert "demo@1" in told.stdout
+    assert reasons(lake) == []
+    done = dimo(*base)
+    assert "taken down: source_id s-b" in done.stdout
+    assert "The next release leaves them out." in done.stdout
+    assert taken_down(lake).to_pylist() == ["s-b"]
+    assert create_release(lake, "demo")["pairs"] == 2
+    lifted = json.loads(dimo(*base, "--lift", "--json").stdout)
+    assert (lifted["lift"], lifted["sources"], lifted["releases"]) == (True, 1, {"demo@1": 1})
+    assert taken_down(lake).to_pylist() == []
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("takedown", "--reason", "x", "--by", "y"), "by one of --source-id, --content, --licence, --subject"),
+        (("takedown", "--licence", "GPL", "--reason", "x", "--by", "y"), "has licence 'GPL'"),
+        (("clean", "--older-than", "soon"), "write a number and d, h, m or s"),
+    ],
+)
+def test_mistakes_are_one_line(lake: Lake, args: tuple[str, ...], message: str) -> None:
+    answer = dimo(*args, "--lake", lake.uri)
+    assert answer.returncode == 1
+    assert message in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert not (lake.local / "session").exists()
+
+
+def test_a_dry_run_of_clean_changes_nothing_and_starts_nothing(lake: Lake) -> None:
+    before = {name: size for name, size in lake.store.sizes("").items() if not name.startswith("locks/")}
+    answer = dimo("clean", "--lake", lake.uri, "--older-than", "0s", "--dry-run")
+    assert answer.returncode == 0
+    assert "Would be freed" in answer.stdout
+    assert {name: size for name, size in lake.store.sizes("").items() if not name.startswith("locks/")} == before
+
+
+def test_clean_is_a_flow_that_frees_and_keeps_what_is_pinned(lake: Lake) -> None:
+    create_release(lake, "demo")
+    lake.append("more", {"sources": []})
+    answer = dimo("clean", "--lake", lake.uri, "--older-than", "0s", "--json")
+    assert answer.returncode == 0, answer.stderr
+    freed = {place["where"]: place for place in json.loads(answer.stdout)["freed"]}
+    assert freed["runs"]["files"] > 0
+    assert freed["tables/clips"]["kept"] == ["version 2: release.demo.1"]
+    assert lake.blobs("clip_videos", "video", ["a"]) == [b"a" * 20_000]
+
+
+def test_migrate_says_that_there_is_nothing_to_do(lake: Lake) -> None:
+    answer = dimo("migrate", "--lake", lake.uri)
+    assert answer.returncode == 0
+    assert "nothing to do" in answer.stdout

@@ -1,0 +1,135 @@
+"""A hundred random SIGKILLs in writers, committer, compaction, release and cleaning: the lake never shows one."""
+
+import multiprocessing
+import random
+import signal
+import time
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage_schemas import commit
+from storage_schemas.compact import compact
+from storage_schemas.lake import Lake
+from storage_schemas.maintain import clean
+from storage_schemas.releases.release import create_release, list_releases, open_release
+from storage_schemas.releases.verify import verify
+from tests.storage_schemas.release_rows import clip, clip_video, pair, source
+from tests.storage_schemas.small_rows import capture_row
+
+FORK = multiprocessing.get_context("forkserver")  # a fork of a process in which Lance runs hangs
+RUNS, SHARDS = 5, 6
+LAKES, KILLS = 10, 16
+
+
+def rows(run: int, shard: int) -> dict[str, list[dict[str, Any]]]:
+    """Clips, one of which the shard before makes as well; facts that are newer than those of the run before."""
+    names = [f"c{run}-{max(0, shard - (k == 2)) * 10 + k % 2}" for k in (2, 0, 1)]
+    names = list(dict.fromkeys(names))
+    return {
+        "sources": [source(f"{shard}", work_key=f"w{run}", size=run)],
+        "captures": [capture_row(f"cap{shard}", take=f"take {run}", work_key=f"w{run}")],
+        "clips": [clip(name, source_id=f"s-{shard}") for name in names],
+        "clip_videos": [clip_video(name) for name in names],
+        "pairs": [pair(name, capture_id=f"cap{shard}") for name in names],
+    }
+
+
+def stage(home: str, worker: int) -> None:
+    """Every second shard of every run that has begun and is not over."""
+    lake = Lake(home)
+    while True:
+        for plan in commit.unfinished(lake):
+            run = int(plan["run_id"].removeprefix("run")) if plan["run_id"].startswith("run") else None
+            for shard in range(worker, SHARDS, 2) if run is not None else ():
+                commit.stage_shard(lake, f"run{run}", shard, rows(run, shard), {"done": 3})
+        time.sleep(0.01)
+
+
+def drive(home: str) -> None:
+    """Five runs; a release after the third; compaction and cleaning after each of the last three."""
+    lake = Lake(home)
+    for run in range(RUNS):
+        run_id = f"run{run}"
+        commit.begin(lake, run_id, {"shards": SHARDS})
+        while not commit.is_committed(lake, run_id) and any(
+            commit.staged(lake, run_id, shard) is None for shard in range(SHARDS)
+        ):
+            time.sleep(0.01)
+        commit.commit(lake, run_id, lambda notes: {"counts": {"in": sum(note["done"] for note in notes)}})
+        if run >= 2:
+            if run == 2 and not list_releases(lake):
+                create_release(lake, "fixed")
+            compact(lake)
+            clean(lake, timedelta(0))
+
+
+def finish(home: str) -> float:
+    """Run it until it ends, with workers that live; how long it took."""
+    started = time.monotonic()
+    workers = [begin(stage, home, k) for k in range(2)]
+    driver = begin(drive, home)
+    driver.join(240)
+    for worker in workers:
+        end(worker)
+    assert driver.exitcode == 0
+    return time.monotonic() - started
+
+
+def begin(target: Any, *args: Any) -> BaseProcess:
+    process = FORK.Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def end(process: BaseProcess) -> None:
+    process.kill()
+    process.join()
+
+
+def stored(home: str) -> dict[str, Any]:
+    """Everything that does not tell the time or the history."""
+    lake = Lake(home)
+    tables = {name: lake.read(name) for name in ("sources", "captures", "clips", "clip_videos", "pairs")}
+    ledger = lake.read("ledger", ["run_id", "table_name", "rows", "replaced", "counts"], "run_id LIKE 'run%'")
+    clips = [row["clip_id"] for row in tables["clip_videos"]]
+    release = open_release(home, "fixed@1")
+    assert not verify(lake, "fixed@1", deep=True).damaged
+    return tables | {
+        "bytes": lake.blobs("clip_videos", "video", clips),
+        "ledger": sorted(ledger, key=lambda row: (row["run_id"], row["table_name"])),
+        "release": [release.read(name) for name in ("pairs", "clips", "captures", "sources")],
+        "unfinished": commit.unfinished(lake),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_hundred_random_kills_leave_no_trace(tmp_path: Path) -> None:
+    FORK.set_forkserver_preload(["storage_schemas.releases.verify", "storage_schemas.maintain", __name__])
+    undisturbed = str(tmp_path / "undisturbed")
+    Lake(undisturbed)
+    usual = finish(undisturbed)
+    expected, kills, where = stored(undisturbed), 0, []
+    for number in range(LAKES):
+        home, chance = str(tmp_path / str(number)), random.Random(number)
+        Lake(home)
+        victims = [begin(stage, home, 0), begin(stage, home, 1), begin(drive, home)]
+        for _ in range(KILLS):
+            time.sleep(chance.uniform(0.02, usual / 12))
+            k = chance.choice([0, 1, 2, 2, 2])
+            if victims[k].exitcode is None:
+                end(victims[k])
+                assert victims[k].exitcode == -signal.SIGKILL
+                kills += 1
+            victims[k] = begin(*((drive, home) if k == 2 else (stage, home, k)))
+        for victim in victims:
+            end(victim)
+        where.append(len(commit.unfinished(Lake(home))))
+        finish(home)
+        assert stored(home) == expected, f"lake {number}"
+    print(f"{kills} processes killed, an undisturbed run takes {usual:.1f} s")
+    assert kills >= 100

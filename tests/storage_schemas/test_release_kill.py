@@ -1,0 +1,131 @@
+"""Killed anywhere while it is made and made again, it is one release, and a whole one."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lance
+import pytest
+from lance.dataset import MergeInsertBuilder, Tags
+
+from storage_schemas import commit
+from storage_schemas.lake import Lake
+from storage_schemas.releases.approval import approve_release
+from storage_schemas.releases.pins import PINNED
+from storage_schemas.releases.policy import ReleasePolicy
+from storage_schemas.releases.release import Release, create_release, list_releases, open_release
+from storage_schemas.releases.verify import verify
+from storage_schemas.store import LocalStore
+from tests.storage_schemas.release_rows import add, pair, small_lake
+
+SPAWN = multiprocessing.get_context("spawn")
+STEPS = [
+    (Tags, "create"),
+    (lance, "write_dataset"),
+    (LocalStore, "write"),
+    (LocalStore, "create"),
+    (commit, "write_fragments"),
+    (lance.LanceDataset, "commit"),
+    (MergeInsertBuilder, "execute"),
+]
+"""Everything that changes a lake."""
+POLICY = ReleasePolicy(approval=True)
+
+
+def die_at(step: int) -> None:
+    """Die by SIGKILL right before change number `step` of the lake."""
+    done = 0
+
+    def dying(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done > step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+
+        return call
+
+    for owner, name in STEPS:
+        setattr(owner, name, dying(getattr(owner, name)))
+
+
+def make(home: str) -> None:
+    lake = Lake(home)
+    create_release(lake, "demo", POLICY)
+    approve_release(lake, "demo@1", "ann")
+
+
+def make_until(home: str, step: int) -> None:
+    die_at(step)
+    make(home)
+
+
+def killed(home: str, step: int) -> bool:
+    """Whether the attempt died at this step; it has no more steps than that otherwise."""
+    process = SPAWN.Process(target=make_until, args=(home, step))
+    process.start()
+    process.join(60)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def check(lake: Lake) -> None:
+    """One approved release, whole, and nothing else."""
+    [row] = list_releases(lake)
+    assert (row["release_id"], row["state"], len(lake.read("decisions"))) == ("demo@1", "usable", 1)
+    findings = verify(lake, "demo@1", deep=True)
+    assert findings.damaged == []
+    assert commit.unfinished(lake) == []
+    assert all(list(lake.dataset(table).tags.list()) == ["release.demo.1"] for table in PINNED)
+    there = {name for name in lake.store.sizes("releases") if "/pairs.lance/data/" in name}
+    assert len(there) == 1, "the pairs of a killed attempt are gone"
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Release:
+    """The release of an undisturbed run."""
+    undisturbed = small_lake(tmp_path / "undisturbed").uri
+    make(undisturbed)
+    return open_release(undisturbed, "demo@1")
+
+
+def dies_and_comes_back(home: str, step: int, before: Release) -> bool:
+    """Whether it was killed at this step, and was then made again as it should be."""
+    small_lake(home)
+    if not killed(home, step):
+        return False
+    make(home)
+    check(Lake(home))
+    release = open_release(home, "demo@1")
+    assert (release.manifest, release.read("pairs")) == (before.manifest, before.read("pairs"))
+    return True
+
+
+@pytest.mark.parametrize("step", [4, 8, 9, 10, 12, 14, 16])
+def test_killed_while_it_is_made_and_made_again(tmp_path: Path, before: Release, step: int) -> None:
+    assert dies_and_comes_back(str(tmp_path / "lake"), step, before)
+
+
+@pytest.mark.slow
+def test_killed_before_every_change_and_made_again(tmp_path: Path, before: Release) -> None:
+    step = 0
+    while dies_and_comes_back(str(tmp_path / str(step)), step, before):
+        step += 1
+    assert step > 20
+
+
+@pytest.mark.parametrize("step", [9, 12])
+def test_killed_and_made_again_after_others_wrote(tmp_path: Path, step: int) -> None:
+    lake = small_lake(tmp_path / "lake")
+    assert killed(lake.uri, step)
+    add(lake, "more", "z")
+    lake.append("again", {"pairs": [pair("z")]})
+    make(lake.uri)
+    newest = list_releases(lake)[-1]
+    assert open_release(lake.uri, "demo@1").manifest["pairs"] in (1, 3)
+    assert all(verify(lake, row["release_id"]).damaged == [] for row in list_releases(lake))
+    assert newest["pairs"] == 1  # whether the killed one came to be or not, the newest holds what there is now
