@@ -64,6 +64,40 @@ is found by its file and dropped.
 the usual variables (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, with `AWS_ALLOW_HTTP=true` for one without
 TLS), which Ray workers need as well. A store that ignores conditional writes is refused. State of this machine
 (downloads, Prefect's database) then lies in `~/.cache/opendimo/lakes`.
+
+## Releases
+
+A release is a set of training pairs that never changes: `NAME@VERSION`. It tags a version of every table, writes its
+pairs to `releases/NAME/VERSION/pairs.lance`, and lists every file with size and hash in `files.json`. Training reads
+releases and nothing else, and refuses one that is unpinned, not approved, withdrawn or changed.
+
+```
+dimo release create dance --policy release.toml --lake lake     the newest pairs, less what policy and takedowns drop
+dimo release show | list | diff dance@1 dance@2                 counts, label quality, licences; what changed, and why
+dimo release approve dance@1 --by ann --lake lake               where the policy asks for it
+dimo release verify dance@1 --deep --lake lake                  every byte again
+dimo release rollback dance --by ann --reason "bad hands" --lake lake
+dimo release export dance@1 --format webdataset|huggingface --out DIR --lake lake
+```
+
+A policy is a TOML file; what it leaves out lets everything in:
+
+```toml
+licences = ["CC-BY-4.0", "CC0-1.0"]   # allowed ones, by exact name
+unknown_licence = false               # whether a source without a licence may be in
+approval = true                       # somebody has to approve it before anything trains on it
+
+[floors]                              # least values of columns of clips and poses; [ceilings]: greatest
+"poses.weight" = 0.3
+"clips.sharpness" = 20
+
+[counts]                              # least numbers of pairs, by kind and by split
+cross_view = 1000
+test = 100
+```
+
+Splits never share a subject, a capture or a file: what is linked is on one side, and `create` checks it again. Without
+new content `create` gives the release that is there. A takedown changes no release that is made; `verify` names it.
 """
 
 
