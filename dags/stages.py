@@ -52,17 +52,19 @@ def map_stages(lake: Lake, steps: Iterable[Step]) -> list[Account]:
 def map_stage(lake: Lake, step: Step) -> Account:
     """Do what is left of a stage, run by run, and return the account of all its work."""
     planned, stage = step.plan(), step.stage
+    first = None
     with progress.step(stage.name, 0) as shown:
-        while _run(lake, stage, planned, shown):
-            pass
+        while (run := _run(lake, stage, planned, shown)).shards:
+            if first == (first := (work := run.shards[0][0], run.attempts.get(work.key))):
+                raise AssertionError(f"{stage.name}: {work.name} is done, but another piece of work has made its row")
         counted = account(lake, stage, planned, step.filtered())
         shown.note(describe(counted))
     create_table_artifact(key=f"account-{stage.name}", table=[as_row(counted)])
     return counted
 
 
-def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step) -> int:
-    """Do the next run of a plan; how many pieces of work it had."""
+def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step) -> Run:
+    """Do the next run of a plan, which has no shards where nothing is left."""
     most = min(RUN_LIMIT, len(planned))
     shard_size = min(MAX_SHARD, max(1, most // (pool_size(stage, max(1, most)) * SHARDS_PER_WORKER)))
     with prepare(lake, stage, planned, shard_size) as run:
@@ -74,7 +76,7 @@ def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step) -> in
                 for future in futures:
                     future.result()
             commit_run(stage.name, lake, run)
-        return run.size
+        return run
 
 
 def describe(counted: Account) -> str:

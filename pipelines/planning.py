@@ -92,6 +92,8 @@ def prepare(lake: Lake, stage: Stage, planned: Planned, shard_size: int, limit: 
 def stage_outcome(lake: Lake, shard: Shard, stage: Stage, outcome: Outcome) -> dict[str, Any]:
     """Stage what a worker made of a shard. Raises `AssertionError` where an input is unaccounted for."""
     outcome.check(shard.works)
+    if silent := set(outcome.done) - {row["work_key"] for row in outcome.rows.get(stage.name, [])}:
+        raise AssertionError(f"{stage.name} says that work {min(silent)} is done, but has no row of it")
     failed = [_attempt(shard, stage, r, r.error_class, r.message, r.traceback) for r in outcome.rejects]
     done = set(outcome.done)
     again = [work for work in shard.works if work.key in shard.attempts and work.key in done]
@@ -145,6 +147,8 @@ def _adopt_orphans(lake: Lake, stage: str, but: str) -> bool:
 def _adopt(lake: Lake, plan: dict[str, Any]) -> bool:
     try:
         with lake.lock(f"run-{plan['run_id']}", wait=False):
+            if all(plan["run_id"] != left["run_id"] for left in commit.unfinished(lake)):
+                return True  # somebody else was faster
             commit.commit(lake, plan["run_id"], _facts(lake, plan), partial=True)
     except Held:  # its driver lives
         return False

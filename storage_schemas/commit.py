@@ -3,27 +3,31 @@
 A run has an id made of its request, so the same request is the same run. `begin` writes the plan once; workers stage
 each shard (`stage_shard`: rows as Arrow files, tables with blobs as Lance fragments, then one manifest, written last);
 one committer at a time (`commit`, under the lake's lock `commit`) makes at most one transaction per table and run that
-changes anything. Every row says which run committed it, so after a crash between a transaction and the ledger the rows
-themselves tell that it happened. Workers never commit. Killed anywhere and run again, the tables come out the same.
+changes anything. What it is about to do it writes down first (`commit.json`), and whoever takes the lock next completes
+what a killed process left. Every row says which run committed it, so the rows themselves tell which transactions
+happened. Workers never commit. Killed anywhere and run again, the tables come out the same.
 
 The lock is not the only guard. Rows without blobs go through an upsert on the declared key, which Lance itself refuses
-to do twice at once; a fragment with blobs that a sleeping process commits a second time is found by its file and
-dropped.
+to do twice at once; of blobs that a process appended which slept through the loss of its lock the first stay.
 """
 
 import io
 import json
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING, Any
 
 import lance
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
-from storage_schemas.ids import stable_id
+from storage_schemas.ids import sha256_bytes, stable_id
+from storage_schemas.lock import Check
 from storage_schemas.rows import Row, rows_to_arrow
 from storage_schemas.store import read_json, write_json
 from storage_schemas.tables import TABLES, Table
@@ -34,7 +38,10 @@ if TYPE_CHECKING:
 Facts = Callable[[list[dict[str, Any]]], dict[str, Any]]
 Entry = dict[str, int]  # version, rows, replaced
 
+PENDING = "commit.json"  # the commit that is going on
 VERSION = "_row_last_updated_at_version"  # Lance's own record of the transaction that wrote a row
+
+log = logging.getLogger(__name__)
 
 
 def begin(lake: "Lake", run_id: str, plan: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +68,8 @@ def unfinished(lake: "Lake") -> list[dict[str, Any]]:
     """Plans of the runs that began and did not end, oldest first."""
     names = lake.store.sizes("runs")
     begun = [run_id for name in names if name == _plan(run_id := name.split("/")[1])]
-    plans = [read_plan(lake, run_id) for run_id in begun if _committed(run_id) not in names]
+    read = [read_json(lake.store, _plan(run_id)) for run_id in begun if _committed(run_id) not in names]
+    plans = [dict(plan) for plan in read if plan is not None]  # one that is gone was dropped by a cleaning meanwhile
     return sorted(plans, key=lambda plan: (plan["started_ns"], plan["run_id"]))
 
 
@@ -83,15 +91,21 @@ def stage_shard(
             continue
         data = rows_to_arrow(TABLES[name], [{**row, "run_id": run_id} for row in table_rows])
         if TABLES[name].blobs:
+            keys = data[TABLES[name].key].to_pylist()
+            if len(set(keys)) < len(keys):
+                raise ValueError(f"run {run_id}, shard {shard}: two rows of {name} have one {TABLES[name].key}")
             fragments = write_fragments(data, lake.table_uri(name), mode="append", enable_stable_row_ids=True)
-            tables[name] = {"fragments": [f.to_json() for f in fragments], "keys": data[TABLES[name].key].to_pylist()}
+            tables[name] = {"fragments": [f.to_json() for f in fragments], "keys": keys}
         else:
-            file = f"runs/{run_id}/staged/{shard:06d}.{name}.arrow"
-            lake.store.write(file, _ipc(data))
+            content = _ipc(data)
+            # named by content: should two workers make one shard, a manifest names the rows of its own worker
+            file = f"runs/{run_id}/staged/{shard:06d}.{name}.{sha256_bytes(content)[:16]}.arrow"
+            lake.store.write(file, content)
             tables[name] = {"file": file}
     manifest = {"shard": shard, "tables": tables, "note": note}
-    write_json(lake.store, _manifest(run_id, shard), manifest)
-    return manifest
+    if lake.store.create(_manifest(run_id, shard), json.dumps(manifest, sort_keys=True).encode()):
+        return manifest
+    return staged(lake, run_id, shard) or manifest
 
 
 def commit(lake: "Lake", run_id: str, facts: Facts | None = None, partial: bool = False) -> dict[str, int]:
@@ -102,29 +116,45 @@ def commit(lake: "Lake", run_id: str, facts: Facts | None = None, partial: bool 
     and survives a crash. `partial` commits what is staged of a run that nobody will finish. Raises `ValueError` where a
     shard is not staged, unless `partial`.
     """
-    with lake.lock("commit") as check:
+    with exclusive(lake) as check:
         if (committed := read_json(lake.store, _committed(run_id))) is not None:
             return dict(committed)
-        plan = read_plan(lake, run_id)
-        decided = read_json(lake.store, _facts(run_id))
-        again = decided is not None  # an earlier attempt may have committed some of the tables
-        if not again:
-            decided = _decide(lake, plan, facts, partial)
-            write_json(lake.store, _facts(run_id), decided)
-        manifests = [_staged_or_raise(lake, run_id, k) for k in decided["shards"]]
-        entries: dict[str, Entry] = {}
-        for table in TABLES.values():
-            parts = [m["tables"][table.name] for m in manifests if table.name in m["tables"]]
-            if parts:
-                check()
-                found = _committed_before(lake, table, run_id) if again else None
-                entry = found or _commit_table(lake, table, parts)
-                entries[table.name] = {**entry, "replaced": decided["replaced"].get(table.name, 0)}
+        decided = _decide(lake, read_plan(lake, run_id), facts, partial)
         check()
-        _append_ledger(lake, plan, entries, decided["facts"])
-        rows = {name: entry["rows"] for name, entry in entries.items()}
-        write_json(lake.store, _committed(run_id), rows)
-        return rows
+        write_json(lake.store, PENDING, decided)
+        return _carry_out(lake, check, decided)
+
+
+@contextmanager
+def exclusive(lake: "Lake") -> Iterator[Check]:
+    """Hold the lock `commit` while no commit is half done: what a killed process left of one is completed first, so
+    that nothing comes between a decision and what it decided."""
+    with lake.lock("commit") as check:
+        if (decided := read_json(lake.store, PENDING)) is not None:
+            _carry_out(lake, check, decided)
+        yield check
+
+
+def _carry_out(lake: "Lake", check: Check, decided: dict[str, Any]) -> dict[str, int]:
+    """Do what was decided, or the rest of it."""
+    run_id = decided["run_id"]
+    plan, entries = read_plan(lake, run_id), dict[str, Entry]()
+    manifests = [_staged_or_raise(lake, run_id, k) for k in decided["shards"]]
+    # the stage's own table last: whoever sees its rows finds what they refer to
+    for table in sorted(TABLES.values(), key=lambda table: table.name == plan.get("stage")):
+        parts = [m["tables"][table.name] for m in manifests if table.name in m["tables"]]
+        if parts:
+            check()
+            entry = _committed_before(lake, table, run_id) or _commit_table(lake, table, parts, check)
+            if table.blobs:
+                _drop_doubles(lake, table, parts)
+            entries[table.name] = {**entry, "replaced": decided["replaced"].get(table.name, 0)}
+    check()
+    _append_ledger(lake, plan, entries, decided["facts"])
+    rows = {name: entry["rows"] for name, entry in entries.items()}
+    write_json(lake.store, _committed(run_id), rows)
+    lake.store.delete(PENDING)
+    return rows
 
 
 def _decide(lake: "Lake", plan: dict[str, Any], facts: Facts | None, partial: bool) -> dict[str, Any]:
@@ -138,7 +168,8 @@ def _decide(lake: "Lake", plan: dict[str, Any], facts: Facts | None, partial: bo
         parts = [m["tables"][table.name] for m in manifests if table.name in m["tables"]]
         if parts and table.replaces and "work_key" in table.schema.names:
             replaced[table.name] = _replaced(lake, table, _staged_rows(lake, table, parts))
-    return {"shards": shards, "replaced": replaced, "facts": facts([m["note"] for m in manifests]) if facts else {}}
+    told = facts([m["note"] for m in manifests]) if facts else {}
+    return {"run_id": run_id, "shards": shards, "replaced": replaced, "facts": told}
 
 
 def _replaced(lake: "Lake", table: Table, data: pa.Table) -> int:
@@ -154,10 +185,10 @@ def _committed_before(lake: "Lake", table: Table, run_id: str) -> Entry | None:
     return {"version": int(pc.max(rows[VERSION]).as_py()), "rows": rows.num_rows} if rows.num_rows else None
 
 
-def _commit_table(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> Entry:
+def _commit_table(lake: "Lake", table: Table, parts: list[dict[str, Any]], check: Check) -> Entry:
     """One transaction, or none where there is nothing new."""
     if table.blobs:
-        return _append_fragments(lake, table, parts)
+        return _append_fragments(lake, table, parts, check)
     data = _staged_rows(lake, table, parts)
     if not table.replaces:
         data = data.filter(pc.invert(pc.is_in(data[table.key], value_set=lake.column(table.name, table.key))))
@@ -167,7 +198,7 @@ def _commit_table(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> En
     return {"version": lake.dataset(table.name).version, "rows": data.num_rows}
 
 
-def _append_fragments(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> Entry:
+def _append_fragments(lake: "Lake", table: Table, parts: list[dict[str, Any]], check: Check) -> Entry:
     """Append staged fragments; those of a shard that holds a key already stored are written again without it."""
     staged_keys = pa.array([key for part in parts for key in part["keys"]], pa.string())
     stored = lake.column(table.name, table.key)
@@ -184,9 +215,8 @@ def _append_fragments(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -
     dataset = lake.dataset(table.name)
     if not fragments:
         return {"version": dataset.version, "rows": 0}
+    check()  # writing fragments again may have taken long
     committed = _transaction(lake, table, dataset.version, lance.LanceOperation.Append(fragments))
-    _drop_twins(lake, table, committed)
-    _check_unique(lake, table, staged_keys)
     return {"version": committed.version, "rows": sum(f.num_rows for f in fragments)}
 
 
@@ -208,23 +238,16 @@ def _only(lake: "Lake", table: Table, fragments: list[FragmentMetadata], keys: l
     return list(write_fragments(whole, lake.table_uri(table.name), mode="append", enable_stable_row_ids=True))
 
 
-def _drop_twins(lake: "Lake", table: Table, dataset: lance.LanceDataset) -> None:
-    """Drop fragments that were appended twice: by a process that slept through the loss of its lock, and by another."""
-    files: set[str] = set()
-    twins = []
-    for fragment in sorted(dataset.get_fragments(), key=lambda f: f.fragment_id):
-        own = {file.path for file in fragment.data_files()}
-        if own & files:
-            twins.append(fragment.fragment_id)
-        files |= own
-    if twins:
-        _transaction(lake, table, dataset.version, lance.LanceOperation.Delete([], twins, "appended twice"))
-
-
-def _check_unique(lake: "Lake", table: Table, keys: pa.Array) -> None:
-    rows = int(pc.sum(pc.is_in(lake.column(table.name, table.key), value_set=keys)).as_py() or 0)
-    if rows != len(distinct := pc.unique(keys)):
-        raise RuntimeError(f"{table.name} holds {rows} rows of {len(distinct)} keys: something else wrote to it")
+def _drop_doubles(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> None:
+    """Of rows with one key the first stays: a process that slept through the loss of its lock may have appended too."""
+    keys = pa.array([key for part in parts for key in part["keys"]], pa.string())
+    stored = lake.dataset(table.name).to_table(columns=[table.key], with_row_id=True)
+    own = stored.filter(pc.is_in(stored[table.key], value_set=keys)).sort_by("_rowid")
+    _, first = np.unique(own[table.key].to_numpy(), return_index=True)
+    doubles = np.delete(own["_rowid"].to_numpy(), first).tolist()
+    if doubles:
+        log.warning("%s held %d rows twice: the later ones were dropped", table.name, len(doubles))
+        lake.dataset(table.name).delete(f"_rowid IN ({', '.join(map(str, doubles))})")
 
 
 def _transaction(
@@ -283,10 +306,6 @@ def _staged_or_raise(lake: "Lake", run_id: str, shard: int) -> dict[str, Any]:
 
 def _plan(run_id: str) -> str:
     return f"runs/{run_id}/plan.json"
-
-
-def _facts(run_id: str) -> str:
-    return f"runs/{run_id}/facts.json"
 
 
 def _committed(run_id: str) -> str:

@@ -15,6 +15,7 @@ import lance
 from lance.fragment import FragmentMetadata
 from lance.optimize import Compaction, CompactionOptions, CompactionPlan, RewriteResult
 
+from storage_schemas.commit import exclusive
 from storage_schemas.lake import Lake
 from storage_schemas.tables import TABLES, Table
 
@@ -41,8 +42,9 @@ def compact(lake: Lake, dry_run: bool = False) -> list[Compacted]:
     """Merge the tiny fragments of every table that has enough of them; what was (or with `dry_run` would be) done.
 
     The lock `commit` is held for one merged fragment at a time, so runs wait shortly. Killed anywhere, the table is
-    as before or as after; the files of a half-made fragment are orphans that `clean` removes. Raises `RuntimeError`,
-    with the table as it was, where a row or a blob would come out different.
+    as before or as after; the files of a half-made fragment are orphans that `clean` removes. Keys and their
+    order are compared before it counts, with blobs every column and byte. Raises `RuntimeError`, with the table as it
+    was, where they would come out different.
     """
     due = [table for table in TABLES.values() if _due(lake.dataset(table.name), table)]
     return [_planned(lake.dataset(table.name), table) if dry_run else _compact(lake, table) for table in due]
@@ -64,7 +66,7 @@ def _planned(dataset: lance.LanceDataset, table: Table) -> Compacted:
 def _compact(lake: Lake, table: Table) -> Compacted:
     before, rows, going_on = len(lake.dataset(table.name).get_fragments()), 0, True
     while going_on:
-        with lake.lock("commit") as check:
+        with exclusive(lake) as check:
             dataset = lake.dataset(table.name)
             plan = _plan(dataset, table)
             if going_on := plan.num_tasks() > 0:

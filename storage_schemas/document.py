@@ -44,7 +44,7 @@ stored as `{shape, data}`; axes: T frames, P people, J joints, B shape coefficie
 
 ```
 plan.json ── workers stage shards ──────────── one committer, under the lock `commit`
-  once        rows: Arrow files                 facts.json        what the ledger will say, decided once
+  once        rows: Arrow files                 commit.json       what is about to be done, decided once
               blobs: Lance fragments            a transaction     at most one per table and run
               NNNNNN.json: manifest, last       ledger, then committed.json
 ```

@@ -18,7 +18,6 @@ from storage_schemas.store import LocalStore, open_store, read_json, write_json
 from storage_schemas.tables import SCHEMA_VERSION, TABLES
 
 MARKER = "lake.json"
-PROBE = "locks/probe"
 
 
 class Lake:
@@ -107,18 +106,16 @@ class Lake:
         return held
 
     def _make(self) -> None:
-        self.store.create(PROBE, b"")
-        if self.store.create(PROBE, b""):
+        if not self.store.keeps_conditions():
             raise ValueError(
-                f"{self.uri}: the store ignores conditional writes (If-None-Match), so two writers could both commit: "
-                "use another store, or a local folder"
+                f"{self.uri}: the store ignores conditional writes (If-None-Match, If-Match), so two writers could "
+                "both commit: use another store, or a local folder"
             )
         with self.lock("make"):  # of two that make a table at once, the later would empty it
             if read_json(self.store, MARKER) is not None:
                 return
             for table in TABLES.values():
-                if not table_exists(uri := self.table_uri(table.name)):
-                    make_table(uri, table.schema)
+                make_table(self.table_uri(table.name), table.schema)
             write_json(self.store, MARKER, {"schema_version": SCHEMA_VERSION})
 
 
@@ -135,16 +132,10 @@ def is_lake(uri: str | Path) -> bool:
 
 def make_table(uri: str, schema: pa.Schema) -> None:
     """An empty table where there is none; hold a lock of the lake."""
-    lance.write_dataset(schema.empty_table(), uri, schema=schema, enable_stable_row_ids=True)
-
-
-def table_exists(uri: str) -> bool:
-    """Whether there is a table."""
     try:
         lance.dataset(uri)
     except ValueError:  # Lance's way to say that nothing is there
-        return False
-    return True
+        lance.write_dataset(schema.empty_table(), uri, schema=schema, enable_stable_row_ids=True)
 
 
 def scan(dataset: lance.LanceDataset, table: str, columns: list[str] | None, where: str | None) -> pa.Table:

@@ -49,6 +49,7 @@ def current_revision(lake: Lake, table: str) -> str:
 
 def ask_again(lake: Lake, table: str, config: dict[str, Any]) -> None:
     """Record that a revision was asked for of which every row is there already: it is current from now on."""
+    asked = lake.read("ledger", ["entry_id"], f"table_name = '{table}'")
     row = {
         "stage": table,
         "table_name": table,
@@ -61,7 +62,7 @@ def ask_again(lake: Lake, table: str, config: dict[str, Any]) -> None:
         "committed_at": time.time_ns(),
         "seconds": 0.0,
     }
-    run_id = stable_id("asked again", row)
+    run_id = stable_id("asked again", table, config, len(asked))
     lake.append(run_id, {"ledger": [{**row, "entry_id": stable_id("ledger", run_id, table)}]})
 
 

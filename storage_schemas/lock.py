@@ -59,7 +59,7 @@ def lock(store: Store, name: str, wait: bool = True) -> Iterator[Check]:
 def _file_lock(store: LocalStore, name: str, wait: bool) -> Iterator[None]:
     path = store.root / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(str(path))
+    held = FileLock(str(path), fallback_to_soft=False)  # a soft one outlives its holder
     try:
         held.acquire(timeout=NOTICE_SECONDS if wait else 0)
     except Timeout:
@@ -86,49 +86,65 @@ class _Lease:
         self._heart: threading.Thread | None = None
 
     def acquire(self, wait: bool) -> None:
-        seen, since = "", time.monotonic()
-        noticed = False
-        while True:
-            found = self._store.read_tagged(self._name)
-            if found is None:
-                tag = self._store.create_tagged(self._name, self._content(free=False))
-            else:
-                content, current = found
-                state = json.loads(content)
-                if current != seen:
-                    seen, since = current, time.monotonic()
-                expired = time.monotonic() - since > LEASE_SECONDS
-                free = state["free"] or expired
-                tag = self._store.swap(self._name, self._content(free=False), current) if free else None
-                if tag is None and not free:
-                    if not wait:
-                        raise Held(f"{self._name} is held by {state['holder']}")
-                    if not noticed:
-                        log.info("waiting for %s, which %s holds", self._name, state["holder"])
-                        noticed = True
-            if tag is not None:
-                self._tag, self._renewed = tag, time.monotonic()
-                self._heart = threading.Thread(target=self._beat, daemon=True, name=f"lease {self._name}")
-                self._heart.start()
-                return
+        first, seen, since, noticed = "", "", time.monotonic(), False
+        while not self._take(seen, since):
+            content, current = self._store.read_tagged(self._name) or (b"{}", "")
+            if current != seen:
+                first, seen, since = first or current, current, time.monotonic()
+            holder = json.loads(content).get("holder", "somebody")
+            if not wait and current != first:  # it was renewed: its holder lives
+                raise Held(f"{self._name} is held by {holder}")
+            if not noticed:
+                log.info("waiting for %s, which %s holds", self._name, holder)
+                noticed = True
             time.sleep(min(1.0, LEASE_SECONDS / 10) * random.uniform(0.5, 1.0))
+        self._renewed = time.monotonic()
+        self._heart = threading.Thread(target=self._beat, daemon=True, name=f"lease {self._name}")
+        self._heart.start()
+
+    def _take(self, seen: str, since: float) -> bool:
+        """Take the lease where it is free, or still as it was `seen` its own number of seconds ago."""
+        found = self._store.read_tagged(self._name)
+        if found is None:
+            return self._write(None)
+        state = json.loads(found[0])
+        expired = found[1] == seen and time.monotonic() - since > state["seconds"]
+        return (state["free"] or expired) and self._write(found[1])
+
+    def _write(self, tag: str | None, free: bool = False) -> bool:
+        """Replace the lease of entity tag `tag` (None: there is none) by our own; whether it is ours now.
+
+        A refusal may mean that our own write came through and its answer did not: then the content is ours.
+        """
+        state = {"holder": self._holder, "free": free, "seconds": LEASE_SECONDS, "nonce": uuid.uuid4().hex}
+        content = json.dumps(state).encode()
+        name, store = self._name, self._store
+        written = store.create_tagged(name, content) if tag is None else store.swap(name, content, tag)
+        if written is None:
+            found = store.read_tagged(name)
+            ours = found is not None and json.loads(found[0])["holder"] == self._holder
+            written = found[1] if found is not None and ours else None
+        self._tag = written or self._tag
+        return written is not None
 
     def check(self) -> None:
         """Renew now. Raises `LockLost` where that cannot be done any more."""
         with self._writing:
-            tag = None if self._over.is_set() else self._store.swap(self._name, self._content(free=False), self._tag)
-            if tag is None:
+            if self._over.is_set() or not self._write(self._tag):
                 self._over.set()
                 raise LockLost(
                     f"{self._name} was taken over while this process stood still; nothing was lost: run the same again"
                 )
-            self._tag, self._renewed = tag, time.monotonic()
+            self._renewed = time.monotonic()
 
     def release(self) -> None:
         with self._writing:
             if not self._over.is_set():
                 self._over.set()
-                self._store.swap(self._name, self._content(free=True), self._tag)
+                try:
+                    self._write(self._tag, free=True)
+                except Exception:  # it ends by itself, and what was done under it is done
+                    log.warning("could not free %s", self._name, exc_info=True)
         if self._heart is not None:
             self._heart.join()
 
@@ -142,6 +158,3 @@ class _Lease:
                 log.warning("could not renew %s", self._name, exc_info=True)
                 if time.monotonic() - self._renewed > LEASE_SECONDS:
                     self._over.set()
-
-    def _content(self, free: bool) -> bytes:
-        return json.dumps({"holder": self._holder, "free": free, "nonce": uuid.uuid4().hex}).encode()

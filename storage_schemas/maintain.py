@@ -6,7 +6,7 @@ Everything happens under the locks `release` and `commit`, so it never meets a t
 * a file that no version names was left by a writer that was killed. Tables without blobs are only written under the
   lock, so there it goes at once. Workers write blobs without the lock, but each after its run has begun: what was
   listed before no unfinished run was found belongs to nobody. Else it has to be 7 days old, Lance's own rule;
-* staging goes when its run has ended; `committed.json` stays, or the same request would run again;
+* plan and staging go when a run has ended; `committed.json` stays, or the same request would run again;
 * an unfinished run whose driver is gone is reported, and dropped only if that is asked for.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import lance
 
-from storage_schemas.commit import unfinished
+from storage_schemas.commit import exclusive, unfinished
 from storage_schemas.lake import Lake
 from storage_schemas.lock import Held
 from storage_schemas.store import LocalStore, read_json
@@ -27,6 +27,7 @@ from storage_schemas.tables import TABLES, Table
 
 TWO_WEEKS = timedelta(days=14)
 STAGING_LASTS = timedelta(days=6)  # Lance takes a file that no version names for lost after 7 days
+APPENDING_LASTS = timedelta(hours=1)
 TEMPORARY = re.compile(r"(^|/)\.[^/]+\.tmp$|#\d+$")  # of files that are renamed when whole: ours, and Lance's
 TEMPORARY_LASTS = 3600.0  # seconds
 EVER = timedelta(days=36500)
@@ -73,7 +74,8 @@ def clean(lake: Lake, older_than: timedelta = TWO_WEEKS, dry_run: bool = False, 
     `abandoned` also drops unfinished runs that began that long ago and have no driver. `dry_run` only counts. Killed
     anywhere it has freed a part, and the next one frees the rest.
     """
-    with lake.lock("release") as releases, lake.lock("commit") as commits:
+    alone = lake.lock("commit") if dry_run else exclusive(lake)
+    with lake.lock("release") as releases, alone as commits:
 
         def check() -> None:
             releases()
@@ -106,7 +108,7 @@ def _releases(broom: _Broom) -> Freed:
     """Folders and tags of releases that were begun and never made."""
     lake, tags = broom.lake, 0
     made = set(lake.column("releases", "release_id").to_pylist())
-    if any(".releases.arrow" in name for name in _staging_of(lake, unfinished(lake))):
+    if any(".releases." in name for name in _staging_of(lake, unfinished(lake))):
         return Freed("releases", kept=("a release is half made: `dimo release create` again completes it",))
     files = {
         name: size
@@ -125,18 +127,19 @@ def _releases(broom: _Broom) -> Freed:
 
 
 def _runs(broom: _Broom) -> Freed:
-    """Staging of runs that ended, and with `abandoned` runs that nobody will finish."""
+    """What runs that ended leave but for `committed.json`, and with `abandoned` runs that nobody will finish."""
     lake, files = broom.lake, dict[str, int]()
     names = lake.store.sizes("runs")
     ended = {name.split("/")[1] for name in names if name.endswith("/committed.json")}
-    staging: dict[str, dict[str, int]] = {}
-    for name, size in names.items():
-        run_id = name.split("/")[1]
-        if run_id in ended and "/staged/" in name:
-            staging.setdefault(run_id, {})[name] = size
-    for run_id, own in staging.items():
+    leases = {f"locks/run-{run_id}.json": run_id for run_id in ended}
+    left: dict[str, dict[str, int]] = {}
+    for name, size in (names | lake.store.sizes("locks")).items():
+        run_id = leases.get(name) or name.split("/")[1]
+        if run_id in ended and not name.endswith("/committed.json"):
+            left.setdefault(run_id, {})[name] = size
+    for run_id, own in left.items():
         if broom.old((read_json(lake.store, f"runs/{run_id}/plan.json") or {}).get("started_ns", 0)):
-            files |= own
+            files |= _plan_last(own)
     parts = [broom.sweep("runs", files), *(_unfinished(broom, plan, names) for plan in unfinished(lake))]
     kept = tuple(line for part in parts for line in part.kept)
     return Freed("runs", sum(part.files for part in parts), sum(part.bytes for part in parts), kept=kept)
@@ -146,20 +149,24 @@ def _unfinished(broom: _Broom, plan: dict[str, Any], names: dict[str, int]) -> F
     run_id = plan["run_id"]
     if not broom.old(plan["started_ns"]):
         return Freed("runs", kept=(f"run {run_id} is under way",))
-    if f"runs/{run_id}/facts.json" in names:
-        return Freed("runs", kept=(f"run {run_id} was killed in its commit: the same request again completes it",))
     try:
-        with broom.lake.lock(f"run-{run_id}", wait=False):
+        with broom.lake.lock(f"run-{run_id}", wait=False) as check:
             own = {name: size for name, size in names.items() if name.startswith(f"runs/{run_id}/")}
             if not broom.abandoned:
                 size = sum(own.values())
                 text = f"run {run_id} has no driver ({len(own)} files, {size} bytes): drop it with --abandoned"
                 return Freed("runs", kept=(text,))
             # manifests first and the plan last: killed in between, it is a run of which less is staged
-            order = sorted(own, key=lambda name: (name.endswith("/plan.json"), not name.endswith(".json"), name))
-            return broom.sweep("runs", {name: own[name] for name in order})
+            check()
+            return broom.sweep("runs", _plan_last(own))
     except Held:
         return Freed("runs", kept=(f"run {run_id} is under way",))
+
+
+def _plan_last(files: dict[str, int]) -> dict[str, int]:
+    """Manifests first and the plan last: killed in between, it is a run of which less is staged."""
+    order = sorted(files, key=lambda name: (name.endswith("/plan.json"), not name.endswith(".json"), name))
+    return {name: files[name] for name in order}
 
 
 def _temporary(broom: _Broom) -> Freed:
@@ -177,9 +184,9 @@ def _temporary(broom: _Broom) -> Freed:
 
 def _table(broom: _Broom, table: Table) -> Freed:
     lake, where = broom.lake, f"tables/{table.name}"
-    waiting = [plan["run_id"] for plan in unfinished(lake) if _age(plan["started_ns"]) > STAGING_LASTS]
+    waiting = [p["run_id"] for p in _staging_blobs(lake, table) if _age(p["started_ns"]) > STAGING_LASTS]
     history = lake.dataset(table.name).versions()
-    if table.blobs and waiting:
+    if waiting:
         text = f"run {waiting[0]} may have staged bytes here for days: finish it, or clean with --abandoned"
         return Freed(where, versions_kept=len(history), kept=(text,))
     # detached versions belong to a commit or compaction that was killed: those hold the lock that is held here
@@ -219,7 +226,7 @@ def _orphans(lake: Lake, table: Table, dataset: lance.LanceDataset) -> dict[str,
     found = dataset.explain_cleanup_old_versions(
         EVER, delete_unverified=True, error_if_tagged_old_versions=False, include_files=True, max_files=MOST_FILES
     )
-    if table.blobs and unfinished(lake):  # looked at after the listing: see above
+    if _staging_blobs(lake, table):  # looked at after the listing: see above
         return {}
     marker = f"tables/{table.name}.lance/"
     return {
@@ -227,6 +234,13 @@ def _orphans(lake: Lake, table: Table, dataset: lance.LanceDataset) -> dict[str,
         for file in found.candidate_files
         if file.unverified and marker in file.path
     }
+
+
+def _staging_blobs(lake: Lake, table: Table) -> list[dict[str, Any]]:
+    """Unfinished runs of which rows of a table may be staged as fragments. A run without a stage is of one process and
+    lasts seconds: an old one was killed, and nobody may ever repeat it."""
+    plans = unfinished(lake) if table.blobs else []
+    return [plan for plan in plans if "stage" in plan or _age(plan["started_ns"]) < APPENDING_LASTS]
 
 
 def _staging_of(lake: Lake, plans: list[dict[str, Any]]) -> list[str]:

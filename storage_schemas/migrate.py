@@ -8,6 +8,7 @@ step, and put it into `STEPS`.
 import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import lance
@@ -57,7 +58,7 @@ def _to_2(lake: Lake) -> None:
         for plan in commit.unfinished(lake):
             _prepare_run(lake, plan)
     for plan in commit.unfinished(lake):  # under its own lock
-        commit.commit(lake, plan["run_id"])
+        commit.commit(lake, plan["run_id"], partial(_facts, plan))
 
 
 def _take_over_tombstones(lake: Lake) -> None:
@@ -144,16 +145,16 @@ def _prepare_run(lake: Lake, plan: dict[str, Any]) -> None:
                 part["file"] = f"runs/{run_id}/staged/{part['file']}"
                 _restage(lake, table, part["file"])
         write_json(lake.store, name, manifest)
-    notes = [manifest["note"] for manifest in manifests.values()]
+
+
+def _facts(plan: dict[str, Any], notes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the ledger says of a run that schema 1 planned."""
     rejected: dict[str, int] = {}
     for note in notes:
         for word, count in note.get("rejected", {}).items():
             rejected[word] = rejected.get(word, 0) + count
     counts = {"in": plan["fresh"], "done": sum(note.get("done", 0) for note in notes), "rejected": rejected}
-    facts = {"stage": plan["stage"], "config": plan["config"], "counts": counts}
-    # with these facts the commit takes tables that were committed already for what they are
-    decided = {"shards": list(range(plan["shards"])), "replaced": {}, "facts": facts}
-    write_json(lake.store, f"runs/{run_id}/facts.json", decided)
+    return {"stage": plan["stage"], "config": plan["config"], "counts": counts}
 
 
 def _restage(lake: Lake, table: str, file: str) -> None:
@@ -175,7 +176,7 @@ def _alone(lake: Lake) -> Iterator[None]:
         held.enter_context(lake.lock("commit"))
         if isinstance(lake.store, LocalStore):
             for name in ("release.lock", "commit.lock"):
-                held.enter_context(FileLock(str(lake.store.root / name)))
+                held.enter_context(FileLock(str(lake.store.root / name), fallback_to_soft=False))
         yield
 
 

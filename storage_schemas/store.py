@@ -5,6 +5,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,9 +13,11 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import from_url
 
-from storage_schemas.files import write_bytes
+from storage_schemas.files import sync_folder, write_bytes
 from storage_schemas.ids import sha256_file
 
+PROBE = "locks/probe"
+SCHEMES = ("s3", "gs", "az")
 Tagged = tuple[bytes, str]  # content and entity tag
 
 
@@ -30,6 +33,9 @@ class Store(Protocol):
     def create(self, name: str, data: bytes) -> bool:
         """Write unless it is there; whether it was written. Of several at once exactly one succeeds."""
 
+    def keeps_conditions(self) -> bool:
+        """Whether writes that depend on what is there are safe: without them nothing here is."""
+
     def delete(self, name: str) -> None:
         """Delete it, if it is there."""
 
@@ -41,7 +47,10 @@ class Store(Protocol):
 
 
 def open_store(uri: str) -> Store:
-    """The store of a lake: `uri` is a local path or a URL such as s3://bucket/lake (credentials: environment)."""
+    """The store of a lake: `uri` is a local path or a URL such as s3://bucket/lake (credentials: environment).
+
+    Raises `ValueError` for a URL that is none of an object store.
+    """
     return ObjectStore(uri) if "://" in uri else LocalStore(Path(uri))
 
 
@@ -80,6 +89,10 @@ class LocalStore:
             return False
         finally:
             whole.unlink()
+        sync_folder(path.parent)
+        return True
+
+    def keeps_conditions(self) -> bool:
         return True
 
     def delete(self, name: str) -> None:
@@ -104,6 +117,8 @@ class ObjectStore:
     """A prefix of an object store that keeps conditional writes (S3, GCS, Azure, and look-alikes that do)."""
 
     def __init__(self, uri: str) -> None:
+        if (scheme := uri.partition("://")[0]) not in SCHEMES:
+            raise ValueError(f"{uri}: no lake can be at {scheme}://, use a folder or {', '.join(SCHEMES)}")
         self._store = from_url(uri)
 
     def read(self, name: str) -> bytes | None:
@@ -137,8 +152,13 @@ class ObjectStore:
         except (PreconditionError, FileNotFoundError):
             return None
 
+    def keeps_conditions(self) -> bool:
+        self.create(PROBE, b"")
+        return not self.create(PROBE, b"") and self.swap(PROBE, b"", '"another"') is None
+
     def delete(self, name: str) -> None:
-        obstore.delete(self._store, name)
+        with suppress(FileNotFoundError):  # S3 says nothing, others do
+            obstore.delete(self._store, name)
 
     def sizes(self, folder: str) -> dict[str, int]:
         return dict(sorted(self._sizes(folder)))

@@ -31,7 +31,7 @@ def decide(lake: Lake, release_ids: list[str], decision: str, by: str, note: str
     """
     if not by.strip():
         raise ValueError("say who decides: --by NAME")
-    with lake.lock("release"):
+    with lake.lock("release") as check:
         settle(lake)
         last = last_decisions(lake)
         news = [r for r in release_ids if r not in last or last[r]["decision"] != decision]
@@ -43,6 +43,7 @@ def decide(lake: Lake, release_ids: list[str], decision: str, by: str, note: str
                 "decision": decision, "by": by, "note": note, "decided_at": time.time_ns(),
             })  # fmt: skip
         if rows:
+            check()
             lake.append(
                 next_run(lake, "decide", [row["decision_id"] for row in rows], decision, by, note), {"decisions": rows}
             )
@@ -55,7 +56,7 @@ def settle(lake: Lake) -> None:
     Call it under the lock `release`: then nobody is still at it.
     """
     for plan in unfinished(lake):
-        manifest = staged(lake, plan["run_id"], 0) if plan["shards"] == 1 else None
+        manifest = staged(lake, plan["run_id"], 0) if plan["shards"] == 1 and "stage" not in plan else None
         if manifest and set(manifest["tables"]) <= {"releases", "decisions"}:
             commit(lake, plan["run_id"])
 

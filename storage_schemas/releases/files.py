@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage_schemas.lake import Lake
+from storage_schemas.lock import Check
 from storage_schemas.releases.inventory import Entries, OnProgress, read_inventory, release_folder, write_inventory
 from storage_schemas.releases.pins import Pin
 from storage_schemas.releases.selection import Selection, column
@@ -38,18 +39,24 @@ def row_set_sha256(pair_ids: pa.Array) -> str:
 
 
 def write_release_files(
-    lake: Lake, release_id: str, pair_ids: pa.Array, pins: list[Pin], on_progress: OnProgress = lambda *_: None
+    lake: Lake,
+    release_id: str,
+    pair_ids: pa.Array,
+    pins: list[Pin],
+    on_progress: OnProgress = lambda *_: None,
+    check: Check = lambda: None,
 ) -> str:
     """Write the pairs with these ids from the pinned table, and the list of all files; return the hash of the list.
 
-    What an attempt left that was killed is replaced: call it under the lock `release`, before there is a row. Raises
-    `ValueError` where an id is not in the pinned table.
+    What an attempt left that was killed is replaced: call it under the lock `release`, whose `check` it calls, before
+    there is a row. Raises `ValueError` where an id is not in the pinned table.
     """
     [version] = [pin["version"] for pin in pins if pin["table"] == "pairs"]
     pairs = lake.dataset("pairs", version)
     mask = pc.is_in(column(pairs, "pair_id"), value_set=pair_ids)
     if (found := pc.sum(mask).as_py() or 0) != len(pair_ids):
         raise ValueError(f"release {release_id}: {len(pair_ids)} pairs, but {found} of them in the pinned table")
+    check()
     for name in lake.store.sizes(f"{release_folder(release_id)}/pairs.lance"):
         lake.store.delete(name)
     reader = pa.RecordBatchReader.from_batches(pairs.schema, _masked(pairs, mask))

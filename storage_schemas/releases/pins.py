@@ -6,6 +6,7 @@ from typing import Any
 
 import lance
 
+from storage_schemas.commit import exclusive
 from storage_schemas.lake import Lake
 
 PINNED = ("sources", "captures", "clips", "clip_videos", "poses", "captions", "latents", "pairs")
@@ -20,7 +21,7 @@ def pin_tables(lake: Lake, tag: str) -> list[Pin]:
     A tag of this name can only be left from an attempt that was killed before there was a release, so it pins nothing.
     """
     unpin_tables(lake, tag)
-    with lake.lock("commit"):  # cleaning takes it too: what is looked at here is not cleaned away
+    with exclusive(lake):  # cleaning takes it too: what is looked at here is not cleaned away
         for table in PINNED:
             dataset = lake.dataset(table)
             dataset.tags.create(tag, dataset.version)

@@ -94,6 +94,7 @@ def create_release(
         version = previous["version"] + 1 if previous else 1
         release_id = f"{name}@{version}"
         tag = f"release.{name}.{version}"
+        check()
         pins = pin_tables(lake, tag)
         try:
             tables = pinned(lake, pins)
@@ -103,10 +104,12 @@ def create_release(
             pair_ids = kept_pair_ids(tables["pairs"], chosen)
             row_set = row_set_sha256(pair_ids)
             if previous and _same(lake, previous, row_set, pins, policy):
+                check()
                 unpin_tables(lake, tag)
                 return _unless_withdrawn(previous)
             manifest = make_manifest(lake, tables, chosen, policy)
         except ValueError:
+            check()
             unpin_tables(lake, tag)
             raise
         check()
@@ -118,7 +121,7 @@ def create_release(
             "pins": pins,
             "pairs": len(pair_ids),
             "row_set_sha256": row_set,
-            "inventory_sha256": write_release_files(lake, release_id, pair_ids, pins, on_progress),
+            "inventory_sha256": write_release_files(lake, release_id, pair_ids, pins, on_progress, check),
             "manifest": json.dumps(manifest, sort_keys=True),
             "needs_approval": policy.approval,
             "created_at": time.time_ns(),

@@ -114,3 +114,43 @@ def test_killed_on_an_object_store_and_run_again(s3: str, monkeypatch: pytest.Mo
     assert process.exitcode == -signal.SIGKILL
     write(home)
     assert stored(home) == stored(undisturbed)
+
+
+def stage_one(home: str, run_id: str, rows: dict[str, list[dict]]) -> Lake:
+    lake = Lake(home)
+    commit.begin(lake, run_id, {"shards": 1, "stage": "captures"})
+    commit.stage_shard(lake, run_id, 0, rows, {})
+    return lake
+
+
+def commit_until(home: str, run_id: str, step: int) -> None:
+    lake = Lake(home)
+    die_at(step)
+    commit.commit(lake, run_id)
+
+
+def killed_in_commit(home: str, run_id: str, step: int) -> None:
+    process = SPAWN.Process(target=commit_until, args=(home, run_id, step))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_another_run_completes_first_what_was_killed(tmp_path: Path, step: int) -> None:
+    """Steps: the decision, the table, the ledger, the end."""
+    home = str(tmp_path)
+    old = stage_one(home, "r1", {"captures": [capture_row("a", take="old", work_key="1"), capture_row("b")]})
+    stage_one(home, "r2", {"captures": [capture_row("a", take="new", work_key="2")]})
+    killed_in_commit(home, "r1", step)
+    commit.commit(old, "r2")
+    assert commit.commit(old, "r1") == {"captures": 2}
+    assert [(row["capture_id"], row["take"]) for row in old.read("captures")] == [("a", "new"), ("b", "one")]
+    assert {row["run_id"]: (row["rows"], row["replaced"]) for row in old.read("ledger")} == {"r1": (2, 0), "r2": (1, 1)}
+
+
+def test_what_a_stage_makes_is_seen_after_what_it_refers_to(tmp_path: Path) -> None:
+    home = str(tmp_path)
+    lake = stage_one(home, "r1", {"captures": [capture_row("a")], "clip_videos": [video_row("a")]})
+    killed_in_commit(home, "r1", 2)  # after the decision and the first table
+    assert [len(lake.read(table)) for table in ("clip_videos", "captures")] == [1, 0]

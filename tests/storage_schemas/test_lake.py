@@ -1,7 +1,6 @@
 """The lake: rows in, the same rows out; exactly once."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import lance
@@ -14,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from storage_schemas import commit
 from storage_schemas.lake import Lake
 from storage_schemas.rows import arrow_to_rows, rows_to_arrow
-from storage_schemas.store import LocalStore, write_json
+from storage_schemas.store import ObjectStore, write_json
 from storage_schemas.tables import TABLES, Table
 from tests.storage_schemas.small_rows import capture_row, video_row
 
@@ -115,12 +114,29 @@ def test_a_fragment_appended_twice_is_dropped(lake: Lake, monkeypatch: pytest.Mo
     assert lake.blobs("clip_videos", "video", ["b"]) == [b"bytes"]
 
 
-def test_rows_that_somebody_doubled_are_noticed(lake: Lake) -> None:
+def test_of_rows_that_another_writer_doubled_the_first_stays(lake: Lake) -> None:
     lake.append("r1", {"clip_videos": [video_row("a")]})
-    doubled = rows_to_arrow(TABLES["clip_videos"], [{**video_row("a"), "run_id": "?"}])
+    doubled = rows_to_arrow(TABLES["clip_videos"], [{**video_row("a", b"other"), "run_id": "?"}])
     lance.write_dataset(doubled, lake.table_uri("clip_videos"), mode="append")
-    with pytest.raises(RuntimeError, match="clip_videos holds 3 rows of 2 keys"):
-        lake.append("r2", {"clip_videos": [video_row("a"), video_row("b")]})
+    lake.append("r2", {"clip_videos": [video_row("a"), video_row("b")]})
+    assert [(row["clip_id"], row["run_id"]) for row in lake.read("clip_videos")] == [("a", "r1"), ("b", "r2")]
+    assert lake.blobs("clip_videos", "video", ["a"]) == [b"bytes"]
+
+
+def test_a_shard_with_one_clip_twice_is_refused(lake: Lake) -> None:
+    commit.begin(lake, "r1", {"shards": 1})
+    with pytest.raises(ValueError, match="two rows of clip_videos have one clip_id"):
+        commit.stage_shard(lake, "r1", 0, {"clip_videos": [video_row("a"), video_row("a")]}, {})
+
+
+def test_of_two_workers_of_one_shard_the_first_counts(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit.begin(lake, "r1", {"shards": 1})
+    commit.stage_shard(lake, "r1", 0, {"captures": [capture_row("a")]}, {"worker": 1})
+    with monkeypatch.context() as patched:  # the second looked for a manifest before there was one
+        patched.setattr(commit, "read_json", lambda store, name: None)
+        commit.stage_shard(lake, "r1", 0, {"captures": [capture_row("b")]}, {"worker": 2})
+    assert commit.commit(lake, "r1") == {"captures": 1}
+    assert [row["capture_id"] for row in lake.read("captures")] == ["a"]
 
 
 def test_what_is_staged_of_a_run_can_be_kept_without_the_rest(lake: Lake) -> None:
@@ -191,10 +207,18 @@ def test_a_lake_of_another_version_is_refused(lake: Lake, version: int, message:
         Lake(lake.uri)
 
 
-def test_a_store_that_ignores_conditions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalStore, "create", lambda self, name, data: not self.write(name, data))
+@pytest.mark.parametrize(("method", "answer"), [("create_tagged", "tag"), ("swap", "tag")])
+def test_a_store_that_ignores_conditions_is_refused(
+    s3: str, monkeypatch: pytest.MonkeyPatch, method: str, answer: str
+) -> None:
+    monkeypatch.setattr(ObjectStore, method, lambda *_: answer)
     with pytest.raises(ValueError, match="ignores conditional writes"):
-        Lake(tmp_path)
+        Lake(s3)
+
+
+def test_a_url_of_nothing_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="no lake can be at ftp://, use a folder or s3, gs, az"):
+        Lake("ftp://somewhere/lake")
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

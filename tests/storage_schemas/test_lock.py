@@ -68,6 +68,38 @@ def test_the_lock_of_a_dead_holder_comes_free(home: str) -> None:
         check()
 
 
+def test_who_does_not_wait_gets_the_lock_of_a_dead_holder(home: str) -> None:
+    process = holder(home)
+    process.kill()
+    process.join()
+    with Lake(home).lock("x", wait=False) as check:
+        check()
+
+
+def test_a_renewal_of_which_the_answer_was_lost_is_a_renewal(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap = ObjectStore.swap
+
+    def answer_lost(self: ObjectStore, name: str, data: bytes, tag: str) -> str | None:
+        swap(self, name, data, tag)
+        return None
+
+    with Lake(s3).lock("x") as check:
+        with monkeypatch.context() as patched:
+            patched.setattr(ObjectStore, "swap", answer_lost)
+            check()
+        check()
+
+
+def test_work_is_done_also_where_its_lock_cannot_be_freed(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object) -> None:
+        raise ConnectionError("no network")
+
+    with monkeypatch.context() as patched, Lake(s3).lock("x"):
+        patched.setattr(ObjectStore, "swap", offline)
+    with Lake(s3).lock("x"):
+        pass
+
+
 def test_a_lock_comes_free_after_an_error(home: str) -> None:
     lake = Lake(home)
     with pytest.raises(ZeroDivisionError), lake.lock("x"):

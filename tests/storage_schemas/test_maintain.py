@@ -209,13 +209,20 @@ def test_what_an_unfinished_run_staged_stays_and_can_be_committed(tmp_path: Path
 
 def test_staged_bytes_that_lie_for_a_week_stay(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    commit.begin(lake, "r1", {"shards": 1})
+    commit.begin(lake, "r1", {"shards": 1, "stage": "clips"})
     commit.stage_shard(lake, "r1", 0, batch(1), {})
     age(tmp_path, "r1", timedelta(days=8))
     place = by_place(clean(lake))["tables/clip_videos"]
     assert "run r1 may have staged bytes here" in place.kept[0]
     commit.commit(lake, "r1")
     assert lake.blobs("clip_videos", "video", ["v001"]) == [random.Random(1).randbytes(20_000)]
+
+
+def test_a_note_that_was_killed_long_ago_keeps_nothing_from_being_cleaned(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    commit.begin(lake, "r1", {"shards": 1})
+    age(tmp_path, "r1", timedelta(days=8))
+    assert by_place(clean(lake))["tables/clip_videos"].kept == ()
 
 
 def age(root: Path, run_id: str, by: timedelta) -> None:
@@ -255,14 +262,14 @@ def test_an_abandoned_run_is_reported_and_goes_only_when_asked(tmp_path: Path) -
     assert len(lake.read("clip_videos")) == 2
 
 
-def test_a_run_that_was_killed_in_its_commit_is_never_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_in_its_commit_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(commit, "_append_ledger", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             lake.append("r1", batch(1))
-    assert "killed in its commit" in by_place(clean(lake, NOW, abandoned=True))["runs"].kept[0]
-    lake.append("r1", batch(1))
+    clean(lake, NOW, abandoned=True)
+    assert commit.is_committed(lake, "r1")
     assert len(lake.read("ledger")) == 2
 
 
