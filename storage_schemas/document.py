@@ -56,9 +56,9 @@ key that is stored already the first row stays, whatever runs overlap; facts abo
 
 Locks are held by one process on all machines. On a disk they are file locks, which end with their holder; on an object
 store leases, which the holder renews and which are taken over after 30 s without a sign of life
-(`OPENDIMO_LEASE_SECONDS`), by the clock of whoever waits. The lock is not the only guard: rows go through an upsert on
-the declared key, which Lance refuses to do twice at once, and a fragment that a sleeping process appends a second time
-is found by its file and dropped.
+(`OPENDIMO_LEASE_SECONDS`), by the clock of whoever waits. Whoever takes the lock `commit` first completes what a killed
+process left half done. The lock is not the only guard: rows go through an upsert on the declared key, which Lance
+refuses to do twice at once, and of videos that a sleeping process appends a second time the first stay.
 
 **On an object store** give `--lake s3://bucket/lake` (or `gs://`, `az://`); credentials, region and endpoint come from
 the usual variables (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, with `AWS_ALLOW_HTTP=true` for one without
