@@ -1,5 +1,7 @@
 """The `dimo` command. Heavy libraries are imported inside commands, so that `--help` answers at once."""
 
+import re
+import signal
 import sys
 import traceback
 import warnings
@@ -19,10 +21,11 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+SOURCE_LINE = re.compile(r", /\S+\.rs:\d+:\d+")  # Lance ends its messages with the place in its own source
 COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (machine.doctor, machine.demo),
     "Data": (data.ingest, data.label, data.caption, data.encode, data.status, plan.retry),
-    "Upkeep": (upkeep.tables, upkeep.clean, upkeep.takedown, upkeep.migrate),
+    "Upkeep": (upkeep.sources, upkeep.tables, upkeep.clean, upkeep.takedown, upkeep.migrate),
     "Training": (trainer.train, trainer.generate, trainer.report),
 }
 for panel, members in COMMANDS.items():
@@ -40,13 +43,14 @@ def common(debug: Annotated[bool, typer.Option("--debug", help="Show the traceba
 def main() -> None:
     """Run a command; one clear line on error, exit code 0 only when all is well."""
     warnings.filterwarnings("ignore", message="lance is not fork-safe")  # whoever forks here executes at once
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started here is ended
     try:
         app()
     except Exception as error:
         debug = "--debug" in sys.argv
         if debug:
             traceback.print_exc()
-        text = str(error).strip() or type(error).__name__
+        text = SOURCE_LINE.sub("", str(error).strip()) or type(error).__name__
         ours = not isinstance(error, (ValueError, OSError, KeyError))  # those speak of what the user gave
         print(f"error: {text}" + ("  (`dimo --debug ...` shows where)" if ours and not debug else ""), file=sys.stderr)
         sys.exit(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.states import State
 
 from dags import steps
 from dags.events import release_published
@@ -29,6 +30,7 @@ from storage_schemas.releases.approval import approve_release
 from storage_schemas.releases.decisions import USABLE
 from storage_schemas.releases.policy import ReleasePolicy
 from storage_schemas.releases.release import create_release, open_release, open_row
+from storage_schemas.releases.verify import check_bytes
 from training.checkpoints import steps_done
 from training.config import TrainConfig
 from training.launch import launch
@@ -96,7 +98,9 @@ def approve(lake: str, release: str, by: str, note: str | None = None) -> bool:
 
 @flow(flow_run_name="train {release}")
 def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool = True) -> str:
-    """Train the three stages on a release, one task each; return the folder."""
+    """Train the three stages on a release, whose every byte is checked first, one task each; return the folder."""
+    with follow("check files (MB)", MEGABYTE) as report:
+        check_bytes(Lake(lake), release, report)
     stages, end = config.schedule.stages, 0
     for number, stage in enumerate(stages, 1):
         end += stage.steps
@@ -106,7 +110,12 @@ def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool =
     return out
 
 
-@task(task_run_name="{name}", retries=1, cache_policy=NO_CACHE)
+def _may_pass(_task: object, _run: object, state: State) -> bool:
+    """Whether another attempt may help: not where what was given is wrong."""
+    return not isinstance(state.result(raise_on_failure=False), ValueError)
+
+
+@task(task_run_name="{name}", retries=1, retry_condition_fn=_may_pass, cache_policy=NO_CACHE)
 def train_stage(lake: str, release: str, config: TrainConfig, out: str, number: int, name: str, resume: bool) -> None:
     """One training stage in a Ray worker; what is done is not done again."""
     log = get_run_logger()

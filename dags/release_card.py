@@ -13,7 +13,13 @@ COUNTS = {
     "by_camera_term": "camera term",
     "dropped": "left out",
 }
-MEASURES = ("reprojection", "jitter", "foot_skate", "cross_view", "weight")
+MEASURES = {
+    "reprojection": "reprojection, of height",
+    "jitter": "jitter, m/s²",
+    "foot_skate": "foot skate, m/s",
+    "cross_view": "cross view, px",
+    "weight": "weight",
+}
 
 
 def sections(manifest: dict[str, Any]) -> list[Section]:
@@ -31,11 +37,11 @@ def sections(manifest: dict[str, Any]) -> list[Section]:
     accuracy = [
         (name, found["clips"], f"{found['mpjpe_mm']:.1f}", f"{found['pa_mpjpe_mm']:.1f}")
         for name, found in manifest.get("accuracy", {}).items()
-    ]
+    ] or [("none: no clip has truth and another label", "", "", "")]
     tables: list[Section] = [
         ("Totals", ("what", "number"), totals),
         ("Pairs", ("by", "value", "pairs"), counts),
-        ("Pose labels: median (10 % quantile)", ("estimator", "labels", "valid", *MEASURES), labels),
+        ("Pose labels: median (worst tenth from)", ("estimator", "labels", "valid", *MEASURES.values()), labels),
         ("Pose labels against truth, mm", ("estimator", "clips", "MPJPE", "PA-MPJPE"), accuracy),
     ]
     return [section for section in tables if section[2]]
@@ -52,7 +58,7 @@ def markdown(release_id: str, sha256: str, state: str, manifest: dict[str, Any])
 
 
 def _measure(found: dict[str, float] | None) -> str:
-    return f"{found['median']:.3g} ({found['q10']:.3g})" if found else ""
+    return f"{found['median']:.3g} ({found['worst_tenth']:.3g})" if found else ""
 
 
 def _cell(value: Any) -> str:

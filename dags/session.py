@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
+from filelock import FileLock
 
 from pipelines.runner import ray_session
 from storage_schemas.lake import Lake
@@ -22,12 +23,15 @@ START_SECONDS = 120
 
 
 @contextmanager
-def session(state: Path, prefect_api: str | None = None, ray_address: str | None = None) -> Iterator[str]:
-    """Prefect and Ray for as long as the context; yields the address of the Prefect API.
+def session(
+    state: Path, prefect_api: str | None = None, ray_address: str | None = None, ray: bool = True
+) -> Iterator[str]:
+    """Prefect and (with `ray`) Ray for as long as the context; yields the address of the Prefect API.
 
     `state` keeps the server's database and log. Import `prefect` only inside: its settings come from the environment.
     """
     before = dict(os.environ)
+    state.mkdir(parents=True, exist_ok=True)
     os.environ |= quiet_environment(state)
     api = prefect_api or os.environ.get("PREFECT_API_URL")
     with ExitStack() as stack:
@@ -36,15 +40,16 @@ def session(state: Path, prefect_api: str | None = None, ray_address: str | None
             api = stack.enter_context(_server(state))
             stack.callback(_flush)
         os.environ["PREFECT_API_URL"] = api
-        stack.enter_context(ray_session(ray_address or os.environ.get("RAY_ADDRESS")))
+        if ray:
+            stack.enter_context(ray_session(ray_address or os.environ.get("RAY_ADDRESS")))
         yield api
 
 
 def lake_session(
-    lake: str, prefect_api: str | None = None, ray_address: str | None = None
+    lake: str, prefect_api: str | None = None, ray_address: str | None = None, ray: bool = True
 ) -> AbstractContextManager[str]:
     """A session whose state lies in the lake's folder, or in this machine's cache of a lake elsewhere."""
-    return session(Lake(lake).local / "session", prefect_api, ray_address)
+    return session(Lake(lake).local / "session", prefect_api, ray_address, ray)
 
 
 def _restore(environment: dict[str, str]) -> None:
@@ -75,16 +80,21 @@ def quiet_environment(state: Path) -> dict[str, str]:
 
 @contextmanager
 def _server(state: Path) -> Iterator[str]:
-    state.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with open(state / "prefect-server.log", "ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _wait_until_healthy(url, process, state / "prefect-server.log")
+    server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with ExitStack() as stack:
+        with FileLock(str(state / "start.lock")):  # two that start at once would both make the database
+            with open(state / "prefect-server.log", "ab") as log:
+                command = [sys.executable, "-m", "dags.child", *server]
+                process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            stack.callback(_end, process)
+            _wait_until_healthy(url, process, state / "prefect-server.log")
         yield url
-    finally:
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(ProcessLookupError):  # it ended by itself
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(15)

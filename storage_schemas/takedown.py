@@ -17,6 +17,7 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases.decisions import next_run
 from storage_schemas.rows import Row
 
+QUOTE = "'"
 KINDS = ("source_id", "content_sha256", "licence", "subject")
 """The columns of `sources` by whose value something can be taken down."""
 
@@ -34,6 +35,19 @@ def taken_down(lake: Lake) -> pa.Array:
     stones = lake.scan("tombstones", ["what", "value"], "in_force")
     values = {what: stones.filter(pc.equal(stones["what"], what))["value"].combine_chunks() for what in KINDS}
     return _matching(lake, "sources", "source_id", {what: named for what, named in values.items() if len(named)})
+
+
+def list_sources(lake: Lake, name: str | None, licence: str | None, subject: str | None) -> list[Row]:
+    """Sources of which name or uri has `name` in it, and licence and subject are those given; `down` says why not."""
+    wanted = {"licence": licence, "subject": subject}
+    where = [f"{column} = '{value.replace(QUOTE, QUOTE * 2)}'" for column, value in wanted.items() if value is not None]
+    rows = lake.read("sources", ["kind", "name", "uri", "fetched_at", *KINDS], " AND ".join(where) or None)
+    stones = {(s["what"], s["value"]): s["reason"] for s in lake.read("tombstones", where="in_force")}
+    return [
+        row | {"down": next((stones[kind, row[kind]] for kind in KINDS if (kind, row[kind]) in stones), None)}
+        for row in rows
+        if name is None or name in row["name"] or name in row["uri"]
+    ]
 
 
 def concerned(lake: Lake, what: str, value: str) -> Concerned:
@@ -68,7 +82,7 @@ def take_down(lake: Lake, what: str, value: str, reason: str, by: str, ahead: bo
     """
     found = len(concerned(lake, what, value).sources)
     if not found and not ahead:
-        raise ValueError(f"no source of {lake.uri} has {what} {value!r}: look at `dimo status`, or take it down ahead")
+        raise ValueError(f"no source has {what} {value!r}: see `dimo sources`, or use --ahead for what comes later")
     _decide(lake, what, value, reason, by, in_force=True)
     return found
 

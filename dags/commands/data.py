@@ -149,6 +149,7 @@ def status(lake: ExistingLake, json_: Json = False) -> None:
     from pipelines.rejects import group_rejects, rejects
     from pipelines.status import funnel as count
     from pipelines.status import pending
+    from storage_schemas.commit import unfinished
     from storage_schemas.lake import Lake
 
     home = Lake(lake)
@@ -159,6 +160,9 @@ def status(lake: ExistingLake, json_: Json = False) -> None:
         return as_json({"stages": stages, "rejects": [vars(group) for group in groups]})
     funnel(accounts, again)
     reject_groups("Rejects", groups)
+    for plan in unfinished(home):
+        print(f"a run of {plan.get('stage', 'notes')} is under way or was stopped: its command again goes on with it")
+    print(f"what is left to do: `dimo plan all --lake {lake}`")
 
 
 def _run(lake: str, prefect_api: str | None, ray_address: str | None, json_: bool, calls: list[Call]) -> None:

@@ -60,6 +60,8 @@ def everything(
 
     encode = [("encode", LatentsConfig(str(base), Window(121, 1, 832, 480)))] if base else []
     show_plan(lake, [("cut",), ("label",), ("caption",), *encode], json_)
+    if not base and not json_:
+        print("`dimo encode` is not planned: give --base")
 
 
 def retry(

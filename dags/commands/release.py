@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dags.options import ExistingLake, Json, PrefectApi, RayAddress
+from dags.options import ExistingLake, Json, PrefectApi
 
 app = typer.Typer(help="Immutable, pinned sets of training pairs.", no_args_is_help=True)
 
@@ -32,7 +32,6 @@ def create(
     ] = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
-    ray_address: RayAddress = None,
 ) -> None:
     """Pin the newest pairs as a release; the same pairs and policy again give the same release.
 
@@ -43,10 +42,11 @@ def create(
     from dags.show import as_json
     from storage_schemas.lake import Lake
     from storage_schemas.releases.policy import load_policy
-    from storage_schemas.releases.release import find_release
+    from storage_schemas.releases.release import check_name, find_release
 
+    check_name(name)
     wanted = load_policy(policy) if policy else None
-    with lake_session(lake, prefect_api, ray_address), display():
+    with lake_session(lake, prefect_api, ray=False), display():
         from dags.flows import publish
 
         release = publish(lake, name, wanted)
@@ -170,7 +170,6 @@ def approve(
     note: Annotated[str | None, typer.Option(help="What was looked at.")] = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
-    ray_address: RayAddress = None,
 ) -> None:
     """Let training use a release that waits for approval, or one that was withdrawn.
 
@@ -182,7 +181,7 @@ def approve(
     from storage_schemas.releases.release import find_release
 
     find_release(Lake(lake), release)
-    with lake_session(lake, prefect_api, ray_address):
+    with lake_session(lake, prefect_api, ray=False):
         from dags.flows import approve as approve_flow
 
         news = approve_flow(lake, release, by, note)
@@ -232,9 +231,14 @@ def export(
     from dags.show import as_json
     from storage_schemas.releases.export import export as write
     from storage_schemas.releases.release import open_release
+    from storage_schemas.releases.verify import check_bytes
 
-    with display(), follow("clips written") as report:
-        clips = write(open_release(lake, release), out, format_.value, shard_mb * MEGABYTE, report)
+    opened = open_release(lake, release)
+    with display():
+        with follow("check files (MB)", MEGABYTE) as report:
+            check_bytes(opened.lake, release, report)
+        with follow("clips written") as report:
+            clips = write(opened, out, format_.value, shard_mb * MEGABYTE, report)
     as_json({"release": release, "clips": clips, "out": str(out)}) if json_ else print(f"{clips} clips in {out}")
 
 

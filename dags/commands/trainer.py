@@ -28,9 +28,12 @@ def train(
     from dags.show import as_json, table
     from storage_schemas.releases.release import open_release
     from training.config import preset as named
+    from training.sampling import available
 
     config = named(preset, base)
-    open_release(lake, release)
+    pairs = open_release(lake, release).manifest["by_kind"]
+    for stage in config.schedule.stages:
+        available(dict(stage.mix), pairs)
     with lake_session(lake, prefect_api, ray_address), display():
         from dags.flows import train as train_flow
         from training.summary import stage_losses
@@ -39,7 +42,8 @@ def train(
         losses = stage_losses(out)
     if json_:
         return as_json({"out": out, "losses": losses})
-    return table(f"Trained into {out}", ("stage", "loss before", "loss after"), [tuple(r.values()) for r in losses])
+    rows = [(r["stage"], f"{r['before']:.3f}", f"{r['after']:.3f}") for r in losses]
+    return table(f"Trained into {out}", ("stage", "loss before", "loss after"), rows)
 
 
 def generate(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dags.options import ExistingLake, Json, PrefectApi, RayAddress
+from dags.options import ExistingLake, Json, PrefectApi
 
 if TYPE_CHECKING:
     from storage_schemas.maintain import Freed
@@ -24,7 +24,6 @@ def clean(
     ] = False,
     json_: Json = False,
     prefect_api: PrefectApi = None,
-    ray_address: RayAddress = None,
 ) -> None:
     """Merge tiny fragments and free old versions, orphaned files and staging; what a release pins stays.
 
@@ -47,7 +46,7 @@ def clean(
     else:
         from dags.session import lake_session
 
-        with lake_session(lake, prefect_api, ray_address):
+        with lake_session(lake, prefect_api, ray=False):
             from dags.upkeep import maintain
 
             merged, freed = maintain(lake, age, abandoned)
@@ -58,6 +57,31 @@ def clean(
         word = "Would be merged" if dry_run else "Merged"
         table(word, ("table", "fragments", "fragments then", "rows written again"), rows)
     return _show(freed, "Would be freed" if dry_run else "Freed")
+
+
+def sources(
+    lake: ExistingLake,
+    name: Annotated[str | None, typer.Option(help="Part of the name or uri.")] = None,
+    licence: Annotated[str | None, typer.Option(help="This licence.")] = None,
+    subject: Annotated[str | None, typer.Option(help="This person.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 50,
+    json_: Json = False,
+) -> None:
+    """List what was ingested, with what a takedown needs to know; and what is taken down.
+
+    Example: dimo sources --lake /data/lake --licence CC-BY-NC-4.0
+    """
+    from dags.show import as_json, table
+    from storage_schemas.lake import Lake
+    from storage_schemas.takedown import list_sources
+
+    found = list_sources(Lake(lake), name, licence, subject)
+    if json_:
+        return as_json(found)
+    columns = ("source_id", "kind", "name", "licence", "subject", "content_sha256", "down")
+    rows = [[row[c] if c != "content_sha256" else row[c][:12] + "…" for c in columns] for row in found[:limit]]
+    more = "" if len(found) <= limit else f", the first {limit} (--limit, or --json for all and whole hashes)"
+    return table(f"{len(found)} sources{more}", columns, rows)
 
 
 def tables(lake: ExistingLake, json_: Json = False) -> None:

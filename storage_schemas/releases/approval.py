@@ -17,9 +17,11 @@ def rollback(lake: Lake, name: str, to: int | None, by: str, reason: str) -> tup
     if not reason.strip():
         raise ValueError("say why: --reason TEXT")
     rows = list_releases(lake, name)
+    if not rows:
+        raise ValueError(f"no release {name} in {lake.uri}; `dimo release list` names them")
     usable = [row["version"] for row in rows if row["state"] == USABLE]
     if to is None and len(usable) < 2:
-        raise ValueError(f"{name} has no usable version before its newest usable one: nothing to roll back to")
+        raise ValueError(f"{name} has {len(usable)} usable version: there is none before it to roll back to")
     goal = usable[-2] if to is None else to
     if goal not in usable:
         raise ValueError(f"{name}@{goal} is not usable; usable versions: {', '.join(map(str, usable)) or 'none'}")

@@ -17,7 +17,7 @@ CHUNK = 32
 
 
 def quality(poses: lance.LanceDataset, pose_ids: pa.Array) -> dict[str, Any]:
-    """By estimator: number of labels, share of valid frames, and of each measure the median and the 10 % quantile."""
+    """By estimator: number of labels, share of valid frames, of measures the median and where the worst tenth is."""
     wanted = pc.is_in(poses.to_table(columns=["pose_id"])["pose_id"], value_set=pose_ids)
     parts, start = [], 0
     for batch in poses.scanner(columns=["estimator", "valid", *MEASURES], scan_in_order=True).to_batches():
@@ -40,9 +40,10 @@ def _summary(labels: pa.Table) -> dict[str, Any]:
     valid = (pc.sum(labels["ok"]).as_py() or 0) / (pc.sum(labels["frames"]).as_py() or 1)
     summary: dict[str, Any] = {"labels": labels.num_rows, "valid": round(valid, 6)}
     for measure in MEASURES:
-        low, median = pc.quantile(labels[measure], q=[0.1, 0.5]).to_pylist()
+        worse = 0.1 if measure == "weight" else 0.9  # the others are errors
+        median, bad = (pc.quantile(labels[measure], q=q)[0].as_py() for q in (0.5, worse))
         if median is not None:
-            summary[measure] = {"median": median, "q10": low}
+            summary[measure] = {"median": median, "worst_tenth": bad}
     return summary
 
 

@@ -85,8 +85,7 @@ def create_release(
     subject, capture or file is in both splits, or this very content was withdrawn. Killed anywhere and run again, it
     is one release.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
-        raise ValueError(f"release name {name!r}: use lower-case letters, digits, - and _, at most 63")
+    check_name(name)
     policy = policy or ReleasePolicy()
     with lake.lock("release") as check:
         settle(lake)
@@ -129,6 +128,12 @@ def create_release(
         check()
         lake.append(next_run(lake, "release", release_id), {"releases": [row]})
         return find_release(lake, release_id)
+
+
+def check_name(name: str) -> None:
+    """Raise `ValueError` where a release cannot have this name."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
+        raise ValueError(f"release name {name!r}: use lower-case letters, digits, - and _, at most 63")
 
 
 def list_releases(lake: Lake, name: str | None = None) -> list[Row]:
@@ -180,7 +185,9 @@ def open_row(lake: Lake, row: Row) -> Release:
 def check_usable(row: Row) -> None:
     """Raise `ValueError` where a release waits for approval or was withdrawn."""
     if row["state"] == PENDING:
-        raise ValueError(f"release {row['release_id']} waits for approval: `dimo release approve {row['release_id']}`")
+        raise ValueError(
+            f"release {row['release_id']} waits for approval: `dimo release approve {row['release_id']} --by NAME`"
+        )
     if row["state"] == WITHDRAWN:
         said, why = row["decision"]["by"], row["decision"]["note"] or "no reason given"
         raise ValueError(f"release {row['release_id']} was withdrawn by {said}: {why}")

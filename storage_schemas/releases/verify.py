@@ -72,6 +72,13 @@ def verify(lake: Lake, release_id: str, deep: bool = False, on_progress: OnProgr
     return findings
 
 
+def check_bytes(lake: Lake, release_id: str, on_progress: OnProgress = lambda *_: None) -> None:
+    """Read every file of a release before it is relied on. Raises `ValueError` naming the first that is damaged."""
+    if damaged := verify(lake, release_id, on_progress=on_progress).damaged:
+        more = f", and {len(damaged) - 1} more" if damaged[1:] else ""
+        raise ValueError(f"release {release_id} was changed: {damaged[0]}{more}; see `dimo release verify`")
+
+
 def _check_videos(release: Release, findings: Findings) -> None:
     stated = release.scan("clip_videos", ["clip_id", "sha256"])
     for batch in stated.to_batches(CLIPS):

@@ -1,15 +1,18 @@
 """Stages as Prefect tasks on a real server and a real Ray cluster."""
 
 import logging
+import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from dags.session import session
+from pipelines.planned import Planned
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from storage_schemas.lake import Lake
 
@@ -62,14 +65,16 @@ def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
     from prefect import flow
 
     from dags.stages import map_stage
+    from dags.steps import Step
 
     lake, stage = Lake(tmp_path / "lake"), CaptureStage()
     works = [Work(f"k{i}", f"c{i}", name) for i, name in enumerate(["a", "b", "bad", "d"])]
 
     @flow
     def captures() -> list[int]:
-        first = map_stage(lake, stage, works)
-        again = map_stage(lake, stage, works)
+        step = Step(stage, lambda: Planned.of(works))
+        first = map_stage(lake, step)
+        again = map_stage(lake, step)
         assert first == again
         return [first.inputs, first.done, first.rejected["data"]]
 
@@ -86,3 +91,27 @@ def test_the_server_keeps_to_itself(api: str) -> None:
     assert api.startswith("http://127.0.0.1:")
     settings = httpx.get(f"{api}/admin/settings").json()
     assert settings["server"]["analytics_enabled"] is False
+
+
+def hold_a_session(state: str, url: Any) -> None:
+    with session(Path(state), ray=False) as found:
+        url.put(found)
+        time.sleep(600)
+
+
+def test_the_server_ends_with_a_killed_command(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    url = spawn.Queue()
+    process = spawn.Process(target=hold_a_session, args=(str(tmp_path), url))
+    process.start()
+    api = url.get(timeout=120)
+    assert httpx.get(f"{api}/health", timeout=10).is_success
+    process.kill()
+    process.join()
+    for _ in range(600):
+        try:
+            httpx.get(f"{api}/health", timeout=1)
+        except httpx.TransportError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server is still there")

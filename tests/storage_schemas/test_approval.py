@@ -1,5 +1,7 @@
 """Releases that wait for somebody's yes, and releases that were taken back."""
 
+from pathlib import Path
+
 import pytest
 
 from storage_schemas.lake import Lake
@@ -12,8 +14,8 @@ ASKING = ReleasePolicy(approval=True)
 
 
 @pytest.fixture
-def lake(home: str) -> Lake:
-    return small_lake(home)
+def lake(tmp_path: Path) -> Lake:
+    return small_lake(tmp_path)
 
 
 def states(lake: Lake) -> dict[str, str]:
@@ -30,7 +32,7 @@ def three(lake: Lake) -> None:
 
 def test_a_release_that_waits_for_approval_is_refused_until_it_has_it(lake: Lake) -> None:
     create_release(lake, "demo", ASKING)
-    with pytest.raises(ValueError, match="demo@1 waits for approval: `dimo release approve demo@1`"):
+    with pytest.raises(ValueError, match="demo@1 waits for approval: `dimo release approve demo@1 --by NAME`"):
         open_release(lake.uri, "demo@1")
     assert approve_release(lake, "demo@1", "ann", "looked at 50 clips")
     assert open_release(lake.uri, "demo@1").manifest["pairs"] == 3
@@ -71,7 +73,7 @@ def test_a_rollback_to_a_version_withdraws_all_later_ones_once(lake: Lake) -> No
 
 def test_a_rollback_needs_a_usable_version_and_a_reason(lake: Lake) -> None:
     create_release(lake, "demo")
-    with pytest.raises(ValueError, match="nothing to roll back to"):
+    with pytest.raises(ValueError, match="there is none before it to roll back to"):
         rollback(lake, "demo", None, "bob", "bad")
     with pytest.raises(ValueError, match="demo@7 is not usable; usable versions: 1"):
         rollback(lake, "demo", 7, "bob", "bad")
@@ -86,3 +88,18 @@ def test_withdrawn_content_is_not_released_again_until_somebody_approves_it(lake
         create_release(lake, "demo")
     assert approve_release(lake, "demo@3", "ann")
     assert create_release(lake, "demo")["release_id"] == "demo@3"
+
+
+def test_all_this_holds_on_an_object_store(s3: str) -> None:
+    lake = small_lake(s3)
+    create_release(lake, "demo", ASKING)
+    with pytest.raises(ValueError, match="waits for approval"):
+        open_release(s3, "demo@1")
+    assert approve_release(lake, "demo@1", "ann")
+    assert len(open_release(s3, "demo@1").read("pairs")) == 3
+    add(lake, "more", "z")
+    lake.append("again", {"pairs": [pair("z")]})
+    create_release(lake, "demo")
+    assert rollback(lake, "demo", None, "ann", "bad hands") == ("demo@1", ["demo@2"])
+    with pytest.raises(ValueError, match="withdrawn by ann: bad hands"):
+        open_release(s3, "demo@2")

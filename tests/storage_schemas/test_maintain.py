@@ -399,7 +399,7 @@ def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
     assert step > 100
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 8))])
 def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path, seed: int) -> None:
     home = str(tmp_path / "lake")
     fill(home, 0, compact.ENOUGH_BLOBS)

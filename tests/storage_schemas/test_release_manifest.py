@@ -31,8 +31,8 @@ def test_accuracy_is_measured_where_there_is_truth(tmp_path: Path) -> None:
     assert 0 < measured["pa_mpjpe_mm"] < measured["mpjpe_mm"]
     assert manifest["accuracy"].keys() == {"multiview", "monocular"}  # the label of `a` that is not in use is measured
     assert manifest["labels"]["multiview"] == {
-        "labels": 1, "valid": 0.5, "weight": {"median": 1.0, "q10": 1.0},
-        "reprojection": {"median": 0.5, "q10": 0.5},
+        "labels": 1, "valid": 0.5, "weight": {"median": 1.0, "worst_tenth": 1.0},
+        "reprojection": {"median": 0.5, "worst_tenth": 0.5},
     }  # fmt: skip
     assert manifest["labels"]["monocular"]["labels"] == 1
 

@@ -1,5 +1,7 @@
 """Releases: pinned, immutable, checked when opened."""
 
+from pathlib import Path
+
 import pytest
 
 from storage_schemas.lake import Lake
@@ -11,8 +13,8 @@ from tests.storage_schemas.release_rows import add, clip, pair, small_lake, sour
 
 
 @pytest.fixture
-def lake(home: str) -> Lake:
-    return small_lake(home)
+def lake(tmp_path: Path) -> Lake:
+    return small_lake(tmp_path)
 
 
 def test_a_release_counts_what_it_holds(lake: Lake) -> None:
@@ -86,9 +88,9 @@ def test_unusable_names_are_refused(lake: Lake, name: str) -> None:
         create_release(lake, name)
 
 
-def test_nothing_to_release_says_so(home: str) -> None:
+def test_nothing_to_release_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no pairs to release"):
-        create_release(Lake(home), "demo")
+        create_release(Lake(tmp_path), "demo")
 
 
 @pytest.mark.parametrize(

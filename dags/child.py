@@ -1,0 +1,18 @@
+"""Run a module that ends with the process that started it, however that ends: `python -m dags.child MODULE ...`."""
+
+import ctypes
+import os
+import runpy
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # prctl(2), Linux
+
+if __name__ == "__main__":
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before this was asked for
+        sys.exit(1)
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
