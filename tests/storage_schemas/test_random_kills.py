@@ -123,8 +123,7 @@ def test_a_hundred_random_kills_leave_no_trace(tmp_path: Path) -> None:
             k = chance.choice([0, 1, 2, 2, 2])
             if victims[k].exitcode is None:
                 end(victims[k])
-                assert victims[k].exitcode == -signal.SIGKILL
-                kills += 1
+                kills += victims[k].exitcode == -signal.SIGKILL  # unless it ended by itself just then
             victims[k] = begin(*((drive, home) if k == 2 else (stage, home, k)))
         for victim in victims:
             end(victim)
