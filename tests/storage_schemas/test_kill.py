@@ -83,6 +83,7 @@ def prepared(home: str) -> str:
     return home
 
 
+@pytest.mark.slow
 def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
     undisturbed = prepared(str(tmp_path / "undisturbed"))
     write(undisturbed)
