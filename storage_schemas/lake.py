@@ -14,7 +14,7 @@ from storage_schemas.ids import stable_id
 from storage_schemas.lock import Check, lock
 from storage_schemas.rows import Row, arrow_to_rows
 from storage_schemas.snapshot import Snapshot
-from storage_schemas.store import LocalStore, open_store, read_json, write_json
+from storage_schemas.store import open_store, read_json, write_json
 from storage_schemas.tables import SCHEMA_VERSION, TABLES
 
 MARKER = "lake.json"
@@ -46,10 +46,7 @@ class Lake:
     @property
     def local(self) -> Path:
         """Where this machine keeps working files of the lake: its own folder, or a cache of a remote one."""
-        if isinstance(self.store, LocalStore):
-            return self.store.root
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return cache / "opendimo" / "lakes" / stable_id("lake", self.uri)[:16]
+        return local_folder(self.uri)
 
     def table_uri(self, table: str) -> str:
         """Where a table is."""
@@ -123,6 +120,15 @@ def lake_uri(uri: str | Path) -> str:
     """The one way to write where a lake is: an absolute path, or a URL without a slash at its end."""
     text = str(uri)
     return text.rstrip("/") if "://" in text else str(Path(text).expanduser().absolute())
+
+
+def local_folder(uri: str) -> Path:
+    """`Lake.local` of the lake at `uri`, without opening it."""
+    place = lake_uri(uri)
+    if "://" not in place:
+        return Path(place)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "opendimo" / "lakes" / stable_id("lake", place)[:16]
 
 
 def is_lake(uri: str | Path) -> bool:

@@ -8,7 +8,7 @@ from pipelines.sources.config import SourcesConfig
 from pipelines.sources.items import NAME, VERSION, Rows
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
+from storage_schemas.lake import local_folder
 
 KINDS = ("internet", "unreal", "multiview")
 
@@ -69,4 +69,4 @@ class SourcesStage:
                 return multiview.rows(payload)
 
     def _cache(self) -> Path:
-        return Path(self.config.cache or Lake(self.lake_uri).local / "downloads").absolute()
+        return Path(self.config.cache or local_folder(self.lake_uri) / "downloads").absolute()
