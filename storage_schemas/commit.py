@@ -11,7 +11,6 @@ The lock is not the only guard. Rows without blobs go through an upsert on the d
 to do twice at once; of blobs that a process appended which slept through the loss of its lock the first stay.
 """
 
-import io
 import json
 import logging
 import time
@@ -28,7 +27,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 
 from storage_schemas.ids import sha256_bytes, stable_id
 from storage_schemas.lock import Check
-from storage_schemas.rows import Row, rows_to_arrow
+from storage_schemas.rows import Row, arrow_bytes, rows_to_arrow
 from storage_schemas.store import read_json, write_json
 from storage_schemas.tables import TABLES, Table
 
@@ -97,7 +96,7 @@ def stage_shard(
             fragments = write_fragments(data, lake.table_uri(name), mode="append", enable_stable_row_ids=True)
             tables[name] = {"fragments": [f.to_json() for f in fragments], "keys": keys}
         else:
-            content = _ipc(data)
+            content = arrow_bytes(data)
             # named by content: should two workers make one shard, a manifest names the rows of its own worker
             file = f"runs/{run_id}/staged/{shard:06d}.{name}.{sha256_bytes(content)[:16]}.arrow"
             lake.store.write(file, content)
@@ -314,10 +313,3 @@ def _committed(run_id: str) -> str:
 
 def _manifest(run_id: str, shard: int) -> str:
     return f"runs/{run_id}/staged/{shard:06d}.json"
-
-
-def _ipc(data: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    with pa.ipc.new_file(buffer, data.schema) as writer:
-        writer.write_table(data)
-    return buffer.getvalue()

@@ -1,5 +1,6 @@
 """Rows as people write them (dicts, numpy arrays, bytes) to Arrow tables and back."""
 
+import io
 from typing import Any
 
 import lance
@@ -32,6 +33,14 @@ def arrow_to_rows(data: pa.Table) -> list[Row]:
         for name in data.column_names
     }
     return [{name: values[i] for name, values in columns.items()} for i in range(data.num_rows)]
+
+
+def arrow_bytes(data: pa.Table) -> bytes:
+    """An Arrow table as an Arrow file."""
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, data.schema) as writer:
+        writer.write_table(data)
+    return buffer.getvalue()
 
 
 def _column(field: pa.Field, values: list[Any]) -> pa.Array:
