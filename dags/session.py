@@ -40,6 +40,7 @@ def session(
             api = stack.enter_context(_server(state))
             stack.callback(_flush)
         os.environ["PREFECT_API_URL"] = api
+        _read_settings_again()
         if ray:
             stack.enter_context(ray_session(ray_address or os.environ.get("RAY_ADDRESS")))
         yield api
@@ -50,6 +51,14 @@ def lake_session(
 ) -> AbstractContextManager[str]:
     """A session whose state lies in the lake's folder, or in this machine's cache of a lake elsewhere."""
     return session(Lake(lake).local / "session", prefect_api, ray_address, ray)
+
+
+def _read_settings_again() -> None:
+    """A session before this one may have imported Prefect, which reads the environment once."""
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
 
 
 def _restore(environment: dict[str, str]) -> None:

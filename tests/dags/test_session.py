@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ def test_the_server_keeps_to_itself(api: str) -> None:
 
 
 def hold_a_session(state: str, url: Any) -> None:
+    os.environ.pop("PREFECT_API_URL", None)  # the session of the tests around this one
     with session(Path(state), ray=False) as found:
         url.put(found)
         time.sleep(600)
