@@ -8,13 +8,9 @@ from pathlib import Path
 import pytest
 
 from storage_schemas.lake import Lake
+from tests.dags.command import dimo
 
 COMMANDS = ["doctor", "demo", "ingest", "label", "caption", "encode", "status", "train", "generate", "report"]
-
-
-def dimo(*args: str) -> subprocess.CompletedProcess[str]:
-    code = "from dags.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "release create", "release list", "release show"])

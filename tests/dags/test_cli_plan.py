@@ -1,8 +1,6 @@
 """`dimo plan`, `dimo retry` and `dimo status`: what would run, what is tried again, what failed."""
 
 import json
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,15 +13,11 @@ from pipelines.planning import finish, prepare, stage_outcome
 from pipelines.sources import SourcesConfig, SourcesStage, discover
 from storage_schemas.lake import Lake
 from storage_schemas.video import encode
+from tests.dags.command import dimo
 from tests.pipelines.caption_lake import clip_row
 from tests.pipelines.cheap_stage import CheapStage, run_all
 
 STATES = ("in", "done", "failed", "waiting", "left", "stale", "new", "due")
-
-
-def dimo(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from dags.cli import main; main()", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def answer(*args: str | Path) -> Any:

@@ -1,8 +1,6 @@
 """The upkeep commands as a stranger meets them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +8,8 @@ import pytest
 from storage_schemas.lake import Lake
 from storage_schemas.releases.release import create_release
 from storage_schemas.takedown import reasons, taken_down
+from tests.dags.command import dimo
 from tests.storage_schemas.upkeep_lake import small_lake
-
-
-def dimo(*args: str) -> subprocess.CompletedProcess[str]:
-    code = "from dags.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.fixture

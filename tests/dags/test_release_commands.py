@@ -1,8 +1,6 @@
 """`dimo release ...` as people and machines meet it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +9,10 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases.policy import ReleasePolicy
 from storage_schemas.releases.release import create_release
 from storage_schemas.takedown import take_down
+from tests.dags.command import dimo
 from tests.storage_schemas.release_rows import add, pair, small_lake
 
 COMMANDS = ("create", "list", "show", "diff", "verify", "approve", "rollback", "export")
-
-
-def dimo(*args: str) -> subprocess.CompletedProcess[str]:
-    code = "from dags.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")

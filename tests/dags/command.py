@@ -1,0 +1,34 @@
+"""`dimo` as a shell sees it, without the seconds that a new interpreter takes."""
+
+import io
+import signal
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+from dags.cli import main
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def dimo(*args: str | Path) -> Answer:
+    """Run a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    handler, code = signal.getsignal(signal.SIGTERM), 0
+    with patch.object(sys, "argv", ["dimo", *map(str, args)]), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    return Answer(code, out.getvalue(), err.getvalue())
