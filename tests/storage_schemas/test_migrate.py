@@ -331,7 +331,7 @@ def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
         process.start()
         process.join(120)
         code = process.exitcode
-        assert json.loads((root / "lake.json").read_text()) == {"schema_version": 1 if code else 2}
+        assert json.loads((root / "lake.json").read_text())["schema_version"] in ((1, 2) if code else (3,))
         assert everything(root if code == 0 else Path(migrated(root).uri)) == expected, step
         assert not verify(Lake(root), "demo@1").damaged
         step += 1
