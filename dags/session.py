@@ -19,7 +19,7 @@ from filelock import FileLock
 from pipelines.runner import ray_session
 from storage_schemas.lake import Lake
 
-START_SECONDS = 120
+START_SECONDS = 300
 
 
 @contextmanager

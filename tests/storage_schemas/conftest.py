@@ -1,4 +1,4 @@
-"""A local server that speaks S3, and lakes on it and on the disk."""
+"""A local server that speaks S3, lakes on it and on the disk, and one that upkeep has work in."""
 
 import os
 import socket
@@ -12,6 +12,9 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.exceptions import BotoCoreError
+
+from storage_schemas.compact import ENOUGH_BLOBS
+from tests.storage_schemas.upkeep_lake import fill
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +69,11 @@ def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a lake can be: on the disk, and on an object store."""
     return str(tmp_path / "lake") if request.param == "disk" else str(request.getfixturevalue("s3"))
+
+
+@pytest.fixture
+def fragmented(tmp_path: Path) -> str:
+    """A lake in which every table that was written is due for compaction."""
+    home = str(tmp_path / "lake")
+    fill(home, 0, ENOUGH_BLOBS)
+    return home

@@ -8,7 +8,8 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases.approval import approve_release, rollback
 from storage_schemas.releases.policy import ReleasePolicy
 from storage_schemas.releases.release import create_release, list_releases, open_release
-from tests.storage_schemas.release_rows import add, pair, small_lake
+from tests.rows import pair
+from tests.storage_schemas.release_rows import add, small_lake
 
 ASKING = ReleasePolicy(approval=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from storage_schemas.lake import Lake
-from tests.storage_schemas.small_rows import capture_row, video_row
+from tests.rows import capture, clip_video
 
 SPAWN = multiprocessing.get_context("spawn")
 KEYS = [f"k{k:02d}" for k in range(40)]
@@ -15,8 +15,8 @@ KEYS = [f"k{k:02d}" for k in range(40)]
 
 def batch(number: int) -> dict[str, Any]:
     keys = random.Random(number).sample(KEYS, 12)
-    videos = [video_row(key, key.encode() * 1000) for key in keys]
-    return {"clip_videos": videos, "captures": [capture_row(key) for key in keys]}
+    videos = [clip_video(key, key.encode() * 1000) for key in keys]
+    return {"clip_videos": videos, "captures": [capture(key) for key in keys]}
 
 
 def submit(home: str, seed: int) -> None:

@@ -15,18 +15,8 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases.export import export
 from storage_schemas.releases.release import Release, create_release, open_release
 from storage_schemas.takedown import take_down
-from tests.storage_schemas.release_rows import (
-    NAMES,
-    caption,
-    clip,
-    clip_video,
-    latent,
-    pair,
-    pose,
-    small_lake,
-    source,
-    video,
-)
+from tests.rows import caption, clip, clip_video, latent, pair, pose, source
+from tests.storage_schemas.release_rows import NAMES, small_lake, video
 
 HOSTILE = "../../etc/pass wd"
 
@@ -106,7 +96,7 @@ def test_datasets_reads_the_folder(release: Release, tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["webdataset", "huggingface"])
 def test_no_name_leaves_the_folder(lake: Lake, tmp_path: Path, layout: str) -> None:
     h = HOSTILE
-    lake.append("hostile", {"sources": [source(h)], "clips": [clip(h)], "clip_videos": [clip_video(h)],
+    lake.append("hostile", {"sources": [source(h)], "clips": [clip(h)], "clip_videos": [clip_video(h, video(h))],
                             "poses": [pose(h)], "captions": [caption(h)], "latents": [latent(h)]})  # fmt: skip
     lake.append("again", {"pairs": [pair(h)]})
     create_release(lake, "demo")

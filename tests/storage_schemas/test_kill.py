@@ -1,50 +1,14 @@
 """Killed anywhere and run again, the tables come out as if nothing had happened."""
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lance
 import pytest
-from lance.dataset import MergeInsertBuilder
 
 from storage_schemas import commit
 from storage_schemas.lake import Lake
-from storage_schemas.store import LocalStore, ObjectStore
-from tests.storage_schemas.small_rows import capture_row, video_row
-
-SPAWN = multiprocessing.get_context("spawn")
-STEPS = [
-    (LocalStore, "write"),
-    (LocalStore, "create"),
-    (ObjectStore, "write"),
-    (ObjectStore, "create"),
-    (commit, "write_fragments"),
-    (lance.LanceDataset, "commit"),
-    (MergeInsertBuilder, "execute"),
-]
-"""Everything that changes a lake."""
-
-
-def die_at(step: int) -> None:
-    """Die by SIGKILL right before change number `step` of the lake."""
-    done = 0
-
-    def dying(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal done
-            done += 1
-            if done > step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **kwargs)
-
-        return call
-
-    for owner, name in STEPS:
-        setattr(owner, name, dying(getattr(owner, name)))
+from tests.rows import capture, clip_video
+from tests.storage_schemas.killing import killed
 
 
 def write(home: str) -> None:
@@ -52,14 +16,9 @@ def write(home: str) -> None:
     lake = Lake(home)
     commit.begin(lake, "r1", {"shards": 2})
     for shard, (one, other) in enumerate([("a", "b"), ("b", "c")]):
-        rows = {"captures": [capture_row(one), capture_row(other, take="new")]}
-        commit.stage_shard(lake, "r1", shard, rows | {"clip_videos": [video_row(one), video_row(other)]}, {"n": 1})
+        rows = {"captures": [capture(one), capture(other, take="new")]}
+        commit.stage_shard(lake, "r1", shard, rows | {"clip_videos": [clip_video(one), clip_video(other)]}, {"n": 1})
     commit.commit(lake, "r1", lambda notes: {"stage": "test", "counts": {"in": sum(note["n"] for note in notes)}})
-
-
-def write_until(home: str, step: int) -> None:
-    die_at(step)
-    write(home)
 
 
 def stored(home: str) -> dict[str, Any]:
@@ -77,9 +36,7 @@ def stored(home: str) -> dict[str, Any]:
 
 
 def prepared(home: str) -> str:
-    Lake(home).append(
-        "r0", {"captures": [capture_row("c", take="old", work_key="old")], "clip_videos": [video_row("a")]}
-    )
+    Lake(home).append("r0", {"captures": [capture("c", take="old", work_key="old")], "clip_videos": [clip_video("a")]})
     return home
 
 
@@ -88,14 +45,7 @@ def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
     undisturbed = prepared(str(tmp_path / "undisturbed"))
     write(undisturbed)
     step = 0
-    while True:
-        home = prepared(str(tmp_path / str(step)))
-        process = SPAWN.Process(target=write_until, args=(home, step))
-        process.start()
-        process.join(60)
-        if process.exitcode == 0:
-            break
-        assert process.exitcode == -signal.SIGKILL
+    while killed(step, write, home := prepared(str(tmp_path / str(step)))):
         write(home)
         assert stored(home) == stored(undisturbed), f"killed before change {step}"
         step += 1
@@ -109,10 +59,7 @@ def test_killed_on_an_object_store_and_run_again(s3: str, monkeypatch: pytest.Mo
     undisturbed = prepared(f"{s3}/undisturbed")
     write(undisturbed)
     home = prepared(f"{s3}/killed")
-    process = SPAWN.Process(target=write_until, args=(home, step))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert killed(step, write, home)
     write(home)
     assert stored(home) == stored(undisturbed)
 
@@ -124,26 +71,17 @@ def stage_one(home: str, run_id: str, rows: dict[str, list[dict]]) -> Lake:
     return lake
 
 
-def commit_until(home: str, run_id: str, step: int) -> None:
-    lake = Lake(home)
-    die_at(step)
-    commit.commit(lake, run_id)
+def commit_staged(home: str, run_id: str) -> None:
+    commit.commit(Lake(home), run_id)
 
 
-def killed_in_commit(home: str, run_id: str, step: int) -> None:
-    process = SPAWN.Process(target=commit_until, args=(home, run_id, step))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-
-
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
 def test_another_run_completes_first_what_was_killed(tmp_path: Path, step: int) -> None:
-    """Steps: the decision, the table, the ledger, the end."""
+    """Before the table, the ledger, the end, and the removal of what was decided."""
     home = str(tmp_path)
-    old = stage_one(home, "r1", {"captures": [capture_row("a", take="old", work_key="1"), capture_row("b")]})
-    stage_one(home, "r2", {"captures": [capture_row("a", take="new", work_key="2")]})
-    killed_in_commit(home, "r1", step)
+    old = stage_one(home, "r1", {"captures": [capture("a", take="old", work_key="1"), capture("b")]})
+    stage_one(home, "r2", {"captures": [capture("a", take="new", work_key="2")]})
+    assert killed(step, commit_staged, home, "r1")
     commit.commit(old, "r2")
     assert commit.commit(old, "r1") == {"captures": 2}
     assert [(row["capture_id"], row["take"]) for row in old.read("captures")] == [("a", "new"), ("b", "one")]
@@ -152,6 +90,6 @@ def test_another_run_completes_first_what_was_killed(tmp_path: Path, step: int) 
 
 def test_what_a_stage_makes_is_seen_after_what_it_refers_to(tmp_path: Path) -> None:
     home = str(tmp_path)
-    lake = stage_one(home, "r1", {"captures": [capture_row("a")], "clip_videos": [video_row("a")]})
-    killed_in_commit(home, "r1", 2)  # after the decision and the first table
+    lake = stage_one(home, "r1", {"captures": [capture("a")], "clip_videos": [clip_video("a")]})
+    assert killed(2, commit_staged, home, "r1")  # after the decision and the first table
     assert [len(lake.read(table)) for table in ("clip_videos", "captures")] == [1, 0]

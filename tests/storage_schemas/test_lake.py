@@ -15,7 +15,7 @@ from storage_schemas.lake import Lake
 from storage_schemas.rows import arrow_to_rows, rows_to_arrow
 from storage_schemas.store import ObjectStore, write_json
 from storage_schemas.tables import TABLES, Table
-from tests.storage_schemas.small_rows import capture_row, video_row
+from tests.rows import capture, clip_video
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def lake(home: str) -> Lake:
 
 def test_rows_come_back_as_written(lake: Lake) -> None:
     down = np.array([0, 0, -1], np.float32)
-    lake.append("r1", {"captures": [capture_row("b"), capture_row("a", gravity_down=down, take="jump")]})
+    lake.append("r1", {"captures": [capture("b"), capture("a", gravity_down=down, take="jump")]})
     first, second = lake.read("captures")
     assert (first["capture_id"], first["take"], first["views"], first["run_id"]) == ("a", "jump", ["main"], "r1")
     np.testing.assert_array_equal(first["gravity_down"], down)
@@ -33,7 +33,7 @@ def test_rows_come_back_as_written(lake: Lake) -> None:
 
 
 def test_blobs_come_in_the_order_asked(lake: Lake) -> None:
-    lake.append("r1", {"clip_videos": [video_row(k, k.encode() * 100_000) for k in "abc"]})
+    lake.append("r1", {"clip_videos": [clip_video(k, k.encode() * 100_000) for k in "abc"]})
     assert [b[:1] for b in lake.blobs("clip_videos", "video", ["c", "a", "c"])] == [b"c", b"a", b"c"]
 
 
@@ -52,7 +52,7 @@ def test_a_missing_blob_is_named(lake: Lake) -> None:
 )
 def test_a_wrong_row_is_refused_by_name(lake: Lake, change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        lake.append("r1", {"captures": [capture_row("a", **change)]})
+        lake.append("r1", {"captures": [capture("a", **change)]})
 
 
 def test_arrays_of_one_row_agree_on_the_number_of_frames() -> None:
@@ -64,13 +64,13 @@ def test_arrays_of_one_row_agree_on_the_number_of_frames() -> None:
 @settings(max_examples=30, deadline=None)
 @given(array=hnp.arrays(np.float32, (3,), elements=st.floats(-1e6, 1e6, width=32)))
 def test_arrays_survive_arrow(array: np.ndarray) -> None:
-    table = rows_to_arrow(TABLES["captures"], [capture_row("a", gravity_down=array, run_id="r")])
+    table = rows_to_arrow(TABLES["captures"], [capture("a", gravity_down=array, run_id="r")])
     np.testing.assert_array_equal(arrow_to_rows(table)[0]["gravity_down"], array)
 
 
 def test_the_same_run_twice_stores_once(lake: Lake) -> None:
     for _ in range(2):
-        lake.append("r1", {"clip_videos": [video_row("a")], "captures": [capture_row("a")]})
+        lake.append("r1", {"clip_videos": [clip_video("a")], "captures": [capture("a")]})
     assert [r["clip_id"] for r in lake.read("clip_videos")] == ["a"]
     assert sorted(r["table_name"] for r in lake.read("ledger")) == ["captures", "clip_videos"]
 
@@ -78,14 +78,14 @@ def test_the_same_run_twice_stores_once(lake: Lake) -> None:
 def test_a_row_staged_by_two_shards_is_stored_once(lake: Lake) -> None:
     commit.begin(lake, "r1", {"shards": 2})
     for shard, other in enumerate("bc"):
-        commit.stage_shard(lake, "r1", shard, {"captures": [capture_row("a"), capture_row(other)]}, {})
+        commit.stage_shard(lake, "r1", shard, {"captures": [capture("a"), capture(other)]}, {})
     assert commit.commit(lake, "r1") == {"captures": 3}
     assert [r["capture_id"] for r in lake.read("captures")] == ["a", "b", "c"]
 
 
 def test_of_a_clip_stored_by_two_runs_the_first_stays(lake: Lake) -> None:
-    lake.append("r1", {"clip_videos": [video_row("a", b"first"), video_row("b", b"first")]})
-    lake.append("r2", {"clip_videos": [video_row("b", b"other"), video_row("c", b"new"), video_row("a", b"other")]})
+    lake.append("r1", {"clip_videos": [clip_video("a", b"first"), clip_video("b", b"first")]})
+    lake.append("r2", {"clip_videos": [clip_video("b", b"other"), clip_video("c", b"new"), clip_video("a", b"other")]})
     assert [(r["clip_id"], r["run_id"]) for r in lake.read("clip_videos")] == [("a", "r1"), ("b", "r1"), ("c", "r2")]
     assert lake.blobs("clip_videos", "video", ["a", "b", "c"]) == [b"first", b"first", b"new"]
 
@@ -93,7 +93,7 @@ def test_of_a_clip_stored_by_two_runs_the_first_stays(lake: Lake) -> None:
 def test_a_clip_staged_by_two_shards_is_stored_once(lake: Lake) -> None:
     commit.begin(lake, "r1", {"shards": 2})
     for shard, other in enumerate("bc"):
-        commit.stage_shard(lake, "r1", shard, {"clip_videos": [video_row("a"), video_row(other)]}, {})
+        commit.stage_shard(lake, "r1", shard, {"clip_videos": [clip_video("a"), clip_video(other)]}, {})
     assert commit.commit(lake, "r1") == {"clip_videos": 3}
     assert [r["clip_id"] for r in lake.read("clip_videos")] == ["a", "b", "c"]
 
@@ -108,17 +108,17 @@ def test_a_fragment_appended_twice_is_dropped(lake: Lake, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched:
         patched.setattr(commit, "_transaction", twice)
-        lake.append("r1", {"clip_videos": [video_row("a"), video_row("b")]})
-    lake.append("r2", {"clip_videos": [video_row("c")]})
+        lake.append("r1", {"clip_videos": [clip_video("a"), clip_video("b")]})
+    lake.append("r2", {"clip_videos": [clip_video("c")]})
     assert [r["clip_id"] for r in lake.read("clip_videos")] == ["a", "b", "c"]
     assert lake.blobs("clip_videos", "video", ["b"]) == [b"bytes"]
 
 
 def test_of_rows_that_another_writer_doubled_the_first_stays(lake: Lake) -> None:
-    lake.append("r1", {"clip_videos": [video_row("a")]})
-    doubled = rows_to_arrow(TABLES["clip_videos"], [{**video_row("a", b"other"), "run_id": "?"}])
+    lake.append("r1", {"clip_videos": [clip_video("a")]})
+    doubled = rows_to_arrow(TABLES["clip_videos"], [{**clip_video("a", b"other"), "run_id": "?"}])
     lance.write_dataset(doubled, lake.table_uri("clip_videos"), mode="append")
-    lake.append("r2", {"clip_videos": [video_row("a"), video_row("b")]})
+    lake.append("r2", {"clip_videos": [clip_video("a"), clip_video("b")]})
     assert [(row["clip_id"], row["run_id"]) for row in lake.read("clip_videos")] == [("a", "r1"), ("b", "r2")]
     assert lake.blobs("clip_videos", "video", ["a"]) == [b"bytes"]
 
@@ -126,22 +126,22 @@ def test_of_rows_that_another_writer_doubled_the_first_stays(lake: Lake) -> None
 def test_a_shard_with_one_clip_twice_is_refused(lake: Lake) -> None:
     commit.begin(lake, "r1", {"shards": 1})
     with pytest.raises(ValueError, match="two rows of clip_videos have one clip_id"):
-        commit.stage_shard(lake, "r1", 0, {"clip_videos": [video_row("a"), video_row("a")]}, {})
+        commit.stage_shard(lake, "r1", 0, {"clip_videos": [clip_video("a"), clip_video("a")]}, {})
 
 
 def test_of_two_workers_of_one_shard_the_first_counts(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     commit.begin(lake, "r1", {"shards": 1})
-    commit.stage_shard(lake, "r1", 0, {"captures": [capture_row("a")]}, {"worker": 1})
+    commit.stage_shard(lake, "r1", 0, {"captures": [capture("a")]}, {"worker": 1})
     with monkeypatch.context() as patched:  # the second looked for a manifest before there was one
         patched.setattr(commit, "read_json", lambda store, name: None)
-        commit.stage_shard(lake, "r1", 0, {"captures": [capture_row("b")]}, {"worker": 2})
+        commit.stage_shard(lake, "r1", 0, {"captures": [capture("b")]}, {"worker": 2})
     assert commit.commit(lake, "r1") == {"captures": 1}
     assert [row["capture_id"] for row in lake.read("captures")] == ["a"]
 
 
 def test_what_is_staged_of_a_run_can_be_kept_without_the_rest(lake: Lake) -> None:
     commit.begin(lake, "r1", {"shards": 3})
-    commit.stage_shard(lake, "r1", 1, {"captures": [capture_row("a")], "clip_videos": [video_row("a")]}, {"done": 1})
+    commit.stage_shard(lake, "r1", 1, {"captures": [capture("a")], "clip_videos": [clip_video("a")]}, {"done": 1})
     notes = []
     rows = commit.commit(lake, "r1", lambda found: {"counts": {"notes": notes.extend(found)}}, partial=True)
     assert rows == {"captures": 1, "clip_videos": 1}
@@ -152,7 +152,7 @@ def test_what_is_staged_of_a_run_can_be_kept_without_the_rest(lake: Lake) -> Non
 def test_runs_that_did_not_end_are_listed_oldest_first(lake: Lake) -> None:
     for run_id in ("z", "a"):
         commit.begin(lake, run_id, {"shards": 1})
-    lake.append("done", {"captures": [capture_row("a")]})
+    lake.append("done", {"captures": [capture("a")]})
     assert [plan["run_id"] for plan in commit.unfinished(lake)] == ["z", "a"]
 
 
@@ -163,7 +163,7 @@ def test_a_run_that_never_began_says_so(lake: Lake) -> None:
 
 def test_part_of_a_blob_is_read_without_the_rest(lake: Lake) -> None:
     big = np.random.default_rng(0).bytes(8 << 20)
-    lake.append("r1", {"clip_videos": [video_row("a", big)]})
+    lake.append("r1", {"clip_videos": [clip_video("a", big)]})
     with lake.open_blob("clip_videos", "video", "a") as blob:
         blob.seek(5 << 20)
         assert blob.read(1000) == big[5 << 20 : (5 << 20) + 1000]
@@ -171,15 +171,15 @@ def test_part_of_a_blob_is_read_without_the_rest(lake: Lake) -> None:
 
 
 def test_labels_come_and_go_without_touching_video_bytes(lake: Lake) -> None:
-    lake.append("r1", {"clip_videos": [video_row("a")], "captures": [capture_row("a")]})
+    lake.append("r1", {"clip_videos": [clip_video("a")], "captures": [capture("a")]})
     before = lake.store.sizes("tables/clip_videos.lance")
-    lake.append("r2", {"captures": [capture_row("a", take="two", work_key="newer"), capture_row("b")]})
+    lake.append("r2", {"captures": [capture("a", take="two", work_key="newer"), capture("b")]})
     assert lake.store.sizes("tables/clip_videos.lance") == before
 
 
 def test_a_newer_fact_takes_the_place_of_the_older(lake: Lake) -> None:
-    lake.append("r1", {"captures": [capture_row("a", take="one"), capture_row("b")]})
-    lake.append("r2", {"captures": [capture_row("a", take="two")]})
+    lake.append("r1", {"captures": [capture("a", take="one"), capture("b")]})
+    lake.append("r2", {"captures": [capture("a", take="two")]})
     assert [(r["capture_id"], r["take"], r["run_id"]) for r in lake.read("captures")] == [
         ("a", "two", "r2"),
         ("b", "one", "r1"),
@@ -187,14 +187,14 @@ def test_a_newer_fact_takes_the_place_of_the_older(lake: Lake) -> None:
 
 
 def test_the_ledger_counts_what_was_replaced(lake: Lake) -> None:
-    lake.append("r1", {"captures": [capture_row("a"), capture_row("b")]})
-    lake.append("r2", {"captures": [capture_row("a", work_key="newer"), capture_row("b"), capture_row("c")]})
+    lake.append("r1", {"captures": [capture("a"), capture("b")]})
+    lake.append("r2", {"captures": [capture("a", work_key="newer"), capture("b"), capture("c")]})
     assert {r["run_id"]: (r["rows"], r["replaced"]) for r in lake.read("ledger")} == {"r1": (2, 0), "r2": (3, 1)}
 
 
 def test_an_unstaged_shard_stops_the_commit(lake: Lake) -> None:
     commit.begin(lake, "r1", {"shards": 2})
-    commit.stage_shard(lake, "r1", 0, {"captures": [capture_row("a")]}, {})
+    commit.stage_shard(lake, "r1", 0, {"captures": [capture("a")]}, {})
     with pytest.raises(ValueError, match="shard 1 is not staged"):
         commit.commit(lake, "r1")
     assert lake.read("captures") == []
@@ -230,8 +230,8 @@ def test_commits_are_idempotent_and_free_of_order(
         lake = Lake(tmp_path_factory.mktemp("lake"))
         for k in order:
             keys = sorted(batches[k])
-            rows = {"clip_videos": [video_row(key, key.encode()) for key in keys]}
-            lake.append(f"r{k}", rows | {"captures": [capture_row(key) for key in keys]})
+            rows = {"clip_videos": [clip_video(key, key.encode()) for key in keys]}
+            lake.append(f"r{k}", rows | {"captures": [capture(key) for key in keys]})
         videos = lake.read("clip_videos", ["clip_id"])
         stored = [row["clip_id"] for row in videos]
         assert lake.blobs("clip_videos", "video", stored) == [key.encode() for key in stored]

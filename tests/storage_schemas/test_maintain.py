@@ -1,125 +1,24 @@
-"""Upkeep: few fragments, nothing useless on the disk, and everything that counts as it was."""
+"""Cleaning: nothing useless on the disk, and everything that counts as it was; and what there is, in numbers."""
 
-import multiprocessing
 import os
-import random
-import shutil
-import signal
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import lance
 import pytest
-from lance.fragment import write_fragments
 
 from storage_schemas import commit, compact
 from storage_schemas.lake import Lake
 from storage_schemas.maintain import Freed, clean, overview
 from storage_schemas.releases.release import create_release, open_release
 from storage_schemas.releases.verify import verify
-from storage_schemas.rows import rows_to_arrow
-from storage_schemas.store import LocalStore, write_json
-from storage_schemas.tables import TABLES
-from tests.storage_schemas.small_rows import capture_row, video_row
-from tests.storage_schemas.upkeep_lake import pair, small_lake
-
-SPAWN = multiprocessing.get_context("spawn")
-NOW = timedelta(0)
-
-
-def batch(number: int) -> dict[str, Any]:
-    """Two videos, one stored inline and one beside the rows, and a row that every batch replaces."""
-    random_bytes = random.Random(number).randbytes(20_000)
-    videos = [video_row(f"v{number:03d}-small", b"few"), video_row(f"v{number:03d}", random_bytes)]
-    return {"clip_videos": videos, "captures": [capture_row(f"k{number:03d}"), capture_row("all", take=str(number))]}
-
-
-def fill(home: str, first: int, last: int) -> None:
-    lake = Lake(home)
-    for number in range(first, last):
-        lake.append(f"run-{number}", batch(number))
-
-
-def stored(home: str) -> dict[str, Any]:
-    """Everything that counts in the lake, times apart."""
-    lake = Lake(home)
-    videos = lake.read("clip_videos")
-    ledger = lake.read("ledger", ["table_name", "run_id", "rows", "replaced", "version"])
-    return {
-        "captures": lake.read("captures"),
-        "videos": videos,
-        "bytes": lake.blobs("clip_videos", "video", [row["clip_id"] for row in videos]),
-        "ledger": sorted(ledger, key=lambda row: (row["run_id"], row["table_name"])),
-    }
-
-
-def fragments(lake: Lake) -> dict[str, int]:
-    return {row["table"]: row["fragments"] for row in overview(lake) if row["fragments"]}
+from storage_schemas.store import write_json
+from tests.rows import pair
+from tests.storage_schemas.upkeep_lake import NOW, batch, content, fill, orphan, small_lake, stored
 
 
 def by_place(freed: list[Freed]) -> dict[str, Freed]:
     return {place.where: place for place in freed}
-
-
-@pytest.fixture
-def fragmented(tmp_path: Path) -> str:
-    home = str(tmp_path / "lake")
-    fill(home, 0, compact.ENOUGH_BLOBS)
-    return home
-
-
-def test_tiny_fragments_are_merged_and_nothing_else_changes(fragmented: str) -> None:
-    before, lake = stored(fragmented), Lake(fragmented)
-    merged = {done.table: done for done in compact.compact(lake)}
-    assert (merged["clip_videos"].before, merged["clip_videos"].rows) == (64, 128)
-    assert all(count == 1 for count in fragments(lake).values())
-    assert stored(fragmented) == before
-    assert compact.compact(lake) == []
-
-
-def test_what_would_be_merged_is_told_without_doing_it(fragmented: str) -> None:
-    lake = Lake(fragmented)
-    before = fragments(lake)
-    told = compact.compact(lake, dry_run=True)
-    assert fragments(lake) == before
-    assert compact.compact(lake) == told
-
-
-def test_a_table_with_few_fragments_is_left_alone(tmp_path: Path) -> None:
-    fill(str(tmp_path), 0, compact.ENOUGH - 1)
-    lake = Lake(tmp_path)
-    assert "clip_videos" not in {done.table for done in compact.compact(lake)}
-    assert fragments(lake)["clip_videos"] == compact.ENOUGH - 1
-
-
-def test_video_bytes_that_were_merged_once_are_not_written_again(fragmented: str) -> None:
-    lake = Lake(fragmented)
-    compact.compact(lake)
-    [first] = lake.dataset("clip_videos").get_fragments()
-    fill(fragmented, 64, 64 + compact.ENOUGH_BLOBS)
-    compact.compact(lake)
-    files = [f.data_files()[0].path for f in lake.dataset("clip_videos").get_fragments()]
-    assert len(files) == 2
-    assert first.data_files()[0].path in files
-
-
-def test_a_merge_that_would_change_a_video_does_not_count(fragmented: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, lake = stored(fragmented), Lake(fragmented)
-    original = compact._pieces
-
-    def one_wrong(dataset: Any, table: Any, own: Any) -> Any:
-        for rows, digest in original(dataset, table, own):
-            yield rows, digest if own is not None or not table.blobs else "other"
-
-    monkeypatch.setattr(compact, "_pieces", one_wrong)
-    with pytest.raises(RuntimeError, match="clip_videos would change rows: it was left as it is"):
-        compact.compact(lake)
-    assert stored(fragmented) == before
-    assert fragments(lake)["clip_videos"] == 64
 
 
 def test_old_versions_go_and_the_newest_stays(fragmented: str) -> None:
@@ -178,12 +77,6 @@ def test_a_branch_survives_cleaning(fragmented: str) -> None:
     assert lake.dataset("captures").checkout_version(("trial", None)).to_table() == before
 
 
-def orphan(lake: Lake) -> None:
-    """What a worker leaves that was killed after it had written its fragments."""
-    data = rows_to_arrow(TABLES["clip_videos"], [video_row("lost", b"x" * 100_000) | {"run_id": "lost"}])
-    write_fragments(data, lake.table_uri("clip_videos"), mode="append", enable_stable_row_ids=True)
-
-
 def test_orphans_of_a_killed_writer_do_not_count_and_go(tmp_path: Path) -> None:
     fill(str(tmp_path), 0, 2)
     lake, before = Lake(tmp_path), stored(str(tmp_path))
@@ -204,7 +97,7 @@ def test_what_an_unfinished_run_staged_stays_and_can_be_committed(tmp_path: Path
     clean(lake, NOW)
     commit.commit(lake, "r1")
     assert [row["clip_id"] for row in lake.read("clip_videos")] == ["v001", "v001-small"]
-    assert lake.blobs("clip_videos", "video", ["v001"]) == [random.Random(1).randbytes(20_000)]
+    assert lake.blobs("clip_videos", "video", ["v001"]) == [content(1)]
 
 
 def test_staged_bytes_that_lie_for_a_week_stay(tmp_path: Path) -> None:
@@ -215,7 +108,7 @@ def test_staged_bytes_that_lie_for_a_week_stay(tmp_path: Path) -> None:
     place = by_place(clean(lake))["tables/clip_videos"]
     assert "run r1 may have staged bytes here" in place.kept[0]
     commit.commit(lake, "r1")
-    assert lake.blobs("clip_videos", "video", ["v001"]) == [random.Random(1).randbytes(20_000)]
+    assert lake.blobs("clip_videos", "video", ["v001"]) == [content(1)]
 
 
 def test_a_note_that_was_killed_long_ago_keeps_nothing_from_being_cleaned(tmp_path: Path) -> None:
@@ -329,119 +222,3 @@ def test_the_overview_names_sizes_and_pins(tmp_path: Path) -> None:
     assert (rows["clips"]["rows"], rows["clips"]["fragments"], rows["clips"]["versions"]) == (3, 1, 2)
     assert rows["clips"]["pinned_by"] == ["release.demo.1"]
     assert rows["clip_videos"]["bytes"] == sum(lake.store.sizes("tables/clip_videos.lance").values()) > 60_000
-
-
-# processes that are killed, and processes side by side
-
-
-def die_at(step: int) -> None:
-    """Die by SIGKILL right before change number `step` that upkeep makes."""
-    done = 0
-
-    def dying(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal done
-            done += 1
-            if done > step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **kwargs)
-
-        return call
-
-    native = compact.Compaction
-
-    def planned(*args: Any) -> Any:
-        plan = native.plan(*args)
-        tasks = [SimpleNamespace(execute=dying(task.execute), fragments=task.fragments) for task in plan.tasks]
-        return SimpleNamespace(tasks=tasks, num_tasks=plan.num_tasks)
-
-    compact.Compaction = SimpleNamespace(plan=planned, commit=dying(native.commit))  # type: ignore[assignment,misc]
-    for owner, name in (
-        (LocalStore, "delete"),
-        (lance.LanceDataset, "cleanup_old_versions"),
-        (lance.LanceDataset, "commit"),
-    ):
-        setattr(owner, name, dying(getattr(owner, name)))
-
-
-def upkeep(home: str) -> None:
-    lake = Lake(home)
-    compact.compact(lake)
-    clean(lake, NOW)
-
-
-def upkeep_until(home: str, step: int) -> None:
-    die_at(step)
-    upkeep(home)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
-    home = str(tmp_path / "lake")
-    fill(home, 0, compact.ENOUGH_BLOBS)
-    orphan(Lake(home))
-    before, step, code = stored(home), 0, -signal.SIGKILL
-    while code == -signal.SIGKILL:
-        again = shutil.copytree(home, str(tmp_path / f"killed-{step}"))
-        process = SPAWN.Process(target=upkeep_until, args=(again, step))
-        process.start()
-        process.join(120)
-        code = process.exitcode
-        assert stored(again) == before
-        upkeep(again)
-        assert stored(again) == before
-        lake = Lake(again)
-        assert fragments(lake) == {"captures": 1, "clip_videos": 1, "ledger": 1}
-        assert len([n for n in lake.store.sizes("tables/clip_videos.lance/data") if n.endswith(".lance")]) == 1
-        step = step + 1 if step < 14 else step + 60  # the first steps merge, the many others delete
-    assert code == 0
-    assert step > 100
-
-
-@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 8))])
-def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path, seed: int) -> None:
-    home = str(tmp_path / "lake")
-    fill(home, 0, compact.ENOUGH_BLOBS)
-    before = stored(home)
-    compact.compact(Lake(home))  # so that most of the time is spent in Lance's own deletes
-    process = SPAWN.Process(target=upkeep_at_once, args=(home, str(tmp_path / "ready")))
-    process.start()
-    while not (tmp_path / "ready").exists():
-        time.sleep(0.001)
-    time.sleep(random.Random(seed).random() * 0.1)
-    process.kill()
-    process.join(60)
-    assert stored(home) == before
-    upkeep(home)
-    assert stored(home) == before
-
-
-def upkeep_at_once(home: str, ready: str) -> None:
-    lake = Lake(home)
-    Path(ready).touch()
-    clean(lake, NOW)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_runs_that_are_committed_while_upkeep_goes_on_lose_and_double_nothing(tmp_path: Path) -> None:
-    home = str(tmp_path / "lake")
-    Lake(home)
-    writers = [SPAWN.Process(target=fill, args=(home, first, first + 25)) for first in (0, 25)]
-    for writer in writers:
-        writer.start()
-    rounds = 0
-    while any(writer.is_alive() for writer in writers):
-        upkeep(home)
-        rounds += 1
-    assert [writer.exitcode for writer in writers] == [0, 0]
-    assert rounds > 3
-    found = stored(home)
-    assert [row["clip_id"] for row in found["videos"]] == sorted(
-        n for k in range(50) for n in (f"v{k:03d}", f"v{k:03d}-small")
-    )
-    contents = dict(zip([row["clip_id"] for row in found["videos"]], found["bytes"], strict=True))
-    assert all(contents[f"v{k:03d}"] == random.Random(k).randbytes(20_000) for k in range(50))
-    assert len(found["ledger"]) == 100
-    assert len(found["captures"]) == 51

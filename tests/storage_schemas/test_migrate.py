@@ -2,18 +2,13 @@
 
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lance
 import pyarrow as pa
 import pytest
-from lance.dataset import MergeInsertBuilder
 from lance.fragment import write_fragments
 
 from storage_schemas import commit
@@ -23,13 +18,11 @@ from storage_schemas.releases.pins import PINNED
 from storage_schemas.releases.release import create_release, open_release
 from storage_schemas.releases.verify import verify
 from storage_schemas.rows import rows_to_arrow
-from storage_schemas.store import LocalStore
 from storage_schemas.tables import TABLES, Table
 from storage_schemas.takedown import reasons, taken_down
-from tests.storage_schemas.small_rows import video_row
-from tests.storage_schemas.upkeep_lake import clip, pair, source
+from tests.rows import clip, clip_video, pair, source
+from tests.storage_schemas.killing import killed
 
-SPAWN = multiprocessing.get_context("spawn")
 KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 
@@ -97,7 +90,7 @@ def release_row(root: Path, version: int, approver: str | None) -> dict[str, Any
             {"table": table, "tag": f"release.demo.{version}", "version": dataset.version}
             | {"rows": dataset.count_rows(), "fragments_sha256": digest}
         )
-    ids = ["p-a", "p-b"]
+    ids = ["pair-a", "pair-b"]
     return {
         "release_id": f"demo@{version}",
         "name": "demo",
@@ -121,7 +114,7 @@ def lake_1(root: Path) -> Path:
             lance.write_dataset(schema.empty_table(), uri, schema=schema, enable_stable_row_ids=True)
     put(root, "sources", [source(name, tombstone=name == "c") for name in "abc"], "r-sources")
     put(root, "clips", [clip(name) for name in "abc"], "r-clips")
-    put(root, "clip_videos", [video_row(name, name.encode() * 300_000) for name in "abc"], "r-clips")
+    put(root, "clip_videos", [clip_video(name, name.encode() * 300_000) for name in "abc"], "r-clips")
     put(root, "pairs", [pair(name) for name in "ab"], "r-pairs")
     entries = [
         ("r-sources", "sources", 3),
@@ -147,7 +140,7 @@ def killed_around_its_commit(root: Path) -> None:
     rows = {
         "sources": [source("d", tombstone=False)],
         "clips": [clip("d")],
-        "clip_videos": [video_row("d", b"d" * 300_000)],
+        "clip_videos": [clip_video("d", b"d" * 300_000)],
     }
     staged, parts = root / "runs/killed/staged", {}
     for name, own in rows.items():
@@ -257,7 +250,7 @@ def test_old_releases_open_and_verify(old: Path) -> None:
     lake = migrated(old)
     for release_id in ("demo@1", "demo@2"):
         release = open_release(str(old), release_id)
-        assert release.scan("pairs", ["pair_id"])["pair_id"].to_pylist() == ["p-a", "p-b"]
+        assert release.scan("pairs", ["pair_id"])["pair_id"].to_pylist() == ["pair-a", "pair-b"]
         assert release.blobs("clip_videos", "video", ["b"]) == [b"b" * 300_000]
         assert len(release.read("sources")) == 3
         assert not verify(lake, release_id, deep=False).damaged
@@ -267,7 +260,7 @@ def test_old_releases_open_and_verify(old: Path) -> None:
 
 def test_the_next_release_follows_the_old_ones(old: Path) -> None:
     lake = migrated(old)
-    lake.append("more", {"pairs": [pair("a") | {"pair_id": "p-more"}]})
+    lake.append("more", {"pairs": [pair("a") | {"pair_id": "pair-more"}]})
     assert create_release(lake, "demo")["parent"] == "demo@2"
 
 
@@ -280,35 +273,6 @@ def test_runs_that_were_killed_are_completed_or_dropped(old: Path) -> None:
     assert {(row["table_name"], row["rows"]) for row in entries} == {("sources", 1), ("clips", 1), ("clip_videos", 1)}
     assert json.loads(entries[0]["counts"]) == {"in": 3, "done": 1, "rejected": {"data": 2}}
     assert lake.store.sizes("runs/begun") == {}
-
-
-def die_at(step: int) -> None:
-    """Die by SIGKILL right before change number `step` that the migration makes."""
-    done = 0
-
-    def dying(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal done
-            done += 1
-            if done > step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **kwargs)
-
-        return call
-
-    changes = [(LocalStore, "write"), (LocalStore, "delete"), (MergeInsertBuilder, "execute"), (lance, "write_dataset")]
-    changes += [
-        (lance.LanceDataset, "drop_columns"),
-        (lance.LanceDataset, "add_columns"),
-        (lance.LanceDataset, "commit"),
-    ]
-    for owner, name in changes:
-        setattr(owner, name, dying(getattr(owner, name)))
-
-
-def migrate_until(root: Path, step: int) -> None:
-    die_at(step)
-    migrate(Lake(root, migrating=True))
 
 
 def everything(root: Path) -> dict[str, Any]:
@@ -324,16 +288,12 @@ def everything(root: Path) -> dict[str, Any]:
 def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
     undisturbed = lake_1(tmp_path / "undisturbed")
     migrated(undisturbed)
-    expected, old, step, code = everything(undisturbed), lake_1(tmp_path / "old"), 0, -signal.SIGKILL
-    while code == -signal.SIGKILL:
+    expected, old, step, died = everything(undisturbed), lake_1(tmp_path / "old"), 0, True
+    while died:
         root = Path(shutil.copytree(old, tmp_path / f"killed-{step}"))
-        process = SPAWN.Process(target=migrate_until, args=(root, step))
-        process.start()
-        process.join(120)
-        code = process.exitcode
-        assert json.loads((root / "lake.json").read_text())["schema_version"] in ((1, 2) if code else (3,))
-        assert everything(root if code == 0 else Path(migrated(root).uri)) == expected, step
+        died = killed(step, migrated, root)
+        assert json.loads((root / "lake.json").read_text())["schema_version"] in ((1, 2) if died else (3,))
+        assert everything(Path(migrated(root).uri) if died else root) == expected, step
         assert not verify(Lake(root), "demo@1").damaged
         step += 1
-    assert code == 0
     assert step > 20

@@ -15,9 +15,8 @@ from storage_schemas.migrate import migrate
 from storage_schemas.releases.release import create_release, open_release
 from storage_schemas.releases.verify import verify
 from storage_schemas.tables import TABLES, Table
-from tests.storage_schemas.small_rows import video_row
+from tests.rows import clip, clip_video, pair, source
 from tests.storage_schemas.test_migrate import files, migrated, write
-from tests.storage_schemas.upkeep_lake import clip, pair, source
 
 COLUMNS_2: dict[str, list[str]] = json.loads(Path(__file__).with_name("schema_2.json").read_text())
 
@@ -38,7 +37,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("storage_schemas.commit.TABLES", {name: table_2(name) for name in COLUMNS_2})
     write(root / "lake.json", {"schema_version": 3})
     lake = Lake(root)
-    videos = [video_row(name, name.encode() * 300_000) for name in "ab"]
+    videos = [clip_video(name, name.encode() * 300_000) for name in "ab"]
     lake.append("sources", {"sources": [source(name) for name in "ab"]})
     lake.append("clips", {"clips": [clip(name) for name in "ab"], "clip_videos": videos})
     lake.append("pairs", {"pairs": [pair(name) for name in "ab"]})

@@ -7,7 +7,8 @@ import pytest
 from storage_schemas.lake import Lake
 from storage_schemas.releases.policy import ReleasePolicy, load_policy
 from storage_schemas.releases.release import create_release, list_releases, open_release
-from tests.storage_schemas.release_rows import clip, pair, pose, small_lake, source
+from tests.rows import clip, pair, pose, source
+from tests.storage_schemas.release_rows import small_lake
 
 LICENCES = {"d": "CC0-1.0", "e": None, "f": "CC-BY-NC-4.0", "g": "CC0-1.0", "h": "CC0-1.0", "i": "CC0-1.0"}
 

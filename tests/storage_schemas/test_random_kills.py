@@ -17,8 +17,8 @@ from storage_schemas.lake import Lake
 from storage_schemas.maintain import clean
 from storage_schemas.releases.release import create_release, list_releases, open_release
 from storage_schemas.releases.verify import verify
-from tests.storage_schemas.release_rows import clip, clip_video, pair, source
-from tests.storage_schemas.small_rows import capture_row
+from tests.rows import capture, clip, clip_video, pair, source
+from tests.storage_schemas.release_rows import video
 
 FORK = multiprocessing.get_context("forkserver")  # a fork of a process in which Lance runs hangs
 RUNS, SHARDS = 5, 6
@@ -31,9 +31,9 @@ def rows(run: int, shard: int) -> dict[str, list[dict[str, Any]]]:
     names = list(dict.fromkeys(names))
     return {
         "sources": [source(f"{shard}", work_key=f"w{run}", size=run)],
-        "captures": [capture_row(f"cap{shard}", take=f"take {run}", work_key=f"w{run}")],
+        "captures": [capture(f"cap{shard}", take=f"take {run}", work_key=f"w{run}")],
         "clips": [clip(name, source_id=f"s-{shard}") for name in names],
-        "clip_videos": [clip_video(name) for name in names],
+        "clip_videos": [clip_video(name, video(name)) for name in names],
         "pairs": [pair(name, capture_id=f"cap{shard}") for name in names],
     }
 

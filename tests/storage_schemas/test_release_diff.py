@@ -17,7 +17,8 @@ from storage_schemas.releases.diff_sides import match
 from storage_schemas.releases.policy import ReleasePolicy
 from storage_schemas.releases.release import create_release
 from storage_schemas.takedown import take_down
-from tests.storage_schemas.release_rows import add, clip, latent, pair, pose, small_lake, source
+from tests.rows import clip, latent, pair, pose, source
+from tests.storage_schemas.release_rows import add, small_lake
 
 
 def run(lake: Lake, run_id: str, config: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> None:

@@ -1,15 +1,8 @@
 """Killed anywhere while it is made and made again, it is one release, and a whole one."""
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import lance
 import pytest
-from lance.dataset import MergeInsertBuilder, Tags
 
 from storage_schemas import commit
 from storage_schemas.lake import Lake
@@ -18,59 +11,17 @@ from storage_schemas.releases.pins import PINNED
 from storage_schemas.releases.policy import ReleasePolicy
 from storage_schemas.releases.release import Release, create_release, list_releases, open_release
 from storage_schemas.releases.verify import verify
-from storage_schemas.store import LocalStore
-from tests.storage_schemas.release_rows import add, pair, small_lake
+from tests.rows import pair
+from tests.storage_schemas.killing import killed
+from tests.storage_schemas.release_rows import add, small_lake
 
-SPAWN = multiprocessing.get_context("spawn")
-STEPS = [
-    (Tags, "create"),
-    (lance, "write_dataset"),
-    (LocalStore, "write"),
-    (LocalStore, "create"),
-    (commit, "write_fragments"),
-    (lance.LanceDataset, "commit"),
-    (MergeInsertBuilder, "execute"),
-]
-"""Everything that changes a lake."""
 POLICY = ReleasePolicy(approval=True)
-
-
-def die_at(step: int) -> None:
-    """Die by SIGKILL right before change number `step` of the lake."""
-    done = 0
-
-    def dying(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal done
-            done += 1
-            if done > step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **kwargs)
-
-        return call
-
-    for owner, name in STEPS:
-        setattr(owner, name, dying(getattr(owner, name)))
 
 
 def make(home: str) -> None:
     lake = Lake(home)
     create_release(lake, "demo", POLICY)
     approve_release(lake, "demo@1", "ann")
-
-
-def make_until(home: str, step: int) -> None:
-    die_at(step)
-    make(home)
-
-
-def killed(home: str, step: int) -> bool:
-    """Whether the attempt died at this step; it has no more steps than that otherwise."""
-    process = SPAWN.Process(target=make_until, args=(home, step))
-    process.start()
-    process.join(60)
-    assert process.exitcode in (0, -signal.SIGKILL)
-    return process.exitcode != 0
 
 
 def check(lake: Lake) -> None:
@@ -96,7 +47,7 @@ def before(tmp_path: Path) -> Release:
 def dies_and_comes_back(home: str, step: int, before: Release) -> bool:
     """Whether it was killed at this step, and was then made again as it should be."""
     small_lake(home)
-    if not killed(home, step):
+    if not killed(step, make, home):
         return False
     make(home)
     check(Lake(home))
@@ -121,7 +72,7 @@ def test_killed_before_every_change_and_made_again(tmp_path: Path, before: Relea
 @pytest.mark.parametrize("step", [9, 12])
 def test_killed_and_made_again_after_others_wrote(tmp_path: Path, step: int) -> None:
     lake = small_lake(tmp_path / "lake")
-    assert killed(lake.uri, step)
+    assert killed(step, make, lake.uri)
     add(lake, "more", "z")
     lake.append("again", {"pairs": [pair("z")]})
     make(lake.uri)

@@ -8,7 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from storage_schemas.releases.labels import mpjpe, pa_mpjpe
 from storage_schemas.releases.release import create_release, open_release
-from tests.storage_schemas.release_rows import FRAMES, pair, pose, small_lake
+from tests.rows import FRAMES, pair, pose
+from tests.storage_schemas.release_rows import small_lake
 
 RNG = np.random.default_rng(7)
 

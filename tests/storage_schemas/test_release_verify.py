@@ -12,7 +12,8 @@ from storage_schemas.releases.pins import PINNED
 from storage_schemas.releases.release import Release, create_release, open_release
 from storage_schemas.releases.verify import verify
 from storage_schemas.takedown import take_down
-from tests.storage_schemas.release_rows import NAMES, add, clip, latent, pair, pose, small_lake, source, video
+from tests.rows import clip, clip_video, latent, pair, pose, source
+from tests.storage_schemas.release_rows import NAMES, add, small_lake, video
 
 FILES = ["_versions", "data", "_deletions", ".blob"]
 
@@ -121,8 +122,7 @@ def test_a_changed_list_of_files_is_found(lake: Lake) -> None:
 
 
 def test_a_video_that_is_not_what_was_stored_is_found_by_looking_deep(lake: Lake) -> None:
-    wrong = {"clip_id": "w", "video": b"bytes", "sha256": "0" * 64, "work_key": "w"}
-    lake.append("wrong", {"clip_videos": [wrong]})
+    lake.append("wrong", {"clip_videos": [clip_video("w", sha256="0" * 64)]})
     create_release(lake, "demo")
     assert verify(lake, "demo@1").damaged == []
     assert verify(lake, "demo@1", deep=True).damaged == ["the video of clip w is not what was stored"]

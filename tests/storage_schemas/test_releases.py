@@ -9,7 +9,8 @@ from storage_schemas.releases.pins import PINNED
 from storage_schemas.releases.policy import ReleasePolicy
 from storage_schemas.releases.release import create_release, list_releases, open_release
 from storage_schemas.takedown import lift, take_down
-from tests.storage_schemas.release_rows import add, clip, pair, small_lake, source
+from tests.rows import clip, pair, source
+from tests.storage_schemas.release_rows import add, small_lake
 
 
 @pytest.fixture

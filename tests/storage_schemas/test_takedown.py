@@ -12,7 +12,8 @@ from storage_schemas import commit, takedown
 from storage_schemas.lake import Lake
 from storage_schemas.releases.release import create_release
 from storage_schemas.takedown import concerned, lift, reasons, releases_with, take_down, taken_down
-from tests.storage_schemas.upkeep_lake import small_lake, source
+from tests.rows import source
+from tests.storage_schemas.upkeep_lake import small_lake
 
 
 def down(lake: Lake) -> list[str]:
@@ -39,7 +40,7 @@ def test_a_lake_without_sources_has_nothing_down(tmp_path: Path) -> None:
     ("what", "value", "expected"),
     [
         ("source_id", "s-a", ["s-a"]),
-        ("content_sha256", "c-b", ["s-b"]),
+        ("content_sha256", "file of b", ["s-b"]),
         ("licence", "CC-BY-4.0", ["s-a", "s-b", "s-c"]),
         ("subject", "ann", ["s-d"]),
     ],
@@ -63,9 +64,9 @@ def test_what_comes_later_with_the_same_licence_is_down_as_well(lake: Lake) -> N
 def test_a_file_that_is_ingested_again_stays_down(lake: Lake) -> None:
     take_down(lake, "source_id", "s-a", "asked for", "bob")
     lake.append("again", {"sources": [source("a", uri="elsewhere", work_key="newer")]})
-    lake.append("copy", {"sources": [source("d", content_sha256="c-a")]})
+    lake.append("copy", {"sources": [source("d", content_sha256="file of a")]})
     assert down(lake) == ["s-a"]
-    take_down(lake, "content_sha256", "c-a", "asked for", "bob")
+    take_down(lake, "content_sha256", "file of a", "asked for", "bob")
     assert down(lake) == ["s-a", "s-d"]
 
 

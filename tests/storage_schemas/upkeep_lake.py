@@ -1,39 +1,75 @@
-"""A small lake with a row of everything that upkeep looks at."""
+"""Lakes that upkeep looks after: one of many small runs, and one with a release in mind."""
 
+import random
+from datetime import timedelta
 from typing import Any
 
+from lance.fragment import write_fragments
+
+from storage_schemas import compact
 from storage_schemas.lake import Lake
-from tests.storage_schemas.small_rows import video_row
+from storage_schemas.maintain import clean, overview
+from storage_schemas.rows import rows_to_arrow
+from storage_schemas.tables import TABLES
+from tests.rows import capture, clip, clip_video, pair, source
+
+NOW = timedelta(0)
 
 
-def source(name: str, **changes: Any) -> dict[str, Any]:
-    texts = ("kind", "uri", "local_path", "name", "annotation_sha256", "container", "codec", "view")
-    numbers = ("size", "width", "height", "rotation", "fps_num", "fps_den", "fetched_at")
-    row = {"source_id": f"s-{name}", "capture_id": name, "content_sha256": f"c-{name}", "work_key": f"w-{name}"}
-    return dict.fromkeys(texts, "") | dict.fromkeys(numbers, 1) | row | {"licence": "CC-BY-4.0"} | changes
+def content(number: int) -> bytes:
+    """A video that is too big to lie inline."""
+    return random.Random(number).randbytes(20_000)
 
 
-def clip(name: str) -> dict[str, Any]:
-    texts = {"source_id": f"s-{name}", "capture_id": name, "view": "main", "kind": "internet", "name": name}
-    numbers = dict.fromkeys(("start_frame", "end_frame", "frames", "fps_num", "fps_den"), 1)
-    sizes = dict.fromkeys(("source_width", "source_height", "width", "height"), 64)
-    scores = ("people", "person_share", "person_height", "sharpness", "motion", "subject_motion", "exposure")
-    rest = {"licence": "CC-BY-4.0", "frame_hashes": [], "work_key": f"w-{name}"}
-    return {"clip_id": name} | texts | numbers | sizes | dict.fromkeys(scores, 1.0) | rest
+def batch(number: int) -> dict[str, Any]:
+    """Two videos, one stored inline and one beside the rows, and a row that every batch replaces."""
+    videos = [clip_video(f"v{number:03d}-small", b"few"), clip_video(f"v{number:03d}", content(number))]
+    return {"clip_videos": videos, "captures": [capture(f"k{number:03d}"), capture("all", take=str(number))]}
 
 
-def pair(name: str) -> dict[str, Any]:
-    window = {"driving_start": 0, "target_start": 0, "num_frames": 9, "frame_step": 1, "latent_id": f"l-{name}"}
-    clips = {"driving_clip_id": name, "target_clip_id": name, "capture_id": name}
-    rest = {"kind": "same_view", "source_kind": "internet", "split": "train", "weight": 1.0, "work_key": "w"}
-    return {"pair_id": f"p-{name}"} | window | clips | rest
-
-
-def small_lake(home: str, names: str = "abc") -> Lake:
-    """A source, a clip with 20 KB of video and a pair by each name."""
+def fill(home: str, first: int, last: int) -> None:
+    """Commit a run for each of these numbers."""
     lake = Lake(home)
-    lake.append("sources", {"sources": [source(name) for name in names]})
-    videos = [video_row(name, name.encode() * 20_000) for name in names]
-    lake.append("clips", {"clips": [clip(name) for name in names], "clip_videos": videos})
-    lake.append("pairs", {"pairs": [pair(name) for name in names]})
+    for number in range(first, last):
+        lake.append(f"run-{number}", batch(number))
+
+
+def stored(home: str) -> dict[str, Any]:
+    """Everything that counts in a filled lake, times apart."""
+    lake = Lake(home)
+    videos = lake.read("clip_videos")
+    ledger = lake.read("ledger", ["table_name", "run_id", "rows", "replaced", "version"])
+    return {
+        "captures": lake.read("captures"),
+        "videos": videos,
+        "bytes": lake.blobs("clip_videos", "video", [row["clip_id"] for row in videos]),
+        "ledger": sorted(ledger, key=lambda row: (row["run_id"], row["table_name"])),
+    }
+
+
+def fragments(lake: Lake) -> dict[str, int]:
+    """How many fragments each table has that has any."""
+    return {row["table"]: row["fragments"] for row in overview(lake) if row["fragments"]}
+
+
+def orphan(lake: Lake) -> None:
+    """What a worker leaves that was killed after it had written its fragments."""
+    data = rows_to_arrow(TABLES["clip_videos"], [clip_video("lost", b"x" * 100_000, run_id="lost")])
+    write_fragments(data, lake.table_uri("clip_videos"), mode="append", enable_stable_row_ids=True)
+
+
+def upkeep(home: str) -> None:
+    """Merge what can be merged and free what can be freed."""
+    lake = Lake(home)
+    compact.compact(lake)
+    clean(lake, NOW)
+
+
+def small_lake(home: str) -> Lake:
+    """Three sources, each with a clip of 20 KB of video and a pair; nothing is labelled."""
+    lake = Lake(home)
+    lake.append("sources", {"sources": [source(name) for name in "abc"]})
+    videos = [clip_video(name, name.encode() * 20_000) for name in "abc"]
+    lake.append("clips", {"clips": [clip(name) for name in "abc"], "clip_videos": videos})
+    lake.append("pairs", {"pairs": [pair(name, pose_id=None) for name in "abc"]})
     return lake

@@ -5,7 +5,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
@@ -15,8 +14,8 @@ from pipelines.quality import Policy
 from storage_schemas.ids import sha256_bytes
 from storage_schemas.lake import Lake
 from storage_schemas.releases.release import Release, create_release, open_release
-from storage_schemas.tables import TABLES, TENSOR
 from storage_schemas.video import encode
+from tests.rows import row
 from training.config import TrainConfig, preset
 from training.stages import three_stages
 
@@ -29,21 +28,6 @@ CAPTURES = {  # capture: (kind, views, the camera moves)
     "stage one": ("unreal", ("a", "b"), True),
     "stage two": ("unreal", ("a", "b"), True),
 }
-
-
-def row(table: str, **values: object) -> dict[str, object]:
-    """A row of `table`: `values`, and something empty in every other column that must not be null."""
-    empty = {pa.string(): "", pa.int64(): 0, pa.float64(): 0.0, pa.bool_(): False}
-    made = dict(values)
-    for field in TABLES[table].schema:
-        if field.nullable or field.name in values or field.name == "run_id":
-            continue
-        if field.type == TENSOR:
-            dims = field.metadata[b"dims"].decode().split()
-            made[field.name] = np.zeros([FRAMES if d == "T" else 10 if d == "B" else int(d) for d in dims], np.float32)
-        else:
-            made[field.name] = empty.get(field.type, [])
-    return made
 
 
 def film(seed: int, view: str, moves: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +73,7 @@ def fill(lake: Lake, base: Path) -> None:
             joints = np.full((FRAMES, 52, 3), 50, np.float32) + np.arange(52, dtype=np.float32)[None, :, None] % 8
             pose = {"body_pose": np.float32(np.sin(times + np.arange(63).reshape(21, 3))), "joints_2d": joints}
             ok = {"valid": [True] * FRAMES, "hand_valid": np.ones((FRAMES, 2), np.float32), "weight": 1.0}
-            rows["poses"].append(row("poses", pose_id=f"pose of {clip_id}", clip_id=clip_id, **pose, **ok))
+            rows["poses"].append(row("poses", FRAMES, pose_id=f"pose of {clip_id}", clip_id=clip_id, **pose, **ok))
             term = {"term": "pan_left" if moves else "static", "speed": "slow", "start_frame": 0, "end_frame": FRAMES}
             text = f"The camera {'pans left' if moves else 'is static'}."
             rows["captions"].append(
