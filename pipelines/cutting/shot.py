@@ -32,14 +32,14 @@ class People(Protocol):
 
 
 class Shot:
-    """Measures the frames of a shot: people and scores a few times, text and bars once a second. `size`: of the clips,
+    """Measures the frames of a shot: people and scores a few times, text and bars every two seconds. `size`: of the clips,
     `looks`: per second, `scale`: pixels of the source per pixel of the clip, in height."""
 
     def __init__(self, people: People, size: Size, fps: Fraction, looks: float, scale: float) -> None:
         self._people, self._size, self._scale = people, size, scale
         self._scores = Scores()
         self._look_every = max(1, round(float(fps) / looks))
-        self._second = max(1, round(fps))
+        self._read_every = max(1, round(2 * fps))
         self._frames = 0
         self._before: Frame | None = None
 
@@ -49,7 +49,7 @@ class Shot:
             shrink = np.tile(np.divide(frame.small.shape[1::-1], self._size), 2)
             boxes = [box * shrink for box in self._people.look(frame.number, lambda: frame.image)]
             self._scores.add(frame.number, frame.gray, None if self._before is None else self._before.gray, boxes)
-        if self._frames % self._second == 0:
+        if self._frames % self._read_every == 0:
             self._scores.put(frame.number, text_share=text_share(frame.luma), bars=bar_share(frame.gray))
         if self._frames % FORGET_EVERY == 0:
             self._scores.forget(oldest)
