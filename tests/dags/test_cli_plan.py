@@ -51,7 +51,7 @@ def ingest(lake: Lake, folder: Path) -> None:
 
 
 def test_a_plan_for_a_lake_that_is_not_there_makes_none(folder: Path, tmp_path: Path) -> None:
-    sources, clips = answer("plan", "ingest", "internet", folder, "--lake", tmp_path / "lake")
+    sources, clips, _ = answer("plan", "ingest", "internet", folder, "--lake", tmp_path / "lake")
     assert (sources["stage"], sources["inputs"], sources["new"], sources["left"]) == ("sources", 3, 3, 3)
     assert (clips["stage"], clips["inputs"], clips["seconds"], clips["bytes"]) == ("clips", 0, None, None)
     assert not (tmp_path / "lake").exists()
@@ -61,10 +61,10 @@ def test_a_plan_writes_nothing_and_says_what_is_done_and_what_comes_next(folder:
     lake = Lake(tmp_path / "lake")
     ingest(lake, folder)
     before = files(tmp_path)
-    sources, clips = answer("plan", "ingest", "internet", folder, "--lake", lake.uri)
+    sources, clips, _ = answer("plan", "ingest", "internet", folder, "--lake", lake.uri)
     assert (sources["inputs"], sources["done"], sources["failed"], sources["left"]) == (3, 2, 1, 0)
     assert (clips["inputs"], clips["new"], clips["left"]) == (2, 2, 2)
-    sources, _ = answer("plan", "ingest", "internet", folder, "--lake", lake.uri, "--licence", "CC0-1.0")
+    sources, *_ = answer("plan", "ingest", "internet", folder, "--lake", lake.uri, "--licence", "CC0-1.0")
     assert (sources["stale"], sources["new"], sources["left"]) == (2, 1, 3)
     assert sources["seconds"] > 0 and sources["bytes"] > 0
     assert files(tmp_path) == before
