@@ -10,11 +10,12 @@ OUT ?= demo-out
 demo: $(READY)  ## the whole DAG on made data: ingest, label, release, train, generate, report
 	$(BIN)/dimo demo --out $(OUT)
 
+# two processes on two cores: one thread each, and Ray's workers, which stand back as a rule, get their share
 test: $(READY)  ## lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

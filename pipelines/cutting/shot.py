@@ -32,8 +32,10 @@ class People(Protocol):
 
 
 class Shot:
-    """Measures the frames of a shot: people and scores a few times, text and bars every two seconds. `size`: of the clips,
-    `looks`: per second, `scale`: pixels of the source per pixel of the clip, in height."""
+    """Measures the frames of a shot: people and scores `looks` times a second, text and bars every two seconds.
+
+    `size`: of the clips, `scale`: pixels of the source per pixel of the clip, in height.
+    """
 
     def __init__(self, people: People, size: Size, fps: Fraction, looks: float, scale: float) -> None:
         self._people, self._size, self._scale = people, size, scale

@@ -4,7 +4,7 @@ All on the same files with the same encoder settings and threads, each way in pr
 
 - `bare`: decode once, scale, encode once: no shots, no people, no scores. The floor.
 - `scripts`: what people write: PySceneDetect over the file, then for every scene seek, decode, scale and encode again.
-- `ours`: shots, bars, all scores, hashes, and clips; people are known, as they are in a render.
+- `ours`: shots, all scores, hashes, and clips; people and cameras are known, as in a render, so no bars are looked for.
 - `ours + detector`: the same with people detected and followed; the detector's own time is this less the one above.
 
 Data-Juicer and NeMo Curator are tried where they can be imported.
