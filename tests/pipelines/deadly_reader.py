@@ -9,7 +9,7 @@ from pipelines import probe_child
 answer = probe_child._answer
 
 
-def deadly(path: str) -> dict:
+def deadly(path: str, asked: str) -> dict:
     """What the name says."""
     if "dies" in path:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -20,7 +20,7 @@ def deadly(path: str) -> dict:
             bytearray(probe_child.MEMORY)
         except MemoryError:
             return {"problem": "memory"}
-    return answer(path)
+    return answer(path, asked)
 
 
 probe_child._answer = deadly

@@ -126,7 +126,7 @@ def test_link_rot_by_host(server, lake, tmp_path):
         (server.url[7:], 2, 2 * len(VIDEO)),
         (other[7:], 0, 0),
     ]
-    assert "gone 1" in dimo("sources", "--lake", lake.uri, "--links").stdout
+    assert "server_error" in dimo("sources", "--lake", lake.uri, "--links").stdout
 
 
 def test_only_the_last_attempt_at_a_url_counts(server, lake, tmp_path):
