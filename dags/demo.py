@@ -42,6 +42,7 @@ def demo(
         else:
             flows.ingest(lake, kind, rendered[kind], STUDIO)
     flows.cut(lake)
+    flows.measure(lake)
     flows.label(lake)
     flows.caption(lake)
     base = make_base(lake, root / "base")

@@ -69,6 +69,15 @@ def _h264() -> str:
     return "encodes and decodes"
 
 
+def _encoders() -> str:
+    from storage_schemas.video import working_encoders
+
+    working = working_encoders()
+    if len(working) < 2:
+        raise Absent(f"{working[0]} (software) alone")
+    return f"{', '.join(working)}; the first is used unless a file for --clips says encoder = ..."
+
+
 def _landmarks() -> str:
     from pathlib import Path
 
@@ -135,6 +144,7 @@ CHECKS: tuple[tuple[str, Callable[[], str], str, bool], ...] = (
     ("one OpenCV", _one_opencv, "remove all of them, then install opencv-contrib-python alone", True),
     ("torch and torchvision", _vision_operators, "install both from the same index in one command", True),
     ("H.264", _h264, REINSTALL, True),
+    ("video encoders", _encoders, "not needed: hardware is faster, but gives other bytes on other machines", False),
     ("landmark models", _landmarks, "pip install mediapipe==0.10.14", True),
     ("Prefect's limits", _prefect, "pip install 'fastapi<0.151' 'sqlalchemy<2.1'", True),
     ("disk", _disk, "free some space, or run elsewhere", True),

@@ -22,6 +22,7 @@ from pipelines.cut import ClipsConfig
 from pipelines.latents import LatentsConfig
 from pipelines.poses.stage import PosesConfig
 from pipelines.quality import Policy
+from pipelines.rigs.stage import RigsConfig
 from pipelines.sources import SourcesConfig
 from pipelines.standing import Account
 from pipelines.status import verdict_account
@@ -51,6 +52,13 @@ def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = No
     judged = verdict_account(home, policy or Policy())
     get_run_logger().info("verdict: %s", describe(judged))
     return [*accounts, judged]
+
+
+@flow
+def measure(lake: str, config: RigsConfig | None = None) -> list[Account]:
+    """Measure the rigs of captures of several views: time offsets, residuals, and a verdict on every camera."""
+    home = Lake(lake)
+    return map_stages(home, steps.measure(home, config))
 
 
 @flow

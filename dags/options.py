@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,10 @@ LakeOption = Annotated[
 ]
 ExistingLake = Annotated[str, typer.Option("--lake", callback=_is_lake, help=f"The lake: {WHERE}.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option("--policy", exists=True, dir_okay=False, help="TOML file of thresholds that clips have to pass."),
+]
 PrefectApi = Annotated[
     str | None,
     typer.Option(envvar="PREFECT_API_URL", help="A Prefect server's API; without it one is started and ended here."),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 UNITS = {
     "sources": "source items",
     "clips": "source items",
+    "duplicates": "clips",
+    "rigs": "captures of several cameras",
     "verdict": "clips",
     "poses": "clips, or views of a take",
     "captions": "clips",
@@ -69,7 +71,8 @@ def reject_groups(title: str, groups: "Sequence[RejectGroup]") -> None:
         more = f" and {g.unnamed} more" if g.unnamed else ""
         at = g.next_attempt_at
         then = "never" if at is None else f"{datetime.fromtimestamp(at / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"
-        rows.append((g.count, g.stage, g.error_class, g.message, ", ".join(g.names) + more, g.attempts, then))
+        kind = f"{g.error_class}: {g.reason}" if g.reason else g.error_class
+        rows.append((g.count, g.stage, kind, g.message, ", ".join(g.names) + more, g.attempts, then))
     if rows:
         table(title, ("count", "stage", "class", "message of the first", "of", "tries", "next try"), rows)
 

@@ -11,9 +11,11 @@ from pipelines.captions import stage as captions
 from pipelines.captions.openai_server import OpenAIServer
 from pipelines.captions.qwen import QwenLocal
 from pipelines.cut import ClipsConfig
+from pipelines.duplicates import stage as duplicates
 from pipelines.planned import Planned
 from pipelines.poses import stage as poses
 from pipelines.quality import Policy
+from pipelines.rigs import stage as rigs
 from pipelines.sources import SourcesConfig
 from pipelines.stage import Stage
 from storage_schemas.lake import Lake
@@ -34,15 +36,25 @@ def ingest(lake: Lake, kind: str, path: str, options: SourcesConfig | None = Non
     return [Step(stage, lambda: Planned.of(sources.discover(kind, path, stage.config)))]
 
 
-def cut(lake: Lake, config: ClipsConfig | None = None) -> list[Step]:
-    """Source items to clips."""
+def cut(lake: Lake, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Step]:
+    """Source items to clips, and clips compared with each other; `policy` changes nothing of the work."""
     stage = clips.ClipsStage(lake.uri, config or ClipsConfig())
 
     def copies() -> dict[str, int]:
         count = clips.duplicates(lake)
         return {"duplicate": count} if count else {}
 
-    return [Step(stage, lambda: clips.plan(lake, stage), copies)]
+    comparing = duplicates.DuplicatesStage(lake.uri)
+    return [
+        Step(stage, lambda: clips.plan(lake, stage), copies),
+        Step(comparing, lambda: duplicates.plan(lake, comparing)),
+    ]
+
+
+def measure(lake: Lake, config: rigs.RigsConfig | None = None) -> list[Step]:
+    """Offsets, residuals and verdicts of the cameras of rigs."""
+    stage = rigs.RigsStage(lake.uri, config or rigs.RigsConfig())
+    return [Step(stage, lambda: rigs.plan(lake, stage))]
 
 
 def label(lake: Lake, config: poses.PosesConfig | None = None, policy: Policy | None = None) -> list[Step]:

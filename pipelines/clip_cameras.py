@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.people.boxes import Tracks
-from pipelines.people.truth import true_tracks
+from pipelines.people.truth import TruePeople, true_pixels, true_tracks
 from pipelines.stage import DataError
 from storage_schemas.conventions import scale_intrinsics
 
@@ -51,8 +50,8 @@ class Cameras:
         }
 
 
-def true_people(source: Row, cameras: Cameras, size: Size) -> Tracks | None:
-    """Boxes [P, T, 4] of all bodies of a render, in pixels of the clip; None where the source is no render."""
+def true_people(source: Row, cameras: Cameras, size: Size) -> TruePeople | None:
+    """All bodies of a render, in pixels of the clip; None where the source is no render."""
     joints = source.get("truth_joints")
     if joints is None:
         return None
@@ -60,7 +59,7 @@ def true_people(source: Row, cameras: Cameras, size: Size) -> Tracks | None:
     pose, K = _per_frame(cameras.world_to_camera, 0, frames), _per_frame(cameras.K, 0, frames)
     if pose is None or K is None:
         raise DataError(f"{source['local_path']}: it has true joints but no camera to see them with")
-    return true_tracks(joints, pose, K, size)
+    return TruePeople(true_tracks(joints, pose, K, size), true_pixels(joints, pose, K), size)
 
 
 def _per_frame(values: NDArray[np.float32] | None, start: int, end: int) -> NDArray[np.float32] | None:

@@ -1,5 +1,7 @@
 """The stage that cuts source items into clips, and what there is to cut."""
 
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,9 +12,12 @@ from pipelines.columns import Column, distinct, json_lists, json_strings, last_o
 from pipelines.cut import VERSION, ClipsConfig, clips_of
 from pipelines.people.mediapipe_pose import WEIGHTS
 from pipelines.planned import Planned
+from pipelines.shots import Cuts, load_detector
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from storage_schemas.ids import sha256_file
 from storage_schemas.lake import Lake
 from storage_schemas.takedown import taken_down
+from storage_schemas.video import check_encoder
 
 if TYPE_CHECKING:
     from pipelines.people.detector import Detector
@@ -26,19 +31,34 @@ class ClipsStage:
 
     name = "clips"
     version = VERSION
-    weights = WEIGHTS
     needs = Needs(cpus=1.0, memory_gb=2.0)
 
     def __init__(self, lake_uri: str, config: ClipsConfig | None = None) -> None:
         self.lake_uri = lake_uri
         self.config = config or ClipsConfig()
         self._detector: Detector | None = None
+        self._cuts: Cuts | None = None
+
+    @cached_property
+    def weights(self) -> str:
+        """Identity of the models behind people and, where one is learned, behind shots."""
+        path = self.config.shots.weights
+        if path is None:
+            return WEIGHTS
+        if not Path(path).is_file():
+            raise ValueError(f"no TransNetV2 weights at {path}")
+        return f"{WEIGHTS}, TransNetV2 {sha256_file(Path(path))}"
 
     def setup(self) -> None:
-        """Load the detector's models."""
+        """Load the models, and see that the encoder works."""
+        import cv2
+
         from pipelines.people.detector import Detector
 
+        cv2.setNumThreads(1)  # a worker has one processor
+        check_encoder(self.config.encoder)
         self._detector = Detector(self.config.people.detector)
+        self._cuts = load_detector(self.config.shots)
 
     def run(self, batch: list[Work]) -> Outcome:
         """Cut the sources of `batch`."""
@@ -50,7 +70,7 @@ class ClipsStage:
         found = lake.read("sources", where=f"source_id = '{source_id}'")
         if not found:
             raise DataError(f"the lake has no source {source_id}")
-        return clips_of(found[0], self.config, self._detector)
+        return clips_of(found[0], self.config, self._detector, self._cuts, self.weights)
 
 
 def plan(lake: Lake, stage: ClipsStage) -> Planned:
@@ -64,7 +84,7 @@ def plan(lake: Lake, stage: ClipsStage) -> Planned:
     def work(key: str, row: Row) -> Work:
         return Work(key, row["source_id"], row["name"], {"source_id": row["source_id"]})
 
-    return Planned.rows(stage, stage.config, first, "source_id", content, work)
+    return Planned.rows(stage, stage.config.identity, first, "source_id", content, work)
 
 
 def duplicates(lake: Lake) -> int:

@@ -11,7 +11,7 @@ from pipelines.standing import DONE, DUE, FAILED, NEW, WAITING, stale, standing
 from storage_schemas.lake import Lake
 
 RUNS = 5  # the latest ones, which are averaged
-WRITES = {"sources": ("sources", "captures"), "clips": ("clips", "clip_videos")}
+WRITES = {"sources": ("sources", "captures"), "clips": ("clips", "clip_videos", "fingerprints")}
 """Tables of the stages that fill more than one."""
 
 

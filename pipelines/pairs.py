@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.columns import look_up
+from pipelines.duplicates.repeats import links
 from pipelines.planned import CHUNK, Planned
 from pipelines.quality import Policy, kept_clips
 from pipelines.revisions import best_poses, newest
+from pipelines.rigs.current import camera_verdicts
 from pipelines.splits import splits
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from pipelines.windows import Window
@@ -45,13 +47,16 @@ class PairsConfig:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What pairs are made of: kept clips by id, their newest latents, best pose and camera terms, captures by id."""
+    """What pairs are made of: kept clips by id, their newest latents, best pose and camera terms, captures by id; and
+    which clips have footage in common; and by how many frames which views of a capture are late."""
 
     clips: dict[str, Row]
     windows: list[Row]
     poses: dict[str, Row]
     terms: dict[str, list[Row]]
     captures: dict[str, Row]
+    copies: list[tuple[str, str]] = field(default_factory=list)
+    late: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 IDENTITY = {
@@ -60,6 +65,8 @@ IDENTITY = {
     "poses": ["pose_id"],
     "captions": ["caption_id"],
     "captures": ["capture_id", "subject", "sync_method"],
+    "copies": ["clip_id", "other_clip_id"],
+    "late": ["capture_id", "view", "offset_frames"],
 }
 """The columns of each table that decide a set of pairs."""
 
@@ -69,7 +76,7 @@ class PairsStage:
     is a set of its own, told apart by its work key."""
 
     name = "pairs"
-    version = "2"
+    version = "3"
     weights = ""
     needs = Needs(cpus=1, memory_gb=4)
 
@@ -123,6 +130,8 @@ def gather(lake: Lake, config: PairsConfig, policy: Policy) -> Inputs:
         {row["clip_id"]: row for row in parts["poses"]},
         {row["clip_id"]: row["camera_terms"] for row in parts["captions"]},
         {row["capture_id"]: row for row in parts["captures"]},
+        [(row["clip_id"], row["other_clip_id"]) for row in parts["copies"]],
+        {(row["capture_id"], row["view"]): round(row["offset_frames"]) for row in parts["late"]},
     )
 
 
@@ -142,6 +151,8 @@ def _parts(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[s
     captions = kept(newest(lake, "captions", ["clip_id"], ["caption_id", "text", *terms]))
     wanted = " AND ".join([f"vae = '{config.vae}'", *(f"{name} = {n}" for name, n in asdict(config.window).items())])
     windows = kept(newest(lake, "latents", ["clip_id", "start_frame", "text"], ["latent_id"], wanted))
+    cameras = camera_verdicts(lake)
+    late = pc.and_(pc.equal(cameras["verdict"], "late"), pc.is_in(cameras["capture_id"], value_set=clips["capture_id"]))
     current = pc.equal(windows["text"], look_up(windows["clip_id"], captions, "clip_id", "text"))
     return {
         "clips": clips,
@@ -149,6 +160,8 @@ def _parts(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[s
         "poses": kept(best_poses(lake, [])),
         "captions": captions,
         "captures": captures.filter(pc.is_in(captures["capture_id"], value_set=clips["capture_id"])),
+        "late": cameras.filter(late),
+        "copies": links(lake, clips["clip_id"], []),
     }
 
 
@@ -165,7 +178,8 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
             same = driving["clip_id"] == target["clip_id"]
             if not same and not _same_time(driving, target, inputs.captures):
                 continue
-            driving_start = start if same else start + target["start_frame"] - driving["start_frame"]
+            shift = _moment(target, inputs) - _moment(driving, inputs)
+            driving_start = start if same else start + shift
             if not _person_seen(driving, driving_start, config):
                 continue
             kind = "same_view" if same else "moving_camera" if moves else "cross_view"
@@ -188,13 +202,18 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
                 }
             )
     contents = {clip_id: clip["content_sha256"] for clip_id, clip in inputs.clips.items()}
-    sides = splits(pairs, contents, config.test_share)
+    sides = splits(pairs, contents, config.test_share, inputs.copies)
     return [{**pair, "split": side} for pair, side in zip(pairs, sides, strict=True)]
 
 
 def camera_moves(terms: list[Row], start: int, stop: int) -> bool:
     """Whether a camera term within clip frames [start, stop) is one of motion."""
     return any(t["term"] not in STANDING and t["start_frame"] < stop and t["end_frame"] > start for t in terms)
+
+
+def _moment(clip: Row, inputs: Inputs) -> int:
+    """The moment of its capture that a clip's first frame shows, frames: a late view shows an earlier one."""
+    return int(clip["start_frame"]) - inputs.late.get((clip["capture_id"], clip["view"]), 0)
 
 
 def _same_time(driving: Row, target: Row, captures: dict[str, Row]) -> bool:

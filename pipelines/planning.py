@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.columns import among
 from pipelines.planned import Planned
-from pipelines.stage import Outcome, Stage, Work
+from pipelines.stage import Outcome, Reject, Stage, Work
 from pipelines.standing import DONE, RESOLVED, Account, Standing, open_failures, standing
 from storage_schemas import commit
 from storage_schemas.ids import stable_id
@@ -94,10 +94,10 @@ def stage_outcome(lake: Lake, shard: Shard, stage: Stage, outcome: Outcome) -> d
     outcome.check(shard.works)
     if silent := set(outcome.done) - {row["work_key"] for row in outcome.rows.get(stage.name, [])}:
         raise AssertionError(f"{stage.name} says that work {min(silent)} is done, but has no row of it")
-    failed = [_attempt(shard, stage, r, r.error_class, r.message, r.traceback) for r in outcome.rejects]
+    failed = [_failed(shard, stage, reject) for reject in outcome.rejects]
     done = set(outcome.done)
     again = [work for work in shard.works if work.key in shard.attempts and work.key in done]
-    resolved = [_attempt(shard, stage, work, RESOLVED, "done", None) for work in again]
+    resolved = [_attempt(shard, stage, work, RESOLVED, "done") for work in again]
     rejected: dict[str, list[str]] = {}
     for reject in outcome.rejects:
         rejected.setdefault(reject.error_class, []).append(reject.key)
@@ -184,7 +184,14 @@ def _config(stage: Stage, planned: Planned) -> dict[str, Any]:
     return {"version": stage.version, "config": config, "revision": planned.revision}
 
 
-def _attempt(shard: Shard, stage: Stage, work: Any, kind: str, message: str, trace: str | None) -> dict[str, Any]:
+def _failed(shard: Shard, stage: Stage, reject: Reject) -> dict[str, Any]:
+    """The row of `rejects` of an attempt that failed."""
+    row = _attempt(shard, stage, reject, reject.error_class, reject.message)
+    next_at = _next_attempt(reject, row["attempts"])
+    return row | {"traceback": reject.traceback, "reason": reject.reason, "next_attempt_at": next_at}
+
+
+def _attempt(shard: Shard, stage: Stage, work: Work | Reject, kind: str, message: str) -> dict[str, Any]:
     """The row of `rejects` of one attempt."""
     attempts = shard.attempts.get(work.key, 0) + 1
     return {
@@ -194,14 +201,13 @@ def _attempt(shard: Shard, stage: Stage, work: Any, kind: str, message: str, tra
         "name": work.name,
         "error_class": kind,
         "message": message,
-        "traceback": trace,
         "attempts": attempts,
-        "next_attempt_at": _next_attempt(kind, attempts),
         "work_key": work.key,
     }
 
 
-def _next_attempt(error_class: str, attempts: int) -> int | None:
-    if error_class != "transient" or attempts >= MAX_ATTEMPTS:
+def _next_attempt(reject: Reject, attempts: int) -> int | None:
+    if reject.error_class != "transient" or (attempts >= MAX_ATTEMPTS and not reject.untried):
         return None
-    return time.time_ns() + BACKOFF_NS * 2 ** (attempts - 1)
+    backoff = time.time_ns() + BACKOFF_NS * 2 ** min(attempts - 1, MAX_ATTEMPTS)
+    return max(backoff, reject.not_before or 0)

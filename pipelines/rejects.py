@@ -19,15 +19,16 @@ CLASSES = ("transient", "permanent", "data", "bug")
 MOST_ATTEMPTS = 10
 """No request tries the same work more often, unless forced."""
 NAMED = 3
-COLUMNS = ["reject_id", "item_id", "name", "error_class", "message", "attempts", "next_attempt_at"]
+COLUMNS = ["reject_id", "item_id", "name", "error_class", "reason", "message", "attempts", "next_attempt_at"]
 
 
 @dataclass
 class RejectGroup:
-    """Rejects of one stage and class whose messages differ in names, paths and numbers only."""
+    """Rejects of one stage, class and reason whose messages differ in names, paths and numbers only."""
 
     stage: str
     error_class: str
+    reason: str | None
     message: str
     count: int = 0
     attempts: int = 0
@@ -48,11 +49,12 @@ class Choice:
     stage: str | None = None
     message: str | None = None
     name: str | None = None
+    reason: str | None = None
 
     def rows(self, rejects: pa.Table) -> pa.Table:
         """The rejects that are meant."""
         meant = pa.array([True] * rejects.num_rows, pa.bool_())
-        for column, wanted in (("error_class", self.error_class), ("stage", self.stage)):
+        for column, wanted in (("error_class", self.error_class), ("stage", self.stage), ("reason", self.reason)):
             meant = meant if wanted is None else pc.and_(meant, pc.equal(rejects[column], wanted))
         for column, part in (("message", self.message), ("name", self.name)):
             meant = meant if part is None else pc.and_(meant, pc.match_substring(rejects[column], part))
@@ -79,14 +81,14 @@ def rejects(lake: Lake) -> pa.Table:
 
 
 def group_rejects(rows: pa.Table) -> list[RejectGroup]:
-    """Rejects by stage, class and message, the most frequent first."""
-    groups: dict[tuple[str, str, str], RejectGroup] = {}
-    columns = ["stage", "error_class", "message", "name", "attempts", "next_attempt_at"]
+    """Rejects by stage, class, reason and message, the most frequent first."""
+    groups: dict[tuple[str, str, str | None, str], RejectGroup] = {}
+    columns = ["stage", "error_class", "reason", "message", "name", "attempts", "next_attempt_at"]
     for start in range(0, rows.num_rows, CHUNK):
         chunk = rows.select(columns).slice(start, CHUNK).to_pydict().values()
-        for stage, error_class, message, name, attempts, next_at in zip(*chunk, strict=True):
-            key = (stage, error_class, _pattern(message, name))
-            group = groups.setdefault(key, RejectGroup(stage, error_class, message))
+        for stage, error_class, reason, message, name, attempts, next_at in zip(*chunk, strict=True):
+            key = (stage, error_class, reason, _pattern(message, name))
+            group = groups.setdefault(key, RejectGroup(stage, error_class, reason, message))
             group.count += 1
             group.attempts = max(group.attempts, attempts)
             if next_at is not None:

@@ -1,7 +1,8 @@
 """Numbers that describe a clip's pictures, measured on a few small frames a second. What they mean for a clip is
 decided later (`pipelines/quality.py`)."""
 
-from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,44 +12,72 @@ from pipelines.people.boxes import Box
 
 Gray = NDArray[np.uint8]  # [h, w]
 HASH_SIDE = 8  # 64 bits
+BLACK, WHITE = 20, 251  # light up to, and from which on, nothing is told apart
+ZERO_WHERE_UNSEEN = ("motion", "subject_motion")
 
 
-@dataclass
 class Scores:
-    """Scores of one clip, gathered frame by frame; lengths of motion are shares of the frame diagonal."""
+    """Scores of a shot, gathered frame by frame; of any span of it the columns of a clip. Lengths of motion are shares
+    of the frame diagonal."""
 
-    sharpness: list[float] = field(default_factory=list)
-    exposure: list[float] = field(default_factory=list)
-    motion: list[float] = field(default_factory=list)
-    subject_motion: list[float] = field(default_factory=list)
-    hashes: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._samples: list[tuple[int, dict[str, float]]] = []
 
-    def add(self, gray: Gray, before: Gray | None, boxes: list[Box]) -> None:
-        """Measure one frame. `before` is the frame just before it, `boxes` the people, in pixels of `gray`."""
-        self.sharpness.append(float(cv2.Laplacian(gray, cv2.CV_32F).var()))
-        self.exposure.append(float(gray.mean()) / 255)
+    def add(self, frame: int, gray: Gray, before: Gray | None, boxes: list[Box]) -> None:
+        """Measure frame number `frame`. `before` is the one just before it, `boxes` the people, in pixels of `gray`."""
+        laplacian = cv2.Laplacian(gray, cv2.CV_32F)
+        values = {
+            "sharpness": float(laplacian.var()),
+            "exposure": float(gray.mean()) / 255,
+            "clipping": float(((gray <= BLACK) | (gray >= WHITE)).mean()),
+        }
+        subject = inside([max(boxes, key=_area)], gray.shape) if boxes else None
+        if subject is not None and subject.any():
+            values["subject_sharpness"] = float(laplacian[subject].var())
         if before is not None:
             length = flow_length(before, gray)
             background = ~inside(boxes, gray.shape)
-            self.motion.append(float(np.median(length[background] if background.any() else length)))
-            if boxes:
-                largest = max(boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
-                self.subject_motion.append(float(length[inside([largest], gray.shape)].mean()))
+            values["motion"] = float(np.median(length[background] if background.any() else length))
+            if subject is not None and subject.any():
+                values["subject_motion"] = float(length[subject].mean())
+        self.put(frame, **values)
 
-    def medians(self) -> dict[str, float]:
-        """The columns of a clip's row; 0 for motion where there is a single frame or nobody."""
-        return {
-            name: float(np.median(values)) if (values := getattr(self, name)) else 0.0
-            for name in ("sharpness", "exposure", "motion", "subject_motion")
-        }
+    def put(self, frame: int, **values: float) -> None:
+        """Add what was measured elsewhere."""
+        self._samples.append((frame, values))
+
+    def over(self, span: range) -> dict[str, float | None]:
+        """The columns of a clip of the frames of `span`: medians, for text the mean; null where nothing was measured, 0
+        for motion where there is a single frame or nobody."""
+        gathered: dict[str, list[float]] = {}
+        for frame, values in self._samples:
+            if frame in span:
+                for name, value in values.items():
+                    gathered.setdefault(name, []).append(value)
+        columns: dict[str, Any] = dict.fromkeys(ZERO_WHERE_UNSEEN, 0.0)
+        for name, listed in gathered.items():
+            columns[name] = float(np.mean(listed) if name == "text_share" else np.median(listed))
+        return columns
+
+    def forget(self, before: int) -> None:
+        """Drop what no span from frame `before` on can ask for."""
+        self._samples = [sample for sample in self._samples if sample[0] >= before]
 
 
 def flow_length(before: Gray, after: Gray) -> NDArray[np.float32]:
     """Length of the optical flow at each pixel over the frame diagonal, [h, w] (DIS, arXiv 1603.03590)."""
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     images = np.ascontiguousarray(before), np.ascontiguousarray(after)
-    flow = estimator.calc(*images, np.zeros((*before.shape, 2), np.float32))  # [h, w, 2]
-    return np.asarray(np.linalg.norm(flow, axis=-1) / np.hypot(*before.shape), np.float32)
+    flow = _estimator().calc(*images, np.zeros((*before.shape, 2), np.float32))  # [h, w, 2]
+    return np.asarray(cv2.magnitude(flow[..., 0], flow[..., 1]) / np.float32(np.hypot(*before.shape)), np.float32)
+
+
+@cache
+def _estimator() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+
+def _area(box: Box) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def inside(boxes: list[Box], shape: tuple[int, ...]) -> NDArray[np.bool_]:

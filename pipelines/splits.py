@@ -1,23 +1,26 @@
 """Who is kept for testing: whole groups, so that no person, performance or video file is on both sides."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from storage_schemas.ids import stable_id
 
 Row = dict[str, Any]
+Copies = Iterable[tuple[str, str]]
+"""Clips with footage in common, mirrored or not."""
 
 
-def splits(pairs: Sequence[Row], contents: Mapping[str, str | None], share: float) -> list[str]:
+def splits(pairs: Sequence[Row], contents: Mapping[str, str | None], share: float, copies: Copies = ()) -> list[str]:
     """`train` or `test` for each pair. `contents` maps clips to the hash of the file that they were cut from."""
-    groups = linked_groups(pairs, contents)
+    groups = linked_groups(pairs, contents, copies)
     test = test_groups(groups, [pair["kind"] for pair in pairs], share)
     return ["test" if group in test else "train" for group in groups]
 
 
-def linked_groups(pairs: Sequence[Row], contents: Mapping[str, str | None]) -> list[str]:
-    """The group of each pair. Pairs that share a subject, a capture or a file are in one, directly or through others.
+def linked_groups(pairs: Sequence[Row], contents: Mapping[str, str | None], copies: Copies = ()) -> list[str]:
+    """The group of each pair. Pairs that share a subject, a capture, a file or footage are in one, directly or through
+    others.
 
     A group is named after the first of its subjects (of unknown ones: captures), so it keeps its name, and with it its
     side, while others come and go.
@@ -30,10 +33,13 @@ def linked_groups(pairs: Sequence[Row], contents: Mapping[str, str | None]) -> l
             node = above
         return node
 
+    for a, b in copies:
+        parent[root(("clip", a))] = root(("clip", b))
     for pair in pairs:
         first = root(("capture", pair["capture_id"]))
-        files = (contents.get(pair[f"{side}_clip_id"]) for side in ("driving", "target"))
-        for node in (("subject", pair["subject"]), *(("file", file) for file in files)):
+        clips = [pair[f"{side}_clip_id"] for side in ("driving", "target")]
+        shared = [(what, name) for clip in clips for what, name in (("clip", clip), ("file", contents.get(clip)))]
+        for node in (("subject", pair["subject"]), *shared):
             if node[1]:
                 parent[root((node[0], str(node[1])))] = first
     names: dict[tuple[str, str], str] = {}

@@ -23,7 +23,8 @@ class Work:
 
 @dataclass(frozen=True)
 class Reject:
-    """A failed piece of work. `error_class` is what `classify` says: transient, permanent, data or bug."""
+    """A failed piece of work. `error_class` is what `classify` says: transient, permanent, data or bug; `reason`,
+    `not_before` and `untried` what a `Failure` says."""
 
     key: str
     item_id: str
@@ -31,6 +32,9 @@ class Reject:
     error_class: str
     message: str
     traceback: str | None = None
+    reason: str | None = None
+    not_before: int | None = None
+    untried: bool = False
 
 
 @dataclass
@@ -66,15 +70,32 @@ class Outcome:
             raise AssertionError(f"a stage answered {len(answered)} of {len(expected)} pieces of work")
 
 
-class DataError(ValueError):
+class Failure(Exception):
+    """A failure that is known by name: `message` for people (what, where, what to do), `reason` one word for machines
+    (blocked, gone, too_large, ...)."""
+
+    def __init__(self, message: str = "", *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DataError(Failure, ValueError):
     """The input is at fault (corrupt, empty, wrong format, missing calibration): trying again will not help."""
 
 
-class TransientError(RuntimeError):
-    """The world is at fault (network, a full disk): trying again may help."""
+class TransientError(Failure, RuntimeError):
+    """The world is at fault (network, a full disk): trying again may help, but not `not_before` (nanoseconds since
+    1970). `untried`: nobody was asked, so this attempt does not count against the next one."""
+
+    def __init__(
+        self, message: str = "", *, reason: str | None = None, not_before: int | None = None, untried: bool = False
+    ) -> None:
+        super().__init__(message, reason=reason)
+        self.not_before = not_before
+        self.untried = untried
 
 
-class PermanentError(RuntimeError):
+class PermanentError(Failure, RuntimeError):
     """The input cannot be had (gone, forbidden): trying again will not help."""
 
 
@@ -98,7 +119,9 @@ def reject(work: Work, error: Exception) -> Reject:
     kind = classify(error)
     trace = "".join(traceback.format_exception(error))[-8000:] if kind == "bug" else None
     message = str(error) if kind != "bug" else f"{type(error).__name__}: {error}"
-    return Reject(work.key, work.item_id, work.name, kind, message[:2000], trace)
+    reason = error.reason if isinstance(error, Failure) else None
+    wait = (error.not_before, error.untried) if isinstance(error, TransientError) else (None, False)
+    return Reject(work.key, work.item_id, work.name, kind, message[:2000], trace, reason, *wait)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pipelines.planned import Planned
 from storage_schemas.ids import stable_id
 from storage_schemas.lake import Lake
 
-STAGES = ("sources", "clips", "poses", "captions", "latents", "pairs")
+STAGES = ("sources", "clips", "duplicates", "rigs", "poses", "captions", "latents", "pairs")
 """All stages, in order; each is named after the table that it fills."""
 
 STATES = ("new", "done", "failed", "waiting", "due")
@@ -20,7 +20,14 @@ NEW, DONE, FAILED, WAITING, DUE = range(len(STATES))
 RESOLVED = "resolved"
 """The class of the attempt that succeeded after failed ones: it ends the failure."""
 
-ITEM = {"clips": "source_id", "poses": "clip_id", "captions": "clip_id", "latents": "clip_id"}
+ITEM = {
+    "clips": "source_id",
+    "duplicates": "clip_id",
+    "rigs": "capture_id",
+    "poses": "clip_id",
+    "captions": "clip_id",
+    "latents": "clip_id",
+}
 """The column of each stage's table that holds the `item_id` of its work."""
 
 

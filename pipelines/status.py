@@ -22,7 +22,7 @@ class Pending:
 
 
 def funnel(lake: Lake, policy: Policy) -> list[Account]:
-    """The accounts of all stages in order, with the verdicts over clips after `clips`.
+    """The accounts of all stages in order, with the verdicts over clips before the labels.
 
     What went in is what the committed runs said they took in (the ledger); where it went is what the tables hold.
     Raises `AssertionError` where the two do not agree.
@@ -30,7 +30,7 @@ def funnel(lake: Lake, policy: Policy) -> list[Account]:
     accounts, failed = [], rejects(lake)
     for stage in STAGES:
         accounts.append(_stage_account(lake, stage, failed))
-        if stage == "clips":
+        if stage == "rigs":
             accounts.append(verdict_account(lake, policy))
     return accounts
 

@@ -22,7 +22,8 @@ a test keeps it so.
 | `releases/` | immutable releases: policy, pins, list of files, approval, `verify`, `diff`, export |
 | `takedown.py` | what must not be used any more |
 | `compact.py`, `maintain.py`, `migrate.py` | merging fragments, freeing what nobody needs, lakes of older versions |
-| `video.py` | the one place where a codec is named |
+| `video.py`, `codec/` | the one place where a codec is named: opening, decoding to a constant rate, encoding, copying |
+| `image_sequence.py` | numbered pictures as one readable source |
 
 ```python
 from storage_schemas.lake import Lake

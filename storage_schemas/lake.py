@@ -145,9 +145,9 @@ def make_table(uri: str, schema: pa.Schema) -> None:
 
 
 def scan(dataset: lance.LanceDataset, table: str, columns: list[str] | None, where: str | None) -> pa.Table:
-    """Rows of a dataset of `table` in key order, without blobs."""
-    spec = TABLES[table]
-    wanted = columns or [name for name in spec.schema.names if name not in spec.blobs]
+    """Rows of a dataset of `table` in key order, without blobs; an older version has the columns of its time."""
+    spec, there = TABLES[table], set(dataset.schema.names)
+    wanted = columns or [name for name in spec.schema.names if name not in spec.blobs and name in there]
     data = dataset.to_table(columns=list(dict.fromkeys([*wanted, spec.key])), filter=where)
     return data.sort_by(spec.key).select(wanted)
 

@@ -5,7 +5,6 @@ again; the marker `lake.json` says the new version last of all. To add a version
 step, and put it into `STEPS`.
 """
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -19,7 +18,7 @@ from storage_schemas import commit
 from storage_schemas.ids import stable_id
 from storage_schemas.lake import MARKER, Lake, make_table
 from storage_schemas.releases.release import write_release_files
-from storage_schemas.rows import Row, rows_to_arrow
+from storage_schemas.rows import Row, arrow_bytes, rows_to_arrow
 from storage_schemas.store import LocalStore, read_json, write_json
 from storage_schemas.tables import SCHEMA_VERSION, TABLES
 from storage_schemas.takedown import tombstone_id
@@ -49,10 +48,31 @@ def migrate(lake: Lake) -> list[str]:
     return done
 
 
+def _to_3(lake: Lake) -> None:
+    with _alone(lake):
+        _add_what_is_missing(lake)
+        for plan in commit.unfinished(lake):
+            for manifest in _manifests(lake, plan["run_id"]).values():
+                for table, part in manifest["tables"].items():
+                    if "file" in part:
+                        _restage(lake, table, part["file"])
+
+
+def _add_what_is_missing(lake: Lake) -> None:
+    """New tables, and new columns (which may be null) of old ones: a new version of the table, no new file of data, so
+    what a release pins stays as it was."""
+    for name, table in TABLES.items():
+        make_table(lake.table_uri(name), table.schema)
+        stored = lake.dataset(name)
+        missing = [field for field in table.schema if field.name not in stored.schema.names]
+        nullable = [field for field in missing if field.nullable]
+        if nullable:
+            stored.add_columns(pa.schema(nullable))
+
+
 def _to_2(lake: Lake) -> None:
     with _alone(lake):
-        for name in ("tombstones", "decisions"):
-            make_table(lake.table_uri(name), TABLES[name].schema)
+        _add_what_is_missing(lake)  # the rest of this code reads and writes the newest schema
         _take_over_tombstones(lake)
         _take_over_releases(lake)
         for plan in commit.unfinished(lake):
@@ -134,7 +154,7 @@ def _prepare_run(lake: Lake, plan: dict[str, Any]) -> None:
     it was committed, and its work is found missing again."""
     run_id = plan["run_id"]
     names = lake.store.sizes(f"runs/{run_id}")
-    manifests = {name: read_json(lake.store, name) for name in names if "/staged/" in name and name.endswith(".json")}
+    manifests = _manifests(lake, run_id)
     if "stage" not in plan or len(manifests) < plan["shards"]:
         for name in sorted(names, key=lambda name: (name.endswith("/plan.json"), not name.endswith(".json"))):
             lake.store.delete(name)
@@ -145,6 +165,12 @@ def _prepare_run(lake: Lake, plan: dict[str, Any]) -> None:
                 part["file"] = f"runs/{run_id}/staged/{part['file']}"
                 _restage(lake, table, part["file"])
         write_json(lake.store, name, manifest)
+
+
+def _manifests(lake: Lake, run_id: str) -> dict[str, dict[str, Any]]:
+    """The manifests of the staged shards of a run, by name."""
+    names = [name for name in lake.store.sizes(f"runs/{run_id}") if "/staged/" in name and name.endswith(".json")]
+    return {name: read_json(lake.store, name) for name in names}
 
 
 def _facts(plan: dict[str, Any], notes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -158,14 +184,14 @@ def _facts(plan: dict[str, Any], notes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _restage(lake: Lake, table: str, file: str) -> None:
+    """Give staged rows the columns of the table as it is now."""
     content = lake.store.read(file)
     if content is None:
         raise ValueError(f"{lake.uri}: the staged file {file} is gone; delete the folder of its run and migrate again")
-    data = pa.ipc.open_file(content).read_all().select(TABLES[table].schema.names)
-    buffer = io.BytesIO()
-    with pa.ipc.new_file(buffer, data.schema) as writer:
-        writer.write_table(data)
-    lake.store.write(file, buffer.getvalue())
+    staged, schema = pa.ipc.open_file(content).read_all(), TABLES[table].schema
+    nulls = {field.name: pa.nulls(staged.num_rows, field.type) for field in schema if field.nullable}
+    columns = [staged[name] if name in staged.schema.names else nulls[name] for name in schema.names]
+    lake.store.write(file, arrow_bytes(pa.Table.from_arrays(columns, schema=schema)))
 
 
 @contextmanager
@@ -189,6 +215,10 @@ STEPS: dict[int, tuple[list[str], Callable[[Lake], None]]] = {
             "complete runs that were killed around their commit, and drop those that were killed earlier",
         ],
         _to_2,
-    )
+    ),
+    2: (
+        ["add the tables and columns that are new; no row and no video is rewritten, releases stay as they are"],
+        _to_3,
+    ),
 }
 """By the version that a step starts from: what it does, in words, and the step."""

@@ -7,11 +7,25 @@ Axes: T frames, P people, B shape coefficients. Conventions: see `storage_schema
 
 from dataclasses import dataclass
 
-import lance
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
-TENSOR = pa.struct([pa.field("shape", pa.list_(pa.int32())), pa.field("data", pa.list_(pa.float32()))])
+from storage_schemas import fields
+from storage_schemas.clip_scores import SCORES
+from storage_schemas.fetch_fields import FETCH
+from storage_schemas.fields import array as _array
+from storage_schemas.fields import blob as _blob
+from storage_schemas.fields import field as _field
+from storage_schemas.fields import flags as _flags
+from storage_schemas.fields import integer as _int
+from storage_schemas.fields import key as _key
+from storage_schemas.fields import real as _real
+from storage_schemas.fields import text as _text
+from storage_schemas.fields import words as _words
+from storage_schemas.likeness import DUPLICATE, FINGERPRINT
+from storage_schemas.rig_cameras import CAMERAS
+
+SCHEMA_VERSION = 3
+TENSOR = fields.TENSOR
 
 CAMERA_TERMS = (
     "static", "shake", "pan_left", "pan_right", "tilt_up", "tilt_down", "roll_cw", "roll_ccw",
@@ -41,46 +55,6 @@ class Table:
         return tuple(f.name for f in self.schema if f.metadata and b"blob" in f.metadata)
 
 
-def _field(name: str, kind: pa.DataType, about: str, *, null: bool = False, unit: str = "", dims: str = "") -> pa.Field:
-    meta = {"about": about} | ({"unit": unit} if unit else {}) | ({"dims": dims} if dims else {})
-    return pa.field(name, kind, nullable=null, metadata=meta)
-
-
-def _key(name: str, about: str) -> pa.Field:
-    # lance refuses concurrent upserts of one key only where the key is declared like this
-    meta = {"about": about, "lance-schema:unenforced-primary-key": "true"}
-    return pa.field(name, pa.string(), nullable=False, metadata=meta)
-
-
-def _text(name: str, about: str, null: bool = False) -> pa.Field:
-    return _field(name, pa.string(), about, null=null)
-
-
-def _int(name: str, about: str, null: bool = False, unit: str = "") -> pa.Field:
-    return _field(name, pa.int64(), about, null=null, unit=unit)
-
-
-def _real(name: str, about: str, null: bool = False, unit: str = "") -> pa.Field:
-    return _field(name, pa.float64(), about, null=null, unit=unit)
-
-
-def _array(name: str, about: str, dims: str, unit: str = "", null: bool = False) -> pa.Field:
-    return _field(name, TENSOR, about, null=null, unit=unit, dims=dims)
-
-
-def _flags(name: str, about: str, null: bool = False) -> pa.Field:
-    return _field(name, pa.list_(pa.bool_()), about, null=null, dims="T")
-
-
-def _words(name: str, about: str, null: bool = False) -> pa.Field:
-    return _field(name, pa.list_(pa.string()), about, null=null)
-
-
-def _blob(name: str, about: str) -> pa.Field:
-    field = lance.blob_field(name)
-    return field.with_metadata({**(field.metadata or {}), b"about": about.encode(), b"blob": b"true"})
-
-
 WORK_KEY = _text("work_key", "the piece of work that made this row: what planning compares")
 RUN_ID = _text("run_id", "the run that committed this row")
 
@@ -98,9 +72,10 @@ TABLES: dict[str, Table] = {
             _key("source_id", "hash of kind, content, capture and view"),
             _text("kind", "internet, unreal or multiview"),
             _text("uri", "where it was read from"),
-            _text("local_path", "the readable video file: the uri itself, or the downloaded copy"),
+            _text("local_path", "the readable video file: the uri itself, or the downloaded copy; or a pattern of numbered pictures (name_%04d.png)"),
             _text("name", "short name for people"),
             _text("content_sha256", "hash of the video file"),
+            _text("stream_sha256", "hash of the coded pictures, the same in any container", null=True),
             _text("annotation_sha256", "hash of cameras and truth; empty where there are none"),
             _int("size", "size of the video file", unit="bytes"),
             _text("container", "container format as the demuxer names it"),
@@ -116,6 +91,7 @@ TABLES: dict[str, Table] = {
             _text("subject", "who is seen, if known", null=True),
             _text("licence", "licence as given by the user", null=True),
             _text("attribution", "attribution as given by the user", null=True),
+            _text("extra", "further columns of the list that were asked for, JSON", null=True),
             *CAMERA_FIELDS,
             _array("truth_joints", "true joints of every body, in the world", "P T J 3", "metres", null=True),
             _array("truth_global_orient", "true root rotation world_from_body, axis-angle", "P T 3", "radians", null=True),
@@ -123,6 +99,8 @@ TABLES: dict[str, Table] = {
             _array("truth_hand_pose", "true MANO poses, left and right, axis-angle (flat hand is zero)", "P T 2 15 3", "radians", null=True),
             _array("truth_transl", "true SMPL-X translation in the world", "P T 3", "metres", null=True),
             _array("truth_betas", "true SMPL-X shape", "P B", null=True),
+            _field("references", pa.list_(pa.struct([pa.field("kind", pa.string()), pa.field("path", pa.string())])), "masks, depth and other files that belong to it, never read: file, folder, or pattern of numbered files", null=True),
+            _field("timestamps", pa.list_(pa.int64()), "when each frame was taken, by the rig's clock; null: at a constant rate", null=True, unit="ns"),
             _int("fetched_at", "when it was fetched, nanoseconds since 1970 UTC", unit="ns"),
             WORK_KEY, RUN_ID,
         ]), replaces=True),
@@ -159,22 +137,27 @@ TABLES: dict[str, Table] = {
             _text("video_sha256", "hash of the encoded clip in clip_videos; null where no person was found", null=True),
             _array("track", "box of the main person per frame: x0 y0 x1 y1; NaN where unseen", "T 4", "pixels of the clip", null=True),
             *CAMERA_FIELDS,
-            _real("people", "median count per frame of people at least half the size of the main one (root of the box area)"),
-            _real("person_share", "share of frames with the main person"),
-            _real("person_height", "median height of the main person over the frame height"),
-            _real("sharpness", "median variance of the Laplacian at analysis size"),
-            _real("motion", "median optical-flow length per frame over the frame diagonal, background"),
-            _real("subject_motion", "median optical-flow length inside the person's box over the frame diagonal"),
-            _real("exposure", "median luma, 0 to 1"),
-            _words("frame_hashes", "perceptual hash of each sampled frame, hex"),
+            *SCORES,
             WORK_KEY, RUN_ID,
         ])),
         Table("clip_videos", "the encoded bytes of clips; append-only, never updated", "clip_id", pa.schema([
             _key("clip_id", "the clip"),
-            _blob("video", "H.264 in MP4, constant frame rate, one key frame per second"),
+            _blob("video", "H.264 in MP4, constant frame rate, one key frame per second (copied ones: as in the source)"),
             _text("sha256", "hash of the bytes"),
             WORK_KEY, RUN_ID,
         ])),
+        Table("rigs", "what was measured of the cameras of one capture: their time offsets, their residuals, a verdict on each", "rig_id", pa.schema([
+            _key("rig_id", "hash of capture and work key"),
+            _text("capture_id", "the performance"),
+            _text("sync_witness", "what the offsets come from: timestamps, audio, motion; none where nothing tells"),
+            _text("qa_witness", "what the residuals come from: board, people; none where nothing is seen"),
+            CAMERAS,
+            _field("metric", pa.bool_(), "whether lengths are metres, as stated and not contradicted by the board or by people", null=True),
+            _array("gravity_down", "unit vector of gravity in the world, from people who stand upright", "3", null=True),
+            _real("gravity_spread", "median angle between upright people and that", null=True, unit="degrees"), WORK_KEY, RUN_ID,
+        ])),
+        Table("fingerprints", "what of a clip's pictures is compared with other clips; append-only, never updated", "clip_id", pa.schema([*FINGERPRINT, WORK_KEY, RUN_ID])),
+        Table("duplicates", "one clip compared with all that were there: a clip with the same footage, or that there is none", "duplicate_id", pa.schema([*DUPLICATE, WORK_KEY, RUN_ID])),
         Table("poses", "SMPL-X body and MANO hands of a clip by one estimator", "pose_id", pa.schema([
             _key("pose_id", "hash of clip and work key"),
             _text("clip_id", "the clip"),
@@ -254,12 +237,17 @@ TABLES: dict[str, Table] = {
             _text("item_id", "id of the input"),
             _text("name", "short name for people"),
             _text("error_class", "transient, permanent, data or bug; resolved: this attempt succeeded"),
+            _text("reason", "why, in one word: blocked, gone, too_large, not_a_video, ...; null where there is none", null=True),
             _text("message", "what, where, what to do"),
             _text("traceback", "traceback, for a bug", null=True),
             _int("attempts", "attempts so far, this one included"),
             _int("next_attempt_at", "earliest time of the next attempt, nanoseconds since 1970 UTC", null=True, unit="ns"),
             WORK_KEY, RUN_ID,
         ]), replaces=True),
+        Table("fetches", "one finished attempt to fetch a URL", "fetch_id", pa.schema([
+            *FETCH,
+            WORK_KEY, RUN_ID,
+        ])),
         Table("ledger", "one committed run of one stage", "entry_id", pa.schema([
             _key("entry_id", "hash of the run and the table"),
             RUN_ID,

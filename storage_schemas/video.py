@@ -1,68 +1,52 @@
-"""Video bytes to frames and back: the one place where a codec is named.
+"""Video bytes to frames and back: the one place where a codec is named (its parts are in `codec/`).
 
-Frames are RGB uint8 arrays [H, W, 3]; stored clips are H.264 in MP4 at a constant
+Frames are RGB uint8 arrays [H, W, 3], pictures are what codecs work on; stored clips are H.264 in MP4 at a constant
 frame rate, with a key frame every second so that a window can be read without decoding the whole clip.
 """
 
-import io
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
-from itertools import chain, islice
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import islice
 from typing import cast
 
-import av
-import av.container
-import av.error
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from storage_schemas.codec.copying import Copyable, copyable
+from storage_schemas.codec.opening import Source
+from storage_schemas.codec.probing import VideoInfo, probe
+from storage_schemas.codec.reading import Shrinker, Wanted, pictures, stored_frames, to_luma, to_rgb
+from storage_schemas.codec.sampling import survey
+from storage_schemas.codec.writing import Encoder, Encoding, check_encoder, encode, working_encoders
+
 Frame = NDArray[np.uint8]
-Source = bytes | str | Path
+Picture = VideoFrame
+"""A frame as a codec holds it."""
 
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What the container says. `width`, `height` are upright; `rotation` is the clockwise turn (degrees) that
-    makes stored frames upright; `frames` is None where the container does not say."""
-
-    container: str
-    codec: str
-    width: int
-    height: int
-    rotation: int
-    fps: Fraction
-    frames: int | None
-
-
-def probe(source: Source) -> VideoInfo:
-    """Read a video's facts and decode its first frame.
-
-    Raises `ValueError` with a text for people where it is empty, no video, without a video stream, or corrupt.
-    """
-    with _opened(source) as container:
-        stream = container.streams.video[0]
-        first = next(container.decode(stream), None)
-        if first is None:
-            raise ValueError("no frame can be decoded: the file is corrupt or holds no picture")
-        rotation = -int(first.rotation) % 360
-        width, height = first.width, first.height
-        if rotation in (90, 270):
-            width, height = height, width
-        fps = stream.average_rate or stream.guessed_rate
-        if not fps:
-            raise ValueError("the video has no frame rate: re-encode it with a constant frame rate")
-        return VideoInfo(
-            container.format.name,
-            stream.codec_context.name,
-            width,
-            height,
-            rotation,
-            fps,
-            stream.frames or None,
-        )
+__all__ = [
+    "Copyable",
+    "Encoder",
+    "Encoding",
+    "Frame",
+    "Picture",
+    "Shrinker",
+    "Source",
+    "VideoInfo",
+    "Wanted",
+    "centre_crop",
+    "check_encoder",
+    "copyable",
+    "decode",
+    "encode",
+    "frames",
+    "pictures",
+    "probe",
+    "resize",
+    "survey",
+    "to_luma",
+    "to_rgb",
+    "working_encoders",
+]
 
 
 def frames(source: Source, *, rotation: int = 0) -> Iterator[Frame]:
@@ -71,12 +55,9 @@ def frames(source: Source, *, rotation: int = 0) -> Iterator[Frame]:
     Raises `ValueError` where the file is not a readable video or breaks off in the middle.
     """
     turns = -rotation // 90  # np.rot90 turns counter-clockwise
-    with _opened(source) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        for frame in container.decode(stream):
-            image = cast(Frame, frame.to_ndarray(format="rgb24"))
-            yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    for frame in stored_frames(source):
+        image = to_rgb(frame)
+        yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 def decode(
@@ -118,44 +99,3 @@ def centre_crop(frames: Frame, width: int, height: int) -> Frame:
     cut_w, cut_h = min(w, round(h * width / height)), min(h, round(w * height / width))
     x, y = (w - cut_w) // 2, (h - cut_h) // 2
     return np.stack([resize(frame, (width, height)) for frame in frames[:, y : y + cut_h, x : x + cut_w]])
-
-
-def encode(images: Iterable[Frame], fps: Fraction, *, crf: int = 20) -> bytes:
-    """Frames [H, W, 3] of one even size -> H.264 MP4 bytes (yuv420p, constant frame rate, a key frame a second).
-
-    Raises `ValueError` where there is no frame or a size is odd.
-    """
-    rest = iter(images)
-    first = next(rest, None)
-    if first is None:
-        raise ValueError("no frames to encode")
-    height, width = first.shape[:2]
-    if height % 2 or width % 2:
-        raise ValueError(f"H.264 needs even sizes, got {width}x{height}")
-    options = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.gop_size = max(1, round(fps))
-        # with its defaults x264 gives other bytes for the same frames every few times
-        stream.codec_context.thread_count = 1
-        for image in chain([first], rest):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return buffer.getvalue()
-
-
-@contextmanager
-def _opened(source: Source) -> Iterator[av.container.InputContainer]:
-    """Open a video for reading; whatever PyAV raises becomes a `ValueError` for people."""
-    if not isinstance(source, bytes) and Path(source).stat().st_size == 0:
-        raise ValueError("the file is empty")
-    try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r") as container:
-            if not container.streams.video:
-                raise ValueError("the file has no video stream")
-            yield container
-    except av.error.FFmpegError as error:
-        raise ValueError(f"not a readable video: {error.strerror or error}") from error

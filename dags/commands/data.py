@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dags.options import ExistingLake, Json, LakeOption, PrefectApi, RayAddress
+from dags.options import ExistingLake, Json, LakeOption, PolicyFile, PrefectApi, RayAddress
 
 Call = tuple[Any, ...]
 """A flow's name and its arguments after the lake; `dags.steps` has a function of the same name."""
@@ -29,7 +29,7 @@ def ingest(
     licence: Annotated[str | None, typer.Option(help="Licence of everything that says nothing itself.")] = None,
     attribution: Annotated[str | None, typer.Option(help="Whom to name.")] = None,
     calibration: Annotated[
-        Path | None, typer.Option(exists=True, help="Calibration file of a multi-view folder.")
+        Path | None, typer.Option(exists=True, help="Calibration file (or COLMAP folder) of a multi-view folder.")
     ] = None,
     motions: Annotated[
         Path | None, typer.Option(exists=True, help="Folder of motion .npz files of render jobs.")
@@ -38,22 +38,48 @@ def ingest(
         Path | None, typer.Option(exists=True, help="SMPL-X .npz for motions without rest joints.")
     ] = None,
     allow_private: Annotated[bool, typer.Option(help="Also download from this machine and its network.")] = False,
+    column: Annotated[
+        list[str] | None, typer.Option(help="What a column of a list means: url=video_link, licence=rights, ...")
+    ] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="A further column of a list to store.")] = None,
+    cookies: Annotated[
+        Path | None, typer.Option(exists=True, help="Cookies for downloads, in the format of Netscape.")
+    ] = None,
+    access: Annotated[
+        Path | None, typer.Option(exists=True, help="TOML file with a proxy and headers by host for downloads.")
+    ] = None,
+    max_gb: Annotated[float, typer.Option(help="Refuse longer files.")] = 4.0,
+    platform: Annotated[
+        list[str] | None, typer.Option(help="A further host of which URLs are pages, for yt-dlp.")
+    ] = None,
+    host_connections: Annotated[int, typer.Option(min=1, help="Connections to one host at once.")] = 4,
+    host_rate: Annotated[float, typer.Option(min=0, help="Requests a second to one host; 0: no limit.")] = 10.0,
+    clips: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file that says how clips are cut.")
+    ] = None,
+    policy: PolicyFile = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
 ) -> None:
-    """Take in videos and cut them into clips of one person.
+    """Take in videos and cut them into clips of one person; of rigs, measure the cameras.
 
     Examples:
 
     dimo ingest internet clips/ --lake /data/lake --licence CC-BY-4.0
+
+    dimo ingest internet urls.parquet --column url=video_link --keep title --lake /data/lake
 
     dimo ingest unreal renders/20240611_job --lake /data/lake
 
     dimo ingest multiview rig/ --calibration rig/calib.toml --lake /data/lake
     """
 
+    from pipelines.cut import ClipsConfig
+    from pipelines.quality import policy_of
+    from pipelines.settings import load_settings
     from pipelines.sources import SourcesConfig
+    from pipelines.sources.config import PLATFORMS
 
     options = SourcesConfig(
         licence=licence,
@@ -62,8 +88,18 @@ def ingest(
         motions=_text(motions),
         body_model=_text(body_model),
         allow_private=allow_private,
+        columns=tuple(column or ()),
+        keep=tuple(keep or ()),
+        cookies=_absolute(cookies),
+        access=_absolute(access),
+        max_bytes=round(max_gb * 2**30),
+        platforms=(*PLATFORMS, *(platform or ())),
+        host_connections=host_connections,
+        host_rate=host_rate,
     )
-    _run(lake, prefect_api, ray_address, json_, [("ingest", kind.value, str(path), options), ("cut",)])
+    cut = ("cut", load_settings(clips, ClipsConfig) if clips else None, policy_of(policy))
+    rigs = [("measure",)] if kind is Kind.multiview else []
+    _run(lake, prefect_api, ray_address, json_, [("ingest", kind.value, str(path), options), cut, *rigs])
 
 
 def label(
@@ -71,6 +107,7 @@ def label(
     body_model: Annotated[
         Path | None, typer.Option(exists=True, help="SMPL-X .npz to fit; without it a made mannequin.")
     ] = None,
+    policy: PolicyFile = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
@@ -81,8 +118,9 @@ def label(
     """
 
     from pipelines.poses.stage import PosesConfig
+    from pipelines.quality import policy_of
 
-    _run(lake, prefect_api, ray_address, json_, [("label", PosesConfig(body=_text(body_model)))])
+    _run(lake, prefect_api, ray_address, json_, [("label", PosesConfig(body=_text(body_model)), policy_of(policy))])
 
 
 def caption(
@@ -91,6 +129,7 @@ def caption(
     server: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server, with --vlm.")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")] = None,
     device: Annotated[str, typer.Option(help="Where a local model runs: cuda or cpu.")] = "cuda",
+    policy: PolicyFile = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
@@ -106,12 +145,13 @@ def caption(
 
     from pipelines.captions.openai_server import OpenAIServer
     from pipelines.captions.qwen import QwenLocal
+    from pipelines.quality import policy_of
 
     if server and not vlm:
         raise ValueError("--server needs --vlm: the name of the model that it serves")
     remote = OpenAIServer(server, vlm, api_key_env=api_key_env) if server and vlm else None
     model = remote or (QwenLocal(vlm, device=device) if vlm else None)
-    _run(lake, prefect_api, ray_address, json_, [("caption", model)])
+    _run(lake, prefect_api, ray_address, json_, [("caption", model, policy_of(policy))])
 
 
 def encode(
@@ -123,6 +163,7 @@ def encode(
     frame_step: Annotated[int, typer.Option(help="Clip frames per window frame.")] = 1,
     width: Annotated[int, typer.Option(help="Width of the target in pixels.")] = 832,
     height: Annotated[int, typer.Option(help="Height of the target in pixels.")] = 480,
+    policy: PolicyFile = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
@@ -133,19 +174,20 @@ def encode(
     """
 
     from pipelines.latents import LatentsConfig
+    from pipelines.quality import policy_of
     from pipelines.windows import Window
 
     config = LatentsConfig(str(base), Window(num_frames, frame_step, width, height))
-    _run(lake, prefect_api, ray_address, json_, [("encode", config)])
+    _run(lake, prefect_api, ray_address, json_, [("encode", config, policy_of(policy))])
 
 
-def status(lake: ExistingLake, json_: Json = False) -> None:
+def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -> None:
     """Show where everything went, and what was rejected and why.
 
     Example: dimo status --lake /data/lake
     """
     from dags.show import accounts_json, as_json, funnel, reject_groups
-    from pipelines.quality import Policy
+    from pipelines.quality import policy_of
     from pipelines.rejects import group_rejects, rejects
     from pipelines.status import funnel as count
     from pipelines.status import pending
@@ -153,7 +195,7 @@ def status(lake: ExistingLake, json_: Json = False) -> None:
     from storage_schemas.lake import Lake
 
     home = Lake(lake)
-    accounts, failed = count(home, Policy()), rejects(home)
+    accounts, failed = count(home, policy_of(policy)), rejects(home)
     groups, again = group_rejects(failed), pending(failed)
     if json_:
         stages = [row | vars(again[row["stage"]]) if row["stage"] in again else row for row in accounts_json(accounts)]
@@ -180,6 +222,10 @@ def _run(lake: str, prefect_api: str | None, ray_address: str | None, json_: boo
 
         accounts = [account for name, *args in calls for account in getattr(flows, name)(lake, *args)]
     as_json(accounts_json(accounts)) if json_ else funnel(accounts)
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
 
 
 def _text(path: Path | None) -> str | None:

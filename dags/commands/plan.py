@@ -20,6 +20,8 @@ _dry: ContextVar[bool] = ContextVar("dry", default=False)
 MADE_BY = {
     "sources": "dimo ingest",
     "clips": "dimo ingest",
+    "duplicates": "dimo ingest",
+    "rigs": "dimo ingest",
     "poses": "dimo label",
     "captions": "dimo caption",
     "latents": "dimo encode",
@@ -59,7 +61,7 @@ def everything(
     from pipelines.windows import Window
 
     encode = [("encode", LatentsConfig(str(base), Window(121, 1, 832, 480)))] if base else []
-    show_plan(lake, [("cut",), ("label",), ("caption",), *encode], json_)
+    show_plan(lake, [("cut",), ("measure",), ("label",), ("caption",), *encode], json_)
     if not base and not json_:
         print("`dimo encode` is not planned: give --base")
 
@@ -67,9 +69,10 @@ def everything(
 def retry(
     lake: ExistingLake,
     error_class: Annotated[str | None, typer.Option("--class", help="transient, permanent, data or bug.")] = None,
-    stage: Annotated[str | None, typer.Option(help="sources, clips, poses, captions, latents or pairs.")] = None,
+    stage: Annotated[str | None, typer.Option(help="sources, clips, rigs, poses, captions, latents or pairs.")] = None,
     message: Annotated[str | None, typer.Option(help="Part of the message.")] = None,
     name: Annotated[str | None, typer.Option(help="Part of the item's name.")] = None,
+    reason: Annotated[str | None, typer.Option(help="One word such as blocked, too_large, not_a_video.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what was tried too often.")] = False,
     json_: Json = False,
 ) -> None:
@@ -86,7 +89,7 @@ def retry(
     for what, given, known in (("--class", error_class, CLASSES), ("--stage", stage, STAGES)):
         if given is not None and given not in known:
             raise ValueError(f"{what} {given!r}: use one of {', '.join(known)}")
-    found = request(Lake(lake), Choice(error_class, stage, message, name), force)
+    found = request(Lake(lake), Choice(error_class, stage, message, name, reason), force)
     due, refused = group_rejects(found.due), group_rejects(found.refused)
     commands = sorted({MADE_BY[group.stage] for group in due})
     if json_:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dags.options import ExistingLake, Json, PrefectApi, RayAddress
+from dags.options import ExistingLake, Json, PolicyFile, PrefectApi, RayAddress
 
 
 def train(
@@ -72,11 +72,13 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for the page.")],
     training: Annotated[Path | None, typer.Option(exists=True, help="Folder of a training run to show.")] = None,
     generated: Annotated[Path | None, typer.Option(exists=True, help="A generated clip to show.")] = None,
+    policy: PolicyFile = None,
 ) -> None:
     """Write one static HTML page: funnel, contact sheets with poses, cameras, captions, losses, the generated clip.
 
     Example: dimo report --lake /data/lake --training runs/1 --out report
     """
+    from pipelines.quality import policy_of
     from pipelines.report import write_report
 
-    print(write_report(lake, out, training=training, generated=generated))
+    print(write_report(lake, out, training=training, generated=generated, policy=policy_of(policy)))

@@ -65,12 +65,19 @@ def sources(
     licence: Annotated[str | None, typer.Option(help="This licence.")] = None,
     subject: Annotated[str | None, typer.Option(help="This person.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 50,
+    links: Annotated[bool, typer.Option("--links", help="Show instead what became of the URLs of each host.")] = False,
     json_: Json = False,
 ) -> None:
     """List what was ingested, with what a takedown needs to know; and what is taken down.
 
-    Example: dimo sources --lake /data/lake --licence CC-BY-NC-4.0
+    Examples:
+
+    dimo sources --lake /data/lake --licence CC-BY-NC-4.0
+
+    dimo sources --lake /data/lake --links
     """
+    if links:
+        return _links(lake, limit, json_)
     from dags.show import as_json, table
     from storage_schemas.lake import Lake
     from storage_schemas.takedown import list_sources
@@ -165,6 +172,25 @@ def migrate(
         print(f"{'would' if dry_run else 'done:'} {step}")
     if not steps:
         print(f"{home.uri} has this version's schema: nothing to do")
+
+
+def _links(lake: str, limit: int, json_: bool) -> None:
+    from dags.show import as_json, size, table
+    from pipelines.links import STATUSES
+    from pipelines.links import links as by_host
+    from storage_schemas.lake import Lake
+
+    found = by_host(Lake(lake))
+    if json_:
+        return as_json([asdict(host) | {"rate": host.rate} for host in found])
+    rows = []
+    for host in found[:limit]:
+        why = ", ".join(f"{reason} {n}" for reason, n in sorted(host.reasons.items(), key=lambda item: -item[1]))
+        rate = "" if host.rate is None else f"{size(round(host.rate))}/s"
+        counts = [getattr(host, status) for status in STATUSES]
+        rows.append((host.host, host.urls, *counts, size(host.bytes), rate, why))
+    more = "" if len(found) <= limit else f", the first {limit} (--limit, or --json for all)"
+    return table(f"URLs of {len(found)} hosts{more}", ("host", "URLs", *STATUSES, "size", "rate", "why"), rows)
 
 
 def _age(text: str) -> timedelta:

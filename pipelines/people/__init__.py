@@ -1,6 +1,7 @@
 """Who is in the picture: people found, followed and told apart, as boxes over the frames of a clip."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ def track_person(
     count = 0
     for count, image in enumerate(frames, 1):
         if (count - 1) % every == 0:
-            follower.look(count - 1, image)
-    tracks = follower.tracks(count)
+            follower.look(count - 1, partial(np.asarray, image))
+    tracks = follower.over(range(count)).tracks
     main = main_person(tracks)
     return None if main is None else tracks[main]

@@ -45,6 +45,18 @@ def people_count(tracks: Tracks, main: int) -> float:
     return float(np.median(counted.sum(0)))
 
 
+def occlusion(tracks: Tracks, main: int) -> float:
+    """Mean over the frames with person `main` of `tracks` [P, T, 4] of the largest share of their box that another
+    person's box covers, 0 to 1."""
+    own, others = tracks[main], np.delete(tracks, main, axis=0)
+    seen = np.isfinite(own[:, 0])
+    if not len(others) or not seen.any():
+        return 0.0
+    low, high = np.maximum(own[..., :2], others[..., :2]), np.minimum(own[..., 2:], others[..., 2:])  # [P - 1, T, 2]
+    shared = np.nan_to_num(np.clip(high - low, 0, None).prod(-1))
+    return float((shared.max(0)[seen] / (own[seen, 2:] - own[seen, :2]).prod(-1)).mean())
+
+
 def _area(box: Box) -> float:
     return float((box[2] - box[0]) * (box[3] - box[1]))
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from pipelines.people.boxes import COUNTED, Box, overlap
 from pipelines.people.mediapipe_pose import Body, Image, MediaPipePose, Region
+from pipelines.people.visibility import Visibility, of_landmarks
 
 TILES = (1.0, 1 / 2, 1 / 3)
 """Sides of the square tiles over the short side of the frame, coarse to fine."""
@@ -37,10 +38,12 @@ class DetectorConfig:
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """A person in a frame: the `box` (clipped to the frame), the body behind it, and the region it was found in."""
+    """A person in a frame: the `box` (clipped to the frame), the body behind it, how much of it is in view, and the
+    region it was found in."""
 
     box: Box
     body: Body
+    visibility: Visibility
     found: Region
 
 
@@ -108,7 +111,7 @@ class Detector:
         low, high = points.min(0), points.max(0)
         margin = self.config.margin * (high - low).max()
         box = np.concatenate([np.clip(low - margin, 0, limit), np.clip(high + margin, 0, limit)]).astype(np.float32)
-        return Person(box, body, region)
+        return Person(box, body, of_landmarks(body.landmarks, (image.shape[1], image.shape[0])), region)
 
 
 def _same_region(a: Region, b: Region) -> bool:

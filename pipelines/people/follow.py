@@ -1,16 +1,19 @@
 """Following people over the frames of a clip: a few looks a second, associated as ByteTrack does (arXiv 2110.06864:
 by overlap, then a second chance for whoever was not detected), and filled in between."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 
 from pipelines.people.boxes import Box, Tracks, iou, overlap
 from pipelines.people.detector import SAME_PERSON, Detector, DetectorConfig, Image, Person
+from pipelines.people.visibility import Visibility
 
 MIN_IOU = 0.3  # of a person with themselves, between two looks
 MIN_SEEN = 2  # looks; what is seen once is no person
@@ -34,15 +37,26 @@ class _Trace:
     person: Person  # as seen last
     frames: list[int]
     boxes: list[Box]
+    seen: list[Visibility]
 
     def extend(self, frame: int, person: Person) -> None:
         self.person = person
         self.frames.append(frame)
         self.boxes.append(person.box)
+        self.seen.append(person.visibility)
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """People over a span of frames: `tracks` [P, T, 4], NaN where unseen, and how much of each was in view at each look
+    within the span. A row is one person throughout."""
+
+    tracks: Tracks
+    seen: list[list[Visibility]]
 
 
 class Traces:
-    """Who is who over the looks of a clip. `patience` is in frames, `max_people` those followed at a time."""
+    """Who is who over the looks of a shot. `patience` is in frames, `max_people` those followed at a time."""
 
     def __init__(self, patience: int, max_people: int) -> None:
         self.patience, self.max_people = patience, max_people
@@ -69,52 +83,79 @@ class Traces:
                 boxes.append(found.box)
         for person in new:
             if _is_other(person.box, boxes):
-                self._traces.append(_Trace(person, [frame], [person.box]))
+                self._traces.append(_Trace(person, [frame], [person.box], [person.visibility]))
                 boxes.append(person.box)
         return boxes
 
-    def tracks(self, frames: int, sigma: float) -> Tracks:
-        """Boxes [P, frames, 4] of everybody, NaN where unseen; smoothed with standard deviation `sigma` (frames)."""
-        enough = min(MIN_SEEN, len(self._looks))
-        kept = [t for t in self._traces if len(t.frames) >= enough]
-        tracks = np.full((len(kept), frames, 4), np.nan, np.float32)
+    def over(self, span: range, sigma: float) -> Followed:
+        """Everybody in the frames of `span`; boxes smoothed with standard deviation `sigma` (frames)."""
+        looks = bisect_left(self._looks, span.stop) - bisect_left(self._looks, span.start)
+        kept = [t for t in self._traces if len(_within(t, span)) >= max(1, min(MIN_SEEN, looks))]
+        tracks = np.full((len(kept), len(span), 4), np.nan, np.float32)
         for track, trace in zip(tracks, kept, strict=True):
-            for first, last in _stretches(trace.frames, self.patience):
-                start, stop = trace.frames[first], self._until(trace.frames[last], frames)
-                at = np.arange(start, stop)
-                seen = trace.frames[first : last + 1]
-                boxes = np.array(trace.boxes[first : last + 1])  # [looks, 4]
-                filled = np.stack([np.interp(at, seen, side) for side in boxes.T], axis=1)
-                track[start:stop] = gaussian_filter1d(filled, sigma, axis=0, mode="nearest") if sigma > 0 else filled
-        return tracks
+            self._fill(track, trace, span, sigma)
+        return Followed(tracks, [[trace.seen[k] for k in _within(trace, span)] for trace in kept])
 
-    def _until(self, frame: int, frames: int) -> int:
+    def forget(self, before: int) -> None:
+        """Drop what no span from frame `before` on can ask for."""
+        self._traces = [t for t in self._traces if t.frames[-1] + self.patience >= before]
+        del self._looks[: max(0, bisect_left(self._looks, before - self.patience) - 1)]
+        for trace in self._traces:
+            old = max(0, bisect_left(trace.frames, before - self.patience) - 1)
+            del trace.frames[:old], trace.boxes[:old], trace.seen[:old]
+
+    def _fill(self, track: NDArray[np.float32], trace: _Trace, span: range, sigma: float) -> None:
+        """Boxes on the lines between looks, into `track` [T, 4]; looks before the span say where it begins."""
+        low = max(0, bisect_left(trace.frames, span.start - self.patience))
+        high = bisect_left(trace.frames, span.stop)
+        frames = trace.frames[low:high]
+        for first, last in _stretches(frames, self.patience) if frames else []:
+            start, stop = frames[first], self._until(frames[last], span.stop)
+            at = np.arange(start, stop)
+            boxes = np.array(trace.boxes[low + first : low + last + 1])  # [looks, 4]
+            filled = np.stack([np.interp(at, frames[first : last + 1], side) for side in boxes.T], axis=1)
+            smooth = gaussian_filter1d(filled, sigma, axis=0, mode="nearest") if sigma > 0 else filled
+            inside = at >= span.start
+            track[at[inside] - span.start] = smooth[inside]
+
+    def _until(self, frame: int, stop: int) -> int:
         """A person seen at `frame` and not at the next look is taken to stay until then."""
-        return min((look for look in self._looks if look > frame), default=frames)
+        following = bisect_right(self._looks, frame)
+        return min(stop, self._looks[following]) if following < len(self._looks) else stop
 
 
 class Follower:
-    """People of one clip, seen through a detector. `fps` is the clip's frame rate."""
+    """People of one shot, seen through a detector. `fps` is the frame rate."""
 
     def __init__(self, detector: Detector, config: PeopleConfig, fps: float) -> None:
         self._detector = detector
         self._sigma = config.smoothing * fps
         self._search_every = fps / config.searches
-        self._next_search = 0.0
+        self._next_search: float | None = None
         self._traces = Traces(round(config.patience * fps), config.detector.max_people)
 
-    def look(self, frame: int, image: Image) -> list[Box]:
-        """Look at `image` [H, W, 3] RGB, frame number `frame` of the clip; returns the boxes of the people in it."""
-        if frame >= self._next_search:
+    def look(self, frame: int, see: Callable[[], Image]) -> list[Box]:
+        """Look at frame number `frame`, which `see` gives as [H, W, 3] RGB; returns the boxes of the people in it."""
+        image = see()
+        if self._next_search is None or frame >= self._next_search:
             self._next_search = frame + self._search_every
             people = self._detector.search(image)
         else:
             people = self._detector.glance(image)
         return self._traces.update(frame, people, lambda person: self._detector.again(image, person))
 
-    def tracks(self, frames: int) -> Tracks:
-        """Boxes [P, frames, 4] in pixels of the images looked at, NaN where a person is not seen."""
-        return self._traces.tracks(frames, self._sigma)
+    def over(self, span: range) -> Followed:
+        """Everybody in the frames of `span`, in pixels of the images looked at."""
+        return self._traces.over(span, self._sigma)
+
+    def forget(self, before: int) -> None:
+        """Drop what no span from frame `before` on can ask for."""
+        self._traces.forget(before)
+
+
+def _within(trace: _Trace, span: range) -> range:
+    """Places of the looks of `trace` that lie in `span`."""
+    return range(bisect_left(trace.frames, span.start), bisect_left(trace.frames, span.stop))
 
 
 def _matches(

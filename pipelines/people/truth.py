@@ -1,9 +1,13 @@
 """People of a render, from its true joints and cameras: no detector, no guess."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.people.boxes import Box, Tracks
+from pipelines.people.follow import Followed
+from pipelines.people.visibility import of_joints
 from storage_schemas.conventions import project, transform
 
 MARGIN = 0.1  # of the longer side, on each side: joints lie inside the body, the topmost one at the ears
@@ -24,11 +28,8 @@ def true_tracks(
     """
     tracks = np.full((*joints.shape[:2], 4), np.nan, np.float32)
     limit = np.array(size, np.float32)
-    for track, body in zip(tracks, joints, strict=True):
-        camera = transform(body, world_to_camera)  # [T, J, 3]
-        before = camera[..., 2] > NEAR
-        with np.errstate(divide="ignore", invalid="ignore"):
-            pixels = np.where(before[..., None], project(camera, K), np.nan)  # [T, J, 2]
+    for track, pixels in zip(tracks, true_pixels(joints, world_to_camera, K), strict=True):
+        with np.errstate(invalid="ignore"):
             inside = ((pixels >= 0) & (pixels < limit)).all(-1)  # [T, J]
         seen = inside.mean(1) >= MIN_VISIBLE
         low, high = np.nanmin(pixels[seen], axis=1), np.nanmax(pixels[seen], axis=1)  # [t, 2]
@@ -37,17 +38,39 @@ def true_tracks(
     return tracks
 
 
+def true_pixels(
+    joints: NDArray[np.float32], world_to_camera: NDArray[np.float32], K: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """`joints` [P, T, J, 3] seen through cameras [T, 3, 4] and [T, 3, 3] -> [P, T, J, 2], NaN behind the camera."""
+    pixels = np.full((*joints.shape[:3], 2), np.nan, np.float32)
+    for person, body in enumerate(joints):
+        camera = transform(body, world_to_camera)  # [T, J, 3]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels[person] = np.where((camera[..., 2] > NEAR)[..., None], project(camera, K), np.nan)
+    return pixels
+
+
 class TruePeople:
-    """People of one clip of a render; answers like `follow.Follower`. `tracks` [P, T, 4] are those of the clip."""
+    """People of a render; answers like `follow.Follower`. `tracks` [P, T, 4] and `pixels` of the joints [P, T, J, 2]
+    are those of the whole source, in pictures of `size` (width, height)."""
 
-    def __init__(self, tracks: Tracks) -> None:
-        self._tracks = tracks
+    def __init__(self, tracks: Tracks, pixels: NDArray[np.float32], size: tuple[int, int]) -> None:
+        self._tracks, self._pixels, self._size = tracks, pixels, size
+        self._looks: list[int] = []
 
-    def look(self, frame: int, image: NDArray[np.uint8]) -> list[Box]:
-        """Boxes of the people in frame number `frame` of the clip."""
-        boxes = self._tracks[:, frame]
-        return [box for box in boxes if np.isfinite(box[0])]
+    def look(self, frame: int, image: Callable[[], NDArray[np.uint8]]) -> list[Box]:
+        """Boxes of the people in frame number `frame` of the source."""
+        self._looks.append(frame)
+        return [box for box in self._tracks[:, frame] if np.isfinite(box[0])]
 
-    def tracks(self, frames: int) -> Tracks:
-        """Boxes [P, frames, 4], NaN where a person is not seen."""
-        return self._tracks[:, :frames]
+    def over(self, span: range) -> Followed:
+        """Everybody in the frames of `span`."""
+        looks = [frame for frame in self._looks if frame in span]
+        seen = [
+            [of_joints(pixels[k], self._size) for k in looks if np.isfinite(track[k, 0])]
+            for track, pixels in zip(self._tracks, self._pixels, strict=True)
+        ]
+        return Followed(self._tracks[:, span.start : span.stop], seen)
+
+    def forget(self, before: int) -> None:
+        """Nothing was kept that grows."""

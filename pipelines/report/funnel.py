@@ -10,6 +10,8 @@ from storage_schemas.lake import Lake
 COUNTED = {
     "sources": "source items",
     "clips": "source items to cut",
+    "duplicates": "clips compared",
+    "rigs": "captures of several cameras",
     "verdict": "clips judged",
     "poses": "kept clips, or views of one take",
     "captions": "kept clips",

@@ -41,16 +41,22 @@ class Summary:
 
 
 def write_report(
-    lake_uri: str | Path, out: Path, *, training: Path | None = None, generated: Path | None = None
+    lake_uri: str | Path,
+    out: Path,
+    *,
+    training: Path | None = None,
+    generated: Path | None = None,
+    policy: Policy | None = None,
 ) -> Path:
     """Write `out/index.html`, with pictures and videos in `out/media/`, and return its path.
 
     `training` is the output folder of a training run, `generated` a clip FILE.mp4 made by it, with FILE.json beside
-    it. Media that exist already are not rendered again. Raises `ValueError` where there is no lake at `lake_uri`.
+    it, `policy` judges the clips. Media that exist already are not rendered again. Raises `ValueError` where there is
+    no lake at `lake_uri`.
     """
     if not is_lake(lake_uri):
         raise ValueError(f"{lake_uri} is not a lake: make one with `dimo ingest` or `dimo demo`")
-    lake, policy, media = Lake(lake_uri), Policy(), Media(out)
+    lake, policy, media = Lake(lake_uri), policy or Policy(), Media(out)
     judged = verdicts(lake, policy)
     reasons = dict(zip(judged["clip_id"].to_pylist(), judged["reason"].to_pylist(), strict=True))
     # others may be writing to the lake: what came after the verdicts is left to the next page

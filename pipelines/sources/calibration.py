@@ -1,14 +1,9 @@
-"""Calibration files of camera rigs: OpenCV matrices in JSON or TOML.
+"""A camera as a calibration describes it, checked, and what it is for a video of another size.
 
-Both hold one table per camera with `size` [width, height], the intrinsic matrix `K` (or `matrix`), the distortion
-`dist` (or `distortions`: k1 k2 p1 p2 [k3 [k4 k5 k6]]), and the pose `R` (or `rotation`: 3x3, or a Rodrigues vector)
-and `t` (or `translation`) with `x_cam = R X + t` in metres. JSON keeps the cameras under `cameras`; TOML as tables
-that have a `matrix`, under `cameras` (caliscope) or at the top (Pose2Sim, aniposelib). An optional `gravity_down`
-(at the top, or under `metadata`) says where down is.
+Formats are in `pipelines/sources/calibrations/`, one file each; they all end in `make_camera`.
 """
 
-import json
-import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,74 +16,133 @@ from pipelines.stage import DataError
 from storage_schemas.conventions import HALF_PIXEL, scale_intrinsics
 
 Array = NDArray[np.float64]
+Size = tuple[int, int]
+OPENCV = "opencv"
+FISHEYE = "fisheye"
+LENGTHS = {OPENCV: (0, 4, 5, 8, 12, 14), FISHEYE: (4,)}
+"""Lens models and how many numbers they have: OpenCV's k1 k2 p1 p2 [k3 [k4 k5 k6 [s1..s4 [tx ty]]]], and the four of
+`cv2.fisheye`, which is Kannala and Brandt's."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A static camera: image size (width, height), K [3, 3] pixels, distortion [n], world_to_camera [3, 4] metres."""
+    """`size` (width, height) that it was calibrated at, None where the file leaves it open; `K` [N, 3, 3] pixels,
+    counted from the corner of the image; `world_to_camera` [N, 3, 4], in metres if `metric`; `lens` and `distortion`.
 
-    size: tuple[int, int]
+    N is 1 for a camera that stands; one that moves has a row per image, and `numbers` [N] of these.
+    """
+
+    size: Size | None
     K: Array
     distortion: list[float]
     world_to_camera: Array
+    lens: str = OPENCV
+    metric: bool = True
+    numbers: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Cameras as written in the file, by name, and gravity where the file gives it."""
+    """A calibration as read from `files`: its `format`, its cameras by name (made, and checked, when asked for), and
+    gravity where it is known. `partial`: it also describes cameras whose videos nobody need have.
+    `moving`: names of the cameras that move.
+    """
 
-    path: Path
-    entries: dict[str, dict[str, Any]]
-    gravity_down: Any
+    files: tuple[Path, ...]
+    format: str
+    cameras: Mapping[str, Callable[[], Camera]]
+    gravity_down: Any = None
+    partial: bool = False
+    moving: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The file that stands for all."""
+        return self.files[0]
+
+    @property
+    def sole(self) -> str | None:
+        """The one camera that moves, or else the only one there is: whose name the video need not have."""
+        names = self.moving or tuple(self.cameras)
+        return names[0] if len(names) == 1 else None
 
     def camera(self, name: str) -> Camera:
-        """The camera `name`, checked. Raises `DataError` where its numbers cannot be a camera."""
+        """The camera `name`. Raises `DataError` where its numbers cannot be a camera."""
         try:
-            return _camera(self.entries[name])
-        except (KeyError, TypeError, ValueError) as error:
+            return self.cameras[name]()
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             text = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"{self.path}, camera {name}: {text}") from error
 
-
-def read_calibration(path: Path) -> Calibration:
-    """Read a calibration file. Raises `DataError` where it is unreadable or holds no camera."""
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-        tree = tomllib.loads(content) if path.suffix.lower() == ".toml" else json.loads(content)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable calibration (JSON or TOML): {error}") from error
-    tree = tree if isinstance(tree, dict) else {}
-    tables = tree["cameras"] if isinstance(tree.get("cameras"), dict) else tree
-    entries = {
-        str(table.get("name", key)): table
-        for key, table in tables.items()
-        if isinstance(table, dict) and ("K" in table or "matrix" in table)
-    }
-    if not entries:
-        raise DataError(f"{path}: no camera in it; expected cameras with size, K (matrix), dist, R (rotation), t")
-    metadata = tree["metadata"] if isinstance(tree.get("metadata"), dict) else {}
-    return Calibration(path, entries, tree.get("gravity_down", metadata.get("gravity_down")))
+    def agrees(self, other: "Calibration") -> bool:
+        """Whether both have the same cameras, up to what a file rounds."""
+        if set(self.cameras) != set(other.cameras):
+            return False
+        return all(_alike(self.camera(name), other.camera(name)) for name in self.cameras)
 
 
-def fit(camera: Camera, size: tuple[int, int], first_frame: NDArray[np.uint8]) -> Array:
-    """K [3, 3] of `camera` for a video of another `size` (width, height); `first_frame` [H, W, 3] decides how it came.
+def make_camera(
+    *,
+    size: Any,
+    K: Any,
+    R: Any,
+    t: Any,
+    distortion: Any = (),
+    lens: str = OPENCV,
+    unit: float = 1.0,
+    metric: bool = True,
+    from_corner: bool = False,
+    numbers: tuple[int, ...] | None = None,
+) -> Camera:
+    """A checked camera of `x_cam = R X + t`. `size` [2] or None; `K` [3, 3] or [N, 3, 3], which counts pixels from the
+    centre of the first one as `cv2` does unless `from_corner`; `R` [3, 3], [N, 3, 3] or a Rodrigues vector; `t` [3] or
+    [N, 3] in `unit` metres. Raises `ValueError` with a text for people where that is no camera.
+    """
+    K = _array("K", K, 9).reshape(-1, 3, 3)
+    R = np.array(R, np.float64)
+    R = (Rotation.from_rotvec(R.ravel()).as_matrix() if R.size == 3 else _array("R", R, 9)).reshape(-1, 3, 3)
+    t = _array("t", t, 3).reshape(-1, 3) * unit
+    distortion = np.array(distortion, np.float64).ravel()
+    if size is not None:
+        size = [int(n) for n in size]
+        if len(size) != 2 or min(size) <= 0:
+            raise ValueError(f"size {size} should be [width, height] in pixels")
+    bad = (K[:, 0, 0] <= 0) | (K[:, 1, 1] <= 0) | (abs(K[:, 2] - [0, 0, 1]).max(1) > 1e-9) | (K[:, 1, 0] != 0)
+    if bad.any() or not np.isfinite(K).all():
+        raise ValueError(f"K {K[int(np.argmax(bad))].tolist()} is no intrinsic matrix")
+    if not np.allclose(R @ R.transpose(0, 2, 1), np.eye(3), atol=1e-3) or (np.linalg.det(R) < 0).any():
+        raise ValueError("R is not a rotation (3x3 with R R^T = 1 and determinant 1, or a Rodrigues vector)")
+    if lens not in LENGTHS:
+        raise ValueError(f"lens model {lens} is not known: undistort the video and give the pinhole camera")
+    if len(distortion) not in LENGTHS[lens] or not np.isfinite([*distortion, *t.ravel()]).all():
+        lengths = ", ".join(map(str, LENGTHS[lens]))
+        raise ValueError(f"{lens} distortion should have {lengths} numbers, has {len(distortion)}; all must be finite")
+    pose = np.concatenate([R, t[..., None]], axis=2)
+    K = np.broadcast_to(K if from_corner else K + HALF_PIXEL, (len(pose), 3, 3))
+    return Camera(tuple(size) if size else None, K, distortion.tolist(), pose, lens, metric, numbers)
+
+
+def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]) -> Array:
+    """K [N, 3, 3] of `camera` for a video of `size` (width, height); `first_frame` [H, W, 3] decides how it came.
 
     Players and converters scale a picture into the new size, with black bars where the shapes differ. So: the same
     shape is scaled; another shape is scaled to fit between the bars, if the bars are there. Raises `DataError` where
     they are not: whether it was cropped or stretched, and where, cannot be known.
     """
+    if camera.size is None or camera.size == size:
+        return camera.K
     sx, sy = size[0] / camera.size[0], size[1] / camera.size[1]
     if abs(sx / sy - 1) < 1e-3:
         return np.asarray(scale_intrinsics(camera.K, sx, sy), np.float64)
     scale = min(sx, sy)
     bars = [(size[axis] - camera.size[axis] * scale) / 2 for axis in (0, 1)]  # left and right, above and below
-    if not _has_bars(first_frame, bars):
+    if not _has_bars(first_frame(), bars):
         raise DataError(
             f"the calibration is for {camera.size[0]}x{camera.size[1]}, the video is {size[0]}x{size[1]} without bars: "
             "cropped or stretched, nobody knows where; give the video as it was calibrated, or a calibration for it"
         )
     K = np.asarray(scale_intrinsics(camera.K, scale, scale), np.float64)
-    K[:2, 2] += bars
+    K[:, :2, 2] += bars
     return K
 
 
@@ -104,38 +158,21 @@ def _has_bars(frame: NDArray[np.uint8], bars: list[float]) -> bool:
     return bool(black < 24 and picture > black + 24)
 
 
-def _camera(entry: dict[str, Any]) -> Camera:
-    size = [int(n) for n in entry["size"]]
-    K = _array(entry, "K", "matrix", shape=(3, 3))
-    R = np.array(_pick(entry, "R", "rotation"), np.float64)
-    if R.size == 3:
-        R = Rotation.from_rotvec(R.ravel()).as_matrix()
-    t = _array(entry, "t", "translation", shape=(3,))
-    distortion = np.array(entry.get("dist", entry.get("distortions", [])), np.float64).ravel()
-    if entry.get("fisheye"):
-        raise ValueError("fisheye lenses are not supported: undistort the video and give the pinhole camera")
-    if entry.get("rotation_count"):
-        raise ValueError("rotation_count is not 0: rotate the video, calibrate it upright, and set it to 0")
-    if len(size) != 2 or min(size) <= 0:
-        raise ValueError(f"size {size} should be [width, height] in pixels")
-    if K[0, 0] <= 0 or K[1, 1] <= 0 or abs(K[2] - [0, 0, 1]).max() > 1e-9 or not np.isfinite(K).all():
-        raise ValueError(f"K {K.tolist()} is no intrinsic matrix")
-    if R.shape != (3, 3) or not np.allclose(R @ R.T, np.eye(3), atol=1e-3) or np.linalg.det(R) < 0:
-        raise ValueError("R is not a rotation (3x3 with R R^T = 1 and determinant 1, or a Rodrigues vector)")
-    if len(distortion) not in (0, 4, 5, 8) or not np.isfinite([*distortion, *t]).all():
-        raise ValueError(f"distortion should have 4, 5 or 8 numbers, has {len(distortion)}; all must be finite")
-    return Camera((size[0], size[1]), K + HALF_PIXEL, distortion.tolist(), np.concatenate([R, t[:, None]], axis=1))
+def _alike(a: Camera, b: Camera) -> bool:
+    if (a.size, a.lens, a.metric, a.numbers) != (b.size, b.lens, b.metric, b.numbers) or a.K.shape != b.K.shape:
+        return False
+    longer = max(len(a.distortion), len(b.distortion))
+    lenses = [np.pad(camera.distortion, (0, longer - len(camera.distortion))) for camera in (a, b)]
+    return (
+        np.allclose(a.K, b.K, atol=1e-2)
+        and np.allclose(a.world_to_camera, b.world_to_camera, atol=1e-4)
+        and np.allclose(lenses[0], lenses[1], atol=1e-5)
+    )
 
 
-def _array(entry: dict[str, Any], *names: str, shape: tuple[int, ...]) -> Array:
-    array = np.array(_pick(entry, *names), np.float64)
-    if array.size != np.prod(shape):
-        raise ValueError(f"{names[0]} has shape {array.shape}, expected {shape}")
-    return array.reshape(shape)
-
-
-def _pick(entry: dict[str, Any], *names: str) -> Any:
-    for name in names:
-        if name in entry:
-            return entry[name]
-    raise KeyError(" or ".join(names))
+def _array(name: str, value: Any, least: int) -> Array:
+    array = np.array(value, np.float64)
+    if not array.size or array.size % least:
+        shape = "[3, 3]" if least == 9 else "[3]"
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+    return array

@@ -1,14 +1,18 @@
-"""Videos with one view and no cameras: a video file, a folder of them, or a list of paths and URLs."""
+"""Videos with one view and no cameras: a video file, a folder of them, or lists of paths and URLs."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pipelines.sources.config import SourcesConfig
-from pipelines.sources.download import download
+from pipelines.sources.downloads import download, platforms
+from pipelines.sources.downloads.access import access
+from pipelines.sources.downloads.engine import forget
+from pipelines.sources.downloads.urls import check_url, hide_secrets, printable, url_name
 from pipelines.sources.items import (
-    VIDEO_SUFFIXES,
+    Row,
     Rows,
+    VideoFile,
     capture_row,
     fingerprint,
     new_work,
@@ -16,8 +20,10 @@ from pipelines.sources.items import (
     source_row,
     videos_in,
 )
-from pipelines.sources.lists import LIST_SUFFIXES, Entry, read_list
-from pipelines.stage import DataError, Work
+from pipelines.sources.list_files import LIST_SUFFIXES
+from pipelines.sources.lists import SAVED, Entry, list_files, read_lists
+from pipelines.sources.signatures import VIDEO_SUFFIXES
+from pipelines.stage import DataError, TransientError, Work
 from storage_schemas.ids import stable_id
 
 KIND = "internet"
@@ -25,27 +31,37 @@ VIEW = "main"
 
 
 def discover(path: Path, config: SourcesConfig) -> list[Work]:
-    """List the videos of a folder (all levels, by suffix), of a list, or the one file that `path` is.
+    """List the videos of a folder (all levels, by suffix), of lists, or the one file that `path` is.
 
-    Raises `DataError` where there is nothing to ingest.
+    A folder without videos is one of lists. `metadata.csv` (or another list of this name) beside videos tells about
+    them. Raises `DataError` where there is nothing to ingest, or `cookies` or `access` cannot be used.
     """
+    access(config)
     if path.is_dir():
-        videos = videos_in(path, recursive=True)
-        if not videos:
-            raise DataError(f"{path}: no videos below; files with {', '.join(sorted(VIDEO_SUFFIXES))} are taken")
-        return [_local(video, video.relative_to(path).as_posix(), Entry("", str(video)), config) for video in videos]
+        return list(_folder(path, config))
     if path.suffix.lower() in LIST_SUFFIXES:
-        return [_listed(entry, path, config) for entry in read_list(path)]
+        return [_listed(entry, path, config) for entry in read_lists([path], path, config)]
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return [_local(path, path.name, Entry("", str(path)), config)]
+        return [_local(path, path.name, Entry("", str(path), path.parent), config)]
     raise DataError(f"{path}: neither a folder, nor a list ({', '.join(LIST_SUFFIXES)}), nor a video")
 
 
-def rows(payload: dict[str, Any], config: SourcesConfig, cache: Path) -> Rows:
-    """The rows of one video, downloaded first where it is a URL. Raises the errors of `download`, and `DataError`."""
+def rows(payload: dict[str, Any], config: SourcesConfig, cache: Path, fetches: list[Row]) -> Rows:
+    """The rows of one video, downloaded first where it is a URL: then what came of it is added to `fetches`.
+
+    Raises the errors of `download` and of `open_video`.
+    """
     url = payload.get("url")
-    path = download(url, cache, config) if url else Path(payload["video"])
-    video = open_video(path)
+    if url:
+        path = download(url, cache, config, fetches)
+        video = open_video(path)
+        if video.sha256 != path.name:
+            forget(url, cache)
+            text = f"{payload['name']}: the downloaded copy was damaged: it is fetched again"
+            raise TransientError(text, reason="damaged")
+    else:
+        video = open_video(Path(payload["video"]))
+    _check_content(video, payload)
     capture_id = stable_id(KIND, video.sha256)
     source = source_row(video, payload, capture_id=capture_id, view=VIEW)
     capture = capture_row(
@@ -54,48 +70,106 @@ def rows(payload: dict[str, Any], config: SourcesConfig, cache: Path) -> Rows:
     return {"sources": [source], "captures": [capture]}
 
 
+def _folder(path: Path, config: SourcesConfig) -> Iterator[Work]:
+    saved = any((path / name).is_file() for name in SAVED)
+    videos = [] if saved else videos_in(path, recursive=True)
+    lists = [path / f"metadata{suffix}" for suffix in LIST_SUFFIXES] if videos else list_files(path)
+    lists = [file for file in lists if file.is_file()]
+    if not videos and not lists:
+        suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise DataError(f"{path}: no videos below, and no lists; files with {suffixes} are taken")
+    known: set[str] = set()
+    for entry in read_lists(lists, path, config) if lists else []:
+        known.add(str((entry.folder / entry.uri).absolute()) if entry.uri else "")
+        yield _listed(entry, path, config)
+    for video in videos:
+        if str(video) not in known:
+            yield _found(video, path, config)
+
+
+def _found(video: Path, folder: Path, config: SourcesConfig) -> Work:
+    """A video of a folder, unless it is a link that leads out of it."""
+    name = video.relative_to(folder).as_posix()
+    problem = None
+    if not video.resolve().is_relative_to(folder.resolve()):
+        problem = f"{printable(name)} is a link that leaves the folder: ingest the folder where the file is, or copy it"
+    return _local(video, name, Entry("", str(video), folder, problem=problem, reason="escapes"), config)
+
+
 def _listed(entry: Entry, path: Path, config: SourcesConfig) -> Work:
-    if entry.problem:
+    if entry.problem and not entry.uri:
         name = f"{path.name} {entry.place}"
-        return new_work(KIND, name, entry.uri or f"{path} {entry.place}", entry.place, problem=entry.problem)
+        return _bad(name, f"{path} {entry.place}", entry.problem, entry.reason, entry.place)
     if "://" in entry.uri:
         return _remote(entry, config)
     listed = Path(entry.uri)
-    video = listed if listed.is_absolute() else (path.parent / listed)
-    if not listed.is_absolute() and not video.resolve().is_relative_to(path.parent.resolve()):
-        problem = f"{path} {entry.place}: {entry.uri} leaves the folder of the list: write the whole path"
-        return new_work(KIND, entry.uri, entry.uri, None, problem=problem)
-    return _local(video, entry.uri, entry, config)
+    video = listed if listed.is_absolute() else entry.folder / listed
+    return _local(video, entry.uri, entry, config, inside=None if listed.is_absolute() else entry.folder)
 
 
-def _local(video: Path, name: str, entry: Entry, config: SourcesConfig) -> Work:
-    problem = None if video.is_file() else f"no file {video}: correct the path, or remove it from the list"
-    rights = _rights(entry, config)
-    payload = {"video": str(video), **rights}
-    return new_work(KIND, name, str(video), [fingerprint(video), rights], payload, problem)
+def _local(video: Path, name: str, entry: Entry, config: SourcesConfig, inside: Path | None = None) -> Work:
+    problem, reason = entry.problem, entry.reason
+    if not problem:
+        problem, reason = _problem(video, printable(name), inside, config)
+    shown, uri = printable(name), str(video) if str(video).isprintable() else printable(str(video), limit=2000)
+    if problem:
+        return _bad(shown, uri, problem, reason, fingerprint(video) if reason != "bad_name" else None)
+    about = _about(entry, config)
+    return new_work(KIND, shown, uri, [fingerprint(video), about], {"video": str(video), **about})
+
+
+def _problem(video: Path, name: str, inside: Path | None, config: SourcesConfig) -> tuple[str, str] | tuple[None, None]:
+    """What keeps a file out, and the reason."""
+    try:
+        str(video).encode()
+        if inside is not None and not video.resolve().is_relative_to(inside.resolve()):
+            return f"{name} leaves the folder of the list: write the whole path", "escapes"
+        if not video.is_file():
+            return f"no file {printable(str(video), 500)}: correct the path, or remove it from the list", "no_file"
+        size = video.stat().st_size
+    except (ValueError, OSError):  # longer than a name can be, a null, bytes that are no text
+        return f"{name}: no name that a file can have: correct the line, or rename the file", "bad_name"
+    if size > config.max_bytes:
+        return f"{name}: {size} bytes, more than {config.max_bytes}: raise max_bytes, or leave it out", "too_large"
+    return None, None
 
 
 def _remote(entry: Entry, config: SourcesConfig) -> Work:
-    rights = _rights(entry, config)
-    try:
-        parts = urlsplit(entry.uri)
-        host = parts.hostname or ""
-    except ValueError as error:
-        return new_work(KIND, entry.place, entry.uri, rights, problem=f"{entry.place}: not a URL: {error}")
-    # what follows "?" or stands before "@" may be a secret: it is not part of names, which go into logs
-    query = f"?{stable_id(parts.query)[:8]}" if parts.query else ""
-    name = f"{host}{parts.path}{query}"
-    problem = None
-    if parts.scheme not in ("http", "https") or not host:
-        problem = f"{name}: cannot fetch {parts.scheme}://; give an http or https URL, or a path"
-    uri = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    content = [stable_id(entry.uri), rights, config.allow_private, config.max_bytes]
-    return new_work(KIND, name, uri, content, {"url": entry.uri, **rights}, problem)
+    about = _about(entry, config)
+    if problem := entry.problem or check_url(entry.uri):
+        try:  # what may be a secret is no part of names, which go into logs
+            name, uri = url_name(entry.uri), hide_secrets(entry.uri)
+        except ValueError:
+            name = uri = entry.place
+        word = entry.reason or "bad_url"
+        return _bad(name, uri, f"{name}: {problem}" if not entry.problem else problem, word, about)
+    name, uri = url_name(entry.uri), hide_secrets(entry.uri)
+    if platforms.is_page(entry.uri, config) and not platforms.is_installed():
+        # part of the work key: installed later, it is new work
+        return _bad(name, uri, f"{name}: {platforms.INSTALL}", "needs_ytdlp", about)
+    content = [stable_id(entry.uri), about, config.allow_private, config.max_bytes]
+    return new_work(KIND, name, uri, content, {"url": entry.uri, **about})
 
 
-def _rights(entry: Entry, config: SourcesConfig) -> dict[str, str | None]:
-    return {
+def _bad(name: str, uri: str, problem: str, reason: str | None, content: Any) -> Work:
+    """Work that the stage rejects."""
+    return new_work(KIND, name, uri, content, {"reason": reason}, problem)
+
+
+def _about(entry: Entry, config: SourcesConfig) -> dict[str, str | None]:
+    """What the list, or else the config, says about an item."""
+    always = {
         "licence": entry.licence or config.licence,
         "attribution": entry.attribution or config.attribution,
         "subject": entry.subject,
     }
+    given = {"sha256": entry.sha256, "extra": entry.extra}
+    return always | {name: value for name, value in given.items() if value is not None}
+
+
+def _check_content(video: VideoFile, payload: dict[str, Any]) -> None:
+    """Raise `DataError` where a file is not the one that the list means."""
+    expected = payload.get("sha256")
+    if expected and expected.lower() != video.sha256:
+        text = f"{payload['name']}: the list says SHA-256 {printable(expected, 64)}, the file has {video.sha256}"
+        raise DataError(text, reason="wrong_content")

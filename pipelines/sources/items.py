@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.stage import DataError, PermanentError, Work
+from pipelines.sources.probing import probe_safely, stream_hash
+from pipelines.sources.signatures import VIDEO_SUFFIXES
+from pipelines.stage import Work
 from storage_schemas.ids import sha256_bytes, sha256_file, stable_id, work_key
-from storage_schemas.video import VideoInfo, probe
+from storage_schemas.video import VideoInfo
 
 NAME = "sources"
-VERSION = "1"
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
+VERSION = "2"
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
@@ -21,12 +22,13 @@ Rows = dict[str, list[Row]]
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video that can be read: its hash, its size in bytes, and what the container says."""
+    """A video that can be read: its hash, its size in bytes, what the container says, and the hash of its stream."""
 
     path: Path
     sha256: str
     size: int
     info: VideoInfo
+    stream_sha256: str | None = None
 
 
 def new_work(
@@ -57,14 +59,9 @@ def videos_in(folder: Path, *, recursive: bool) -> list[Path]:
 
 
 def open_video(path: Path) -> VideoFile:
-    """Probe and hash a video file. Raises `DataError` where it is no video, `PermanentError` where it is gone."""
-    try:
-        info = probe(path)
-    except FileNotFoundError as error:
-        raise PermanentError(f"{path}: the file is gone; put it back or ingest again without it") from error
-    except ValueError as error:
-        raise DataError(f"{path}: {error}. Replace it by a playable video, or remove it") from error
-    return VideoFile(path, sha256_file(path), path.stat().st_size, info)
+    """Probe and hash a video file. Raises the errors of `probe_safely`."""
+    info = probe_safely(path)
+    return VideoFile(path, sha256_file(path), path.stat().st_size, info, stream_hash(path))
 
 
 def source_row(
@@ -84,6 +81,7 @@ def source_row(
         "local_path": str(video.path),
         "name": name,
         "content_sha256": video.sha256,
+        "stream_sha256": video.stream_sha256,
         "annotation_sha256": _annotation_sha256(columns),
         "size": video.size,
         "container": info.container,
@@ -99,6 +97,7 @@ def source_row(
         "subject": payload.get("subject"),
         "licence": payload.get("licence"),
         "attribution": payload.get("attribution"),
+        "extra": payload.get("extra"),
         "fetched_at": time.time_ns(),
         **columns,
     }

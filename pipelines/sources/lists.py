@@ -1,94 +1,137 @@
-"""Lists of videos: CSV, JSONL or Parquet with a column of paths or URLs."""
+"""Lists of videos: files with a column of paths or URLs, folders of such files, datasets of Hugging Face."""
 
-import csv
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.sources.config import SourcesConfig
+from pipelines.sources.downloads.urls import printable
+from pipelines.sources.list_files import LIST_SUFFIXES, Record, records
 from pipelines.stage import DataError
 
-LIST_SUFFIXES = (".csv", ".jsonl", ".parquet")
-URI_COLUMNS = ("uri", "url", "path")
-RIGHTS = ("licence", "attribution", "subject")
+COLUMNS = {
+    "url": ("uri", "url", "path", "file_name"),
+    "licence": ("licence", "license"),
+    "attribution": ("attribution",),
+    "subject": ("subject",),
+    "sha256": ("sha256", "content_sha256"),
+}
+"""What is read of a list, and the names of the columns in which it is looked for."""
+LONGEST_URL = 8192  # characters
+LONGEST_TEXT = 4096
+SAVED = ("dataset_dict.json", "state.json")
+"""What tells a dataset that `datasets` saved to disk: several splits, or one."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An item of a list, `place` says where it stands; `problem` what is wrong with it."""
+    """An item of a list: `place` says where it stands, `folder` what relative paths start at; `problem` and `reason`
+    what is wrong with it; `extra` holds further columns, as JSON."""
 
     place: str
     uri: str
+    folder: Path
     licence: str | None = None
     attribution: str | None = None
     subject: str | None = None
+    sha256: str | None = None
+    extra: str | None = None
     problem: str | None = None
+    reason: str | None = None
 
 
-def read_list(path: Path) -> list[Entry]:
-    """The entries of a list, in its order. A bad or repeated line becomes an entry with a problem.
+def list_files(folder: Path) -> list[Path]:
+    """The lists in a folder: the shards of a saved dataset, or all lists below; hidden ones are left alone.
 
-    Raises `DataError` where the file as a whole cannot be read or has no column `uri`, `url` or `path`.
+    Raises `DataError` where a saved dataset is not complete.
     """
-    try:
-        records = list(_records(path))
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{path}: not a readable {path.suffix[1:].upper()} list: {error}") from error
-    if not records:
-        raise DataError(f"{path}: the list is empty")
-    if not any(column in record for _, record in records for column in URI_COLUMNS):
-        raise DataError(f"{path}: no column named {', '.join(URI_COLUMNS)}")
-    entries, first_place = [], dict[str, str]()
-    for place, record in records:
-        entry = _entry(path, place, record)
-        first = first_place.setdefault(entry.uri, place)
-        if entry.uri and first != place:
-            entry = Entry(place, entry.uri, problem=f"{path} {place}: the same as {first}")
-        entries.append(entry)
+    if (folder / "dataset_dict.json").is_file():
+        parts = [path for path in sorted(folder.iterdir()) if (path / "state.json").is_file()]
+        return [file for part in parts for file in _shards(part)]
+    if (folder / "state.json").is_file():
+        return _shards(folder)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in LIST_SUFFIXES and path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def read_lists(paths: list[Path], root: Path, config: SourcesConfig) -> list[Entry]:
+    """The entries of one or more lists, in their order. A bad or repeated line becomes an entry with a problem, and so
+    does a bad list among several.
+
+    Raises `DataError` where nothing can be read, or no list has a column of paths or URLs.
+    """
+    columns = _columns(config)
+    entries, first_place, named, problem = [], dict[str, str](), False, None
+    for path in paths:
+        try:
+            for place, record in records(path, _wanted(columns, config)):
+                named = named or any(name in record for name in columns["url"])
+                entry = _entry(path, place, record, columns, config)
+                where = f"{path.relative_to(root).as_posix()} {place}" if path != root else place
+                first = first_place.setdefault(entry.uri, where)
+                if entry.uri and first != where and not entry.problem:
+                    text = f"{path} {place}: the same as {first}"
+                    entry = Entry(place, entry.uri, path.parent, problem=text, reason="repeated")
+                entries.append(entry)
+        except DataError as error:
+            problem = error
+            entries.append(Entry("the file", "", path.parent, problem=str(error), reason=error.reason))
+    if problem and len(paths) == 1:
+        raise problem
+    if not entries:
+        raise DataError(f"{root}: the list is empty")
+    if not named:
+        raise problem or DataError(
+            f"{root}: no column named {', '.join(columns['url'])}: name it, as in url=video_link"
+        )
     return entries
 
 
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, columns in lower case) of every line; a JSON line that cannot be read has no columns."""
-    match path.suffix.lower():
-        case ".csv":
-            with path.open(newline="", encoding="utf-8-sig") as stream:
-                reader = csv.DictReader(stream)
-                for row in reader:
-                    yield f"line {reader.line_num}", _lower(row)
-        case ".jsonl":
-            with path.open(encoding="utf-8-sig") as stream:
-                for number, line in enumerate(stream, start=1):
-                    if line.strip():
-                        yield f"line {number}", _json(line)
-        case ".parquet":
-            import pyarrow.parquet as pq
-
-            names = [name for name in pq.read_schema(path).names if name.lower().strip() in (*URI_COLUMNS, *RIGHTS)]
-            for number, row in enumerate(pq.read_table(path, columns=names).to_pylist()):
-                yield f"row {number}", _lower(row)
-        case other:
-            raise DataError(f"{path}: no list format {other!r}; use {', '.join(LIST_SUFFIXES)}")
+def _columns(config: SourcesConfig) -> dict[str, tuple[str, ...]]:
+    """Where to look for what, as the config has it. Raises `DataError` where it names what is not read."""
+    given = dict(pair.partition("=")[::2] for pair in config.columns)
+    if wrong := [ours for ours, theirs in given.items() if ours not in COLUMNS or not theirs]:
+        raise DataError(f"columns: {wrong[0]}=...: write OURS=THEIRS, where OURS is one of {', '.join(COLUMNS)}")
+    return COLUMNS | {ours: (theirs.lower().strip(),) for ours, theirs in given.items()}
 
 
-def _entry(path: Path, place: str, record: dict[str, Any]) -> Entry:
-    uri = next((record[column] for column in URI_COLUMNS if record.get(column)), None)
+def _wanted(columns: dict[str, tuple[str, ...]], config: SourcesConfig) -> frozenset[str]:
+    return frozenset(name for names in columns.values() for name in names) | {name.lower() for name in config.keep}
+
+
+def _entry(path: Path, place: str, record: Record, columns: dict[str, tuple[str, ...]], config: SourcesConfig) -> Entry:
+    uri = next((record[name] for name in columns["url"] if record.get(name)), None)
     if not isinstance(uri, str) or not uri.strip():
-        return Entry(place, "", problem=f"{path} {place}: no path or URL in it: fill it in, or remove the line")
-    given = {name: str(record[name]).strip() or None for name in RIGHTS if record.get(name) is not None}
-    return Entry(place, uri.strip(), **given)
+        text = f"{path} {place}: no path or URL in it: fill it in, or remove the line"
+        return Entry(place, "", path.parent, problem=text, reason="no_url")
+    uri = uri.strip()
+    if len(uri) > LONGEST_URL:
+        text = f"{path} {place}: a path or URL of {len(uri)} characters: correct the line"
+        return Entry(place, printable(uri), path.parent, problem=text, reason="bad_url")
+    given = {what: _first(record, columns[what]) for what in COLUMNS if what != "url"}
+    kept = {name: record[name.lower()] for name in config.keep if record.get(name.lower()) is not None}
+    extra = _text(json.dumps(kept, sort_keys=True, default=str, ensure_ascii=False)) if kept else None
+    return Entry(place, uri, path.parent, **given, extra=extra)
 
 
-def _json(line: str) -> dict[str, Any]:
+def _first(record: Record, names: tuple[str, ...]) -> str | None:
+    found = (record[name] for name in names if record.get(name) is not None)
+    return next((text for value in found if (text := _text(str(value)).strip())), None)
+
+
+def _text(value: str) -> str:
+    """Text that can be stored: a JSON escape can stand for half a character."""
+    return value.encode("utf-8", "replace").decode()[:LONGEST_TEXT]
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The files of a saved dataset, as its state names them."""
     try:
-        value = json.loads(line)
-    except ValueError:
-        return {}
-    return _lower(value) if isinstance(value, dict) else {}
-
-
-def _lower(row: dict[Any, Any]) -> dict[str, Any]:
-    return {str(key).lower().strip(): value for key, value in row.items()}
+        state: Any = json.loads((folder / "state.json").read_text())
+        names = [str(file["filename"]) for file in state["_data_files"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{folder}: not a dataset as `save_to_disk` writes it: {type(error).__name__}") from error
+    if missing := [name for name in names if Path(name).name != name or not (folder / name).is_file()]:
+        raise DataError(f"{folder}: {printable(missing[0])} is missing: copy the whole dataset")
+    return [folder / name for name in names]

@@ -1,8 +1,9 @@
-"""Takes of calibrated rigs: a folder of synchronised videos and a calibration file, or a folder of such folders.
+"""Takes of calibrated rigs, and videos of moving cameras with the path of the camera.
 
-A video belongs to the camera of its name: `cam01.mp4` to camera `cam01`; a bare number in the calibration also
-matches the number at the end of the file's name (`cam_0.mp4` to camera `0`). Cameras are static: `K` and
-`world_to_camera` are stored with T = 1, which stands for every frame.
+A video belongs to the camera of its name: `cam01.mp4` to camera `cam01`, `hd_00_16.mp4` to camera `00_16`; a bare
+number in the calibration also matches the number at the end of the file's name (`cam_0.mp4` to camera `0`). A take of
+one video and one moving camera needs no names. A camera that stands has T = 1 in `K` and `world_to_camera`, which
+stands for every frame.
 """
 
 import re
@@ -11,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.sources.calibration import Calibration, fit, read_calibration
+from pipelines.sources.calibration import OPENCV, Calibration, fit
+from pipelines.sources.calibrations import read_calibration
 from pipelines.sources.config import SourcesConfig
 from pipelines.sources.items import (
-    VIDEO_SUFFIXES,
     Row,
     Rows,
     VideoFile,
@@ -23,23 +24,22 @@ from pipelines.sources.items import (
     new_work,
     open_video,
     source_row,
-    videos_in,
 )
+from pipelines.sources.moving import on_frames
+from pipelines.sources.signatures import VIDEO_SUFFIXES
+from pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_calibration, takes_in
+from pipelines.sources.times import read_times
 from pipelines.stage import DataError, Work
-from storage_schemas.ids import sha256_bytes, stable_id
+from storage_schemas.ids import sha256_bytes, sha256_file, stable_id
 from storage_schemas.video import decode
 
 KIND = "multiview"
-CALIBRATION_NAME = re.compile(r"(calib|camera).*\.(json|toml)", re.IGNORECASE)
 SAMPLE = 1 << 20  # bytes
 
 
 def discover(root: Path, config: SourcesConfig) -> list[Work]:
-    """List the views of one take, or of every take below `root`: a folder with videos in it is a take.
-
-    Raises `DataError` where there is no video at all.
-    """
-    takes = sorted({video.parent for video in videos_in(root, recursive=True)})
+    """List the views of every take at or below `root`. Raises `DataError` where there is no video at all."""
+    takes = takes_in(root)
     if not takes:
         raise DataError(f"{root}: no videos below ({', '.join(sorted(VIDEO_SUFFIXES))}): a take is a folder of videos")
     return [work for take in takes for work in _take(take, root, config)]
@@ -49,94 +49,104 @@ def rows(payload: dict[str, Any]) -> Rows:
     """The rows of one view. Raises `DataError` where video and camera are unusable or do not fit together."""
     video = open_video(Path(payload["video"]))
     camera = read_calibration(Path(payload["calibration"])).camera(payload["camera"])
+    where = f"{payload['calibration']}, camera {payload['camera']}"
+    if camera.lens != OPENCV:
+        raise DataError(
+            f"{where}: its lens is a {camera.lens}, which no column can hold: undistort the video "
+            "(pipelines/sources/lens.py) and give the pinhole camera"
+        )
     size = (video.info.width, video.info.height)
-    K = camera.K if size == camera.size else fit(camera, size, _first_frame(video))
+    K, pose = on_frames(camera, fit(camera, size, lambda: _first_frame(video)), video.info.frames, where)
     cameras: Row = {
-        "world_to_camera": camera.world_to_camera[None].astype(np.float32),  # [1, 3, 4]: the same for every frame
-        "K": K[None].astype(np.float32),  # [1, 3, 3]
+        "world_to_camera": pose.astype(np.float32),  # [T or 1, 3, 4]
+        "K": K.astype(np.float32),  # [T or 1, 3, 3]
         "distortion": camera.distortion,
-        "metric": True,
+        "metric": camera.metric,
     }
     source = source_row(video, payload, capture_id=payload["capture_id"], view=payload["camera"], **cameras)
+    source |= _beside(payload, video.info.frames, source["annotation_sha256"])
     capture = capture_row(
         payload,
         capture_id=payload["capture_id"],
         take=payload["take"],
         views=payload["views"],
-        sync_method="synchronised",
+        sync_method="synchronised" if len(payload["views"]) > 1 else "single",
         gravity_down=payload["gravity_down"],
     )
     return {"sources": [source], "captures": [capture]}
 
 
-def _take(folder: Path, root: Path, config: SourcesConfig) -> list[Work]:
-    videos = videos_in(folder, recursive=False)
-    take = folder.name if folder == root else folder.relative_to(root).as_posix()
+def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     try:
-        path = _find_calibration(folder, root, config)
-        calibration = read_calibration(path)
+        calibration = find_calibration(take, root, config.calibration)
         gravity = _gravity(calibration, config)
     except DataError as error:
-        return [_broken(take, video.stem, video, str(error)) for video in videos]
+        return [_broken(take.name, label, video, str(error)) for video, label in take.videos.items()]
 
-    named = {video: camera_of(video.stem, list(calibration.entries)) for video in videos}
+    known = list(calibration.cameras)
+    named = {video: camera_of(label, known) for video, label in take.videos.items()}
+    if len(named) == 1 and calibration.sole:
+        named = {video: camera or calibration.sole for video, camera in named.items()}
     cameras = [camera for camera in named.values() if camera]
     views = sorted(camera for camera in set(cameras) if cameras.count(camera) == 1)
+    files = {"board": beside(take, BOARDS), "times": beside(take, TIMES)}
     shared = {
-        "calibration": str(path),
-        "capture_id": _capture_id(take, path, videos[0]),
-        "take": take,
+        "calibration": str(calibration.path),
+        "capture_id": _capture_id(take, calibration),
+        "take": take.name,
         "views": views,
         "gravity_down": gravity,
         "licence": config.licence,
         "attribution": config.attribution,
+        **{name: None if path is None else str(path) for name, path in files.items()},
     }
+    prints = [fingerprint(path) for path in [*calibration.files, *filter(None, files.values())]]
     works = []
     for video, camera in named.items():
-        known = ", ".join(calibration.entries)
+        label = take.videos[video]
         if camera is None:
-            problem = f"{video}: unknown camera name {video.stem!r}; {path} has {known}: rename the one or the other"
-            works.append(_broken(take, video.stem, video, problem))
+            some = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+            unlike = f"unknown camera name {label!r}; {calibration.path} has {some}"
+            problem = f"{video}: {unlike}: rename the one or the other"
+            works.append(_broken(take.name, label, video, problem))
         elif camera not in views:
-            problem = f"{video}: camera {camera} has several videos in {folder}: keep one"
-            works.append(_broken(take, video.stem, video, problem))
+            problem = f"{video}: camera {camera} has several videos in {take.folder}: keep one"
+            works.append(_broken(take.name, label, video, problem))
         else:
             payload = {**shared, "video": str(video), "camera": camera}
-            content = [fingerprint(video), fingerprint(path), shared]
-            works.append(new_work(KIND, f"{take}/{camera}", str(video), content, payload))
-    for camera in sorted(set(calibration.entries) - set(cameras)):
-        problem = f"{folder}: no video of camera {camera}, which {path} describes: add it, or take the camera out"
-        works.append(_broken(take, camera, folder / camera, problem))
+            content = [fingerprint(video), prints, shared]
+            works.append(new_work(KIND, f"{take.name}/{camera}", str(video), content, payload))
+    for camera in () if calibration.partial else sorted(set(known) - set(cameras)):
+        described = f"which {calibration.path} describes"
+        problem = f"{take.folder}: no video of camera {camera}, {described}: add it, or take the camera out"
+        works.append(_broken(take.name, camera, take.folder / camera, problem))
     return works
 
 
-def camera_of(stem: str, cameras: list[str]) -> str | None:
-    """The camera a video's name means, if any: the same name, or else the same number at its end."""
-    if stem in cameras:
-        return stem
-    number = re.search(r"\d+$", stem)
+def camera_of(label: str, cameras: list[str]) -> str | None:
+    """The camera a video's name means, if any: the same name, else one at its end, else the same number at its end."""
+    if label in cameras:
+        return label
+    if ends := [c for c in cameras if re.search(rf"[_\-.]{re.escape(c)}$", label)]:
+        return max(ends, key=len)
+    number = re.search(r"\d+$", label)
     if number is None:
         return None
     return next((c for c in cameras if c.isdecimal() and int(c) == int(number.group())), None)
 
 
-def _find_calibration(folder: Path, root: Path, config: SourcesConfig) -> Path:
-    """The file the user named, else the one in the take's folder, else in the folders above it up to `root`."""
-    if config.calibration:
-        return Path(config.calibration).absolute()
-    for place in (folder, *folder.parents):
-        found = sorted(p for p in place.iterdir() if CALIBRATION_NAME.fullmatch(p.name))
-        if len(found) > 1:
-            names = ", ".join(p.name for p in found)
-            raise DataError(f"{place}: several calibrations ({names}): keep one, or say which with `calibration`")
-        if found:
-            return found[0]
-        if place == root:
-            break
-    raise DataError(
-        f"{folder}: no calibration: put calib*.json, calib*.toml or camera*.toml beside the videos, "
-        "or name it with `calibration`"
-    )
+def _beside(payload: dict[str, Any], frames: int | None, annotation: str) -> Row:
+    """What lies beside the videos: the times of the frames, and the board that is seen in them."""
+    columns: Row = {"timestamps": None, "references": None}
+    parts = [annotation]
+    if payload["times"]:
+        times = read_times(Path(payload["times"]), payload["camera"], frames)
+        columns["timestamps"] = times.tolist()
+        parts.append(sha256_bytes(times.tobytes()))
+    if payload["board"]:
+        columns["references"] = [{"kind": "board", "path": payload["board"]}]
+        parts.append(sha256_file(payload["board"]))
+    return columns | {"annotation_sha256": annotation if len(parts) == 1 else stable_id("annotation", parts)}
 
 
 def _gravity(calibration: Calibration, config: SourcesConfig) -> list[float] | None:
@@ -152,14 +162,14 @@ def _gravity(calibration: Calibration, config: SourcesConfig) -> list[float] | N
     return [float(number) for number in down]
 
 
-def _capture_id(take: str, calibration: Path, video: Path) -> str:
+def _capture_id(take: Take, calibration: Calibration) -> str:
     """One take: its name, its calibration, and a sample of one of its videos, as rigs repeat the other two.
 
     The other videos are left out so that one of them can be added or repaired later and still belong to the take.
     """
-    with video.open("rb") as stream:
+    with next(iter(take.videos)).open("rb") as stream:
         sample = stream.read(SAMPLE)
-    return stable_id(KIND, take, sha256_bytes(calibration.read_bytes()), sha256_bytes(sample))
+    return stable_id(KIND, take.name, *(sha256_file(path) for path in calibration.files), sha256_bytes(sample))
 
 
 def _broken(take: str, name: str, path: Path, problem: str) -> Work:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipelines.sources import internet, multiview, unreal
 from pipelines.sources.config import SourcesConfig
-from pipelines.sources.items import NAME, VERSION, Rows
+from pipelines.sources.items import NAME, VERSION, Row, Rows
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from storage_schemas.ids import stable_id
 from storage_schemas.lake import local_folder
@@ -49,20 +49,27 @@ class SourcesStage:
         """Nothing to load."""
 
     def run(self, batch: list[Work]) -> Outcome:
-        outcome = run_each(batch, self._make)
+        fetches: list[Row] = []
+        outcome = run_each(batch, lambda work: self._make(work, fetches))
+        outcome.rows["fetches"] = fetches
         captures = {row["capture_id"]: row for row in reversed(outcome.rows["captures"])}
         outcome.rows["captures"] = [
             {**row, "work_key": stable_id("capture", capture_id)} for capture_id, row in sorted(captures.items())
         ]
         return outcome
 
-    def _make(self, work: Work) -> Rows:
+    def _make(self, work: Work, fetches: list[Row]) -> Rows:
+        """The rows of one item. What its download came to is added to `fetches`, also where it ends as a reject."""
         payload = work.payload
         if payload["problem"]:
-            raise DataError(payload["problem"])
+            raise DataError(payload["problem"], reason=payload.get("reason"))
         match payload["kind"]:
             case "internet":
-                return internet.rows(payload, self.config, self._cache())
+                attempts: list[Row] = []
+                try:
+                    return internet.rows(payload, self.config, self._cache(), attempts)
+                finally:
+                    fetches += [{**row, "work_key": work.key} for row in attempts]
             case "unreal":
                 return unreal.rows(payload)
             case _:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.sources import unreal_axes
+from pipelines.sources.renders import unreal_axes
+from pipelines.sources.renders.cameras import unit_intrinsics
+from storage_schemas.conventions import scale_intrinsics
 
 Array = NDArray[np.float64]
 
@@ -33,7 +35,7 @@ class Camera:
     def K(self, size: tuple[int, int]) -> Array:
         """Intrinsics [T, 3, 3] for images of `size` (width, height)."""
         sensor = np.broadcast_to(SENSOR, (len(self.focal), 2))
-        return unreal_axes.intrinsics(self.focal, sensor, size)
+        return np.asarray(scale_intrinsics(unit_intrinsics(self.focal, sensor), *size), np.float64)
 
 
 def static(frames: int, azimuth: float, distance: float = 3.6, height: float = 1.3, aim: float = 0.92) -> Camera:

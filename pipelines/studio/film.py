@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.body.mannequin import vertex_colours
 from model.body.mannequin_parts import EYE, HAIR, IRIS, LIPS, SKIN
-from pipelines.sources import unreal_axes
+from pipelines.sources.renders import unreal_axes
 from pipelines.studio.cameras import Camera
 from pipelines.studio.motions import Motion, mannequin
 from pipelines.studio.raster import draw

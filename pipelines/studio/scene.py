@@ -1,6 +1,6 @@
 """The place where the studio films: a tiled square under a sky, houses and crates around it, soft shadows.
 
-The world is `sources.unreal_axes`'s: metres, x right, y down, z forward; the ground is y = 0. Cameras and people stay
+The world is that of `unreal_axes`: metres, x right, y down, z forward; the ground is y = 0. Cameras and people stay
 within `OPEN_RADIUS` of the middle and everything else outside, so that people are always in front.
 """
 

@@ -6,7 +6,8 @@ import platform
 import subprocess
 import sys
 
-MODULES = {"ingest": "ingest", "motion": "motion", "lake": "lake_scale", "access": "random_access"}
+SAME = ("ingest", "duplicates", "motion")
+MODULES = {**{name: name for name in SAME}, "lake": "lake_scale", "access": "random_access"}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)

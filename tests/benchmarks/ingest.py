@@ -1,68 +1,200 @@
-"""Cutting one video into clips, against decoding it once and encoding it once with nothing in between.
+"""Cutting videos into clips, against other ways to the same clips, and against the least that any way must do.
 
-The person detector's time is given apart: the first comparison is of a render, whose people are known.
+All on the same files with the same encoder settings and threads, each way in processes of its own:
+
+- `bare`: decode once, scale, encode once: no shots, no people, no scores. The floor.
+- `scripts`: what people write: PySceneDetect over the file, then for every scene seek, decode, scale and encode again.
+- `ours`: shots, all scores, hashes, and clips; people and cameras are known, as in a render, so no bars are looked for.
+- `ours + detector`: the same with people detected and followed; the detector's own time is this less the one above.
+
+Data-Juicer and NeMo Curator are tried where they can be imported.
 """
 
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
 import tempfile
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
+import scenedetect  # not counted to anybody's time
+from rich.console import Console
+from rich.table import Table
 
-from pipelines.cut import ClipsConfig, clips_of
+from pipelines.cut import ClipsConfig, clips_of, fit
 from pipelines.people.detector import Detector
-from storage_schemas.video import encode, frames, probe
-from tests.benchmarks.side_by_side import compare
+from storage_schemas import video
 
-SIZE = (640, 480)
-FRAMES = 120
+SIZE, FPS, SHOTS, FRAMES = (1280, 720), 30, 3, 150
+OTHERS = {"Data-Juicer": "data_juicer", "NeMo Curator": "nemo_curator"}
+Counts = dict[str, int]
 
 
 def main() -> None:
-    """Ours with known people, then ours with the detector, against the bare pass."""
+    """Every way in turn, `--rounds` times; ratios round by round."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ingest", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--video", type=Path, help="a video of people instead of a made one")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.way:
+        return _report(given.way, given.video)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "video.mp4"
-        path.write_bytes(encode(drifting_texture(), Fraction(30)))
-        source, config = source_row(path), ClipsConfig()
-        config = replace(config, shots=replace(config.shots, max_frames=FRAMES))
-        detector = Detector(config.people.detector)
-
-        def bare() -> bytes:
-            return encode(frames(path), Fraction(30), crf=config.crf)
-
-        compare(
-            "clips, people known / bare decode + encode", lambda: clips_of(source | truth(), config, detector), bare
-        )
-        compare("clips with the detector / bare decode + encode", lambda: clips_of(source, config, detector), bare)
+        path = given.video or Path(folder) / "video.mp4"
+        if not given.video:
+            path.write_bytes(video.encode(drifting_shots(), Fraction(FPS)))
+        results: dict[str, list[dict]] = {way: [] for way in WAYS}
+        for _ in range(given.rounds):
+            for way in WAYS:
+                results[way].append(_in_process(way, path))
+    _show(results)
 
 
-def drifting_texture() -> list[np.ndarray]:
-    """Smooth noise that drifts: it costs a codec about what real pictures do."""
-    noise = np.random.default_rng(0).integers(0, 255, (SIZE[1] // 4, SIZE[0] // 2, 3), np.uint8)
-    large = cv2.resize(noise, (2 * SIZE[0], SIZE[1]), interpolation=cv2.INTER_CUBIC)
-    return [np.ascontiguousarray(large[:, k : k + SIZE[0]]) for k in range(FRAMES)]
+def bare(path: Path) -> Counts:
+    """Decode, scale, encode, once."""
+    info = video.probe(path)
+    encoder = video.Encoder(info.fps, video.Encoding())
+    wanted = video.Wanted((info.width, info.height), fit((info.width, info.height), 480), info.rotation)
+    for picture in video.pictures(path, wanted):
+        encoder.push(picture)
+    return {"frames": encoder.frames, "clips": 1, "bytes": len(encoder.finish())}
 
 
-def source_row(path: Path) -> dict:
-    """A row of `sources` for a file."""
-    info = probe(path)
-    facts = {"width": info.width, "height": info.height, "rotation": 0, "fps_num": 30, "fps_den": 1}
-    names = dict.fromkeys(
-        ("source_id", "capture_id", "view", "kind", "name", "content_sha256", "annotation_sha256"), "bench"
-    )
-    return names | facts | {"local_path": str(path), "work_key": "bench"}
+def scripts(path: Path) -> Counts:
+    """Scenes by PySceneDetect's own call, then one pass per scene as a script around FFmpeg has it."""
+    info = video.probe(path)
+    wanted = video.Wanted((info.width, info.height), fit((info.width, info.height), 480), info.rotation)
+    scenes = [
+        (a.get_frames(), b.get_frames()) for a, b in scenedetect.detect(str(path), scenedetect.AdaptiveDetector())
+    ]
+    counts = {"frames": 0, "clips": 0, "bytes": 0}
+    for start, stop in scenes or [(0, sys.maxsize)]:
+        encoder = video.Encoder(info.fps, video.Encoding())
+        for picture in _from(path, wanted, start, stop, info.fps):
+            encoder.push(picture)
+        counts = {"frames": counts["frames"] + encoder.frames, "clips": counts["clips"] + 1,
+                  "bytes": counts["bytes"] + len(encoder.finish())}  # fmt: skip
+    return counts
 
 
-def truth() -> dict:
+def ours(path: Path) -> Counts:
+    """All of it, with people known."""
+    source = _source(path)
+    return _counts(clips_of(source | _truth(source), ClipsConfig(), None))  # type: ignore[arg-type]
+
+
+def with_detector(path: Path) -> Counts:
+    """All of it."""
+    config = ClipsConfig()
+    return _counts(clips_of(_source(path), config, Detector(config.people.detector)))
+
+
+WAYS: dict[str, Callable[[Path], Counts]] = {
+    "bare": bare,
+    "scripts": scripts,
+    "ours": ours,
+    "ours + detector": with_detector,
+}
+
+
+def drifting_shots() -> Iterator[np.ndarray]:
+    """Shots of smooth noise that drifts: it costs a codec about what real pictures do."""
+    for shot in range(SHOTS):
+        noise = np.random.default_rng(shot).integers(0, 255, (SIZE[1] // 8, SIZE[0] // 4, 3), np.uint8)
+        noise[..., shot % 3] //= 3  # colours of its own, so that every detector sees the cut
+        large = cv2.resize(noise, (2 * SIZE[0], SIZE[1]), interpolation=cv2.INTER_CUBIC)
+        for k in range(FRAMES):
+            yield np.ascontiguousarray(large[:, 2 * k : 2 * k + SIZE[0]])
+
+
+def _from(path: Path, wanted: video.Wanted, start: int, stop: int, fps: Fraction) -> Iterator[video.Picture]:
+    """Frames [start, stop) with a seek to the key frame before, as `ffmpeg -ss` does."""
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    scaler = VideoReformatter()
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type, stream.codec_context.thread_count = "AUTO", 2
+        container.seek(int(start / fps / stream.time_base), stream=stream)
+        for frame in container.decode(stream):
+            number = round((frame.pts - (stream.start_time or 0)) * stream.time_base * fps)
+            if number >= stop:
+                return
+            if number >= start:
+                yield scaler.reformat(frame, *wanted.size, "yuv420p", interpolation="AREA", threads=1)
+
+
+def _source(path: Path) -> dict:
+    info = video.probe(path)
+    facts = {"width": info.width, "height": info.height, "rotation": info.rotation, "kind": "internet"}
+    names = ("source_id", "capture_id", "view", "name", "content_sha256", "annotation_sha256")
+    rate = {"fps_num": info.fps.numerator, "fps_den": info.fps.denominator}
+    return dict.fromkeys(names, "bench") | facts | rate | {"local_path": str(path), "frames": info.frames}
+
+
+def _truth(source: dict) -> dict:
     """A body that stands before a camera, as renders have it."""
-    joints = np.zeros((1, FRAMES, 22, 3), np.float32)
+    width, height = source["width"], source["height"]
+    joints = np.zeros((1, source["frames"], 22, 3), np.float32)
     joints[..., 1] = np.linspace(-0.8, 0.8, 22)
     joints[..., 2] = 4
     camera = np.eye(3, 4, dtype=np.float32)[None]
-    K = np.array([[[500, 0, SIZE[0] / 2], [0, 500, SIZE[1] / 2], [0, 0, 1]]], np.float32)
+    K = np.array([[[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]]], np.float32)
     return {"truth_joints": joints, "world_to_camera": camera, "K": K, "metric": True}
+
+
+def _counts(rows: dict) -> Counts:
+    frames = sum(row["frames"] for row in rows["clips"])
+    return {"frames": frames, "clips": len(rows["clips"]), "bytes": sum(len(r["video"]) for r in rows["clip_videos"])}
+
+
+def _report(way: str, path: Path) -> None:
+    """In a process of its own: what came out, in what time, with how much memory at most."""
+    cv2.setNumThreads(1)
+    started, used = time.perf_counter(), time.process_time()
+    counts = WAYS[way](path)
+    seconds = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - used}
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(counts | seconds | {"MiB": most}))
+
+
+def _in_process(way: str, path: Path) -> dict:
+    command = [sys.executable, "-m", "tests.benchmarks.ingest", "--way", way, "--video", str(path)]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | {"GLOG_minloglevel": "3"}
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _show(results: dict[str, list[dict]]) -> None:
+    table = Table("way", "s", "s of all cores", "/ bare", "/ bare, cores", "frames", "clips", "MB", "MiB at most",
+                  title="clips of one video", title_justify="left")  # fmt: skip
+    for way, rounds in results.items():
+        middle = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
+        ratios = [
+            statistics.median(r[name] / b[name] for r, b in zip(rounds, results["bare"], strict=True))
+            for name in ("seconds", "cpu")
+        ]
+        table.add_row(way, f"{middle['seconds']:.2f}", f"{middle['cpu']:.2f}", *(f"{r:.2f}" for r in ratios),
+                      f"{middle['frames']:.0f}", f"{middle['clips']:.0f}", f"{middle['bytes'] / 1e6:.1f}",
+                      f"{middle['MiB']:.0f}")  # fmt: skip
+    console = Console(width=120)
+    console.print(table)
+    detector = [a["cpu"] - b["cpu"] for a, b in zip(results["ours + detector"], results["ours"], strict=True)]
+    console.print(f"the detector's own time: {statistics.median(detector):.2f} s of all cores")
+    for name, module in OTHERS.items():
+        there = importlib.util.find_spec(module) is not None
+        console.print(f"{name}: {'installed, but not compared' if there else 'not installed here, so not compared'}")
 
 
 if __name__ == "__main__":

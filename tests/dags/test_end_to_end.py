@@ -70,7 +70,7 @@ def test_what_is_wrong_is_said(ran: tuple[dict[str, Any], Any]) -> None:
     assert set(messages) == {"empty.mp4", "text.mp4", "corrupt.mp4", "rig/cam99"}
     assert "the file is empty" in messages["empty.mp4"]
     assert "not a readable video" in messages["text.mp4"]
-    assert "cam99" in messages["rig/cam99"] and "calib" in messages["rig/cam99"]
+    assert "cam99" in messages["rig/cam99"] and "Calib.qca.txt has cam01" in messages["rig/cam99"]
 
 
 def test_the_juggler_is_kept_and_the_crowd_is_not(ran: tuple[dict[str, Any], Any]) -> None:

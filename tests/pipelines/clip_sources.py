@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.quality import SCORES, Policy, reasons
+from pipelines.quality import Policy, reasons, score_columns
 from storage_schemas import video
 from storage_schemas.ids import sha256_file, stable_id
 from storage_schemas.tables import TABLES
@@ -18,8 +18,8 @@ Row = dict[str, Any]
 def verdict(clip: Row, policy: Policy) -> str | None:
     """The verdict over the scores of one row of `clips`."""
     schema = TABLES["clips"].schema
-    scores = pa.table({name: pa.array([clip[name]], schema.field(name).type) for name in SCORES})
-    (reason,) = reasons(scores, policy).to_pylist()
+    columns = {name: pa.array([clip.get(name)], schema.field(name).type) for name in score_columns(policy)}
+    (reason,) = reasons(pa.table(columns), policy).to_pylist()
     return reason
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from pipelines.clips import ClipsStage, duplicates, plan
 from pipelines.cut import ClipsConfig, clips_of
+from pipelines.cutting.windows import WindowsConfig
 from pipelines.people.detector import Detector
 from pipelines.quality import Policy, kept_clips
-from pipelines.shots import ShotsConfig
 from pipelines.stage import DataError
 from storage_schemas import video
 from storage_schemas.conventions import project, transform
@@ -98,14 +98,14 @@ def test_two_videos_glued_together_are_two_clips(data: Path, detector: Detector,
     parts = [("juggle_static_fullbody", 37), ("dance_balloon_static", 29)]
     images = [i for name, n in parts for i in video.decode(data / f"internet/{name}.mp4", stop=n, size=(640, 360))]
     rows = clips_of(source_row(write(tmp_path / "glued.mp4", images)), CONFIG, detector)
-    assert [(c["start_frame"], c["end_frame"]) for c in rows["clips"]] == [(0, 37), (37, 66)]
+    assert [(c["start_frame"], c["end_frame"]) for c in rows["clips"]] == [(0, 35), (39, 66)]
     assert all(verdict(c, Policy()) is None for c in rows["clips"])
     second = video.decode(rows["clip_videos"][1]["video"])
-    assert np.abs(second[0].astype(int) - images[37]).mean() < 6 < np.abs(second[0].astype(int) - images[36]).mean()
+    assert np.abs(second[0].astype(int) - images[39]).mean() < 6 < np.abs(second[0].astype(int) - images[36]).mean()
 
 
 def test_a_shot_without_people_is_a_row_without_video(tmp_path: Path, detector: Detector) -> None:
-    config = ClipsConfig(shots=ShotsConfig(max_frames=20))
+    config = ClipsConfig(windows=WindowsConfig(max_frames=20, min_rest=8))
     rows = clips_of(source_row(write(tmp_path / "a.mp4", moving(48, 1, (64, 48)))), config, detector)
     assert [c["frames"] for c in rows["clips"]] == [20, 20, 8] and not rows["clip_videos"]
     assert [verdict(c, Policy()) for c in rows["clips"]] == ["no_person", "no_person", "too_short"]
@@ -115,7 +115,7 @@ def test_a_shot_without_people_is_a_row_without_video(tmp_path: Path, detector: 
 
 def test_cameras_are_those_of_the_span_and_fit_the_stored_pixels(data: Path) -> None:
     row, pixels = render_row(data / "ue5/mini_bedlam2", "seq_000003")  # zooms in
-    config = ClipsConfig(short_side=240, shots=ShotsConfig(max_frames=25))
+    config = ClipsConfig(short_side=240, windows=WindowsConfig(max_frames=25, min_rest=1))
     for clip in clips_of(row, config, detector=None)["clips"]:  # type: ignore[arg-type]
         span = slice(clip["start_frame"], clip["end_frame"])
         sx, sy = clip["width"] / 1280, clip["height"] / 720

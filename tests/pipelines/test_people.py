@@ -13,6 +13,7 @@ from pipelines.people.detector import Detector, DetectorConfig, Person
 from pipelines.people.follow import Traces
 from pipelines.people.mediapipe_pose import Body, Region
 from pipelines.people.truth import true_tracks
+from pipelines.people.visibility import Visibility
 from storage_schemas import video
 from tests.pipelines.clip_sources import render_row
 
@@ -25,7 +26,7 @@ def detector() -> Detector:
 def person(x: float, y: float = 10.0, width: float = 20.0, height: float = 60.0) -> Person:
     region = Region((x, y), (x, y - 1), 1.0)
     box = np.array([x, y, x + width, y + height], np.float32)
-    return Person(box, Body(np.zeros((33, 3), np.float32), region), region)
+    return Person(box, Body(np.zeros((33, 3), np.float32), region), Visibility(1.0, 1.0, 0.0, 0.0), region)
 
 
 def nobody(_: Person) -> None:
@@ -44,7 +45,7 @@ def follow(looks: dict[int, list[Person]], patience: int = 10) -> Traces:
 
 def test_two_people_keep_their_tracks_whatever_the_order_of_detection() -> None:
     looks = {k: [person(10 + k), person(100 - k)][:: 1 if k % 2 else -1] for k in range(0, 40, 4)}
-    tracks = follow(looks).tracks(40, sigma=0)
+    tracks = follow(looks).over(range(40), sigma=0).tracks
     starts = sorted(track[0, 0] for track in tracks)
     assert starts == [10, 100] and len(tracks) == 2
     right, left = sorted(tracks, key=lambda t: t[0, 0])
@@ -53,20 +54,20 @@ def test_two_people_keep_their_tracks_whatever_the_order_of_detection() -> None:
 
 def test_boxes_between_looks_lie_on_the_line_and_end_at_the_next_look() -> None:
     looks = {0: [person(0)], 4: [person(8)], 8: [person(12)], 12: [], 16: []}
-    (track,) = follow(looks, patience=4).tracks(20, sigma=0)
+    (track,) = follow(looks, patience=4).over(range(20), sigma=0).tracks
     assert track[:9, 0].tolist() == [0, 2, 4, 6, 8, 9, 10, 11, 12]
     assert np.isfinite(track[:12, 0]).all() and np.isnan(track[12:]).all()
 
 
 def test_who_is_seen_once_is_no_person() -> None:
     looks = {k: [person(10), *([person(200)] if k == 4 else [])] for k in range(0, 20, 4)}
-    assert len(follow(looks).tracks(20, sigma=0)) == 1
+    assert len(follow(looks).over(range(20), sigma=0).tracks) == 1
 
 
 def test_a_gap_within_patience_is_filled_and_a_longer_one_is_not() -> None:
     looks = {0: [person(10)], 4: [person(10)], 8: [], 12: [person(10)], 16: [person(10)]}
-    assert np.isfinite(follow(looks, patience=8).tracks(20, sigma=0)).all()
-    assert len(follow(looks, patience=4).tracks(20, sigma=0)) == 2
+    assert np.isfinite(follow(looks, patience=8).over(range(20), sigma=0).tracks).all()
+    assert len(follow(looks, patience=4).over(range(20), sigma=0).tracks) == 2
 
 
 def test_a_missed_person_gets_a_second_look_where_they_were() -> None:
@@ -82,7 +83,7 @@ def test_smoothing_takes_out_jitter_and_keeps_the_place() -> None:
     rng = np.random.default_rng(0)
     looks = {k: [person(50 + rng.normal())] for k in range(0, 120, 4)}
     traces = follow(looks)
-    rough, smooth = (traces.tracks(120, sigma)[0, :, 0] for sigma in (0, 6))
+    rough, smooth = (traces.over(range(120), sigma).tracks[0, :, 0] for sigma in (0, 6))
     assert np.abs(np.diff(smooth)).mean() < 0.4 * np.abs(np.diff(rough)).mean()
     assert abs(smooth.mean() - rough.mean()) < 0.2
 

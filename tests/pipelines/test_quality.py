@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.quality import Policy, kept_clips
+from pipelines.quality import OPTIONAL, Policy, kept_clips, policy_of
 from pipelines.quality import verdicts as judge
 from storage_schemas.lake import Lake
 from storage_schemas.takedown import take_down
@@ -61,6 +61,41 @@ def verdicts(lake: Lake, policy: Policy) -> dict[str, str | None]:
 )
 def test_each_reason(change: dict, reason: str | None) -> None:
     assert verdict({**GOOD, **change}, Policy()) == reason
+
+
+@pytest.mark.parametrize(("limit", "reason"), OPTIONAL.items())
+def test_each_optional_limit(limit: str, reason: str) -> None:
+    below, above = {**GOOD, limit[4:]: 0.2}, {**GOOD, limit[4:]: 0.4}
+    kept, dropped = (above, below) if limit.startswith("min_") else (below, above)
+    policy = Policy(**{limit: 0.3})
+    assert verdict(dropped, policy) == reason and verdict(dropped, Policy()) is None
+    assert verdict(kept, policy) is None
+    assert verdict({**GOOD, limit[4:]: None}, policy) is None  # cut before it was measured
+
+
+def test_a_policy_is_a_file_of_thresholds(tmp_path: Path) -> None:
+    path = tmp_path / "quality.toml"
+    path.write_text("min_frames = 33\nmax_people = 2\nmin_hands_visible = 0.5\nkeep_mirrored = false\n")
+    wanted = Policy(min_frames=33, max_people=2.0, min_hands_visible=0.5, keep_mirrored=False)
+    assert policy_of(path) == wanted and policy_of(None) == Policy()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("min_hands = 0.5", r"quality.toml: unknown key 'min_hands'; there are min_frames, .*min_hands_visible"),
+        ("min_frames = 0.5", "min_frames has to be a whole number, got 0.5"),
+        ("max_people = true", "max_people has to be a number, got True"),
+        ('min_hands_visible = "half"', "min_hands_visible has to be a number, got 'half'"),
+        ("min_frames = ", "quality.toml is not TOML"),
+        ("[min_frames]\na = 1", "min_frames has to be a whole number"),
+    ],
+)
+def test_what_is_no_policy_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "quality.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        policy_of(path)
 
 
 def test_another_threshold_is_another_answer_of_the_same_rows(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def test_motion_is_that_of_the_background_and_subject_motion_that_of_the_person(
     after = before.copy()
     after[50:150, 100:200] = before[50:150, 104:204]  # the person moves by 4 pixels, nothing else does
     scores = Scores()
-    scores.add(after, before, [np.array([90, 40, 210, 160], np.float32)])
-    values = scores.medians()
+    scores.add(0, after, before, [np.array([90, 40, 210, 160], np.float32)])
+    values = scores.over(range(1))
     assert values["motion"] < 1e-4
     assert 2 / np.hypot(200, 300) < values["subject_motion"] < 5 / np.hypot(200, 300)
 
@@ -35,19 +35,19 @@ def test_motion_is_that_of_the_background_and_subject_motion_that_of_the_person(
 def test_a_box_over_the_whole_frame_leaves_the_motion_of_the_frame() -> None:
     wide = texture()
     scores = Scores()
-    scores.add(wide[:, 3:283], wide[:, :280], [np.array([0, 0, 280, 200], np.float32)])
-    assert np.isclose(scores.medians()["motion"], 3 / np.hypot(200, 280), rtol=0.05)
+    scores.add(0, wide[:, 3:283], wide[:, :280], [np.array([0, 0, 280, 200], np.float32)])
+    assert np.isclose(scores.over(range(1))["motion"], 3 / np.hypot(200, 280), rtol=0.05)
 
 
 def test_blur_lowers_sharpness_and_a_darker_picture_exposure() -> None:
     sharp, soft, dark = Scores(), Scores(), Scores()
     picture = texture()
-    sharp.add(picture, None, [])
-    soft.add(cv2.GaussianBlur(picture, (0, 0), 4), None, [])
-    dark.add(picture // 4, None, [])
-    assert soft.medians()["sharpness"] < sharp.medians()["sharpness"] / 3
-    assert np.isclose(sharp.medians()["exposure"], picture.mean() / 255)
-    assert np.isclose(dark.medians()["exposure"], sharp.medians()["exposure"] / 4, atol=0.01)
+    sharp.add(0, picture, None, [])
+    soft.add(0, cv2.GaussianBlur(picture, (0, 0), 4), None, [])
+    dark.add(0, picture // 4, None, [])
+    assert soft.over(range(1))["sharpness"] < sharp.over(range(1))["sharpness"] / 3
+    assert np.isclose(sharp.over(range(1))["exposure"], picture.mean() / 255)
+    assert np.isclose(dark.over(range(1))["exposure"], sharp.over(range(1))["exposure"] / 4, atol=0.01)
 
 
 def test_the_hash_survives_scaling_and_light_and_tells_pictures_apart() -> None:

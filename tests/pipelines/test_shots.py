@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.shots import Frame, ShotsConfig, spans
+from pipelines.cutting.frame import Frame
+from pipelines.cutting.windows import shots
+from pipelines.shots import ShotsConfig, by_content
 
 
 def scene(seed: int, frames: int, speed: int = 0) -> list[np.ndarray]:
@@ -13,9 +15,9 @@ def scene(seed: int, frames: int, speed: int = 0) -> list[np.ndarray]:
     return [np.ascontiguousarray(wide[:, k * speed % 170 :][:, :64]) for k in range(frames)]
 
 
-def numbers(images: list[np.ndarray], **config: float) -> list[list[int]]:
-    frames = (Frame(k, image, image) for k, image in enumerate(images))
-    return [[f.number for f in span] for span in spans(frames, ShotsConfig(**config))]
+def numbers(images: list[np.ndarray], margin: int = 0) -> list[list[int]]:
+    frames = (Frame(k, None, image) for k, image in enumerate(images))
+    return [[f.number for f in shot] for shot in shots(by_content(frames, ShotsConfig()), margin)]
 
 
 def test_cuts_are_found_at_their_frames() -> None:
@@ -27,9 +29,14 @@ def test_a_fast_camera_is_no_cut() -> None:
     assert len(numbers(scene(1, 40, speed=4))) == 1
 
 
-def test_long_shots_are_split_and_the_count_starts_again_at_a_cut() -> None:
-    got = numbers(scene(1, 25) + scene(2, 15), max_frames=10)
-    assert [len(s) for s in got] == [10, 10, 5, 10, 5]
+def test_frames_about_a_cut_are_left_out_but_not_those_at_the_ends_of_the_video() -> None:
+    got = numbers(scene(1, 23) + scene(2, 31) + scene(3, 12), margin=3)
+    assert [(s[0], s[-1] + 1) for s in got] == [(0, 20), (26, 51), (57, 66)]
+
+
+def test_a_shot_within_its_margins_is_left_out() -> None:
+    marked = [(k in (20, 25), k) for k in range(40)]
+    assert [(s[0], s[-1] + 1) for s in map(list, shots(marked, 3))] == [(0, 17), (28, 40)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
@@ -43,8 +50,8 @@ def test_only_a_few_frames_are_read_ahead() -> None:
     def reading():
         for k, image in enumerate(scene(1, 50)):
             read.append(k)
-            yield Frame(k, image, image)
+            yield Frame(k, None, image)
 
-    span = next(iter(spans(reading(), ShotsConfig())))
-    for frame in span:
-        assert len(read) - frame.number <= 4
+    shot = next(shots(by_content(reading(), ShotsConfig()), margin=2))
+    for frame in shot:
+        assert len(read) - frame.number <= 6

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.sources.unreal_axes import intrinsics, point, world_from_body, world_to_camera
-from storage_schemas.conventions import camera_centres, project, transform
+from pipelines.sources.renders.cameras import turn_clockwise, unit_intrinsics
+from pipelines.sources.renders.unreal_axes import point, world_from_body, world_to_camera
+from storage_schemas.conventions import camera_centres, project, scale_intrinsics, transform
 
 SIZE = (1280, 720)
 AHEAD, RIGHT, ABOVE = (500.0, 0.0, 0.0), (500.0, 100.0, 0.0), (500.0, 0.0, 100.0)
@@ -15,8 +16,8 @@ lengths = st.floats(-1000, 1000)
 
 
 def pixel(unreal_point, rotation=(0, 0, 0), position=(0, 0, 0), turned=False):
-    pose = world_to_camera([position], [rotation], turned=turned)
-    K = intrinsics([30.0], [[36.0, 20.25]], SIZE, turned=turned)
+    pose = turn_clockwise(world_to_camera([position], [rotation]), 90 if turned else 0)
+    K = scale_intrinsics(unit_intrinsics([30.0], [[36.0, 20.25]], turned=turned), *(SIZE[::-1] if turned else SIZE))
     return project(transform(point([unreal_point]), pose), K)[0]
 
 

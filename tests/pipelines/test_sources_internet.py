@@ -133,6 +133,90 @@ def test_relative_path_may_not_leave_the_folder_of_the_list(folder):
     assert "leaves the folder of the list" in reject_of(folder / "deep" / "list.csv").message
 
 
+def test_columns_have_the_names_that_the_user_says(folder):
+    header, line = "Video_Link,rights,Author,title,score", "a.mp4,CC0,Ann,A dance,3"
+    (folder / "list.csv").write_text(f"{header}\n{line}\n")
+    columns = ("url=video_link", "licence=rights", "attribution=AUTHOR")
+    [row] = ingest(folder / "list.csv", SourcesConfig(columns=columns, keep=("title", "score"))).rows["sources"]
+    assert (row["name"], row["licence"], row["attribution"]) == ("a.mp4", "CC0", "Ann")
+    assert json.loads(row["extra"]) == {"title": "A dance", "score": "3"}
+
+
+def test_a_column_of_an_unknown_meaning_is_an_error(folder):
+    (folder / "list.csv").write_text("url\na.mp4\n")
+    with pytest.raises(DataError, match="one of url, licence"):
+        discover("internet", folder / "list.csv", SourcesConfig(columns=("rights=x",)))
+
+
+def test_what_is_kept_is_part_of_the_work(folder):
+    (folder / "list.csv").write_text("url,title\na.mp4,A dance\n")
+    plain, kept = (discover("internet", folder / "list.csv", SourcesConfig(keep=k)) for k in ((), ("title",)))
+    assert plain[0].key != kept[0].key
+    assert plain[0].key == discover("internet", folder / "list.csv", SourcesConfig())[0].key
+
+
+def test_content_that_the_list_did_not_mean_is_a_reject(folder):
+    good, bad = sha256_file(folder / "a.mp4"), "0" * 64
+    (folder / "list.csv").write_text(f"url,sha256\na.mp4,{good.upper()}\ndeep/b.mp4,{bad}\n")
+    outcome = ingest(folder / "list.csv")
+    assert [row["name"] for row in outcome.rows["sources"]] == ["a.mp4"]
+    assert [reject.reason for reject in outcome.rejects] == ["wrong_content"]
+
+
+def shards(folder, count=2):
+    """A folder data/ beside the videos' folder, with shards that name both videos."""
+    root = folder / "lists"
+    (root / "data").mkdir(parents=True)
+    for number, name in enumerate(["a.mp4", "deep/b.mp4"][:count]):
+        shard = root / "data" / f"train-{number:05d}-of-00002.parquet"
+        pq.write_table(pa.table({"video_url": [str(folder / name)], "license": ["CC0"]}), shard)
+    return root
+
+
+def test_a_folder_of_shards_is_one_list(folder):
+    root = shards(folder)
+    (root / "README.md").write_text("about")
+    outcome = ingest(root, SourcesConfig(columns=("url=video_url",)))
+    assert len(outcome.done) == 2 and {row["licence"] for row in outcome.rows["sources"]} == {"CC0"}
+
+
+def test_a_broken_shard_costs_itself_and_repetition_is_found_across_shards(folder):
+    root = shards(folder)
+    (root / "data" / "train-00002-of-00002.parquet").write_bytes(b"broken")
+    (root / "more.jsonl").write_text(json.dumps({"video_url": str(folder / "a.mp4")}))
+    outcome = ingest(root, SourcesConfig(columns=("url=video_url",)))
+    assert len(outcome.done) == 2
+    assert sorted(reject.reason for reject in outcome.rejects) == ["bad_list", "repeated"]
+    assert any("the same as data/train-00000-of-00002.parquet row 0" in reject.message for reject in outcome.rejects)
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_dataset_that_hugging_face_saved(folder, splits):
+    import datasets
+
+    rows = {"link": [str(folder / "a.mp4"), str(folder / "deep" / "b.mp4")], "license": ["CC0", "CC0"], "n": [1, 2]}
+    whole = datasets.Dataset.from_dict(rows)
+    saved = datasets.DatasetDict({"train": whole.select([0]), "test": whole.select([1])}) if splits else whole
+    saved.save_to_disk(str(folder / "saved"), **({} if splits else {"num_shards": 2}))
+    outcome = ingest(folder / "saved", SourcesConfig(columns=("url=link",), keep=("n",)))
+    found = {row["name"][-5:]: (row["licence"], row["extra"]) for row in outcome.rows["sources"]}
+    assert found == {"a.mp4": ("CC0", '{"n": 1}'), "b.mp4": ("CC0", '{"n": 2}')}
+
+
+def test_a_saved_dataset_may_not_name_files_elsewhere(folder):
+    saved = folder / "saved"
+    saved.mkdir()
+    (saved / "state.json").write_text(json.dumps({"_data_files": [{"filename": "../a.mp4"}]}))
+    with pytest.raises(DataError, match=r"\.\./a\.mp4 is missing"):
+        discover("internet", saved, SourcesConfig())
+
+
+def test_metadata_beside_videos_tells_about_them(folder):
+    (folder / "metadata.csv").write_text("file_name,licence\ndeep/b.mp4,CC0\n")
+    rows = ingest(folder).rows["sources"]
+    assert {row["name"]: row["licence"] for row in rows} == {"a.mp4": None, "deep/b.mp4": "CC0"}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -6,8 +6,8 @@ import torch
 
 from model.body.load import load_body
 from model.body.mannequin import mannequin_file
-from pipelines.sources.motion import truth
-from pipelines.sources.unreal_axes import point, world_from_body
+from pipelines.sources.renders.motion import truth
+from pipelines.sources.renders.unreal_axes import point, world_from_body
 from pipelines.stage import DataError
 
 

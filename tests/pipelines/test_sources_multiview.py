@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.sources.calibration import Camera, fit, read_calibration
+from pipelines.sources.calibration import Camera, fit
+from pipelines.sources.calibrations import read_calibration
 from pipelines.sources.multiview import camera_of
 from pipelines.stage import DataError
 from storage_schemas.conventions import HALF_PIXEL, project
@@ -111,10 +112,10 @@ def test_cropped_video_is_refused(tmp_path, take):
 def test_same_shape_scales_the_projection(scale, x, y):
     size = (round(400 * scale) * 4, round(400 * scale) * 3)
     K = np.array([[900.0, 0, 801], [0, 880, 590], [0, 0, 1]])
-    camera = Camera((1600, 1200), K, [], np.eye(3, 4))
+    camera = Camera((1600, 1200), K[None], [], np.eye(3, 4)[None])
     point = np.array([[x, y, 2.0]])
     before = project(point, K[None])[0]
-    after = project(point, fit(camera, size, np.zeros((size[1], size[0], 3), np.uint8))[None])[0]
+    after = project(point, fit(camera, size, lambda: np.zeros((size[1], size[0], 3), np.uint8)))[0]
     assert after == pytest.approx(before * size[0] / 1600)
 
 
@@ -143,9 +144,10 @@ def test_unknown_camera_and_camera_without_video_are_rejects(take):
         ({"R": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}, "R is not a rotation"),
         ({"K": [[0, 0, 1], [0, 1, 1], [0, 0, 1]]}, "no intrinsic matrix"),
         ({"t": [0, 0]}, "t has shape (2,)"),
-        ({"dist": [0, 0]}, "4, 5 or 8"),
-        ({"fisheye": True}, "fisheye"),
-        ({"size": None}, "not iterable"),
+        ({"lens": "FOV"}, "lens model FOV is not known"),
+        ({"dist": [0, 0]}, "0, 4, 5, 8, 12, 14 numbers, has 2"),
+        ({"fisheye": True}, "its lens is a fisheye"),
+        ({"size": None}, "size should be"),
     ],
 )
 def test_impossible_camera_rejects_its_view(take, change, message):
@@ -170,8 +172,10 @@ def test_gravity_of_the_file_is_checked(take):
     assert "gravity_down" in ingest(take).rejects[0].message
 
 
-def test_two_calibrations_are_not_guessed_between(take):
+def test_two_calibrations_that_differ_are_not_guessed_between(take):
     shutil.copyfile(take / "calib.json", take / "calib_old.json")
+    assert len(ingest(take).done) == 2
+    (take / "calib_old.json").write_text(json.dumps({"cameras": {"a": entry(t=[0, 0, 4]), "b": entry()}}))
     assert "several calibrations" in ingest(take).rejects[0].message
     assert len(ingest(take, SourcesConfig(calibration=str(take / "calib.json"))).done) == 2
 
@@ -184,7 +188,7 @@ def test_toml_of_pose2sim_with_rotation_vector(tmp_path):
         "fisheye = false\n[metadata]\nadjusted = false\ngravity_down = [0.0,0.0,-1.0]\n"
     )
     calibration = read_calibration(path)
-    pose = calibration.camera("cam_01").world_to_camera
+    (pose,) = calibration.camera("cam_01").world_to_camera
     assert pose == pytest.approx(np.array([[0, 0, 1, 1], [0, 1, 0, 2], [-1, 0, 0, 3]]))
     assert calibration.gravity_down == [0, 0, -1]
 
@@ -210,10 +214,39 @@ def test_repaired_view_joins_its_capture(take):
 
 @pytest.mark.parametrize(
     ("stem", "camera"),
-    [("cam_0", "0"), ("cam_02", "2"), ("0", "0"), ("cam_10", None), ("front", "front"), ("cam", None)],
+    [
+        ("cam_0", "0"),
+        ("cam_02", "2"),
+        ("0", "0"),
+        ("cam_10", None),
+        ("front", "front"),
+        ("cam", None),
+        ("hd_00_16", "00_16"),
+    ],
 )
 def test_names_of_files_and_cameras(stem, camera):
-    assert camera_of(stem, ["0", "1", "2", "front"]) == camera
+    assert camera_of(stem, ["0", "1", "2", "front", "00_16", "16"]) == camera
+
+
+def test_times_and_the_board_beside_the_videos_are_kept(data):
+    rows = ingest(data / "multiview" / "desk_board_4cam").rows["sources"]
+    with (data / "multiview" / "desk_board_4cam" / "timestamps.csv").open() as stream:
+        times = [float(r["frame_time"]) for r in csv.DictReader(stream) if r["cam_id"] == "2"]
+    assert np.array(rows[2]["timestamps"]) == pytest.approx(np.array(times) * 1e9, abs=1)
+    assert [r["kind"] for r in rows[2]["references"]] == ["board"]
+
+
+def test_times_of_another_number_of_frames_are_a_reject(take):
+    (take / "timestamps.csv").write_text("camera,time\n" + "".join(f"{c},{t}\n" for t in range(5) for c in "ab"))
+    assert "5 times of camera a, whose video has 4 frames" in ingest(take).rejects[0].message
+
+
+def test_other_times_are_another_annotation(take):
+    plain = ingest(take).rows["sources"][0]
+    (take / "timestamps.csv").write_text("camera,time\n" + "".join(f"{c},{t}\n" for t in range(4) for c in "ab"))
+    timed = ingest(take).rows["sources"][0]
+    assert plain["timestamps"] is None and timed["timestamps"] == [0, 10**9, 2 * 10**9, 3 * 10**9]
+    assert plain["annotation_sha256"] != timed["annotation_sha256"]
 
 
 def test_folder_without_videos_is_an_error(tmp_path):

@@ -1,8 +1,6 @@
-"""Render jobs: the data sets' own labels through the adapter, and what happens when parts are missing."""
+"""BEDLAM jobs: the data sets' own labels through the adapter, and what happens when parts are missing."""
 
-import csv
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,23 +9,13 @@ from pipelines.sources import SourcesConfig, SourcesStage, discover
 from storage_schemas.conventions import project, transform
 from storage_schemas.ids import stable_id
 from storage_schemas.lake import Lake
-
-
-def ingest(path, config=None):
-    config = config or SourcesConfig()
-    works = discover("unreal", path, config)
-    outcome = SourcesStage("lake", config).run(works)
-    outcome.check(works)
-    return outcome
+from tests.pipelines.render_jobs import edit, ingest, writable
 
 
 @pytest.fixture
 def job(data, tmp_path):
     """A writable copy of the v1 job."""
-    copy = Path(shutil.copytree(data / "ue5" / "mini_bedlam1", tmp_path / "job", copy_function=shutil.copyfile))
-    for folder in (copy, *(p for p in copy.rglob("*") if p.is_dir())):
-        folder.chmod(0o755)  # the data folder may be read-only
-    return copy
+    return writable(data / "ue5" / "mini_bedlam1", tmp_path / "job")
 
 
 @pytest.mark.parametrize("name", ["mini_bedlam1", "mini_bedlam2"])
@@ -127,14 +115,6 @@ def test_missing_scene_definition_rejects_the_job(job):
     assert "be_seq.csv" in reject.message and reject.error_class == "data"
 
 
-def edit(path: Path, change):
-    with path.open(newline="") as stream:
-        rows = list(csv.reader(stream))
-    change(rows)
-    with path.open("w", newline="") as stream:
-        csv.writer(stream).writerows(rows)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -154,7 +134,7 @@ def test_bad_scene_rows_reject_their_sequence(job, change, message):
 def test_frames_and_camera_rows_must_agree(job):
     edit(job / "ground_truth" / "camera" / "seq_000000_camera.csv", lambda rows: rows.pop())
     (reject,) = ingest(job).rejects
-    assert "60 frames, but 59 rows" in reject.message
+    assert "the pictures 60, the cameras 59" in reject.message
 
 
 def test_motions_that_would_be_unpickled_are_refused(job):

@@ -65,3 +65,16 @@ def test_a_file_links_the_captures_that_were_cut_from_it() -> None:
         ("3", None, "x", "x", "same_view"),
     ]
     assert linked_groups(*rows(drawn)) == ["ann", "ann", "3"]
+
+
+@given(PAIRS, st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=9), st.floats(0, 1))
+def test_copies_are_on_one_side(drawn: list[tuple[Any, ...]], linked: list[tuple[int, int]], share: float) -> None:
+    pairs, contents = rows(drawn)
+    copies = [(f"t{a}", f"d{b}") for a, b in linked]
+    sides = dict(zip((p["target_clip_id"][1:] for p in pairs), splits(pairs, contents, share, copies), strict=True))
+    assert all(sides[str(a)] == sides[str(b)] for a, b in linked if {str(a), str(b)} <= set(sides))
+
+
+def test_a_copy_that_is_in_no_pair_links_two_that_are() -> None:
+    drawn = [("1", None, "x", "x", "same_view"), ("2", None, "y", "y", "same_view")]
+    assert linked_groups(*rows(drawn), [("d0", "left out"), ("t1", "left out")]) == ["1", "1"]

@@ -292,7 +292,7 @@ def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
     while died:
         root = Path(shutil.copytree(old, tmp_path / f"killed-{step}"))
         died = killed(step, migrated, root)
-        assert json.loads((root / "lake.json").read_text()) == {"schema_version": 1 if died else 2}
+        assert json.loads((root / "lake.json").read_text())["schema_version"] in ((1, 2) if died else (3,))
         assert everything(Path(migrated(root).uri) if died else root) == expected, step
         assert not verify(Lake(root), "demo@1").damaged
         step += 1

@@ -1,17 +1,18 @@
-"""Reading the text files of a BEDLAM or BEDLAM2 render job: `be_seq.csv` and the camera of each sequence."""
+"""Reading `be_seq.csv`, the scene definition of a BEDLAM or BEDLAM2 render job."""
 
-import csv
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipelines.sources.renders.text_files import read_table
 from pipelines.stage import DataError
 
-SAFE_NAME = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]*")  # names become paths: no folders, no "..", not hidden
-CAMERA_COLUMNS = ("x", "y", "z", "yaw", "pitch", "roll", "focal_length", "sensor_width", "sensor_height")
+SAFE_NAME = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,127}")  # names become paths: no folders, no "..", not hidden
+MAX_FRAMES = 1_000_000
+POSE = ("X", "Y", "Z", "Yaw", "Pitch", "Roll")
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,18 @@ class PlacedBody:
 
 @dataclass
 class Sequence:
-    """A sequence of a render job; `problem` says what is wrong with its rows."""
+    """A sequence of a render job; `problem` says what is wrong with its rows.
+
+    `frames` as stated; `ground` height in cm; `static` the camera that does not move, [x, y, z, yaw, pitch, roll] of
+    its root and of itself within it, and its horizontal field of view (degrees).
+    """
 
     name: str
     bodies: list[PlacedBody] = field(default_factory=list)
     problem: str | None = None
+    frames: int | None = None
+    ground: float | None = None
+    static: tuple[list[float], list[float], float] | None = None
 
 
 def read_sequences(path: Path) -> list[Sequence]:
@@ -46,11 +54,7 @@ def read_sequences(path: Path) -> list[Sequence]:
 
     A bad row spoils only its sequence.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV text file: {error}") from error
+    rows = read_table(path)
     if not rows or not {"Type", "Body", "X", "Y", "Z", "Yaw", "Comment"} <= set(rows[0]):
         raise DataError(f"{path}: no rows, or not the header Index,Type,Body,X,Y,Z,Yaw,Pitch,Roll,Comment")
     sequences: list[Sequence] = []
@@ -72,45 +76,42 @@ def read_sequences(path: Path) -> list[Sequence]:
     return sequences
 
 
-def read_cameras(path: Path) -> NDArray[np.float64]:
-    """The per-frame camera of a sequence: [T, 9] in the order of `CAMERA_COLUMNS`, row i for image i.
-
-    Raises `DataError` where columns are missing, numbers are not finite, or images are missing between the rows.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-        table = np.array([[float(row[column]) for column in CAMERA_COLUMNS] for row in rows])
-        images = [int(Path(row["name"]).stem.rpartition("_")[2]) for row in rows]
-    except FileNotFoundError as error:
-        raise DataError(f"no camera file {path}: copy the job's ground_truth folder beside its videos") from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: not a camera CSV (name,{','.join(CAMERA_COLUMNS)},hfov): {error!r}") from error
-    if not len(table) or not np.isfinite(table).all() or (table[:, 6:] <= 0).any():
-        raise DataError(f"{path}: no rows, or numbers that are not finite, or lengths that are not positive")
-    if images != list(range(len(images))):
-        raise DataError(f"{path}: rows must be images 0 to {len(images) - 1} in order, one for each video frame")
-    return table
-
-
-def _group(path: Path, line: int, row: dict[str, str]) -> Sequence:
+def _group(path: Path, line: int, row: dict[str, Any]) -> Sequence:
     facts = _facts(row["Comment"])
     name = facts.get("sequence_name", "")
     if not SAFE_NAME.fullmatch(name):
-        return Sequence(
-            f"line {line}", problem=f"{path} line {line}: sequence_name {name!r} is missing or no file name"
-        )
-    return Sequence(name)
+        problem = f"{path} line {line}: sequence_name {name!r} is missing or no file name"
+        return Sequence(f"line {line}", problem=problem)
+    try:
+        frames = int(facts["frames"]) if "frames" in facts else None
+        if frames is not None and not 0 < frames <= MAX_FRAMES:
+            raise ValueError(f"frames={frames} should be between 1 and {MAX_FRAMES}")
+        ground = _number(facts["ground_height_world"]) if "ground_height_world" in facts else None
+        return Sequence(name, frames=frames, ground=ground, static=_static(row, facts))
+    except ValueError as error:
+        return Sequence(name, problem=f"{path} line {line}: {error}")
 
 
-def _body(row: dict[str, str]) -> PlacedBody:
+def _static(row: dict[str, Any], facts: dict[str, str]) -> tuple[list[float], list[float], float] | None:
+    if "camera_hfov" not in facts or any(not row.get(column) for column in POSE):
+        return None
+    root = [_number(facts.get(f"cameraroot_{name}", "0")) for name in ("x", "y", "z", "yaw", "pitch", "roll")]
+    return root, [_number(row[column]) for column in POSE], _number(facts["camera_hfov"])
+
+
+def _body(row: dict[str, Any]) -> PlacedBody:
     name = row["Body"]
     if not SAFE_NAME.fullmatch(name):
         raise ValueError(f"body name {name!r} is no file name")
-    x, y, z, yaw = (float(row[column]) for column in ("X", "Y", "Z", "Yaw"))
-    if not np.isfinite([x, y, z, yaw]).all():
-        raise ValueError("position and yaw must be finite numbers")
+    x, y, z, yaw = (_number(row[column]) for column in ("X", "Y", "Z", "Yaw"))
     return PlacedBody(name, (x, y, z), yaw, int(_facts(row["Comment"]).get("start_frame", "0")))
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not np.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
 
 
 def _facts(comment: str | None) -> dict[str, str]:

@@ -19,33 +19,16 @@ def point(unreal: ArrayLike) -> Array:
     return np.stack([y, -z, x], axis=-1) / 100
 
 
-def world_to_camera(position: ArrayLike, yaw_pitch_roll: ArrayLike, *, turned: bool = False) -> Array:
+def world_to_camera(position: ArrayLike, yaw_pitch_roll: ArrayLike) -> Array:
     """Camera poses [T, 3] cm and [T, 3] degrees -> `[R | t]` [T, 3, 4], OpenCV axes, metres.
 
-    `R = Rz(-roll) Rx(-pitch) Ry(-yaw)`. `turned`: the stored image is shown after a 90 degree clockwise turn
-    (portrait jobs), so the camera is that of the upright image.
+    `R = Rz(-roll) Rx(-pitch) Ry(-yaw)`.
     """
     yaw, pitch, roll = np.asarray(yaw_pitch_roll, np.float64).T
-    angles = np.stack([-roll + (90 if turned else 0), -pitch, -yaw], axis=-1)  # [T, 3]
+    angles = np.stack([-roll, -pitch, -yaw], axis=-1)  # [T, 3]
     rotation = Rotation.from_euler("ZXY", angles, degrees=True).as_matrix()  # [T, 3, 3], Rz @ Rx @ Ry
     translation = -np.einsum("tij,tj->ti", rotation, point(position))
     return np.concatenate([rotation, translation[..., None]], axis=-1)
-
-
-def intrinsics(focal: ArrayLike, sensor: ArrayLike, size: tuple[int, int], *, turned: bool = False) -> Array:
-    """Focal lengths [T] and sensor sizes [T, 2] in mm, stored `size` (width, height) -> K [T, 3, 3] in pixels.
-
-    The principal point is the middle of the image.
-    """
-    focal_px = np.asarray(focal, np.float64)[:, None] / np.asarray(sensor, np.float64) * size  # [T, 2]
-    middle = np.asarray(size) / 2
-    if turned:
-        focal_px, middle = focal_px[:, ::-1], middle[::-1]
-    K = np.zeros((len(focal_px), 3, 3))
-    K[:, [0, 1], [0, 1]] = focal_px
-    K[:, :2, 2] = middle
-    K[:, 2, 2] = 1
-    return K
 
 
 def world_from_body(yaw: float) -> Array:

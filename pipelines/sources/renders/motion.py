@@ -1,5 +1,7 @@
 """Body motions of BEDLAM renders: SMPL-X parameters and joints, moved into the world of the cameras."""
 
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pipelines.sources import unreal_axes
+from pipelines.sources.renders import unreal_axes
 from pipelines.stage import DataError
 from storage_schemas.ids import sha256_bytes
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from model.body.load import Body
 
 Array = NDArray[np.float64]
+MAX_BYTES = 1 << 30  # of a motion, unpacked
 BODY, HANDS = slice(0, 66), slice(75, 165)  # columns of `poses`; 66..75 are jaw and eyes
 
 
@@ -34,9 +37,17 @@ class Truth:
 
 
 def truth(
-    path: Path, start: int, frames: int, position: list[float], yaw: float, fps: float, body_model: str | None
+    path: Path,
+    start: int,
+    frames: int,
+    position: Sequence[float],
+    yaw: float,
+    fps: float,
+    body_model: str | None,
+    step: int = 1,
 ) -> Truth:
-    """Frames [start, start + frames) of a motion npz, placed at `position` (Unreal, cm) with `yaw` (degrees).
+    """`frames` frames of a motion npz, every `step`-th from `start`, placed at `position` (Unreal, cm) with `yaw`
+    (degrees). `fps` is the rate of the motion's own frames.
 
     SMPL-X poses a body as `J = R (J_rest - pelvis) + pelvis + transl`. The world is `X = A J + p`, so the root
     becomes `A R` and `transl` has to make up for the pelvis: `A (pelvis + transl) + p - pelvis`.
@@ -44,16 +55,19 @@ def truth(
     Raises `DataError` where the file is unreadable, lacks keys, is too short, or needs a body model that is not given.
     """
     motion = _read(path)
-    if (rate := motion.get("mocap_frame_rate")) is not None and abs(float(rate) - fps) > 0.01 * fps:
-        raise DataError(f"{path}: the motion has {rate} frames per second, the video {fps:g}: give motions resampled")
-    if start < 0 or start + frames > len(motion["poses"]):
+    if (rate := motion.get("mocap_frame_rate")) is not None and abs(rate.item() - fps) > 0.01 * fps:
         raise DataError(
-            f"{path}: has {len(motion['poses'])} frames, frames [{start}, {start + frames}) are needed: "
+            f"{path}: the motion has {rate.item():g} frames per second, the video {fps:g}: give motions resampled"
+        )
+    stop = start + (frames - 1) * step + 1
+    if start < 0 or stop > len(motion["poses"]):
+        raise DataError(
+            f"{path}: has {len(motion['poses'])} frames, frames [{start}, {stop}) are needed: "
             "wrong motion file or wrong start_frame"
         )
-    poses = motion["poses"][start : start + frames].astype(np.float64)
+    poses = motion["poses"][start:stop:step].astype(np.float64)
     poses = np.concatenate([poses[:, BODY], poses[:, HANDS]], axis=1).reshape(frames, 52, 3)
-    transl = motion["trans"][start : start + frames].astype(np.float64)
+    transl = motion["trans"][start:stop:step].astype(np.float64)
     betas = motion["betas"].astype(np.float64).ravel()
 
     if "rest_joints" in motion and "parents" in motion:
@@ -98,6 +112,10 @@ def forward_kinematics(rest: Array, parents: list[int], poses: Array, transl: Ar
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(part.file_size for part in packed.infolist())
+        if size > MAX_BYTES:
+            raise ValueError(f"{size} bytes unpacked are more than {MAX_BYTES}")
         with np.load(path, allow_pickle=False) as file:
             motion = {key: file[key] for key in file.files if file[key].dtype.kind in "fiu"}
     except FileNotFoundError as error:
@@ -109,8 +127,10 @@ def _read(path: Path) -> dict[str, Any]:
     poses, trans = motion["poses"], motion["trans"]
     if poses.ndim != 2 or poses.shape[1] != 165 or trans.shape != (len(poses), 3):
         raise DataError(f"{path}: poses {poses.shape} and trans {trans.shape} should be [T, 165] and [T, 3]")
-    if not (np.isfinite(poses).all() and np.isfinite(trans).all()):
+    if not all(np.isfinite(motion[name]).all() for name in ("poses", "trans", "betas")):
         raise DataError(f"{path}: the motion holds numbers that are not finite")
+    if np.size(motion.get("mocap_frame_rate", 0)) != 1:
+        raise DataError(f"{path}: mocap_frame_rate should be one number")
     if "rest_joints" in motion and "parents" in motion:
         rest, parents = motion["rest_joints"], motion["parents"]
         ordered = all(0 <= parent < child for child, parent in enumerate(parents.tolist()) if child)

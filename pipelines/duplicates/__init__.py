@@ -1,0 +1,1 @@
+"""Near-duplicates: clips that show the same footage, found by what their pictures look like and how they change."""

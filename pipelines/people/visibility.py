@@ -1,0 +1,57 @@
+"""How much of a person a picture shows: read off body landmarks, or off the true joints of a render."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+VISIBLE = 0.5  # least visibility, by the landmark model's word
+# MediaPipe's 33 landmarks: shoulders, elbows, wrists, hips, knees, ankles; each hand: wrist and three knuckles
+LIMBS = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
+HANDS = [[15, 17, 19, 21], [16, 18, 20, 22]]
+# SMPL's 22 joints; hands by their wrists
+TRUE_LIMBS = [16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8]
+TRUE_HANDS = [[20], [21]]
+
+
+class Visibility(NamedTuple):
+    """In one frame: shares of the 12 limb joints and of the two hands that are in view, share of all landmarks outside
+    of the picture, and 1 where any is."""
+
+    body: float
+    hands: float
+    outside: float
+    crosses: float
+
+
+def of_landmarks(landmarks: NDArray[np.float32], size: tuple[int, int]) -> Visibility:
+    """Of MediaPipe's landmarks [33, 3] (x, y pixels, visibility) in a picture of `size` (width, height)."""
+    within = _within(landmarks[:, :2], size)
+    seen = within & (landmarks[:, 2] > VISIBLE)
+    return _visibility(within, seen, LIMBS, HANDS)
+
+
+def of_joints(pixels: NDArray[np.float32], size: tuple[int, int]) -> Visibility:
+    """Of true joints [J, 2] (SMPL's order, NaN behind the camera): what is within the picture counts as seen."""
+    within = _within(pixels, size)
+    return _visibility(within, within, TRUE_LIMBS, TRUE_HANDS)
+
+
+def mean(seen: list[Visibility]) -> dict[str, float | None]:
+    """The columns of a clip; null where nobody looked."""
+    names = ("body_visible", "hands_visible", "truncation", "at_border")
+    if not seen:
+        return dict.fromkeys(names)
+    return dict(zip(names, np.mean(seen, axis=0).tolist(), strict=True))
+
+
+def _within(points: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
+    return np.asarray(((points >= 0) & (points < np.array(size))).all(-1))
+
+
+def _visibility(
+    within: NDArray[np.bool_], seen: NDArray[np.bool_], limbs: list[int], hands: list[list[int]]
+) -> Visibility:
+    hand = [seen[hand[0]] and seen[hand].mean() > 0.5 for hand in hands]
+    outside = float(1 - within.mean())
+    return Visibility(float(seen[limbs].mean()), float(np.mean(hand)), outside, float(outside > 0))

@@ -1,0 +1,81 @@
+"""Time offsets from sound: the envelopes of two recordings of one event match at one lag."""
+
+import itertools
+
+import av
+import av.error
+import numpy as np
+from scipy.signal import correlate, correlation_lags
+
+from pipelines.rigs.offsets import Offsets, settle
+from pipelines.rigs.views import Array, RigView
+
+RATE = 8000
+"""Samples a second that sound is read at."""
+ENVELOPE = 200
+"""Values a second of its envelope."""
+SECONDS = 120.0
+REACH = 30.0
+"""Longest lag that is looked for, seconds."""
+ALIKE = 0.35
+"""Least correlation of two envelopes at their best lag."""
+
+
+def from_audio(views: list[RigView]) -> Offsets | None:
+    """Offsets of views that all have sound of one event; None otherwise."""
+    heard = [onsets(view.path) for view in views]
+    if any(sound is None for sound in heard):
+        return None
+    pairs = np.full((len(views), len(views)), np.nan)
+    for a, b in itertools.permutations(range(len(views)), 2):
+        lag = _lag(heard[a], heard[b])
+        if lag is not None:
+            pairs[a, b] = lag * views[a].fps
+    return settle("audio", pairs)
+
+
+def onsets(path: str) -> Array | None:
+    """How much louder it gets, `ENVELOPE` times a second, from the first frame on; None where there is no sound."""
+    try:
+        with av.open(path) as container:
+            if not container.streams.audio or not container.streams.video:
+                return None
+            start = _start(container.streams.video[0])
+            shift = _start(container.streams.audio[0]) - start
+            resampler = av.AudioResampler("s16", "mono", RATE)
+            blocks, count = [], 0
+            for frame in container.decode(container.streams.audio[0]):
+                for part in resampler.resample(frame):
+                    blocks.append(part.to_ndarray()[0].astype(np.float64) / 32768)
+                    count += len(blocks[-1])
+                if count > SECONDS * RATE:
+                    break
+    except av.error.FFmpegError:
+        return None
+    sound = np.concatenate([np.zeros(max(0, round(shift * RATE))), *blocks])[max(0, round(-shift * RATE)) :]
+    hop = RATE // ENVELOPE
+    sound = sound[: len(sound) // hop * hop]
+    if len(sound) < 2 * ENVELOPE * hop or not sound.any():
+        return None
+    power = np.log(1e-8 + (np.diff(sound, prepend=0).reshape(-1, hop) ** 2).mean(1))
+    rise = np.maximum(np.diff(power, prepend=power[0]), 0)
+    return np.asarray(rise - rise.mean())
+
+
+def _start(stream: "av.VideoStream | av.AudioStream") -> float:
+    return float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
+
+
+def _lag(a: Array | None, b: Array | None) -> float | None:
+    """Seconds by which `a` hears things later than `b`; None where no lag stands out."""
+    assert a is not None and b is not None
+    match = correlate(a, b, method="fft")
+    lags = correlation_lags(len(a), len(b))
+    inside = abs(lags) <= REACH * ENVELOPE
+    match, lags = match[inside], lags[inside]
+    k = int(np.argmax(match))
+    if match[k] < ALIKE * np.linalg.norm(a) * np.linalg.norm(b) or k in (0, len(match) - 1):
+        return None
+    before, here, after = match[k - 1 : k + 2]
+    bend = before - 2 * here + after
+    return float(lags[k] + (0.5 * (before - after) / bend if bend < 0 else 0)) / ENVELOPE

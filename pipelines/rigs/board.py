@@ -1,0 +1,74 @@
+"""A ChArUco board as points: its inner corners, told apart by the markers between them.
+
+`charuco.toml` as caliscope writes it: `columns`, `rows`, `dictionary`, `aruco_scale` (marker over square), `inverted`
+(white on black), and the side of a square as `square_size_override_cm`.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.rigs.views import Array, RigView, images
+from pipelines.stage import DataError
+
+MAX_SIDE = 100
+
+
+@dataclass(frozen=True)
+class Board:
+    """Squares of `columns` x `rows`, `square` metres wide (None: unknown), markers of `scale` of that."""
+
+    columns: int
+    rows: int
+    dictionary: int
+    scale: float
+    square: float | None
+    inverted: bool
+
+    @property
+    def corners(self) -> int:
+        """Inner corners."""
+        return (self.columns - 1) * (self.rows - 1)
+
+    def neighbours(self) -> list[tuple[int, int]]:
+        """Pairs of corners that are one square apart."""
+        ids = np.arange(self.corners).reshape(self.rows - 1, self.columns - 1)
+        pairs = [*zip(ids[:, :-1].ravel(), ids[:, 1:].ravel(), strict=True)]
+        pairs += [*zip(ids[:-1].ravel(), ids[1:].ravel(), strict=True)]
+        return [(int(a), int(b)) for a, b in pairs]
+
+
+def read_board(path: Path) -> Board:
+    """Read the description of a board. Raises `DataError` where it is none."""
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        columns, rows, name = int(table["columns"]), int(table["rows"]), str(table["dictionary"])
+        dictionary, scale = getattr(cv2.aruco, name), float(table["aruco_scale"])
+        square = table.get("square_size_override_cm")
+        board = Board(columns, rows, dictionary, scale, square and float(square) / 100, bool(table.get("inverted")))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: no description of a ChArUco board: {error}") from error
+    if not (name.startswith("DICT_") and 2 < columns < MAX_SIDE and 2 < rows < MAX_SIDE and 0 < scale < 1):
+        raise DataError(f"{path}: no ChArUco board has {columns}x{rows} squares with markers of {scale}")
+    return board
+
+
+def see_board(view: RigView, frames: NDArray[np.int64], board: Board) -> Array:
+    """Corners [B, L, C, 3] (x, y, 1 where seen) in the video, in our pixels, at `frames` [B, L]."""
+    square = board.square or 1.0
+    dictionary = cv2.aruco.getPredefinedDictionary(board.dictionary)
+    charuco = cv2.aruco.CharucoBoard((board.columns, board.rows), square, square * board.scale, dictionary)
+    detector = cv2.aruco.CharucoDetector(charuco)
+    points = np.zeros((*frames.shape, board.corners, 3))
+    for b, k, image in images(view, frames):
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        corners, ids, _, _ = detector.detectBoard(255 - gray if board.inverted else gray)
+        if ids is not None and len(ids):
+            points[b, k, ids.ravel(), :2] = corners.reshape(-1, 2) + 0.5  # cv2 counts from the centre of a pixel
+            points[b, k, ids.ravel(), 2] = 1
+    return points

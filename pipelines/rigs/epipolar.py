@@ -1,0 +1,75 @@
+"""How far points seen by two cameras are from what the cameras' places allow (Hartley & Zisserman, 2nd ed., 9.2)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.rigs.views import Array, RigView
+
+LEAST = 0.5
+"""Least confidence of a point that counts."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a view sees: `points` [B, L, P, 3] (x, y, confidence) of a pinhole camera at its own `frames` [B, L]."""
+
+    view: RigView
+    frames: NDArray[np.int64]
+    points: Array
+
+    def late(self, offset: float) -> "Seen":
+        """The view as if it were in time: what it sees `offset` frames later, between frames by interpolation."""
+        length = self.points.shape[1]
+        x = np.arange(length) + offset
+        low = np.clip(np.floor(x).astype(int), 0, length - 1)
+        high = np.minimum(low + 1, length - 1)
+        share = (x - low)[:, None, None]
+        a, b = self.points[:, low], self.points[:, high]
+        points = a * (1 - share) + b * share
+        points[..., 2] = np.where(share[..., 0] > 0, np.minimum(a[..., 2], b[..., 2]), a[..., 2])
+        points[:, (x < 0) | (x > length - 1), :, 2] = 0
+        frames = self.frames + round(offset)
+        return Seen(self.view, frames, points)
+
+    @property
+    def extent(self) -> float:
+        """Median size of what is seen, the person or the board: the longer side of its box, pixels."""
+        shown = self.points[..., 2] >= LEAST
+        where = np.where(shown[..., None], self.points[..., :2], np.nan)[shown.sum(-1) >= 4]
+        if not len(where):
+            return float("nan")
+        return float(np.median((np.nanmax(where, 1) - np.nanmin(where, 1)).max(1)))
+
+
+def distances(a: Seen, b: Seen) -> Array:
+    """[B, L, P] distance of each point to the line on which the other view says it is, in pixels: the mean of both
+    views; NaN where either does not see it."""
+    essential = _essential(a, b)  # [B, L, 3, 3]
+    rays_a, rays_b = _rays(a), _rays(b)
+    line_b = np.einsum("blij,blpj->blpi", essential, rays_a)
+    line_a = np.einsum("blji,blpj->blpi", essential, rays_b)
+    off = abs((rays_b * line_b).sum(-1))
+    focal_a, focal_b = (seen.view.K[0, 0, 0] for seen in (a, b))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off_a = off / np.linalg.norm(line_a[..., :2], axis=-1) * focal_a
+        off_b = off / np.linalg.norm(line_b[..., :2], axis=-1) * focal_b
+    both = (a.points[..., 2] >= LEAST) & (b.points[..., 2] >= LEAST)
+    return np.where(both, (off_a + off_b) / 2, np.nan)
+
+
+def _essential(a: Seen, b: Seen) -> Array:
+    A, B = (seen.view.poses(seen.frames.ravel()) for seen in (a, b))
+    R = B[:, :, :3] @ A[:, :, :3].transpose(0, 2, 1)
+    t = B[:, :, 3] - np.einsum("nij,nj->ni", R, A[:, :, 3])
+    cross = np.zeros((len(t), 3, 3))
+    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -t[:, 2], t[:, 1], -t[:, 0]
+    cross -= cross.transpose(0, 2, 1)
+    return (cross @ R).reshape(*a.frames.shape, 3, 3)
+
+
+def _rays(seen: Seen) -> Array:
+    homogeneous = np.concatenate([seen.points[..., :2], np.ones_like(seen.points[..., :1])], -1)
+    inverse = np.linalg.inv(seen.view.lenses(seen.frames.ravel())).reshape(*seen.frames.shape, 3, 3)
+    return np.asarray(np.einsum("blij,blpj->blpi", inverse, homogeneous))

@@ -1,0 +1,156 @@
+"""The stage that measures rigs: a row per capture of several calibrated views, with a verdict on each camera."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipelines.people.detector import DetectorConfig
+from pipelines.people.mediapipe_pose import WEIGHTS
+from pipelines.planned import Planned
+from pipelines.rigs.audio import from_audio
+from pipelines.rigs.board import Board, read_board, see_board
+from pipelines.rigs.epipolar import Seen
+from pipelines.rigs.gravity import BODY, body_length, gravity
+from pipelines.rigs.motion import from_motion
+from pipelines.rigs.people import see_people
+from pipelines.rigs.times import from_times
+from pipelines.rigs.verdicts import Limits, check, in_time, judge, unseen
+from pipelines.rigs.views import Array, RigView, Row, Sampling
+from pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from storage_schemas.ids import stable_id, work_key
+from storage_schemas.lake import Lake, in_list
+from storage_schemas.takedown import taken_down
+
+if TYPE_CHECKING:
+    from pipelines.people.detector import Detector
+
+SQUARE_OFF = 0.05
+"""Share by which the squares of a board may differ from what they should measure."""
+
+
+@dataclass(frozen=True)
+class RigsConfig:
+    """`sampling`: which frames are looked at. `reach`: longest time offset that motion is asked for, frames; `limits`
+    of the verdicts."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    reach: int = 10
+    limits: Limits = field(default_factory=Limits)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+
+
+class RigsStage:
+    """Writes one row of `rigs` per capture of two or more calibrated views."""
+
+    name = "rigs"
+    version = "1"
+    weights = WEIGHTS
+    needs = Needs(cpus=1.0, memory_gb=2.0)
+
+    def __init__(self, lake_uri: str, config: RigsConfig | None = None) -> None:
+        self.lake_uri = lake_uri
+        self.config = config or RigsConfig()
+
+    def setup(self) -> None:
+        """Load the detector's models."""
+        from pipelines.people.detector import Detector
+
+        self._detector = Detector(self.config.detector)
+
+    def run(self, batch: list[Work]) -> Outcome:
+        """Measure every capture of `batch`."""
+        lake = Lake(self.lake_uri)
+        return run_each(batch, lambda work: self._measure(lake, work))
+
+    def _measure(self, lake: Lake, work: Work) -> dict[str, list[Row]]:
+        ids = work.payload["source_ids"]
+        sources = sorted(lake.read("sources", where=in_list("source_id", ids)), key=lambda row: str(row["view"]))
+        if len(sources) < len(ids):
+            raise DataError(f"{work.name}: a view was taken out of the lake after planning")
+        row = measure_rig([RigView.of(source) for source in sources], self.config, lambda: self._detector)
+        capture_id = work.payload["capture_id"]
+        return {"rigs": [{"rig_id": stable_id("rig", capture_id, work.key), "capture_id": capture_id, **row}]}
+
+
+def measure_rig(views: list[RigView], config: RigsConfig, detector: "Callable[[], Detector]") -> Row:
+    """The columns of `rigs` about these views. Raises `DataError` where they cannot be compared."""
+    if len({view.fps for view in views}) > 1:
+        raise DataError(f"the views have different frame rates: {sorted({view.fps for view in views})}")
+    limits, metric = config.limits, all(view.metric for view in views)
+    offsets = from_times(views) or from_audio(views)
+    board = next((read_board(Path(view.board)) for view in views if view.board), None)
+    seen, witness = _see(views, config, board, detector)
+    offsets = offsets or from_motion(seen, config.reach)
+    checked = check(in_time(seen, offsets), limits)
+    points = checked.residuals.points.reshape(-1, *checked.residuals.points.shape[2:])
+    down = gravity(points) if witness == "people" else None
+    return {
+        "sync_witness": offsets.witness if offsets else "none",
+        "qa_witness": witness,
+        "cameras": judge(seen, offsets, checked, limits),
+        "metric": metric and not _contradicted(points, board if witness == "board" else None, witness),
+        "gravity_down": None if down is None else down[0].astype(np.float32),
+        "gravity_spread": None if down is None else down[1],
+    }
+
+
+def _see(
+    views: list[RigView], config: RigsConfig, board: Board | None, detector: "Callable[[], Detector]"
+) -> tuple[list[Seen], str]:
+    """What the views see, without distortion, and what that is: the board where there is one, else people."""
+    frames = config.sampling.frames(views)
+    if board is not None:
+        seen = [_seen(view, frames, see_board(view, frames, board)) for view in views]
+        if sum((one.points[..., 2] > 0).sum() >= config.limits.observations for one in seen) >= 2:
+            return seen, "board"
+    clear = True
+    seen = []
+    for view in views:
+        points, plain = see_people(view, frames, detector())
+        clear = clear and plain
+        seen.append(_seen(view, frames, points))
+    if not clear:
+        return unseen(seen), "none"  # two views may have looked at two people
+    return seen, "people" if any((one.points[..., 2] > 0).any() for one in seen) else "none"
+
+
+def _seen(view: RigView, frames: Any, points: Array) -> Seen:
+    flat = view.pinhole(points.reshape(-1, *points.shape[2:]), frames.ravel())
+    return Seen(view, frames, flat.reshape(points.shape))
+
+
+def _contradicted(points: Array, board: Board | None, witness: str) -> bool:
+    """Whether what is seen, [F, P, 4] in the world, is not as large as such things are in metres."""
+    if board is not None and board.square:
+        a, b = (list(side) for side in zip(*board.neighbours(), strict=True))
+        both = (points[:, a, 3] > 0) & (points[:, b, 3] > 0)
+        sides = np.linalg.norm(points[:, a, :3] - points[:, b, :3], axis=-1)[both]
+        return bool(len(sides)) and abs(float(np.median(sides)) / board.square - 1) > SQUARE_OFF
+    length = body_length(points) if witness == "people" else None
+    return length is not None and not BODY[0] < length < BODY[1]
+
+
+def plan(lake: Lake, stage: RigsStage) -> Planned:
+    """A piece of work per capture of two or more calibrated views that are not taken down."""
+    columns = ["source_id", "capture_id", "view", "name", "content_sha256", "annotation_sha256"]
+    sources = lake.dataset("sources").to_table(columns=columns, filter="kind = 'multiview'")
+    living = sources.filter(pc.invert(pc.is_in(sources["source_id"], value_set=taken_down(lake))))
+    rigs: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in living.sort_by("source_id").to_pylist():  # rigs are 10^5 at most
+        if row["annotation_sha256"]:
+            rigs[row["capture_id"]].setdefault(row["view"], row)
+    works = []
+    for capture_id, views in sorted(rigs.items()):
+        if len(views) < 2:
+            continue
+        rows = [views[name] for name in sorted(views)]
+        content = [[row[name] for name in ("view", "content_sha256", "annotation_sha256")] for row in rows]
+        key = work_key([capture_id, content], stage.name, stage.version, stage.config, stage.weights)
+        payload = {"capture_id": capture_id, "source_ids": [row["source_id"] for row in rows]}
+        works.append(Work(key, capture_id, f"{rows[0]['name'].rpartition('/')[0]} ({len(rows)} views)", payload))
+    return Planned.of(works, stable_id("revision", stage.name, stage.version, stage.config, stage.weights))

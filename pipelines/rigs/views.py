@@ -1,0 +1,108 @@
+"""The views of one capture: where their cameras are, and which of their frames are looked at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.sources.lens import undistort_points
+from pipelines.stage import DataError
+from storage_schemas import video
+
+Array = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RigView:
+    """A view of a rig: `K` [T or 1, 3, 3] and `world_to_camera` [T or 1, 3, 4] of the source's own pixels, `times` [T]
+    of its frames in seconds if known."""
+
+    name: str
+    path: str
+    rotation: int
+    size: tuple[int, int]
+    fps: float
+    frames: int | None
+    K: Array
+    world_to_camera: Array
+    distortion: list[float]
+    metric: bool
+    times: Array | None
+    board: str | None
+
+    @classmethod
+    def of(cls, source: Row) -> "RigView":
+        """The view of a row of `sources`. Raises `DataError` where it has no camera."""
+        if source.get("K") is None or source.get("world_to_camera") is None:
+            raise DataError(f"{source['name']}: the view has no camera, so nothing of it can be measured")
+        times, references = source.get("timestamps"), source.get("references") or []
+        return cls(
+            source["view"],
+            source["local_path"],
+            source["rotation"],
+            (source["width"], source["height"]),
+            float(Fraction(source["fps_num"], source["fps_den"])),
+            source["frames"],
+            np.asarray(source["K"], np.float64),
+            np.asarray(source["world_to_camera"], np.float64),
+            list(source.get("distortion") or []),
+            bool(source.get("metric")),
+            None if times is None else np.array(times) / 1e9,
+            next((r["path"] for r in references if r["kind"] == "board"), None),
+        )
+
+    def lenses(self, frames: NDArray[np.int64]) -> Array:
+        """`K` [F, 3, 3] at these frames."""
+        return self.K[np.clip(frames, 0, len(self.K) - 1)]
+
+    def poses(self, frames: NDArray[np.int64]) -> Array:
+        """`world_to_camera` [F, 3, 4] at these frames."""
+        return self.world_to_camera[np.clip(frames, 0, len(self.world_to_camera) - 1)]
+
+    def pinhole(self, points: Array, frames: NDArray[np.int64]) -> Array:
+        """Points [F, P, 3] (x, y, confidence) in the video -> the same in a pinhole camera with the same `K`."""
+        found = points.copy()
+        for k, (K, seen) in enumerate(zip(self.lenses(frames), points, strict=True)):
+            found[k, :, :2] = undistort_points(seen[:, :2], K, self.distortion)
+        return found
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How much of a video is looked at: `blocks` of `block` frames in a row, within the first `seconds`."""
+
+    blocks: int = 2
+    block: int = 48
+    seconds: float = 20.0
+
+    def frames(self, views: list[RigView]) -> NDArray[np.int64]:
+        """The same frame numbers [B, L] of all views, evenly spread. Raises `DataError` where videos are too short."""
+        known = [view.frames for view in views if view.frames]
+        limit = int(min([self.seconds * views[0].fps, *known]))
+        length = min(self.block, limit // self.blocks)
+        if length < 2:
+            raise DataError(f"the videos have {limit} frames: too few to compare them")
+        starts = np.linspace(0, limit - length, self.blocks).round().astype(np.int64)
+        return np.asarray(starts[:, None] + np.arange(length), np.int64)
+
+
+def images(view: RigView, wanted: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+    """(block, place in it, image [H, W, 3]) of the frames `wanted` [B, L], in order, in one pass."""
+    places: dict[int, list[tuple[int, int]]] = {}
+    for (b, k), wish in np.ndenumerate(wanted):
+        places.setdefault(int(wish), []).append((b, k))
+    last = int(wanted.max())
+    try:
+        for number, image in enumerate(video.frames(view.path, rotation=view.rotation)):
+            for b, k in places.get(number, []):
+                yield b, k, image
+            if number == last:
+                return
+    except FileNotFoundError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{view.path}: {error}") from error

@@ -1,0 +1,43 @@
+"""Calibration files: which format a file is in is found by what is in it, never by its name.
+
+A format is a module with `NAME`, `fits(document)` and `read(document)`; a new one is a file here and a place in
+`FORMATS`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines.sources.calibration import Calibration
+from pipelines.sources.calibrations import aist, colmap, easymocap, nerfstudio, opencv, panoptic, qualisys
+from pipelines.sources.calibrations.document import Document, read_document
+from pipelines.stage import DataError
+
+FORMATS: tuple[Any, ...] = (opencv, easymocap, qualisys, panoptic, aist, colmap, nerfstudio)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read a calibration: a file, or the folder of a COLMAP model. Raises `DataError` where it is unreadable, in no
+    format known or in several, or holds no camera.
+    """
+    document = read_document(path)
+    found = [form for form in FORMATS if form.fits(document)]
+    if len(found) != 1:
+        what = "no calibration that is known" if not found else "a calibration in several formats at once"
+        tried = ", ".join(form.NAME for form in found or FORMATS)
+        read = f"it reads as {document.syntax}" if document.syntax else f"it does not read as {document.problem}"
+        raise DataError(f"{path}: {what}; {read}, tried: {tried}. Convert it to one of these (pipelines/sources)")
+    return _read(found[0].read, found[0].NAME, document)
+
+
+def _read(read: Callable[[Document], Calibration], name: str, document: Document) -> Calibration:
+    try:
+        calibration = read(document)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        text = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{document.path}: not a readable {name} calibration: {text}") from error
+    if not calibration.cameras:
+        raise DataError(f"{document.path}: no camera in it ({name})")
+    return calibration

@@ -1,0 +1,39 @@
+"""AIST++: `setting*.json`, a list of cameras `c01` to `c09` (`matrix`, `distortions`, a Rodrigues vector `rotation`,
+`translation`), centimetres, Y up. Which setting a take was filmed in stands in `mapping.txt`: see `takes.py`.
+"""
+
+from functools import partial
+from typing import Any
+
+from pipelines.sources.calibration import Calibration, Camera, make_camera
+from pipelines.sources.calibrations.document import Document
+
+NAME = "AIST++ (JSON)"
+KEYS = {"name", "size", "matrix", "rotation", "translation", "distortions"}
+
+
+def fits(document: Document) -> bool:
+    """Whether it is a list of cameras."""
+    tree = document.tree
+    return document.syntax == "JSON" and isinstance(tree, list) and any(_is_camera(entry) for entry in tree)
+
+
+def read(document: Document) -> Calibration:
+    """The cameras, by name."""
+    cameras = {str(entry["name"]): partial(_camera, entry) for entry in document.tree if _is_camera(entry)}
+    return Calibration((document.path,), NAME, cameras, gravity_down=[0.0, -1.0, 0.0], partial=True)
+
+
+def _is_camera(entry: Any) -> bool:
+    return isinstance(entry, dict) and set(entry) >= KEYS
+
+
+def _camera(entry: dict[str, Any]) -> Camera:
+    return make_camera(
+        size=entry["size"],
+        K=entry["matrix"],
+        R=entry["rotation"],
+        t=entry["translation"],
+        distortion=entry["distortions"],
+        unit=0.01,
+    )

@@ -1,0 +1,120 @@
+"""A calibration file as a tree of dicts, lists and numbers, whatever its syntax: JSON, TOML, XML or OpenCV's YAML."""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+
+from pipelines.stage import DataError
+
+MAX_BYTES = 256 << 20
+COLMAP_PARTS = ("cameras", "images")
+
+
+@dataclass(frozen=True)
+class Document:
+    """`tree`: what the file says: dicts, lists, numbers and texts, or the root element of XML. `syntax`: JSON, TOML,
+    XML, OpenCV or COLMAP; empty where it is none of these, and then `problem` says why."""
+
+    path: Path
+    syntax: str
+    tree: Any
+    problem: str = ""
+
+
+def read_document(path: Path) -> Document:
+    """Read a file, or look into a folder. Raises `DataError` where it is absent, too large, or no text."""
+    if model := colmap_files(path):
+        return Document(path, "COLMAP", model)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}: larger than {MAX_BYTES} bytes, no calibration is")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable calibration: {error}") from error
+    start = text.lstrip()[:500]
+    if start.startswith("%YAML") or "<opencv_storage" in start:
+        return _opencv(path, text)
+    if start.startswith("<"):
+        return _xml(path, text)
+    return _json_or_toml(path, text)
+
+
+def colmap_files(path: Path) -> tuple[Path, Path] | None:
+    """The cameras and images files of a COLMAP model: of the folder `path`, or of the folder that it is a file of."""
+    if path.is_file() and path.stem not in COLMAP_PARTS:
+        return None
+    folder = path if path.is_dir() else path.parent
+    for suffix in (".bin", ".txt"):
+        cameras, images = (folder / f"{part}{suffix}" for part in COLMAP_PARTS)
+        if cameras.is_file() and images.is_file():
+            return cameras, images
+    return None
+
+
+def matrices(tree: Any) -> Any:
+    """The same tree with OpenCV's matrices (rows and cols, or sizes, with data) as lists."""
+    if isinstance(tree, dict):
+        if "data" in tree and ("sizes" in tree or {"rows", "cols"} <= set(tree)):
+            return _matrix(tree)
+        return {key: matrices(value) for key, value in tree.items()}
+    return [matrices(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _matrix(node: dict[str, Any]) -> Any:
+    try:
+        sizes = np.atleast_1d(node["sizes"] if "sizes" in node else [node["rows"], node["cols"]])
+        return np.array(node["data"], np.float64).reshape([abs(int(n)) for n in sizes]).tolist()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"a matrix is not what it says: {error}") from error
+
+
+def _json_or_toml(path: Path, text: str) -> Document:
+    problems = []
+    for syntax, parse in (("JSON", json.loads), ("TOML", tomllib.loads)):
+        try:
+            return Document(path, syntax, matrices(parse(text)))
+        except RecursionError as error:
+            raise DataError(f"{path}: nested too deeply for a calibration") from error
+        except DataError:
+            raise
+        except ValueError as error:
+            problems.append(f"{syntax} ({error})")
+    return Document(path, "", None, f"{', '.join(problems)}, XML or OpenCV's YAML (%YAML:1.0)")
+
+
+def _xml(path: Path, text: str) -> Document:
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError(f"{path}: XML with a DOCTYPE, which a calibration does not need: take it out")
+    try:
+        return Document(path, "XML", ElementTree.fromstring(text.lstrip()))
+    except ElementTree.ParseError as error:
+        return Document(path, "", None, f"XML ({error})")
+
+
+def _opencv(path: Path, text: str) -> Document:
+    """What `cv2.FileStorage` wrote, YAML or XML."""
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError(f"{path}: XML with a DOCTYPE, which a calibration does not need: take it out")
+    try:
+        storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
+        return Document(path, "OpenCV", matrices(_tree(storage.root(), 0)))
+    except cv2.error as error:
+        return Document(path, "", None, f"OpenCV's YAML or XML ({error.err})")
+
+
+def _tree(node: Any, depth: int) -> Any:
+    if depth > 20:
+        raise DataError("nested too deeply for a calibration")
+    if node.isMap():
+        return {key: _tree(node.getNode(key), depth + 1) for key in node.keys()}  # noqa: SIM118
+    if node.isSeq():
+        return [_tree(node.at(i), depth + 1) for i in range(node.size())]
+    if node.isString():
+        return node.string()
+    return node.real() if node.isReal() or node.isInt() else None

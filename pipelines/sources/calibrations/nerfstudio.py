@@ -1,0 +1,60 @@
+"""nerfstudio's (and instant-ngp's) `transforms.json`: a camera-to-world matrix per image, in OpenGL's axes (x right,
+y up, z backwards), and a lens in COLMAP's pixels.
+
+Not metric unless it says `"metric": true`; `gravity_down` may be given too.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipelines.sources.calibration import FISHEYE, OPENCV, Calibration
+from pipelines.sources.calibrations.document import Document
+from pipelines.sources.calibrations.shots import Lens, Shot, gather
+
+NAME = "nerfstudio (transforms.json)"
+LENSES = {
+    "PINHOLE": (OPENCV, ()),
+    "SIMPLE_PINHOLE": (OPENCV, ()),
+    "SIMPLE_RADIAL": (OPENCV, ("k1", "k2", "p1", "p2")),
+    "RADIAL": (OPENCV, ("k1", "k2", "p1", "p2")),
+    "OPENCV": (OPENCV, ("k1", "k2", "p1", "p2", "k3")),
+    "OPENCV_FISHEYE": (FISHEYE, ("k1", "k2", "k3", "k4")),
+}
+FLIP = np.diag([1.0, -1.0, -1.0])
+
+
+def fits(document: Document) -> bool:
+    """Whether it has frames with a matrix."""
+    tree = document.tree
+    frames = tree.get("frames") if document.syntax == "JSON" and isinstance(tree, dict) else None
+    return isinstance(frames, list) and any(isinstance(f, dict) and "transform_matrix" in f for f in frames)
+
+
+def read(document: Document) -> Calibration:
+    """The frames with a place."""
+    tree = document.tree
+    shots = [_shot({**tree, **frame}) for frame in tree["frames"]]
+    return gather((document.path,), NAME, shots, bool(tree.get("metric", False)), tree.get("gravity_down"))
+
+
+def _shot(values: Mapping[str, Any]) -> Shot:
+    to_world = np.array(values["transform_matrix"], np.float64)
+    if to_world.shape not in ((4, 4), (3, 4)):
+        raise ValueError(f"transform_matrix of {values['file_path']} has shape {to_world.shape}, expected (4, 4)")
+    R = FLIP @ to_world[:3, :3].T
+    return Shot(str(values["file_path"]), _lens(values), R, -R @ to_world[:3, 3])
+
+
+def _lens(values: Mapping[str, Any]) -> Lens:
+    size = (int(values["w"]), int(values["h"]))
+    fx = values["fl_x"] if "fl_x" in values else size[0] / 2 / np.tan(values["camera_angle_x"] / 2)
+    fy = values.get("fl_y", fx)
+    cx, cy = values.get("cx", size[0] / 2), values.get("cy", size[1] / 2)
+    K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
+    model, names = LENSES.get(str(values.get("camera_model", "OPENCV")), (str(values.get("camera_model")), ()))
+    if model == OPENCV and (unlike := [k for k in ("k4", "k5", "k6") if values.get(k)]):
+        raise ValueError(f"{', '.join(unlike)} of camera_model OPENCV is not OpenCV's: undistort the images first")
+    distortion = tuple(float(values.get(name, 0.0)) for name in names)
+    return Lens(size, K, distortion if any(distortion) or model != OPENCV else (), model)

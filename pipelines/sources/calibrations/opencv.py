@@ -1,0 +1,65 @@
+"""OpenCV matrices by name in JSON, TOML, or what `cv2.FileStorage` writes: ours, caliscope's, Pose2Sim's, aniposelib's.
+
+One table per camera with `size` [width, height], the intrinsic matrix `K`, the distortion `dist` and the pose `R`, `t`
+with `x_cam = R X + t` in metres. Each has other names elsewhere (`NAMES`). JSON keeps the cameras under `cameras`; TOML
+as tables that have a `matrix`, under `cameras` (caliscope) or at the top (Pose2Sim, aniposelib). An optional
+`gravity_down` (at the top, or under `metadata`) says where down is, `metric = false` that lengths are not metres.
+"""
+
+from functools import partial
+from typing import Any
+
+from pipelines.sources.calibration import FISHEYE, OPENCV, Calibration, Camera, make_camera
+from pipelines.sources.calibrations.document import Document
+
+NAME = "OpenCV (JSON, TOML, YAML)"
+NAMES = {
+    "K": ("K", "matrix", "camera_matrix", "intrinsic_matrix"),
+    "dist": ("dist", "distortions", "distortion_coefficients", "dist_coeffs"),
+    "R": ("R", "rotation", "rvec"),
+    "t": ("t", "translation", "T", "tvec"),
+}
+
+
+def fits(document: Document) -> bool:
+    """Whether there is a table with an intrinsic matrix."""
+    return document.syntax in ("JSON", "TOML", "OpenCV") and bool(_tables(document.tree))
+
+
+def read(document: Document) -> Calibration:
+    """The cameras, in the order of the file."""
+    tree = document.tree
+    metadata = tree["metadata"] if isinstance(tree.get("metadata"), dict) else {}
+    metric = bool(tree.get("metric", metadata.get("metric", True)))
+    cameras = {name: partial(_camera, table, metric) for name, table in _tables(tree).items()}
+    return Calibration((document.path,), NAME, cameras, tree.get("gravity_down", metadata.get("gravity_down")))
+
+
+def _tables(tree: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(tree, dict):
+        return {}
+    tables = tree["cameras"] if isinstance(tree.get("cameras"), dict) else tree
+    return {
+        str(table.get("name", key)): table
+        for key, table in tables.items()
+        if isinstance(table, dict) and any(name in table for name in NAMES["K"])
+    }
+
+
+def _camera(table: dict[str, Any], metric: bool) -> Camera:
+    if table.get("rotation_count"):
+        raise ValueError("rotation_count is not 0: rotate the video, calibrate it upright, and set it to 0")
+    lens = FISHEYE if table.get("fisheye") else str(table.get("lens", OPENCV))
+    if table.get("size", ()) is None:
+        raise ValueError("size should be [width, height] in pixels")
+    size = table["size"] if "size" in table else [table["image_width"], table["image_height"]]
+    distortion = _pick(table, "dist") if any(name in table for name in NAMES["dist"]) else []
+    K, R, t = (_pick(table, name) for name in ("K", "R", "t"))
+    return make_camera(size=size, K=K, R=R, t=t, distortion=distortion, lens=lens, metric=metric)
+
+
+def _pick(table: dict[str, Any], wanted: str) -> Any:
+    for name in NAMES[wanted]:
+        if name in table:
+            return table[name]
+    raise KeyError(" or ".join(NAMES[wanted][:2]))

@@ -1,0 +1,76 @@
+"""Cameras of single images, as structure from motion gives them, gathered into the cameras of videos.
+
+Images in a folder of their own (`cam01/00012.jpg`) belong to the camera of that name; images in no folder, or in one
+that says nothing (`images/`), to one camera called `camera`. The number at the end of an image's name orders them.
+Besides, every image is a camera that stands, under its own name: for rigs of which one image a view was used.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.sources.calibration import Calibration, Camera, make_camera
+
+Array = NDArray[np.float64]
+PLAIN_FOLDERS = {"", ".", "images", "image", "frames", "input", "rgb"}
+MOVING = "camera"
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What images share: `size` (width, height), `K` [3, 3] from the corner of the image, `distortion`, its `model`."""
+
+    size: tuple[int, int]
+    K: Array
+    distortion: tuple[float, ...]
+    model: str
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image: its path within the reconstruction, its lens, `R` [3, 3] and `t` [3] of `x_cam = R X + t`."""
+
+    name: str
+    lens: Lens
+    R: Array
+    t: Array
+
+
+def gather(files: tuple[Path, ...], form: str, shots: list[Shot], metric: bool, gravity_down: Any) -> Calibration:
+    """The calibration that these images make."""
+    moving: dict[str, dict[int, Shot]] = defaultdict(dict)
+    stills: dict[str, Shot] = {}
+    for shot in sorted(shots, key=lambda shot: shot.name):
+        path = PurePosixPath(shot.name.replace("\\", "/"))
+        number = re.search(r"\d+$", path.stem)
+        stills[path.stem] = shot
+        if number is not None:
+            folder = path.parent.name
+            moving[MOVING if folder in PLAIN_FOLDERS or folder.startswith("images_") else folder][int(number[0])] = shot
+    cameras = {name: partial(_camera, {0: shot}, False, metric) for name, shot in stills.items()}
+    paths = {name: partial(_camera, found, True, metric) for name, found in moving.items() if len(found) > 1}
+    return Calibration(files, form, cameras | paths, gravity_down, partial=True, moving=tuple(paths))
+
+
+def _camera(shots: dict[int, Shot], moves: bool, metric: bool) -> Camera:
+    ordered = [shots[number] for number in sorted(shots)]
+    lens = ordered[0].lens
+    if any((s.lens.size, s.lens.distortion, s.lens.model) != (lens.size, lens.distortion, lens.model) for s in ordered):
+        raise ValueError("its images have lenses of different sizes or distortions: reconstruct with one shared lens")
+    return make_camera(
+        size=lens.size,
+        K=np.stack([shot.lens.K for shot in ordered]),
+        R=np.stack([shot.R for shot in ordered]),
+        t=np.stack([shot.t for shot in ordered]),
+        distortion=lens.distortion,
+        lens=lens.model,
+        metric=metric,
+        from_corner=True,
+        numbers=tuple(sorted(shots)) if moves else None,
+    )

@@ -1,0 +1,77 @@
+"""What a server or a proxy wants to know of who asks: cookies, headers, a proxy. They come from files of the user, go
+to the hosts they are meant for, and are never shown or stored."""
+
+import http.cookiejar
+import tomllib
+import urllib.request
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from pipelines.sources.config import SourcesConfig
+from pipelines.stage import DataError
+
+Headers = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Headers by host (`*.example.org`: every host below it), a proxy's URL, and cookies."""
+
+    headers: dict[str, Headers] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    cookies: http.cookiejar.CookieJar | None = field(default=None, repr=False)
+
+    def headers_for(self, url: str, host: str) -> Headers:
+        """What a request of `url` carries."""
+        found: Headers = {}
+        for pattern, headers in self.headers.items():
+            if pattern in (host, "*") or (pattern.startswith("*.") and host.endswith(pattern[1:])):
+                found |= headers
+        if self.cookies is not None:
+            request = urllib.request.Request(url)
+            self.cookies.add_cookie_header(request)
+            if cookie := request.get_header("Cookie"):
+                found["Cookie"] = cookie
+        return found
+
+
+def access(config: SourcesConfig) -> Access:
+    """The access that `cookies` and `access` of a config give. Raises `DataError` where a file cannot be used."""
+    paths = tuple(Path(name) if name else None for name in (config.cookies, config.access))
+    try:
+        times = tuple(path.stat().st_mtime_ns if path else 0 for path in paths)
+    except OSError as error:
+        raise DataError(f"{error.filename}: no such file: correct `cookies` or `access`") from error
+    return _read(*paths, times)
+
+
+@lru_cache(maxsize=8)
+def _read(cookies: Path | None, file: Path | None, _times: tuple[int, ...]) -> Access:
+    jar = None
+    if cookies:
+        jar = http.cookiejar.MozillaCookieJar(cookies)
+        try:
+            jar.load(ignore_discard=True, ignore_expires=True)
+        except (http.cookiejar.LoadError, UnicodeDecodeError, ValueError):  # its message quotes the line
+            raise DataError(f"{cookies}: not a cookies file in the format of Netscape") from None
+        for cookie in jar:
+            if cookie.expires == 0:  # how browsers write that it lasts as long as they run
+                cookie.expires = None
+    if file is None:
+        return Access(cookies=jar)
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        proxy, headers = table.pop("proxy", None), table.pop("headers", {})
+        assert not table and isinstance(proxy, str | None) and all(map(_are_headers, headers.values()))
+    except (ValueError, AssertionError, AttributeError):  # their messages may quote secrets
+        text = 'not `proxy = "http://..."` and tables [headers."HOST"] of names and values in TOML'
+        raise DataError(f"{file}: {text}") from None
+    return Access({host.lower(): values for host, values in headers.items()}, proxy, jar)
+
+
+def _are_headers(values: object) -> bool:
+    return isinstance(values, dict) and all(
+        isinstance(value, str) and value.isprintable() and value.isascii() and name.replace("-", "").isalnum()
+        for name, value in values.items()
+    )

@@ -1,0 +1,100 @@
+"""Downloading a URL into a cache of files named by their content: once, and from where the last attempt ended."""
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pipelines.sources.config import SourcesConfig
+from pipelines.sources.downloads import hosts, platforms
+from pipelines.sources.downloads.access import access
+from pipelines.sources.downloads.attempt import Attempt, Row
+from pipelines.sources.downloads.http import HttpFetch
+from pipelines.sources.downloads.objects import ObjectFetch
+from pipelines.sources.downloads.parts import Part, Place, Record
+from pipelines.sources.downloads.urls import HTTP, check_url, host_of, url_name
+from pipelines.stage import DataError, Failure, TransientError
+
+for library in ("httpx", "httpcore"):  # they log whole URLs and headers, which may hold secrets
+    logging.getLogger(library).setLevel(logging.WARNING)
+RESUMES = 3  # times that one attempt goes on where a connection broke
+BROKEN = ("network", "wrong_length")
+
+
+def download(url: str, cache: Path, config: SourcesConfig, journal: list[Row]) -> Path:
+    """The file behind `url`, as `<cache>/<sha256 of its bytes>`; a URL that was fetched before is not fetched again.
+
+    The attempt is added to `journal` as a row of `fetches`, however it ends, if anybody was asked; where the file was
+    there, the row of the attempt that fetched it. Raises `PermanentError` (blocked, gone, private_address, ...),
+    `TransientError` (network, rate_limited, timeout, wrong_length, disk, ...) or `DataError` (not_a_video, archive,
+    too_large, empty, ...).
+    """
+    if problem := check_url(url):
+        raise DataError(problem, reason="bad_url")
+    place = Place(cache, url)
+    with place.lock():
+        if (known := place.known()) is not None:
+            if known[1] is not None:
+                journal.append(known[1].fetch)
+            return known[0]
+        attempt = Attempt(url)
+        try:
+            path = place.finished() or _fetch(url, place, config, attempt)
+        except TransientError as error:
+            if not error.untried:
+                journal.append(attempt.row(error=error))
+            raise
+        except Failure as error:
+            journal.append(attempt.row(error=error))
+            place.drop_part()
+            raise
+        row = attempt.row(sha256=path.name)
+        place.write_record(Record(path.name, path.stat().st_size, attempt.etag, row))
+        journal.append(row)
+        return path
+
+
+def forget(url: str, cache: Path) -> None:
+    """Fetch the URL again the next time: its file turned out damaged."""
+    place = Place(cache, url)
+    with place.lock():
+        place.forget()
+
+
+def _fetch(url: str, place: Place, config: SourcesConfig, attempt: Attempt) -> Path:
+    """One attempt, which goes on by itself where a connection breaks and the server lets it."""
+    part = place.open()
+    try:
+        for resumes in range(RESUMES + 1):
+            before = part.size
+            try:
+                _receive(url, part, config, attempt)
+                break
+            except TransientError as error:
+                goes_on = error.reason in BROKEN and part.version.validator and part.size > before
+                if resumes == RESUMES or not goes_on:
+                    raise
+                part.abandon()
+        return place.finish(part)
+    except OSError as error:
+        text = f"{url_name(url)}: cannot store the file: {error.strerror}; check the disk"
+        raise TransientError(text, reason="disk") from error
+    finally:
+        part.abandon()
+
+
+def _receive(url: str, part: Part, config: SourcesConfig, attempt: Attempt) -> None:
+    deadline = time.monotonic() + config.download_time
+    parts = urlsplit(url)
+    if parts.scheme not in HTTP:
+        ObjectFetch(part, config, attempt, deadline).run(url)
+        return
+    known = access(config)
+    fetch = HttpFetch(part, config, known, attempt, deadline)
+    if platforms.is_page(url, config):
+        with hosts.turn(host_of(url), config, deadline):
+            found = platforms.find(url, config, known)
+        replace(fetch, given=found.headers).run(found.url)
+    else:
+        fetch.run(url)

@@ -1,0 +1,89 @@
+"""An object of a store (s3://, gs://, az://) into a part; credentials and endpoint come from the environment."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import obstore
+from obstore.exceptions import (
+    BaseError,
+    InvalidPathError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import from_url
+
+from pipelines.sources.config import SourcesConfig
+from pipelines.sources.downloads import answers, hosts
+from pipelines.sources.downloads.attempt import Attempt
+from pipelines.sources.downloads.parts import Part, Version
+from pipelines.sources.downloads.urls import host_of, url_name
+from pipelines.stage import DataError, Failure, PermanentError, TransientError
+
+PIECE = 1 << 20
+
+
+@dataclass
+class ObjectFetch:
+    """Fetches one object."""
+
+    part: Part
+    config: SourcesConfig
+    attempt: Attempt
+    deadline: float
+
+    def run(self, url: str) -> None:
+        """Stream the object at `url` into the part, or the rest of it.
+
+        Raises `PermanentError`, `TransientError` or `DataError`, each with its reason.
+        """
+        name = url_name(url)
+        bucket, _, key = url.partition("://")[2].partition("/")
+        with _named_errors(name), hosts.turn(host_of(url), self.config, self.deadline):
+            store = from_url(f"{url.partition('://')[0]}://{bucket}")
+            about = obstore.head(store, key)
+            if not about["size"]:
+                raise DataError(f"{name}: the object is empty", reason="empty")
+            answers.check_size(about["size"], name, self.config)
+            version = Version(about["size"], str(about["e_tag"]))
+            rest = self.part.size and self.part.version.etag == version.etag
+            self.attempt.etag, self.attempt.resumed_from = version.etag, self.part.size if rest else 0
+            self.part.resume() if rest else self.part.begin(version)
+            found = obstore.get(
+                store, key, options={"if_match": str(version.etag), "range": {"offset": self.part.size}}
+            )
+            for piece in found.stream(min_chunk_size=PIECE):
+                self._append(bytes(piece), name)
+
+    def _append(self, piece: bytes, name: str) -> None:
+        if time.monotonic() > self.deadline:
+            text = f"{name}: not finished after {self.config.download_time:g} s: goes on there later"
+            raise TransientError(text, reason="timeout")
+        if not self.part.size:
+            answers.check_start(piece, name)
+        self.part.append(piece)
+        self.attempt.received += len(piece)
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    """Errors of the store by name; their own texts may quote requests."""
+    try:
+        yield
+    except Failure:
+        raise
+    except (NotFoundError, FileNotFoundError):
+        raise PermanentError(f"{name}: no such object or bucket; correct or drop it", reason="gone") from None
+    except (PermissionDeniedError, UnauthenticatedError, PermissionError):
+        text = f"{name}: the store refuses us: check the credentials in the environment"
+        raise PermanentError(text, reason="blocked") from None
+    except PreconditionError:
+        raise TransientError(f"{name}: the object changed meanwhile; tried again later", reason="changed") from None
+    except (InvalidPathError, ValueError):
+        raise DataError(f"{name}: not the name of an object: correct it", reason="bad_url") from None
+    except BaseError as error:
+        text = f"{name}: the store does not answer ({type(error).__name__}); tried again later"
+        raise TransientError(text, reason="network") from None

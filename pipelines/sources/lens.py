@@ -1,0 +1,41 @@
+"""Taking a lens's distortion away: always asked for, never done behind anybody's back.
+
+`sources` stores the OpenCV model as it is, with the video as it is; who needs a pinhole camera calls these.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.sources.calibration import FISHEYE, OPENCV, Array, Camera
+from storage_schemas.conventions import HALF_PIXEL
+
+Image = NDArray[np.uint8]
+
+
+def undistort_points(pixels: Array, K: Array, distortion: list[float], lens: str = OPENCV) -> Array:
+    """Pixels [N, 2] of a lens -> pixels [N, 2] of the pinhole camera with the same `K` [3, 3]."""
+    points = np.asarray(pixels, np.float64)[:, None]
+    if not len(distortion) or not len(points):
+        return points[:, 0]
+    undistort = cv2.fisheye.undistortPoints if lens == FISHEYE else cv2.undistortPoints
+    K = np.asarray(K, np.float64)
+    return np.asarray(undistort(points, K, np.array(distortion, np.float64), P=K)[:, 0])
+
+
+def pinhole_maps(camera: Camera) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where each pixel of the pinhole camera with the same K lies in the camera's image: two maps [H, W] for
+    `cv2.remap`. Raises `ValueError` where the camera has no size, moves, or has a lens that OpenCV does not know.
+    """
+    if camera.size is None or len(camera.K) != 1 or camera.lens not in (OPENCV, FISHEYE):
+        raise ValueError("maps are for a camera that stands, with a size, and a lens that OpenCV knows")
+    K = camera.K[0] - HALF_PIXEL  # remap counts pixels from the centre of the first one
+    distortion = np.array(camera.distortion, np.float64)
+    build = cv2.fisheye.initUndistortRectifyMap if camera.lens == FISHEYE else cv2.initUndistortRectifyMap
+    maps = build(K, distortion, np.eye(3), K, camera.size, cv2.CV_32FC1)
+    return np.asarray(maps[0], np.float32), np.asarray(maps[1], np.float32)
+
+
+def undistort(image: Image, maps: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Image:
+    """`image` [H, W, 3] as the pinhole camera of `pinhole_maps` sees it; black where it sees beyond the image."""
+    return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8)

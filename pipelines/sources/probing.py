@@ -1,0 +1,110 @@
+"""Asking a process that may die what a video file is: started once per worker, and again after each death."""
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pipelines import probe_child
+from pipelines.sources.downloads.urls import printable
+from pipelines.sources.signatures import LENGTH, foreign
+from pipelines.stage import DataError, PermanentError, TransientError
+from storage_schemas.video import VideoInfo
+
+CHILD = Path(probe_child.__file__)  # run by its path, so that it does not wait for the imports around it
+SECONDS = 30.0  # for one file
+READ = 10_000_000.0  # bytes a second that a disk reads at least
+HELP = "Replace it by a playable video, or remove it"
+
+
+class Prober:
+    """The process, and the line to it. It ends with its owner, however that ends."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._alone = threading.Lock()
+
+    def ask(self, path: Path, seconds: float, asked: str = "info") -> dict[str, Any]:
+        """The answer of the process; its `problem` is `crashes` or `hangs` where the process ended on the file."""
+        with self._alone:
+            process = self._process = self._process or _start()
+            assert process.stdin is not None and process.stdout is not None
+            request = json.dumps({"path": str(path), "seconds": seconds, "asked": asked}) + "\n"
+            try:
+                process.stdin.write(request.encode())
+                process.stdin.flush()
+                answer = process.stdout.readline()
+            except BrokenPipeError:
+                answer = b""
+            if answer.endswith(b"\n"):
+                return dict(json.loads(answer, object_hook=_fractions))
+            self._process = None
+            process.kill()
+            return {"problem": "hangs" if process.wait() == -signal.SIGALRM else "crashes"}
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+_PROBER = Prober()
+atexit.register(_PROBER.close)
+
+
+def probe_safely(path: Path, seconds: float = SECONDS) -> VideoInfo:
+    """The facts of a video file, which may be anything.
+
+    Raises `DataError` (empty, archive, not_a_video, crashes, hangs, memory), `PermanentError` where it is gone and
+    `TransientError` where the disk fails.
+    """
+    name = printable(str(path), limit=500)
+    if path.is_file():
+        with path.open("rb") as stream:
+            found = foreign(stream.read(LENGTH))
+        if found:
+            raise DataError(f"{name}: not a readable video, but {found.text}. {HELP}", reason=found.reason)
+    answer = _PROBER.ask(path, seconds)
+    match answer.get("problem"):
+        case None:
+            return VideoInfo(**answer["info"])
+        case "gone":
+            text = f"{name}: the file is gone; put it back or ingest again without it"
+            raise PermanentError(text, reason="gone")
+        case "disk":
+            raise TransientError(f"{name}: cannot be read: {answer['text']}; check the disk", reason="disk")
+        case "unreadable":
+            reason = "empty" if answer["text"] == "the file is empty" else "not_a_video"
+            raise DataError(f"{name}: {printable(answer['text'], 500)}. {HELP}", reason=reason)
+        case problem:
+            word = {"hangs": f"takes more than {seconds:g} s", "memory": "takes too much memory"}.get(problem, "dies")
+            raise DataError(f"{name}: not a readable video: the reader {word} on it. {HELP}", reason=problem)
+
+
+def stream_hash(path: Path) -> str | None:
+    """`stream_sha256` of a video that `probe_safely` knows; None where it cannot be read to its end in time."""
+    found = _PROBER.ask(path, SECONDS + path.stat().st_size / READ, "stream").get("stream")
+    return None if found is None else str(found)
+
+
+def _start() -> subprocess.Popen[bytes]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-P", str(CHILD)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment | {"OPENBLAS_NUM_THREADS": "1"},
+    )
+
+
+def _fractions(value: dict[str, Any]) -> Any:
+    return Fraction(value["fraction"]) if set(value) == {"fraction"} else value

@@ -1,0 +1,225 @@
+"""The layouts of BEDLAM and BEDLAM2: a job is a folder with `be_seq.csv`, its videos (`mp4/<sequence>.mp4`) or pictures
+(`png/<sequence>/`), the true cameras in `ground_truth/`, and optionally `motions_npz/`, `masks/` and `depth/`.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from pipelines.sources.config import SourcesConfig
+from pipelines.sources.items import fingerprint, videos_in
+from pipelines.sources.renders import bedlam_cameras, motion
+from pipelines.sources.renders.be_seq import PlacedBody, Sequence, read_sequences
+from pipelines.sources.renders.cameras import Cameras
+from pipelines.sources.renders.shot import Shot, broken, picture_prints
+from pipelines.sources.renders.text_files import read_object
+from pipelines.stage import DataError
+from storage_schemas.ids import stable_id
+from storage_schemas.image_sequence import pattern_of
+
+log = logging.getLogger(__name__)
+LAYOUT = "bedlam"
+FPS = "30"  # of pictures 0, 1, 2 ...: what both data sets are rendered with
+ANIMATIONS = "be_camera_animations.json"
+NUMBERED = re.compile(r"(\d{4,})(_(?P<what>[A-Za-z0-9_]+))?\.(png|exr)")
+
+
+@dataclass(frozen=True)
+class _Job:
+    name: str
+    folder: Path
+    motions: Path | None
+
+    @property
+    def first_version(self) -> bool:
+        later = (ANIMATIONS, "ground_truth/meta_exr_csv", "ground_truth/meta_exr")
+        return not any((self.folder / name).exists() for name in later)
+
+    @property
+    def portrait(self) -> bool:
+        """Portrait jobs are rendered lying on their side: "closeup" in BEDLAM, "portrait" in BEDLAM2 (which has
+        upright closeups)."""
+        name = self.folder.name.lower()
+        return "portrait" in name or ("closeup" in name and self.first_version)
+
+    @cached_property
+    def animations(self) -> dict[str, Any]:
+        """BEDLAM2's keyframes, by sequence."""
+        path = self.folder / ANIMATIONS
+        return read_object(path) if path.is_file() else {}
+
+    @property
+    def fps(self) -> str:
+        info = self.animations.get("info")
+        fps = info.get("fps", FPS) if isinstance(info, dict) else FPS
+        if not (isinstance(fps, int) and 0 < fps <= 1000) and fps != FPS:
+            raise DataError(f"{self.folder / ANIMATIONS}: info.fps {fps!r} should be a whole number of frames a second")
+        return str(fps)
+
+
+def is_job(folders: list[str], files: list[str]) -> bool:
+    """Whether a folder with these names in it is a render job, perhaps an incomplete one."""
+    return "be_seq.csv" in files or "mp4" in folders or {"png", "ground_truth"} <= set(folders)
+
+
+def shots(name: str, folder: Path, config: SourcesConfig) -> list[Shot]:
+    """The sequences of one job, called `name`."""
+    job = _Job(name, folder, _motions(folder, config))
+    path = folder / "be_seq.csv"
+    try:
+        if not path.is_file():
+            raise DataError(f"no {path}: the job's scene definition is missing; copy it from the render folder")
+        sequences, _ = read_sequences(path), job.fps
+    except DataError as error:
+        return [broken(LAYOUT, f"{name}/be_seq.csv", path, str(error))]
+    known = {sequence.name for sequence in sequences}
+    text = "{}: be_seq.csv has no such sequence: add its rows, or move it away"
+    lost = [broken(LAYOUT, f"{name}/{p.stem}", p, text.format(p)) for p in _strays(folder, known)]
+    return [_shot(job, sequence, config) for sequence in sequences] + lost
+
+
+def cameras(facts: dict[str, Any]) -> Cameras:
+    """The cameras of a shot. Raises `DataError` where they cannot be read."""
+    return bedlam_cameras.read_cameras(facts["camera"], turned=facts["portrait"])
+
+
+def bodies(facts: dict[str, Any], numbers: range, fps: float) -> list[motion.Truth]:
+    """The bodies of a shot in frames `numbers` of a motion of `fps`. Raises `DataError` where they cannot be read."""
+    return [
+        motion.truth(
+            Path(path), body["start_frame"] + numbers.start, len(numbers), body["position"], body["yaw"], fps,
+            facts["body_model"], numbers.step,
+        )
+        for path, body in zip(facts["motions"], facts["bodies"], strict=False)  # no motions: no truth
+    ]  # fmt: skip
+
+
+def _shot(job: _Job, sequence: Sequence, config: SourcesConfig) -> Shot:
+    view = f"{job.name}/{sequence.name}"
+    try:
+        if sequence.problem:
+            raise DataError(sequence.problem)
+        pictures, camera = _pictures(job.folder, sequence.name), _camera(job, sequence)
+    except DataError as error:
+        return broken(LAYOUT, view, job.folder / "mp4" / f"{sequence.name}.mp4", str(error))
+    motions = [str(_motion_file(job.motions, body)) for body in sequence.bodies] if job.motions else []
+    references = list(_references(job.folder, sequence.name))
+    facts = {
+        "camera": camera,
+        "portrait": job.portrait,
+        "bodies": [asdict(body) for body in sequence.bodies],
+        "motions": motions,
+        "body_model": str(Path(config.body_model).absolute()) if config.body_model else None,
+    }
+    read = [Path(path) for path in (camera["path"], *motions, config.body_model) if path]
+    content = [
+        picture_prints(pictures),
+        [fingerprint(path) for path in read],
+        facts,
+        sequence.frames,
+        sequence.ground,
+        references,
+    ]
+    return Shot(
+        LAYOUT, view, Path(pictures), pictures, job.fps,
+        portrait=job.portrait,
+        numbered=True,
+        capture_id=_capture_id(job, sequence),
+        take=" + ".join(f"{body.name}@{body.start_frame}" for body in sequence.bodies),
+        subject="+".join(sorted({body.subject for body in sequence.bodies})) or None,
+        frames=sequence.frames,
+        ground=None if sequence.ground is None else sequence.ground / 100,
+        bodies=[body.name for body in sequence.bodies] if motions else [],
+        facts=facts,
+        content=content,
+        references=references,
+    )  # fmt: skip
+
+
+def _pictures(folder: Path, name: str) -> str:
+    """The video of a sequence, or else the pattern of its pictures."""
+    video, pictures = folder / "mp4" / f"{name}.mp4", folder / "png" / name
+    if video.is_file():
+        return str(video)
+    try:
+        pattern = pattern_of(pictures) if pictures.is_dir() else None
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    if pattern is None:
+        raise DataError(f"no video {video} and no pictures in {pictures}: copy the one or the other, or drop the rows")
+    return str(pattern)
+
+
+def _camera(job: _Job, sequence: Sequence) -> dict[str, Any]:
+    """Where the cameras of a sequence are told."""
+    truth, name = job.folder / "ground_truth", sequence.name
+    meta = truth / "meta_exr" / name
+    for table in (truth / "meta_exr_csv" / f"{name}_camera.csv", truth / "camera" / f"{name}_camera.csv"):
+        if table.is_file():
+            return {"kind": "csv", "path": str(table), "meta": str(meta) if meta.is_dir() else None}
+    if meta.is_dir():
+        return {"kind": "meta", "path": str(meta)}
+    animation = {"path": str(job.folder / ANIMATIONS), "sequence": name, "frames": sequence.frames}
+    if name in job.animations:
+        return {"kind": "animation", **animation}
+    if "static" in job.folder.name.lower() and sequence.static and not job.animations:
+        path = str(job.folder / "be_seq.csv")
+        return {"kind": "static", "path": path, "static": sequence.static, "frames": sequence.frames}
+    raise DataError(
+        f"no camera file {name}_camera.csv in {truth}: copy the job's ground_truth folder beside its videos"
+    )
+
+
+def _strays(folder: Path, known: set[str]) -> Iterator[Path]:
+    """Videos and folders of pictures that be_seq.csv does not name."""
+    mp4, png = folder / "mp4", folder / "png"
+    if mp4.is_dir():
+        yield from (path for path in videos_in(mp4, recursive=False) if path.stem not in known)
+    if png.is_dir():
+        yield from (path for path in sorted(png.iterdir()) if path.is_dir() and path.name not in known)
+
+
+def _references(folder: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Depth and masks of a sequence, a pattern for each kind, and the words for camera motion."""
+    for kind in ("depth", "masks"):
+        place = folder / kind / name
+        found = sorted(p.name for p in place.iterdir()) if place.is_dir() else []
+        kinds = {m["what"] or "": m for m in (NUMBERED.fullmatch(n.removeprefix(f"{name}_")) for n in found) if m}
+        for what, match in sorted(kinds.items()):
+            ending = f"_{what}.{match[4]}" if what else f".{match[4]}"
+            label = kind if what in ("", kind) else f"{kind}_{what}"
+            yield label, str(place / f"{name}_%0{len(match[1])}d{ending}")
+    for file in ("camera_labels.json", ANIMATIONS):
+        if (folder / file).is_file():
+            yield Path(file).stem, str(folder / file)
+
+
+def _motions(folder: Path, config: SourcesConfig) -> Path | None:
+    if config.motions:
+        return Path(config.motions).absolute()
+    if (folder / "motions_npz").is_dir():
+        return folder / "motions_npz"
+    log.warning("%s: no motions_npz and no `motions` folder given: ingested without ground truth of bodies", folder)
+    return None
+
+
+def _motion_file(motions: Path, body: PlacedBody) -> Path:
+    """BEDLAM2 keeps `<body>.npz`, BEDLAM `<subject>/<animation>/motion_seq.npz`."""
+    first = motions / body.subject / body.animation / "motion_seq.npz"
+    return first if first.is_file() else motions / f"{body.name}.npz"
+
+
+def _capture_id(job: _Job, sequence: Sequence) -> str:
+    """One performance: who, which motion (by content, as names recur between data sets), from when, where."""
+    files = [_motion_file(job.motions, body) if job.motions else None for body in sequence.bodies]
+    motions = [_motion_hash(*fingerprint(file)) if file else None for file in files]
+    return stable_id("unreal", [[asdict(body), sha256] for body, sha256 in zip(sequence.bodies, motions, strict=True)])
+
+
+@cache
+def _motion_hash(path: str, *_size_and_time: int) -> str | None:
+    return motion.motion_hash(Path(path))

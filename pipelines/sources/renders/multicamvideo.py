@@ -1,0 +1,131 @@
+"""The layout of MultiCamVideo (ReCamMaster): scenes that ten cameras see at once, without truth of bodies.
+
+`f<focal length>_aperture<n>/scene<n>/videos/cam<nn>.mp4` with `cameras/camera_extrinsics.json` beside `videos`. Poses
+are row vectors in text: the camera's forward, right and up axes in Unreal's world, then its position in cm.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.sources.config import SourcesConfig
+from pipelines.sources.items import fingerprint, videos_in
+from pipelines.sources.renders.cameras import Cameras, finite_numbers, unit_intrinsics
+from pipelines.sources.renders.shot import Shot, broken
+from pipelines.sources.renders.text_files import read_object
+from pipelines.sources.renders.unreal_axes import point
+from pipelines.stage import DataError
+from storage_schemas.ids import sha256_bytes, stable_id
+
+Array = NDArray[np.float64]
+LAYOUT = "multicamvideo"
+EXTRINSICS = "cameras/camera_extrinsics.json"
+FOCAL = re.compile(r"f(\d+(?:\.\d+)?)(?:mm)?_aperture.*", re.IGNORECASE)
+SENSOR = 23.76  # mm, square
+ROW = r"\[\s*" + r"\s+".join([r"([^\s\[\]]+)"] * 4) + r"\s*\]"
+ROWS = re.compile(r"\s*".join([ROW] * 4))
+SAMPLE = 1 << 20  # bytes
+ORTHOGONAL = 1e-3
+
+
+def is_scene(folder: Path, folders: list[str]) -> bool:
+    """Whether a folder with these folders in it is a scene."""
+    return "cameras" in folders and (folder / EXTRINSICS).is_file()
+
+
+def shots(name: str, folder: Path, config: SourcesConfig) -> list[Shot]:
+    """The cameras of one scene, called `name`."""
+    name = name if "/" in name else f"{folder.parent.name}/{name}"  # every focal length has its scene1
+    path = folder / EXTRINSICS
+    videos = {p.stem: p for p in videos_in(folder / "videos", recursive=False)} if (folder / "videos").is_dir() else {}
+    try:
+        focal, poses = _focal(folder), read_extrinsics(path)
+    except DataError as error:
+        return [broken(LAYOUT, f"{name}/{camera}", video, str(error)) for camera, video in videos.items()] or [
+            broken(LAYOUT, f"{name}/cameras", path, str(error))
+        ]
+    capture_id = _capture_id(folder, path, list(videos.values()))
+    found = []
+    for camera in sorted({*videos, *poses}):
+        view, video = f"{name}/{camera}", videos.get(camera)
+        if video is None:
+            problem = f"no video of camera {camera} in {folder / 'videos'}, which {path} describes: copy it there"
+            found.append(broken(LAYOUT, view, folder / "videos" / camera, problem))
+        elif camera not in poses:
+            found.append(
+                broken(LAYOUT, view, video, f"{video}: {path} has no camera {camera}, only {', '.join(poses)}")
+            )
+        else:
+            facts = {"extrinsics": str(path), "camera": camera, "focal": focal}
+            content = [fingerprint(video), stable_id(poses[camera].tolist()), facts]
+            found.append(
+                Shot(LAYOUT, view, video, str(video), capture_id=capture_id, take=name, facts=facts, content=content)
+            )
+    return found
+
+
+def cameras(facts: dict[str, Any]) -> Cameras:
+    """The cameras of a shot. Raises `DataError` where they cannot be read."""
+    pose = read_extrinsics(Path(facts["extrinsics"])).get(facts["camera"])
+    if pose is None:
+        raise DataError(f"{facts['extrinsics']}: camera {facts['camera']} is gone; ingest again")
+    K = unit_intrinsics(np.full(len(pose), facts["focal"]), np.full((len(pose), 2), SENSOR))
+    return Cameras(pose, K, range(len(pose)))
+
+
+def bodies(facts: dict[str, Any], numbers: range, fps: float) -> list[Any]:
+    """None: the data set says nothing about bodies."""
+    return []
+
+
+def read_extrinsics(path: Path) -> dict[str, Array]:
+    """World to camera [T, 3, 4] of every camera, OpenCV axes, metres; the world is that of `unreal_axes`.
+
+    Raises `DataError` where the file is none, frames are missing, or axes are not at right angles.
+    """
+    frames = read_object(path)
+    cameras = sorted({name for frame in frames.values() if isinstance(frame, dict) for name in frame})
+    if not cameras:
+        raise DataError(f'{path}: no cameras: expected {{"frame0": {{"cam01": "[...] [...] [...] [...]"}}}}')
+    table: dict[str, list[list[str]]] = {name: [] for name in cameras}
+    for number in range(len(frames)):
+        frame = frames.get(f"frame{number}")
+        if not isinstance(frame, dict):
+            raise DataError(f"{path}: frame{number} is missing of {len(frames)} frames")
+        for name in cameras:
+            match = ROWS.fullmatch(str(frame.get(name)).strip())
+            if match is None:
+                raise DataError(f"{path}: frame{number} {name}: not four rows of four numbers in brackets")
+            table[name].append(list(match.groups()))
+    return {name: _poses(f"{path} {name}", rows) for name, rows in table.items()}
+
+
+def _poses(where: str, rows: list[list[str]]) -> Array:
+    matrices = finite_numbers(where, rows, 16).reshape(-1, 4, 4)
+    axes = matrices[:, :3, :3]  # rows: forward, right, up
+    off = abs(axes @ axes.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    if (off > ORTHOGONAL).any() or (np.linalg.det(axes) < 0).any() or (matrices[:, :, 3] != [0, 0, 0, 1]).any():
+        raise DataError(f"{where}: frame{int(off.argmax())}: rows should be forward, right, up and position")
+    forward, right, up = 100 * point(axes).transpose(1, 0, 2)  # directions [T, 3], in our world
+    rotation = np.stack([right, -up, forward], axis=1)
+    translation = -np.einsum("tij,tj->ti", rotation, point(matrices[:, 3, :3]))
+    return np.concatenate([rotation, translation[..., None]], axis=-1)
+
+
+def _focal(folder: Path) -> float:
+    for name in (folder.name, *(parent.name for parent in folder.parents)):
+        if match := FOCAL.fullmatch(name):
+            return float(match[1])
+    raise DataError(f"{folder}: no focal length: it should lie in a folder like f24_aperture5")
+
+
+def _capture_id(folder: Path, extrinsics: Path, videos: list[Path]) -> str:
+    """One scene: its cameras and a sample of a video, as scenes repeat their names and camera paths."""
+    sample = b""
+    if videos:
+        with videos[0].open("rb") as stream:
+            sample = stream.read(SAMPLE)
+    return stable_id("unreal", LAYOUT, folder.name, sha256_bytes(extrinsics.read_bytes()), sha256_bytes(sample))

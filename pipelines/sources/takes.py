@@ -1,0 +1,109 @@
+"""Where the takes of rigs are: which videos belong together, and which calibration is theirs.
+
+A folder of videos is a take, also as `<take>/videos/` (EasyMocap, Pose2Sim) or `<take>/hdVideos/` (Panoptic); of the
+videos of AIST++, which lie all in one folder, those with one name but for the camera. Videos below `calibration/` show
+boards, not takes.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.sources.calibration import Calibration
+from pipelines.sources.calibrations import read_calibration
+from pipelines.sources.calibrations.document import colmap_files
+from pipelines.sources.items import videos_in
+from pipelines.stage import DataError
+
+AIST = re.compile(r"(g\w{2}_s\w{2})_(c\d{2})_(d\d{2}_m\w{2}\d_ch\d{2})")
+NAMES = re.compile(
+    r"(calib|camera|intri)[^/]*\.(json|toml|ya?ml|xml)|transforms\.json|.*\.qca\.(txt|xml)", re.IGNORECASE
+)
+PLACES = ("", "calibration", "cameras", "sparse/0", "colmap/sparse/0")
+"""Where calibrations are, from the folder of the videos or one above it."""
+BOARDS = ("charuco.toml",)
+TIMES = ("timestamps.csv",)
+
+
+@dataclass(frozen=True)
+class Take:
+    """`name` within what was pointed at; `folder` of the videos; `videos` by what their names call their cameras."""
+
+    name: str
+    folder: Path
+    videos: dict[Path, str]
+
+
+def takes_in(root: Path) -> list[Take]:
+    """All takes at or below `root`, in order."""
+    found: dict[tuple[Path, str], dict[Path, str]] = defaultdict(dict)
+    for video in videos_in(root, recursive=True):
+        if "calibration" in video.relative_to(root).parts[:-1]:
+            continue
+        aist = AIST.fullmatch(video.stem)
+        take = f"{aist[1]}_cAll_{aist[3]}" if aist else ""
+        found[video.parent, take][video] = aist[2] if aist else video.stem
+    return [Take(_name(folder, root, take), folder, videos) for (folder, take), videos in sorted(found.items())]
+
+
+def find_calibration(take: Take, root: Path, named: str | None) -> Calibration:
+    """The calibration the user named, else the one beside the videos, else in the folders above them up to `root`.
+
+    Several files in one place may say the same. Raises `DataError` where there is none, or they do not.
+    """
+    if named:
+        return read_calibration(Path(named).absolute())
+    for folder in (take.folder, *take.folder.parents):
+        for place in (folder / name for name in PLACES):
+            if files := _candidates(place, take):
+                return _agreed(place, files)
+        if folder == root:
+            break
+    raise DataError(
+        f"{take.folder}: no calibration: put calib*.json, calib*.toml, *.qca.txt, intri.yml and extri.yml, a COLMAP "
+        "model or transforms.json beside the videos, or name it with `calibration`"
+    )
+
+
+def beside(take: Take, names: tuple[str, ...]) -> Path | None:
+    """A file of one of these names in the folder of the videos, or the one above where that only holds videos."""
+    folders = [take.folder, *([take.folder.parent] if _only_media(take.folder) else [])]
+    return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
+
+
+def _name(folder: Path, root: Path, take: str) -> str:
+    own = folder.parent if _only_media(folder) and folder != root else folder
+    parts = [] if own == root and take else [root.name if own == root else own.relative_to(root).as_posix()]
+    return "/".join([*parts, take] if take else parts)
+
+
+def _only_media(folder: Path) -> bool:
+    return folder.name in ("videos", "video")
+
+
+def _candidates(place: Path, take: Take) -> list[Path]:
+    """Calibration files in a folder; of EasyMocap's two, the first; of AIST++'s settings, the one of the take."""
+    if not place.is_dir():
+        return []
+    if (mapping := place / "mapping.txt").is_file():
+        return [place / f"{_setting(mapping, take)}.json"]
+    model = [place] if colmap_files(place) else []
+    return model + sorted(p for p in place.iterdir() if NAMES.fullmatch(p.name) and p.is_file())
+
+
+def _setting(mapping: Path, take: Take) -> str:
+    name = take.name.rsplit("/", 1)[-1]
+    lines = (line.split() for line in mapping.read_text(encoding="utf-8").splitlines())
+    setting = next((line[1] for line in lines if len(line) == 2 and line[0] == name), None)
+    if setting is None or not re.fullmatch(r"\w+", setting):
+        raise DataError(f"{mapping}: no line `{name} settingN`: add it")
+    return setting
+
+
+def _agreed(place: Path, files: list[Path]) -> Calibration:
+    read = [read_calibration(file) for file in files]
+    if not all(read[0].agrees(other) for other in read[1:]):
+        names = ", ".join(file.name for file in files)
+        raise DataError(f"{place}: several calibrations ({names}) that differ: keep one, or name it with `calibration`")
+    return next((calibration for calibration in read if calibration.gravity_down is not None), read[0])

@@ -1,0 +1,63 @@
+"""Frames through libavfilter: deinterlacing, cutting, turning."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from av.error import EOFError as EndOfFrames
+from av.filter import Graph
+from av.video.frame import VideoFrame
+
+# turning clockwise
+TURNS: dict[int, list[tuple[str, str]]] = {
+    0: [],
+    90: [("transpose", "clock")],
+    180: [("hflip", ""), ("vflip", "")],
+    270: [("transpose", "cclock")],
+}
+DEINTERLACE = [("bwdif", "mode=send_frame:deint=interlaced")]
+
+
+class Chain:
+    """A chain of filters, (name, arguments) each; built for the first frame that comes."""
+
+    def __init__(self, steps: list[tuple[str, str]]) -> None:
+        self._steps = steps
+        self._graph: Graph | None = None
+
+    def push(self, frame: VideoFrame) -> Iterator[VideoFrame]:
+        """Put a frame in; what comes out, perhaps later."""
+        if not self._steps:
+            yield frame
+            return
+        self._graph = self._graph or self._build(frame)
+        self._graph.vpush(frame)
+        yield from self._pull(self._graph)
+
+    def flush(self) -> Iterator[VideoFrame]:
+        """What is still inside."""
+        if self._graph is not None:
+            self._graph.vpush(None)
+            yield from self._pull(self._graph)
+
+    def _build(self, frame: VideoFrame) -> Graph:
+        graph = Graph()
+        last = graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=frame.time_base or Fraction(1, 1_000_000),
+        )
+        for name, arguments in [*self._steps, ("buffersink", "")]:
+            following = graph.add(name, arguments)
+            last.link_to(following)
+            last = following
+        graph.configure()
+        return graph
+
+    @staticmethod
+    def _pull(graph: Graph) -> Iterator[VideoFrame]:
+        while True:
+            try:
+                yield graph.vpull()
+            except (BlockingIOError, EndOfFrames):
+                return

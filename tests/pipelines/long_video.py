@@ -1,0 +1,55 @@
+"""The most memory that cutting a long video takes, in a process of its own: `python -m tests.pipelines.long_video`."""
+
+import resource
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from pipelines.cut import ClipsConfig, clips_of
+from storage_schemas import video
+from tests.pipelines.clip_sources import source_row
+from tests.pipelines.test_cutting import Standing, counted
+
+FPS = 10
+PART = 2 * FPS  # frames that are repeated
+
+
+def lengthen(path: Path, seconds: int, size: tuple[int, int]) -> Path:
+    """A file of `seconds`: the packets of two seconds over and over, so that it costs no encoding."""
+    part = path.with_name("part.mp4")
+    images = [cv2.resize(image, size) for image in counted(PART)]
+    part.write_bytes(video.encode(images, Fraction(FPS)))
+    with av.open(str(part)) as source, av.open(str(path), "w") as container:
+        packets = [(p.pts, p.dts, p.is_keyframe, bytes(p)) for p in source.demux(video=0) if p.size]
+        template = source.streams.video[0]
+        stream = container.add_stream_from_template(template)
+        ticks = round(PART / FPS / template.time_base)
+        for repeat in range(seconds * FPS // PART):
+            for pts, dts, is_key, content in packets:
+                packet = av.Packet(content)
+                packet.stream, packet.time_base, packet.is_keyframe = stream, template.time_base, is_key
+                packet.pts, packet.dts = pts + repeat * ticks, dts + repeat * ticks
+                container.mux(packet)
+    return path
+
+
+def main(path: Path, seconds: int, width: int, height: int) -> None:
+    """Print frames, clips, bytes of clips, seconds, and MiB at most."""
+    cv2.setNumThreads(1)
+    lengthen(path, seconds, (width, height))
+    source, started = source_row(path), time.perf_counter()
+    rows = clips_of(source, ClipsConfig(), Standing())
+    frames = sum(row["frames"] for row in rows["clips"])
+    size = sum(len(row["video"]) for row in rows["clip_videos"])
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(frames, len(rows["clips"]), size, round(time.perf_counter() - started), most)
+
+
+if __name__ == "__main__":
+    np.seterr(all="raise")
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

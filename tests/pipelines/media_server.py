@@ -1,0 +1,232 @@
+"""An HTTP server on this machine that serves a video in every way a server can, and counts who asks for what."""
+
+import gzip
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+from storage_schemas.video import encode
+
+VIDEO = encode(iter(np.random.default_rng(7).integers(0, 255, (12, 64, 96, 3), np.uint8)), Fraction(25))
+ETAG = '"one"'
+MODIFIED = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+class MediaServer(ThreadingHTTPServer):
+    """`requests`: (path, headers) of every request. `release` lets bodies of /held go on."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("0.0.0.0", 0), Handler)
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.release = threading.Event()
+        self.at_once = self.most_at_once = 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def asked(self, path: str) -> list[dict[str, str]]:
+        """Headers of the requests of a path."""
+        return [headers for found, headers in self.requests if found == path]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that hang up are the point."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The first part of the path says how it is served."""
+
+    server: MediaServer
+    protocol_version = "HTTP/1.0"
+
+    def do_GET(self) -> None:
+        with self.server.lock:
+            self.server.requests.append((self.path, dict(self.headers)))
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        try:
+            what, _, rest = self.path.partition("?")[0].lstrip("/").partition("/")
+            getattr(self, what)(rest)
+        finally:
+            with self.server.lock:
+                self.server.at_once -= 1
+
+    def video(self, _: str) -> None:
+        """As a good server does: tagged, with ranges."""
+        self.ranged(ETag=ETAG)
+
+    def dated(self, _: str) -> None:
+        """Ranges, and a date instead of a tag."""
+        self.ranged(**{"Last-Modified": MODIFIED})
+
+    def chunked(self, _: str) -> None:
+        """Ranges and a tag, but no length."""
+        self.ranged(length=False, ETag=ETAG)
+
+    def plain(self, _: str) -> None:
+        """Neither ranges nor tags."""
+        self.answer(200, VIDEO)
+
+    def breaks(self, count: str) -> None:
+        """Hangs up after each `count` bytes."""
+        self.ranged(most=int(count.partition("/")[0]), ETag=ETAG)
+
+    def untagged(self, count: str) -> None:
+        """Hangs up, and there is nothing to tell versions by."""
+        self.answer(200, VIDEO[: int(count)], length=len(VIDEO))
+
+    def ignores(self, _: str) -> None:
+        """Tags, but always sends the whole."""
+        first = len(self.server.asked(self.path)) == 1
+        self.answer(200, VIDEO[: 1000 if first else None], length=len(VIDEO), ETag=ETAG)
+
+    def changes(self, _: str) -> None:
+        """Another file at the second request."""
+        if len(self.server.asked(self.path)) == 1:
+            return self.answer(200, b"\0" * 1000, length=5000, ETag='"zero"')
+        return self.ranged(ETag=ETAG)
+
+    def liar(self, _: str) -> None:
+        """Answers a range with another part of the file."""
+        if "Range" in self.headers:
+            return self.answer(206, VIDEO[:50], ETag=ETAG, **{"Content-Range": f"bytes 0-49/{len(VIDEO)}"})
+        first = len(self.server.asked(self.path)) == 1
+        return self.answer(200, VIDEO[: 1000 if first else None], length=len(VIDEO), ETag=ETAG)
+
+    def held(self, _: str) -> None:
+        """The first half; the rest when the test lets it."""
+        self.ranged(hold=True, ETag=ETAG)
+
+    def busy(self, _: str) -> None:
+        """Takes its time."""
+        time.sleep(0.15)
+        self.ranged(ETag=ETAG)
+
+    def status(self, number: str) -> None:
+        """Nothing but a status."""
+        self.answer(int(number), b"sorry")
+
+    def later(self, wait: str) -> None:
+        """Too many requests: `Retry-After` as the path says."""
+        self.answer(429, b"", **{"Retry-After": wait.replace("_", " ").replace("%2C", ",")})
+
+    def redirect(self, count: str) -> None:
+        """So many hops."""
+        self.answer(302, b"", Location="/video" if count == "1" else f"/redirect/{int(count) - 1}")
+
+    def to(self, _: str) -> None:
+        """To the URL behind the question mark."""
+        self.answer(302, b"", Location=self.path.partition("?")[2])
+
+    def html(self, _: str) -> None:
+        """A page."""
+        self.answer(200, b"<html>", **{"Content-Type": "text/html; charset=utf-8"})
+
+    def page(self, _: str) -> None:
+        """A page with a video in it."""
+        body = b'<html><head><title>A dance</title></head><body><video src="/video/dance.mp4"></video></body></html>'
+        self.answer(200, body, **{"Content-Type": "text/html; charset=utf-8"})
+
+    def lies(self, _: str) -> None:
+        """A page that is called a video."""
+        self.answer(200, b"<!DOCTYPE html><html>" + b" " * 5000, **{"Content-Type": "video/mp4"})
+
+    def noise(self, _: str) -> None:
+        """No video."""
+        self.answer(200, b"noise" * 100)
+
+    def zip(self, _: str) -> None:
+        """An archive that is called a video."""
+        self.answer(200, b"PK\x03\x04" + b"\0" * 5000, **{"Content-Type": "video/mp4"})
+
+    def gzip(self, _: str) -> None:
+        """A small body that would become a large one."""
+        self.answer(200, gzip.compress(b"\0" * 10_000_000), **{"Content-Encoding": "gzip"})
+
+    def empty(self, _: str) -> None:
+        """Nothing."""
+        self.answer(200, b"")
+
+    def endless(self, _: str) -> None:
+        """A body without an end."""
+        self.drip(b"x" * 1000, 0.01)
+
+    def dripping(self, _: str) -> None:
+        """A byte now and then."""
+        self.drip(b"x", 0.05)
+
+    def silent(self, _: str) -> None:
+        """No answer."""
+        time.sleep(1)
+
+    def headers_drip(self, _: str) -> None:
+        """Headers without an end."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for number in range(200):
+            self.wfile.write(f"X-{number}: 0\r\n".encode())
+            time.sleep(0.05)
+
+    def drip(self, piece: bytes, seconds: float) -> None:
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(500):
+            self.wfile.write(piece)
+            time.sleep(seconds)
+
+    def ranged(self, most: int | None = None, length: bool = True, hold: bool = False, **headers: str) -> None:
+        """The video, or the rest of it where `If-Range` names this version."""
+        start = 0
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if asked and self.headers.get("If-Range") in headers.values():
+            start = int(asked[1])
+        if start >= len(VIDEO):
+            return self.answer(416, b"", **headers, **{"Content-Range": f"bytes */{len(VIDEO)}"})
+        span = {"Content-Range": f"bytes {start}-{len(VIDEO) - 1}/{len(VIDEO)}"} if start else {}
+        self.send_response(206 if start else 200)
+        if length:
+            self.send_header("Content-Length", str(len(VIDEO) - start))
+        for name, value in {**headers, **span}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if hold and not start:
+            self.wfile.write(VIDEO[: len(VIDEO) // 2])
+            self.wfile.flush()
+            self.server.release.wait(20)
+            start = len(VIDEO) // 2
+        self.wfile.write(VIDEO[start : start + most if most else None])
+        return None
+
+    def answer(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def media_server() -> Iterator[MediaServer]:
+    """A running server."""
+    server = MediaServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.release.set()
+        server.shutdown()
+        server.server_close()

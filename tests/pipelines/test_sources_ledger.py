@@ -1,0 +1,220 @@
+"""What a lake knows about downloads: every attempt once, when the next may be, and how links rot."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.links import links
+from pipelines.planned import Planned
+from pipelines.planning import MAX_ATTEMPTS, finish, prepare, stage_outcome
+from pipelines.rejects import Choice, group_rejects, rejects, retry
+from pipelines.sources import SourcesConfig, SourcesStage, discover
+from pipelines.sources.downloads import platforms
+from storage_schemas.lake import Lake
+from tests.dags.command import dimo
+from tests.pipelines.media_server import VIDEO, MediaServer, media_server
+
+FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=5, patience=0)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "machine"))
+    with media_server() as running:
+        yield running
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake(tmp_path / "lake")
+
+
+def listed(tmp_path: Path, *urls: str) -> Path:
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join(["url", *urls]))
+    return path
+
+
+def ingest(lake: Lake, path: Path, dies: bool = False, config: SourcesConfig = FAST) -> int:
+    """Do what is left; the pieces of work. `dies`: the worker is gone before it stages anything."""
+    stage = SourcesStage(lake.uri, config)
+    with prepare(lake, stage, Planned.of(discover("internet", path, config)), shard_size=2) as run:
+        for k, shard in enumerate(run.shards):
+            outcome = stage.run(shard)
+            if dies:
+                return 0
+            stage_outcome(lake, run.shard(k), stage, outcome)
+        if run.shards:
+            finish(lake, run)
+        return run.size
+
+
+def test_every_attempt_is_a_row(server: MediaServer, lake: Lake, tmp_path: Path):
+    paths = ("video/a", "video/a?key=SECRET", "status/404", "status/403", "zip")
+    other = f"http://127.0.0.2:{server.server_port}/later/600"
+    path = listed(tmp_path, *(f"{server.url}/{name}" for name in paths), other)
+    assert ingest(lake, path) == 6
+    rows = lake.read("fetches")
+    found = {row["url"].removeprefix(server.url + "/"): (row["status"], row["reason"]) for row in rows}
+    assert found == {
+        "video/a": ("fetched", None),
+        "video/a?key=hidden": ("fetched", None),
+        "status/404": ("gone", "gone"),
+        "status/403": ("blocked", "blocked"),
+        "zip": ("refused", "archive"),
+        other: ("transient", "rate_limited"),
+    }
+    assert {row["sha256"] for row in rows if row["status"] == "fetched"} == set(
+        lake.column("sources", "content_sha256").to_pylist()
+    )
+    assert {row["reason"] for row in rejects(lake).to_pylist()} == {"gone", "blocked", "archive", "rate_limited"}
+    assert "SECRET" not in str(rows) + str(lake.read("sources")) + str(lake.read("rejects")) + str(lake.read("ledger"))
+    assert ingest(lake, path) == 0 and lake.dataset("fetches").count_rows() == 6
+
+
+def test_a_download_whose_worker_died_before_it_told_of_it_is_told_of_once(server, lake, tmp_path):
+    path = listed(tmp_path, f"{server.url}/video/a")
+    ingest(lake, path, dies=True)
+    ingest(lake, path)
+    [row] = lake.read("fetches")
+    assert (row["status"], row["bytes"], len(server.requests)) == ("fetched", len(VIDEO), 1)
+
+
+def test_the_next_attempt_is_when_the_server_says(server, lake, tmp_path):
+    ingest(lake, listed(tmp_path, f"{server.url}/later/7200"))
+    [reject] = rejects(lake).to_pylist()
+    assert reject["next_attempt_at"] / 1e9 == pytest.approx(time.time() + 7200, abs=10)
+    assert lake.read("fetches")[0]["next_attempt_at"] == reject["next_attempt_at"]
+
+
+def test_a_short_retry_after_does_not_shorten_our_own_patience(server, lake, tmp_path):
+    ingest(lake, listed(tmp_path, f"{server.url}/later/1"))
+    [reject] = rejects(lake).to_pylist()
+    assert reject["next_attempt_at"] / 1e9 == pytest.approx(time.time() + 60, abs=10)
+
+
+def test_what_was_not_asked_for_stays_due(server, lake, tmp_path):
+    """A paused host may keep a file waiting as often as it likes."""
+    ingest(lake, listed(tmp_path, f"{server.url}/later/600"))
+    path = listed(tmp_path, f"{server.url}/video/a")
+    for _ in range(MAX_ATTEMPTS + 1):
+        ingest(lake, path)
+        retry(lake, Choice(reason="paused"))
+    [reject] = [row for row in rejects(lake).to_pylist() if row["reason"] == "paused"]
+    assert reject["attempts"] == MAX_ATTEMPTS + 1 and reject["next_attempt_at"] is not None
+    assert [path for path, _ in server.requests] == ["/later/600"]
+
+
+def test_rejects_are_grouped_by_reason(server, lake, tmp_path):
+    ingest(lake, listed(tmp_path, *(f"{server.url}/status/{status}" for status in (404, 410, 403))))
+    assert [(group.reason, group.count) for group in group_rejects(rejects(lake))] == [("gone", 2), ("blocked", 1)]
+
+
+def test_link_rot_by_host(server, lake, tmp_path):
+    other = f"http://127.0.0.2:{server.server_port}"
+    paths = [f"{server.url}/{name}" for name in ("video/a", "video/b", "status/404", "status/500")]
+    ingest(lake, listed(tmp_path, *paths, f"{other}/status/403"))
+    first, second = links(lake)
+    assert (first.host, first.urls, first.fetched, first.gone, first.transient) == (server.url[7:], 4, 2, 1, 1)
+    assert (first.bytes, first.reasons) == (2 * len(VIDEO), {"gone": 1, "server_error": 1})
+    assert first.rate == pytest.approx(first.bytes / first.seconds)
+    assert (second.urls, second.blocked, second.rate) == (1, 1, None)
+    answer = json.loads(dimo("sources", "--lake", lake.uri, "--links", "--json").stdout)
+    assert [(row["host"], row["fetched"], row["bytes"]) for row in answer] == [
+        (server.url[7:], 2, 2 * len(VIDEO)),
+        (other[7:], 0, 0),
+    ]
+    assert "server_error" in dimo("sources", "--lake", lake.uri, "--links").stdout
+
+
+def test_only_the_last_attempt_at_a_url_counts(server, lake, tmp_path):
+    path = listed(tmp_path, f"{server.url}/status/500")
+    ingest(lake, path)
+    retry(lake, Choice())
+    ingest(lake, path)
+    [host] = links(lake)
+    assert (host.urls, host.attempts, host.transient) == (1, 2, 1)
+
+
+def test_a_page_of_a_platform_says_what_to_install(server, lake, tmp_path, monkeypatch):
+    monkeypatch.setattr(platforms, "is_installed", lambda: False)
+    path = listed(tmp_path, "https://www.youtube.com/watch?v=abc", "https://player.vimeo.com/external/1.mp4?s=1")
+    absent = discover("internet", path, FAST)
+    outcome = SourcesStage(lake.uri, FAST).run([work for work in absent if "watch" in work.name])
+    [reject] = outcome.rejects
+    assert reject.reason == "needs_ytdlp" and "pip install 'opendimo[platforms]'" in reject.message
+    monkeypatch.setattr(platforms, "is_installed", lambda: True)
+    present = discover("internet", path, FAST)
+    assert [a.key == b.key for a, b in zip(absent, present, strict=True)] == [True, False]  # installed, it is new work
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "reason"),
+    [
+        ("ERROR: [youtube] abc: Video unavailable. This video has been removed", "PermanentError", "gone"),
+        ("ERROR: [youtube] abc: Sign in to confirm you're not a bot", "PermanentError", "blocked"),
+        ("ERROR: unable to download video data: HTTP Error 403: Forbidden", "PermanentError", "blocked"),
+        ("ERROR: [youtube] abc: HTTP Error 429: Too Many Requests", "TransientError", "rate_limited"),
+        ("ERROR: Unable to download webpage: <urlopen error timed out>", "TransientError", "network"),
+        ("ERROR: Unsupported URL: http://x/?token=SECRET", "DataError", "not_a_video"),
+        ("playlist", "DataError", "playlist"),
+        ("KeyError: 'SECRET'", "PermanentError", "unknown"),
+    ],
+)
+def test_what_yt_dlp_says_has_a_class_and_is_not_repeated(said, kind, reason):
+    failure = platforms._failure("page", said)
+    assert (type(failure).__name__, failure.reason) == (kind, reason) and "SECRET" not in str(failure)
+
+
+READER = '''
+import re, urllib.request
+
+
+class YoutubeDL:
+    """As little of yt-dlp as there can be: it reads the page, and finds the file in it."""
+
+    def __init__(self, options):
+        self.cookiejar = self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def get_cookie_header(self, url):
+        return "seen=1"
+
+    def extract_info(self, url, download):
+        with urllib.request.urlopen(url) as page:
+            found = re.search('src="([^"]+)"', page.read().decode())
+        return {"url": page.url.partition("/page")[0] + found[1], "http_headers": {"Referer": "page", "Range": "no"}}
+'''
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """Something that is called yt_dlp, for the process that asks it."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "yt_dlp.py").write_text(READER)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+
+@pytest.mark.usefixtures("reader")
+def test_the_file_behind_a_page_is_fetched_by_this_house(server, lake, tmp_path):
+    config = SourcesConfig(**{**vars(FAST), "platforms": ("127.0.0.1",)})
+    ingest(lake, listed(tmp_path, f"{server.url}/page?v=1"), config=config)
+    [row] = lake.read("fetches")
+    assert (row["url"], row["status"], row["bytes"]) == (f"{server.url}/page?v=1", "fetched", len(VIDEO))
+    [headers] = server.asked("/video/dance.mp4")
+    assert (headers["Referer"], headers["Cookie"], headers.get("Range")) == ("page", "seen=1", None)
+
+
+@pytest.mark.usefixtures("reader")
+def test_the_reader_of_pages_reaches_no_private_address(server, lake, tmp_path):
+    config = SourcesConfig(**{**vars(FAST), "platforms": ("127.0.0.1",), "allow_private": False})
+    ingest(lake, listed(tmp_path, f"{server.url}/page?v=1"), config=config)
+    [row] = lake.read("fetches")
+    assert (row["status"], row["reason"], server.requests) == ("refused", "private_address", [])

@@ -1,0 +1,87 @@
+"""Which videos are a take and where its calibration is, in the layouts that people have."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.sources import SourcesConfig, SourcesStage, discover
+from pipelines.stage import Outcome
+from storage_schemas.video import encode
+from tests.pipelines import calibration_files as files
+
+
+def video(path: Path, shade: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(iter(np.full((4, 72, 128, 3), 120 + shade, np.uint8)), Fraction(30)))
+
+
+def ingest(folder: Path) -> Outcome:
+    works = discover("multiview", folder, SourcesConfig())
+    outcome = SourcesStage("lake", SourcesConfig()).run(works)
+    outcome.check(works)
+    return outcome
+
+
+def names(outcome: Outcome) -> list[str]:
+    return sorted(row["name"] for row in outcome.rows["sources"])
+
+
+def test_easymocap_folders(tmp_path: Path) -> None:
+    """Without a size in intri.yml, the videos are as they were calibrated."""
+    for take in ("walk", "jump"):
+        for k, camera in enumerate(files.ROTATIONS):
+            video(tmp_path / take / "videos" / f"{camera}.mp4", k)
+        files.write_easymocap(tmp_path / take)
+    outcome = ingest(tmp_path)
+    assert names(outcome) == ["jump/c01", "jump/c02", "walk/c01", "walk/c02"] and not outcome.rejects
+    assert outcome.rows["sources"][0]["K"][0, 0, 0] == files.K[0, 0]
+    assert names(ingest(tmp_path / "walk")) == ["walk/c01", "walk/c02"]
+
+
+def test_pose2sim_projects(tmp_path: Path) -> None:
+    """Trials share the calibration of their session; the videos it was made of are no takes."""
+    (tmp_path / "calibration").mkdir()
+    files.write_toml(tmp_path / "calibration" / "Calib_scene.toml")
+    video(tmp_path / "calibration" / "intrinsics" / "int_c01_img" / "board.mp4")
+    for trial in ("Trial_1", "Trial_2"):
+        for k, camera in enumerate(files.ROTATIONS):
+            video(tmp_path / trial / "videos" / f"{camera}.mp4", k)
+    outcome = ingest(tmp_path)
+    assert names(outcome) == ["Trial_1/c01", "Trial_1/c02", "Trial_2/c01", "Trial_2/c02"] and not outcome.rejects
+    assert outcome.rows["sources"][0]["K"][0, 0, 0] == files.K[0, 0] / 10  # the videos are a tenth as wide
+
+
+def test_panoptic_sequences(tmp_path: Path) -> None:
+    """Of the studio's cameras those count of which there is a video."""
+    files.write_panoptic(tmp_path / "calibration_171026_pose1.json")
+    video(tmp_path / "hdVideos" / "hd_c01.mp4")
+    outcome = ingest(tmp_path)
+    assert names(outcome) == ["hdVideos/c01"] and not outcome.rejects
+    assert outcome.rows["captures"][0]["gravity_down"].tolist() == [0, 1, 0]
+
+
+def test_aist_videos_lie_together(tmp_path: Path) -> None:
+    cameras = tmp_path / "cameras"
+    cameras.mkdir()
+    files.write_aist(cameras / "setting4.json")
+    (cameras / "mapping.txt").write_text("gBR_sBM_cAll_d04_mBR0_ch01 setting4\n")
+    for number in (1, 2):
+        for k, camera in enumerate(files.ROTATIONS):
+            video(tmp_path / f"gBR_sBM_{camera}_d04_mBR0_ch0{number}.mp4", 10 * number + k)
+    outcome = ingest(tmp_path)
+    assert names(outcome) == [f"gBR_sBM_cAll_d04_mBR0_ch01/{camera}" for camera in files.ROTATIONS]
+    assert {reject.name for reject in outcome.rejects} == {
+        "gBR_sBM_cAll_d04_mBR0_ch02/c01",
+        "gBR_sBM_cAll_d04_mBR0_ch02/c02",
+    }
+    assert "no line `gBR_sBM_cAll_d04_mBR0_ch02 settingN`" in outcome.rejects[0].message
+    assert outcome.rows["captures"][0]["gravity_down"].tolist() == [0, -1, 0]
+
+
+@pytest.mark.parametrize("setting", ["../../etc/passwd", "/etc/passwd"])
+def test_a_mapping_may_not_lead_out_of_its_folder(tmp_path: Path, setting: str) -> None:
+    (tmp_path / "mapping.txt").write_text(f"gBR_sBM_cAll_d04_mBR0_ch01 {setting}\n")
+    video(tmp_path / "gBR_sBM_c01_d04_mBR0_ch01.mp4")
+    assert "no line" in ingest(tmp_path).rejects[0].message
