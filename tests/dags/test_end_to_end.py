@@ -1,4 +1,4 @@
-"""The whole DAG on real files, as a person runs it: two processes' worth of `dimo demo`, then `dimo generate`."""
+"""The whole DAG on real files, as a person runs it: `dimo demo` twice, and `dimo generate`."""
 
 import json
 import shutil
@@ -14,15 +14,16 @@ import pytest
 from storage_schemas.lake import Lake
 from storage_schemas.releases.release import open_release
 from storage_schemas.video import decode
+from tests.dags.command import dimo
 
 
-def dimo(*args: str | Path) -> str:
-    """Run a command; its standard output."""
+def demo(*args: str | Path) -> dict[str, Any]:
+    """Run it in a process of its own; what it answers."""
     code = "from dags.cli import main; main()"
-    command = [sys.executable, "-c", code, "--debug", *map(str, args)]
+    command = [sys.executable, "-c", code, "--debug", "demo", "--json", *map(str, args)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
     assert answer.returncode == 0, answer.stderr[-4000:]
-    return answer.stdout
+    return dict(json.loads(answer.stdout))
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,10 @@ def inputs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 @pytest.fixture(scope="module")
 def ran(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str | Path]]:
     """What the demo answered, and the arguments that it was given."""
-    args: list[str | Path] = ["demo", "--json", "--out", tmp_path_factory.mktemp("out")]
+    args: list[str | Path] = ["--out", tmp_path_factory.mktemp("out")]
     for kind, path in inputs.items():
         args += [f"--{kind}", path]
-    return json.loads(dimo(*args)), args
+    return demo(*args), args
 
 
 pytestmark = pytest.mark.timeout(900)
@@ -110,7 +111,9 @@ def test_the_clip_follows_its_driving_video(ran: tuple[dict[str, Any], Any], dat
     for k, driving in enumerate([*drivers, drivers[0]]):
         out = tmp_path / f"{k}.mp4"
         pipeline = ["--checkpoint", made_of["pipeline"], "--reference", made_of["reference"]]
-        dimo("generate", *pipeline, "--driving", driving, "--prompt", "A test.", "--steps", "4", "--out", out)
+        given = ["--driving", driving, "--prompt", "A test.", "--steps", "4", "--out", out]
+        answer = dimo("--debug", "generate", *pipeline, *given)
+        assert answer.returncode == 0, answer.stderr[-4000:]
         videos.append(decode(out).astype(int))
     assert np.array_equal(videos[0], videos[2])
     assert np.abs(videos[0] - videos[1]).max() > 2
@@ -127,8 +130,7 @@ def test_a_second_run_redoes_nothing(ran: tuple[dict[str, Any], list[str | Path]
     versions = {table: lake.dataset(table).version for table in ("sources", "clips", "poses", "latents", "pairs")}
     written = {path: Path(first[path]).stat().st_mtime_ns for path in ("clip",)}
     started = time.monotonic()
-    again = json.loads(dimo(*args))
-    assert again == first
+    assert demo(*args) == first
     assert {table: lake.dataset(table).version for table in versions} == versions
     assert {path: Path(first[path]).stat().st_mtime_ns for path in written} == written
     print(f"second run: {time.monotonic() - started:.0f} s")
