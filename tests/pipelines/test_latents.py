@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline
@@ -16,19 +15,11 @@ from pipelines.quality import Policy
 from pipelines.revisions import newest
 from pipelines.windows import Window
 from storage_schemas.lake import Lake
-from storage_schemas.tables import TABLES, TENSOR
 from storage_schemas.video import centre_crop, decode, encode
+from tests.rows import row
 
 TEXT = "The camera pans  left.\nA person waves."
 FRAMES = 40
-
-
-def row(table: str, **values: Any) -> dict[str, Any]:
-    """A row with something empty in every other column that must not be null."""
-    empty = {pa.string(): "", pa.int64(): 0, pa.float64(): 0.0, pa.bool_(): False}
-    needed = [f for f in TABLES[table].schema if not f.nullable and f.name not in values and f.name != "run_id"]
-    assert not any(f.type == TENSOR for f in needed)
-    return {**{f.name: empty.get(f.type, []) for f in needed}, **values}
 
 
 @pytest.fixture(scope="module")

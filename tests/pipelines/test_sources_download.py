@@ -12,7 +12,7 @@ from pipelines.sources import SourcesConfig, SourcesStage, discover
 from pipelines.sources.downloads import download, guard
 from pipelines.stage import DataError, Failure, PermanentError, TransientError
 from storage_schemas.ids import sha256_bytes, sha256_file
-from tests.pipelines.media_server import ETAG, MODIFIED, VIDEO, MediaServer, media_server
+from tests.pipelines.media_server import ETAG, MODIFIED, VIDEO, MediaServer
 
 FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=5, patience=0)
 
@@ -20,13 +20,6 @@ PRIVATE = [
     *("127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
     *("::1", "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1"),
 ]
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "machine"))
-    with media_server() as running:
-        yield running
 
 
 @pytest.fixture

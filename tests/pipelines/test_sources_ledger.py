@@ -14,16 +14,9 @@ from pipelines.sources import SourcesConfig, SourcesStage, discover
 from pipelines.sources.downloads import platforms
 from storage_schemas.lake import Lake
 from tests.dags.command import dimo
-from tests.pipelines.media_server import VIDEO, MediaServer, media_server
+from tests.pipelines.media_server import VIDEO, MediaServer
 
 FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=5, patience=0)
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "machine"))
-    with media_server() as running:
-        yield running
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from pipelines.sources import SourcesConfig
 from pipelines.sources.downloads import download, parts
 from storage_schemas.ids import sha256_bytes
-from tests.pipelines.media_server import ETAG, VIDEO, MediaServer, media_server
+from tests.pipelines.media_server import ETAG, VIDEO, MediaServer
 
 ROOT = Path(__file__).parents[2]
 FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=10)
@@ -34,13 +34,6 @@ for url in urls:
     download(url, cache, SourcesConfig(allow_private=True, **options), rows)
 print(json.dumps(rows))
 """
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "machine"))
-    with media_server() as running:
-        yield running
 
 
 def start(cache: Path, *urls: str, **options) -> subprocess.Popen:
