@@ -4,13 +4,33 @@
 appearance cannot leak into the tokens. Strengths are not published [ours].
 """
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 from torchvision.transforms.v2 import functional as colour
 
+from model.batch import Driving
+
 FRAME_SHARE = 0.1
 """Share of the warp that differs from frame to frame; the rest is one warp a clip, as another camera would be."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """`perspective`: how far a corner moves at most, as a share of half a side. `jitter`: how far brightness, contrast
+    and saturation factors are from 1 at most; hues turn by half that share of a turn."""
+
+    perspective: float = 0.3
+    jitter: float = 0.3
+
+
+def augment_driving(driving: Driving, config: AugmentConfig, generator: torch.Generator) -> Driving:
+    """The driving clips with other pixels; the same generator state gives the same result."""
+    settings = {"perspective": config.perspective, "jitter": config.jitter, "generator": generator}
+    hands = augment(driving.hands.flatten(1, 2), **settings).view_as(driving.hands)  # [B, T 2, 3, s, s]
+    return replace(driving, body=augment(driving.body, **settings), hands=hands)
 
 
 def augment(frames: Tensor, *, perspective: float, jitter: float, generator: torch.Generator) -> Tensor:

@@ -1,36 +1,69 @@
 """What goes into a training step of the model and what comes out of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 
+class _Tensors:
+    """A dataclass of tensors, or of other such dataclasses."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same with every tensor changed."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass below
+        return type(self)(**{name: _mapped(part, change) for name, part in parts.items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+        return self.map(lambda x: x.to(device, non_blocking=True))
+
+
+def _mapped(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    return part.map(change) if isinstance(part, _Tensors) else change(part)
+
+
 @dataclass(frozen=True)
-class Batch:
-    """Pairs of driving frames and target latents. B samples, T = 4k + 1 frames, L = k + 1 latent frames."""
+class Driving(_Tensors):
+    """What controls may read of driving windows: B samples of T = 4k + 1 frames. Labels are any value where not ok.
+
+    Joints are 22 of the body, 15 of the left and 15 of the right hand. Pictures of the whole frame (`joints_2d`, `K`)
+    are counted in its centre crop to the target's aspect ratio, from (0, 0) in its upper left corner to (1, 1).
+    """
+
+    body: Tensor  # [B, T, 3, S, S] crops of the person, RGB in [0, 1]
+    hands: Tensor  # [B, T, 2, 3, s, s] crops of the left and the right hand
+    hand_ok: Tensor  # [B, T, 2] bool, the hand is seen
+    hand_boxes: Tensor  # [B, T, 2, 3] of the hand crops in the body crop, which is [-1, 1]: centre x, y, half side
+    body6d: Tensor  # [B, T, 21, 6] rotations of the body's joints
+    hands6d: Tensor  # [B, T, 2, 15, 6] and of the fingers
+    joints_3d: Tensor  # [B, T, 52, 3] metres, in the camera
+    joints_2d: Tensor  # [B, T, 52, 3] x, y, confidence
+    K: Tensor  # [B, T, 3, 3] intrinsics of the crop
+    pose_ok: Tensor  # [B, T] bool, body6d and the joints of the body are labelled
+    hands_pose_ok: Tensor  # [B, T, 2] bool, the same of hands
+
+
+@dataclass(frozen=True)
+class Batch(_Tensors):
+    """Pairs of driving frames and target latents. B samples, L = k + 1 latent frames."""
 
     target: Tensor  # [B, C, L, h, w] clean normalised latents
     reference: Tensor  # [B, C, 1, h, w] clean normalised latents of the reference image
     text: Tensor  # [B, n, D] text embeddings, padded with zeros
-    body: Tensor  # [B, T, 3, S, S] driving crops of the person, RGB in [0, 1]
-    hands: Tensor  # [B, T, 2, 3, s, s] driving crops of the left and the right hand
-    hand_ok: Tensor  # [B, T, 2] bool, the hand is seen
-    body6d: Tensor  # [B, T, 21, 6] pose labels, any value where not ok
-    hands6d: Tensor  # [B, T, 2, 15, 6]
-    pose_ok: Tensor  # [B, T] bool
-    hands_pose_ok: Tensor  # [B, T, 2] bool
+    text_ok: Tensor  # [B, n] bool, False where padded
     weight: Tensor  # [B] quality of the pose labels, in [0, 1]
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same batch on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+    driving: Driving
 
 
 class Prediction(NamedTuple):
-    """Velocity [B, C, L, h, w], and the poses read from the motion tokens where there is a geometry head."""
+    """Velocity [B, C, L, h, w], the poses read from the motion tokens where there is a geometry head, and what the
+    control adds to the loss: `loss_weight` [B, 1, L, h, w] of the velocity's error, `losses` scalars by name."""
 
     velocity: Tensor
     body6d: Tensor | None
     hands6d: Tensor | None
+    loss_weight: Tensor | None
+    losses: dict[str, Tensor]

@@ -50,6 +50,7 @@ def geometry_loss(prediction: Prediction, batch: Batch) -> Tensor:
     """Error of the body's plus that of the hands' rotations, weighted by `batch.weight`, over labelled frames only."""
     if prediction.body6d is None or prediction.hands6d is None:
         raise ValueError("the model has no geometry head: its pose loss cannot be computed")
-    body = batch.weight[:, None] * batch.pose_ok  # [B, T]
-    hands = batch.weight[:, None, None] * batch.hands_pose_ok  # [B, T, 2]
-    return masked_l2(prediction.body6d, batch.body6d, body) + masked_l2(prediction.hands6d, batch.hands6d, hands)
+    driving = batch.driving
+    body = batch.weight[:, None] * driving.pose_ok  # [B, T]
+    hands = batch.weight[:, None, None] * driving.hands_pose_ok  # [B, T, 2]
+    return masked_l2(prediction.body6d, driving.body6d, body) + masked_l2(prediction.hands6d, driving.hands6d, hands)

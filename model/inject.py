@@ -10,25 +10,19 @@ from typing import Literal, NamedTuple
 import torch
 from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
 from diffusers.models.normalization import FP32LayerNorm
-from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from model.signal import MotionTokens, Signal
 
 Attention = Literal["aligned", "global"]
-
-
-class MotionTokens(NamedTuple):
-    """Motion of a clip: `tokens` [B, T, N, d] of each driving frame; `present` [B] bool, False = no motion given."""
-
-    tokens: Tensor
-    present: Tensor
 
 
 class MotionContext(NamedTuple):
     """Motion as the blocks read it.
 
     `keys`: aligned [B, L, n, d], what each latent frame may see; global [B, M, d], what all of them see.
-    `audible` [B, L]: 1 where a latent frame hears motion at all, 0 where the block is left as in the base model.
+    `audible` [L]: 1 where a latent frame hears motion, 0 for the reference, where the block is as in the base model.
     `query_rope`, `key_rope`: cosines and sines [L, head_dim] and [M, head_dim] of the times, in global mode only.
     """
 
@@ -38,12 +32,24 @@ class MotionContext(NamedTuple):
     key_rope: tuple[Tensor, Tensor] | None = None
 
 
+class BlockContext(NamedTuple):
+    """All that the blocks hear beside text: motion, and `additions` [B, S, D] to the tokens in front of block i."""
+
+    motion: MotionContext | None
+    additions: tuple[Tensor, ...]
+
+    def added(self, index: int, hidden: Tensor) -> Tensor:
+        """The video tokens [B, S, D] with what is added in front of block `index`."""
+        return hidden + self.additions[index] if index < len(self.additions) else hidden
+
+
 class MotionAlignment(nn.Module):
     """Lays the motion of T = stride k + 1 frames over the k + 1 latent frames of a causal video VAE.
 
     Latent frame 0 encodes frame 0, latent frame t encodes frames stride (t - 1) + 1 .. stride t. `aligned`: a latent
     frame sees just the motion of its frames, each with the embedding of its slot. `global`: it sees all of it, and
-    rotary embeddings of time, in frames, tell how far away each is.
+    rotary embeddings of time, in frames, tell how far away each is. Where no motion is given all tokens are the same,
+    learned null token, so that guidance can compare with it.
     """
 
     def __init__(self, mode: Attention, stride: int, dim: int, head_dim: int) -> None:
@@ -52,11 +58,19 @@ class MotionAlignment(nn.Module):
             raise ValueError(f"motion attention must be 'aligned' or 'global', not {mode!r}")
         self.mode, self.stride, self.head_dim = mode, stride, head_dim
         self.slots = nn.Parameter(torch.empty(stride, 1, dim)) if mode == "aligned" else None
+        self.null = nn.Parameter(torch.empty(dim))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        nn.init.normal_(self.null, std=0.02)
         if self.slots is not None:
             nn.init.normal_(self.slots, std=0.02)
+
+    def blocks_hear(self, signal: Signal, latent_frames: int, prefix: int) -> BlockContext:
+        """A control's signal as the blocks read it: `prefix` silent reference frames in front of `latent_frames`."""
+        motion = None if signal.motion is None else self(signal.motion, latent_frames, prefix)
+        silent = [prefix * len(a[0]) // latent_frames for a in signal.additions]  # tokens of the reference
+        return BlockContext(motion, tuple(pad(a, (0, 0, n, 0)) for a, n in zip(signal.additions, silent, strict=True)))
 
     def forward(self, motion: MotionTokens, latent_frames: int, prefix: int) -> MotionContext:
         """The context of `prefix` reference frames without motion followed by `latent_frames` with it."""
@@ -67,8 +81,9 @@ class MotionAlignment(nn.Module):
                 f"{latent_frames} latent frames stand for {self.stride * (latent_frames - 1) + 1} frames, "
                 f"but the motion has {t}"
             )
-        audible = present[:, None].expand(-1, latent_frames)
-        audible = torch.cat([audible.new_zeros(len(audible), prefix), audible], dim=1).to(tokens.dtype)  # [B, L]
+        tokens = torch.where(present[:, None, None, None], tokens, self.null.to(tokens.dtype))
+        audible = torch.ones(prefix + latent_frames, device=tokens.device, dtype=tokens.dtype)
+        audible[:prefix] = 0
         if self.slots is not None:
             lead = tokens[:, :1].expand(-1, self.stride - 1, -1, -1)  # frame 0 fills all slots of latent frame 0
             grid = torch.cat([lead, tokens], dim=1).unflatten(1, (latent_frames, self.stride)) + self.slots
@@ -112,7 +127,7 @@ class MotionCrossAttention(nn.Module):
 
     def forward(self, hidden: Tensor, context: MotionContext) -> Tensor:
         """What motion adds to the video tokens: [B, S, D] -> [B, S, D], S = L x (tokens of a latent frame)."""
-        b, frames = context.audible.shape
+        frames = len(context.audible)
         q = self.norm_q(self.to_q(self.norm(hidden)))
         k = self.norm_k(self.to_k(context.keys))
         v = self.to_v(context.keys)
@@ -125,37 +140,5 @@ class MotionCrossAttention(nn.Module):
             q = apply_rotary_emb(q, query_rope)  # type: ignore[arg-type]
             k = apply_rotary_emb(k, context.key_rope)  # type: ignore[arg-type]
         out = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        out = self.to_out(out).reshape(b, frames, -1, hidden.shape[2])  # [B, L, S / L, D]
-        return (out * context.audible[:, :, None, None]).flatten(1, 2)
-
-
-class WanMotionBlock(WanTransformerBlock):
-    """A Wan block with a motion cross-attention between its self-attention and its text cross-attention."""
-
-    motion: MotionCrossAttention
-
-    def forward(  # type: ignore[override]  # the context is a pair here
-        self,
-        hidden_states: Tensor,
-        encoder_hidden_states: tuple[Tensor, MotionContext | None],
-        temb: Tensor,
-        rotary_emb: tuple[Tensor, Tensor],
-    ) -> Tensor:
-        """As the base block; `encoder_hidden_states` is the pair (text, motion). `temb` [B, 6, D] or [B, S, 6, D]."""
-        text, motion = encoder_hidden_states
-        axis = temb.ndim - 2  # of the six modulations; one set a sample, or one a token
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
-            m.squeeze(axis) if axis == 2 else m for m in (self.scale_shift_table + temb.float()).chunk(6, dim=axis)
-        )
-        h = hidden_states
-
-        normed = (self.norm1(h.float()) * (1 + scale) + shift).type_as(h)
-        h = (h.float() + self.attn1(normed, None, None, rotary_emb) * gate).type_as(h)
-
-        if motion is not None:
-            h = h + self.motion(h, motion)
-
-        h = h + self.attn2(self.norm2(h.float()).type_as(h), text, None, None)
-
-        normed = (self.norm3(h.float()) * (1 + ffn_scale) + ffn_shift).type_as(h)
-        return (h.float() + self.ffn(normed).float() * ffn_gate).type_as(h)
+        out = self.to_out(out).reshape(len(hidden), frames, -1, hidden.shape[2])  # [B, L, S / L, D]
+        return (out * context.audible[:, None, None]).flatten(1, 2)

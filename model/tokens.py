@@ -5,10 +5,10 @@ one such tokenizer for the body and one for the hands; z = [z_body; z_hands]. Th
 """
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from model.encoder_config import EncoderConfig
 
 
 class FrameTokenizer(nn.Module):
@@ -43,32 +43,16 @@ class FrameTokenizer(nn.Module):
         return self.out(x[:, : self.latents.shape[1]])
 
 
-class MotionEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
+class MotionEncoder(nn.Module):
     """Body tokenizer and a hand tokenizer shared by both hands; a missing hand is a learned null token."""
 
-    _supports_gradient_checkpointing = True
-
-    @register_to_config
-    def __init__(
-        self,
-        *,
-        body_size: int = 256,
-        hand_size: int = 128,
-        body_patch: int = 16,
-        hand_patch: int = 16,
-        width: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        body_tokens: int = 5,
-        hand_tokens: int = 5,
-        dim: int = 768,
-    ) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        shared = {"width": width, "depth": depth, "heads": heads, "dim": dim}
-        self.body = FrameTokenizer(size=body_size, patch=body_patch, tokens=body_tokens, **shared)
-        self.hand = FrameTokenizer(size=hand_size, patch=hand_patch, tokens=hand_tokens, **shared)
-        self.side = nn.Parameter(0.02 * torch.randn(2, 1, dim))
-        self.missing_hand = nn.Parameter(0.02 * torch.randn(hand_tokens, dim))
+        shared = {"width": config.width, "depth": config.depth, "heads": config.heads, "dim": config.dim}
+        self.body = FrameTokenizer(size=config.body_size, patch=config.body_patch, tokens=config.body_tokens, **shared)
+        self.hand = FrameTokenizer(size=config.hand_size, patch=config.hand_patch, tokens=config.hand_tokens, **shared)
+        self.side = nn.Parameter(0.02 * torch.randn(2, 1, config.dim))
+        self.missing_hand = nn.Parameter(0.02 * torch.randn(config.hand_tokens, config.dim))
 
     def forward(self, body: Tensor, hands: Tensor, hand_ok: Tensor) -> Tensor:
         """Tokens of every frame: body [B, T, 3, S, S], hands [B, T, 2, 3, s, s] (left, right), hand_ok [B, T, 2].

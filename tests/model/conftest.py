@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.dimo import Batch, DiMo, DiMoConfig
+from model.dimo import Batch, DiMo, DiMoConfig, Driving
 from model.tiny import LATENT_CHANNELS, TEXT_DIM, make_tiny_base
 
 
@@ -43,18 +43,26 @@ def make_batch() -> Callable[..., Batch]:
         def normal(*shape: int) -> torch.Tensor:
             return torch.randn(samples, *shape, generator=g)
 
+        driving = Driving(
+            body=normal(9, 3, 64, 64).sigmoid(),
+            hands=normal(9, 2, 3, 32, 32).sigmoid(),
+            hand_ok=normal(9, 2) > -0.5,
+            hand_boxes=0.5 * normal(9, 2, 3).sigmoid(),
+            body6d=normal(9, 21, 6),
+            hands6d=normal(9, 2, 15, 6),
+            joints_3d=normal(9, 52, 3) + torch.tensor([0.0, 0.0, 5.0]),
+            joints_2d=normal(9, 52, 3).sigmoid(),
+            K=torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]).expand(samples, 9, 3, 3),
+            pose_ok=normal(9) > -0.5,
+            hands_pose_ok=normal(9, 2) > -0.5,
+        )
         return Batch(
             target=normal(LATENT_CHANNELS, 3, 16, 16),
             reference=normal(LATENT_CHANNELS, 1, 16, 16),
             text=normal(12, TEXT_DIM),
-            body=normal(9, 3, 64, 64).sigmoid(),
-            hands=normal(9, 2, 3, 32, 32).sigmoid(),
-            hand_ok=normal(9, 2) > -0.5,
-            body6d=normal(9, 21, 6),
-            hands6d=normal(9, 2, 15, 6),
-            pose_ok=normal(9) > -0.5,
-            hands_pose_ok=normal(9, 2) > -0.5,
+            text_ok=torch.ones(samples, 12, dtype=torch.bool),
             weight=normal().sigmoid(),
+            driving=driving,
         )
 
     return make

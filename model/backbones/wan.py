@@ -6,19 +6,23 @@ may show any pose. `first_frame`: it takes the place of latent frame 0, closest 
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from accelerate import init_empty_weights
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
-from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding, WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import (
+    WanTimeTextImageEmbedding,
+    WanTransformer3DModel,
+    WanTransformerBlock,
+)
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.inject import Attention, MotionAlignment, MotionContext, MotionCrossAttention, MotionTokens, WanMotionBlock
-
-Reference = Literal["prefix", "first_frame"]
+from model.backbones.interface import Reference
+from model.inject import Attention, BlockContext, MotionAlignment, MotionCrossAttention
+from model.signal import Grid, Signal
 
 
 class ConditionEmbedding(WanTimeTextImageEmbedding):
@@ -28,11 +32,44 @@ class ConditionEmbedding(WanTimeTextImageEmbedding):
         self,
         timestep: Tensor,
         encoder_hidden_states: Tensor,
-        encoder_hidden_states_image: MotionContext | None = None,
+        encoder_hidden_states_image: BlockContext | None = None,
         timestep_seq_len: int | None = None,
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, MotionContext | None], None]:
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, BlockContext | None], None]:
         temb, modulation, text, _ = super().forward(timestep, encoder_hidden_states, None, timestep_seq_len)
         return temb, modulation, (text, encoder_hidden_states_image), None
+
+
+class WanMotionBlock(WanTransformerBlock):
+    """A Wan block with a motion cross-attention between its self-attention and its text cross-attention."""
+
+    motion: MotionCrossAttention
+    index: int
+
+    def forward(  # type: ignore[override]  # the context is a pair here
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: tuple[Tensor, BlockContext | None],
+        temb: Tensor,
+        rotary_emb: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """As the base block; `encoder_hidden_states` is the pair (text, context). `temb` [B, 6, D] or [B, S, 6, D]."""
+        text, context = encoder_hidden_states
+        axis = temb.ndim - 2  # of the six modulations; one set a sample, or one a token
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
+            m.squeeze(axis) if axis == 2 else m for m in (self.scale_shift_table + temb.float()).chunk(6, dim=axis)
+        )
+        h = hidden_states if context is None else context.added(self.index, hidden_states)
+
+        normed = (self.norm1(h.float()) * (1 + scale) + shift).type_as(h)
+        h = (h.float() + self.attn1(normed, None, None, rotary_emb) * gate).type_as(h)
+
+        if context is not None and context.motion is not None:
+            h = h + self.motion(h, context.motion)
+
+        h = h + self.attn2(self.norm2(h.float()).type_as(h), text, None, None)
+
+        normed = (self.norm3(h.float()) * (1 + ffn_scale) + ffn_shift).type_as(h)
+        return (h.float() + self.ffn(normed).float() * ffn_gate).type_as(h)
 
 
 class WanMotionTransformer3DModel(WanTransformer3DModel):
@@ -91,15 +128,14 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
         width = num_attention_heads * attention_head_dim
         # the modules that the base class has built keep their weights' names and change only their forward
         self.condition_embedder.__class__ = ConditionEmbedding
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
             block.__class__ = WanMotionBlock
+            block.index = index
             block.motion = MotionCrossAttention(width, motion_dim, num_attention_heads)
         self.motion_alignment = MotionAlignment(motion_attention, temporal_stride, motion_dim, attention_head_dim)
 
     @classmethod
-    def from_base(
-        cls, path: Path, *, motion_dim: int, motion_attention: Attention, reference: Reference, text_length: int
-    ) -> Self:
+    def from_base(cls, path: Path, *, motion_dim: int, motion_attention: Attention, reference: Reference) -> Self:
         """The weights of a base `transformer` folder with new, silent motion modules.
 
         Raises ValueError when the folder lacks a weight of the base model or holds others.
@@ -107,13 +143,8 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
         base, info = WanTransformer3DModel.from_pretrained(path, output_loading_info=True)
         if wrong := info["missing_keys"] + info["unexpected_keys"]:
             raise ValueError(f"{path} is not a whole Wan transformer: missing or unknown weights {sorted(wrong)[:5]}")
-        config = cls.extract_init_dict(
-            base.config,
-            motion_dim=motion_dim,
-            motion_attention=motion_attention,
-            reference=reference,
-            text_length=text_length,
-        )[0]
+        ours = {"motion_dim": motion_dim, "motion_attention": motion_attention, "reference": reference}
+        config = cls.extract_init_dict(base.config, **ours)[0]
         with init_empty_weights():
             model = cls(**config)
         model.load_state_dict(base.state_dict(), strict=False, assign=True)
@@ -122,32 +153,49 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
                 module.to_empty(device=base.device).reset_parameters()
         return model
 
-    def forward(
+    def grid(self, latents: Tensor) -> Grid:
+        """The video tokens that stand for latents [B, C, L, h, w], the reference's not counted."""
+        _, p_h, p_w = self.config["patch_size"]
+        frames, height, width = latents.shape[2:]
+        return Grid(frames, height // p_h, width // p_w, self.width)
+
+    @property
+    def width(self) -> int:
+        """Of the video tokens."""
+        return int(self.config["num_attention_heads"] * self.config["attention_head_dim"])
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames that a latent frame after the first stands for."""
+        return int(self.config["temporal_stride"])
+
+    @property
+    def first_frame_is_given(self) -> bool:
+        """Whether latent frame 0 is the reference itself, so that its velocity is not predicted."""
+        return bool(self.config["reference"] == "first_frame")
+
+    def forward(  # type: ignore[override]  # as `Generator`
         self,
-        hidden_states: Tensor,
+        latents: Tensor,
         timestep: Tensor,
-        encoder_hidden_states: Tensor,
-        motion: MotionTokens | None = None,
+        text: Tensor,
+        text_ok: Tensor,
+        signal: Signal | None = None,
         reference: Tensor | None = None,
     ) -> Tensor:
-        """Velocity [B, C, L, h, w] of noisy latents of that shape.
-
-        `timestep` [B] in 0..1000, `encoder_hidden_states` text [B, n, D] (padded here with zeros to `text_length`, as
-        the base was trained), `reference` a clean latent frame [B, C, 1, h, w]. In `first_frame` mode the velocity of
-        latent frame 0 means nothing: that frame is given.
-        """
-        given, length = encoder_hidden_states.shape[1], self.config["text_length"]
+        """As `Generator.__call__`. Text is padded here with zeros to `text_length`, as the base was trained."""
+        given, length = text.shape[1], self.config["text_length"]
         if given > length:
             raise ValueError(f"the text has {given} tokens, at most {length} are allowed: cut it before encoding")
-        text = pad(encoder_hidden_states, (0, 0, 0, length - given))
+        text = pad(text * text_ok[..., None], (0, 0, 0, length - given))
 
-        frames, prefix = hidden_states.shape[2], 0
+        frames, prefix = latents.shape[2], 0
         if reference is not None:
             prefix = int(self.config["reference"] == "prefix")
-            hidden_states = torch.cat([reference, hidden_states[:, :, 1 - prefix :]], dim=2)
-            timestep = self._token_timesteps(timestep, hidden_states)
-        context = None if motion is None else self.motion_alignment(motion, frames, prefix)
-        velocity = super().forward(hidden_states, timestep, text, context, return_dict=False)[0]
+            latents = torch.cat([reference, latents[:, :, 1 - prefix :]], dim=2)
+            timestep = self._token_timesteps(timestep, latents)
+        context = None if signal is None else self.motion_alignment.blocks_hear(signal, frames, prefix)
+        velocity = super().forward(latents, timestep, text, context, return_dict=False)[0]
         return velocity[:, :, prefix:]
 
     def _token_timesteps(self, timestep: Tensor, latents: Tensor) -> Tensor:

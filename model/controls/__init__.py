@@ -1,0 +1,19 @@
+"""What drives the generator: 3DiMo's implicit motion, its ablations and its rivals, one file each, one interface."""
+
+from model.controls.implicit import ImplicitControl
+from model.controls.interface import Control, Shapes
+
+CONTROLS: dict[str, type[Control]] = {"implicit": ImplicitControl}
+"""By the name that a config gives."""
+
+
+def make_control(name: str, shapes: Shapes) -> Control:
+    """A fresh, silent control. Raises `ValueError` for an unknown name."""
+    if name not in CONTROLS:
+        raise ValueError(f"no control {name!r}: there are {', '.join(CONTROLS)}")
+    return CONTROLS[name].fresh(shapes)
+
+
+def control_name(control: Control) -> str:
+    """The name of a control in `CONTROLS`."""
+    return next(name for name, kind in CONTROLS.items() if type(control) is kind)

@@ -1,0 +1,36 @@
+"""3DiMo: implicit motion tokens of body and hands, read from pixels, heard through cross-attention."""
+
+from dataclasses import asdict
+from typing import Self
+
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
+from torch import Tensor
+
+from model.batch import Driving
+from model.controls.interface import Control, Shapes
+from model.encoder_config import EncoderConfig
+from model.signal import Grid, MotionTokens, Signal
+from model.tokens import MotionEncoder
+
+
+class ImplicitControl(Control):
+    """3DiMo, section 3.2."""
+
+    reads_poses = False
+    has_features = True
+
+    @register_to_config
+    def __init__(self, encoder: dict[str, int | bool]) -> None:
+        super().__init__()
+        self.motion_encoder = MotionEncoder(EncoderConfig(**encoder))  # type: ignore[arg-type]
+
+    @classmethod
+    def fresh(cls, shapes: Shapes) -> Self:
+        """A new one with random weights."""
+        return cls(asdict(shapes.encoder))
+
+    def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
+        """Tokens [B, T, N, d] of every driving frame."""
+        tokens = self.motion_encoder(driving.body, driving.hands, driving.hand_ok)
+        return Signal(motion=MotionTokens(tokens, present), features=tokens)

@@ -1,0 +1,31 @@
+"""Shapes of the motion encoder."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The paper gives the 5 tokens only; the defaults are a ViT-B [ours].
+
+    `hands=False` leaves the hands out ("w/o hand encoder"). `dim`: of the motion tokens.
+    """
+
+    body_size: int = 256
+    hand_size: int = 128
+    body_patch: int = 16
+    hand_patch: int = 16
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    body_tokens: int = 5
+    hand_tokens: int = 5
+    dim: int = 768
+    hands: bool = True
+
+
+ENCODERS = {
+    "tiny": EncoderConfig(body_size=64, hand_size=32, body_patch=8, hand_patch=8, width=64, depth=2, heads=4, dim=64),
+    "base": EncoderConfig(),
+    "paper": EncoderConfig(width=1024, depth=24, heads=16, dim=1024),
+}
+"""`tiny`: a CPU. `base`: ViT-B. `paper`: TiTok-L, the shape of IM-Animation's encoder by the same group."""
