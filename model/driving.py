@@ -3,11 +3,15 @@
 Crops keep one size over a window, so that moving in place and opening a hand are seen as motion rather than as zoom.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2.functional import resized_crop
+
+from model.encoder_config import EncoderConfig
 
 BODY_MARGIN, HAND_MARGIN = 1.1, 1.5
 """Side of the square over the extent of what it shows."""
@@ -15,52 +19,86 @@ HAND_JOINTS = (20, *range(22, 37)), (21, *range(37, 52))
 """Wrist and fingers of the left and the right hand among the 52 joints."""
 
 
-def body_crops(frames: NDArray[np.uint8], track: NDArray[np.floating], size: int = 256) -> Tensor:
-    """One square around the person for the whole window.
+class Crops(NamedTuple):
+    """The fields of the same names of `model.batch.Driving`, of one window."""
 
-    `frames` [T, H, W, 3] RGB, `track` [T, 4] boxes x0 y0 x1 y1 in pixels, NaN where unseen. Returns [T, 3, size, size]
-    in [0, 1], black outside of the frame. ValueError when the person is never seen.
+    body: Tensor  # [T, 3, S, S] in [0, 1], black outside of the frame
+    hands: Tensor  # [T, 2, 3, s, s] left, right; black where there is none
+    hand_ok: Tensor  # [T, 2] bool
+    hand_boxes: Tensor  # [T, 2, 3] centre x, y and half side; the whole body crop (0, 0, 1) where there is no hand
+
+
+class Square(NamedTuple):
+    """A square of whole pixels."""
+
+    left: int
+    top: int
+    side: int
+
+    @classmethod
+    def around(cls, centre: NDArray[np.floating], side: float) -> "Square":
+        """The one nearest to that of `side` pixels around `centre` (x, y)."""
+        pixels = round(side)
+        return cls(*(round(float(c) - pixels / 2) for c in centre), pixels)
+
+    def crop(self, frames: Tensor, size: int) -> Tensor:
+        """What it shows of frames [..., 3, H, W] uint8, resized: [..., 3, size, size] in [0, 1]."""
+        shown = resized_crop(frames, self.top, self.left, self.side, self.side, [size, size], antialias=True)
+        return shown.float() / 255
+
+    def within(self, other: "Square") -> tuple[float, float, float]:
+        """Centre x, y and half side, counted in the other square, which is [-1, 1]."""
+        x, y = ((2 * (a - b) + self.side) / other.side - 1 for a, b in zip(self[:2], other[:2], strict=True))
+        return x, y, self.side / other.side
+
+
+def driving_crops(
+    frames: NDArray[np.uint8],
+    track: NDArray[np.floating],
+    joints_2d: NDArray[np.floating] | None,
+    hand_valid: NDArray[np.floating] | None,
+    config: EncoderConfig,
+) -> Crops:
+    """One square around the person for the whole window, and in each frame one around each hand.
+
+    `frames` [T, H, W, 3] RGB, `track` [T, 4] boxes x0 y0 x1 y1 in pixels, NaN where unseen; `joints_2d` [T, 52, 3]
+    x, y, confidence in pixels and `hand_valid` [T, 2] 1 where usable, None where they are not known. No hands are
+    looked for where `config.hands` is False. ValueError when the person is never seen.
     """
+    video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # [T, 3, H, W]
+    whole = body_square(track)
+    hands = torch.zeros(len(video), 2, 3, config.hand_size, config.hand_size)
+    seen = torch.zeros(len(video), 2, dtype=torch.bool)
+    boxes = torch.tensor([0.0, 0.0, 1.0]).repeat(len(video), 2, 1)
+    if config.hands and joints_2d is not None and hand_valid is not None:
+        for (t, hand), square in hand_squares(joints_2d, hand_valid, *video.shape[-2:]).items():
+            hands[t, hand] = square.crop(video[t], config.hand_size)
+            seen[t, hand] = True
+            boxes[t, hand] = torch.tensor(square.within(whole))
+    return Crops(whole.crop(video, config.body_size), hands, seen, boxes)
+
+
+def body_square(track: NDArray[np.floating]) -> Square:
+    """The square around all boxes [T, 4] of a window. ValueError when there is none."""
     if not np.isfinite(track).all(axis=1).any():
         raise ValueError("the person is in no frame of the driving window: the track is empty there")
     low, high = np.nanmin(track[:, :2], axis=0), np.nanmax(track[:, 2:], axis=0)
-    side = max(BODY_MARGIN * float((high - low).max()), 2.0)
-    return _crop(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2), (low + high) / 2, side, size)
+    return Square.around((low + high) / 2, max(BODY_MARGIN * float((high - low).max()), 2.0))
 
 
-def hand_crops(
-    frames: NDArray[np.uint8], joints_2d: NDArray[np.floating], hand_valid: NDArray[np.floating], size: int = 128
-) -> tuple[Tensor, Tensor]:
-    """A square around each hand in each frame.
-
-    `frames` [T, H, W, 3] RGB, `joints_2d` [T, 52, 3] x, y, confidence, `hand_valid` [T, 2] 1 where usable. Returns
-    crops [T, 2, 3, size, size] (left, right) in [0, 1], black where there is none, and the mask [T, 2] bool.
-    """
-    video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-    crops = torch.zeros(len(video), 2, 3, size, size)
-    seen = np.asarray(hand_valid) > 0.5
+def hand_squares(
+    joints_2d: NDArray[np.floating], hand_valid: NDArray[np.floating], height: int, width: int
+) -> dict[tuple[int, int], Square]:
+    """Squares by (frame, hand), of one size a hand, where a hand is labelled and its middle within the frame."""
+    squares = {}
     for hand, joints in enumerate(HAND_JOINTS):
         points = joints_2d[:, joints, :2]  # [T, 16, 2]
-        seen[:, hand] &= np.isfinite(points).all(axis=(1, 2)) & _inside(points, *video.shape[-2:])
-        shown = points[seen[:, hand]]
-        if not len(shown):
+        low, high = points.min(axis=1), points.max(axis=1)  # [T, 2], NaN where a joint is
+        centre = (low + high) / 2
+        inside = ((centre >= 0) & (centre < (width, height))).all(axis=1)
+        seen = np.flatnonzero(inside & (np.asarray(hand_valid)[:, hand] > 0.5))
+        if not len(seen):
             continue
-        low, high = shown.min(axis=1), shown.max(axis=1)  # [n, 2]
-        side = max(HAND_MARGIN * float((high - low).max()), 2.0)
-        for frame, centre in zip(np.flatnonzero(seen[:, hand]), (low + high) / 2, strict=True):
-            crops[frame, hand] = _crop(video[frame], centre, side, size)
-    return crops, torch.from_numpy(seen)
-
-
-def _inside(points: NDArray[np.floating], height: int, width: int) -> NDArray[np.bool_]:
-    """Whether the middle of the points [T, n, 2] is within the frame."""
-    with np.errstate(invalid="ignore"):
-        x, y = ((points.min(axis=1) + points.max(axis=1)) / 2).T
-        return (x >= 0) & (x < width) & (y >= 0) & (y < height)
-
-
-def _crop(frames: Tensor, centre: NDArray[np.floating], side: float, size: int) -> Tensor:
-    """The square of `side` pixels around `centre` (x, y) of frames [..., 3, H, W] uint8, resized to `size`."""
-    pixels = round(side)
-    left, top = (round(float(c) - pixels / 2) for c in centre)
-    return resized_crop(frames, top, left, pixels, pixels, [size, size], antialias=True).float() / 255
+        side = max(HAND_MARGIN * float((high - low)[seen].max()), 2.0)
+        squares |= {(int(t), hand): Square.around(centre[t], side) for t in seen}
+    return squares

@@ -2,9 +2,20 @@ import numpy as np
 import pytest
 import torch
 
-from model.driving import body_crops, hand_crops
+from model.driving import driving_crops
+from model.encoder_config import EncoderConfig
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
+WHOLE = np.tile([0.0, 0, 200, 120], (4, 1))
+"""A person who fills the scene."""
+
+
+def sizes(body: int = 44, hand: int = 24, *, hands: bool = True) -> EncoderConfig:
+    return EncoderConfig(body_size=body, hand_size=hand, hands=hands)
+
+
+def body_crops(frames: np.ndarray, track: np.ndarray, size: int) -> torch.Tensor:
+    return driving_crops(frames, track, None, None, sizes(size)).body
 
 
 def scene(frames: int = 4, height: int = 120, width: int = 200) -> np.ndarray:
@@ -49,7 +60,7 @@ def test_outside_of_the_frame_is_black() -> None:
 
 def test_a_window_without_the_person_is_refused() -> None:
     with pytest.raises(ValueError, match="no frame of the driving window"):
-        body_crops(scene(), np.full((4, 4), np.nan))
+        body_crops(scene(), np.full((4, 4), np.nan), size=44)
 
 
 def hands_scene() -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +77,7 @@ def hands_scene() -> tuple[np.ndarray, np.ndarray]:
 
 def test_each_hand_is_followed_in_its_own_crop() -> None:
     frames, joints = hands_scene()
-    crops, ok = hand_crops(frames, joints, np.ones((4, 2)), size=24)  # a side of 16 and its margin
+    _, crops, ok, _ = driving_crops(frames, WHOLE, joints, np.ones((4, 2)), sizes())  # a side of 16 and its margin
     assert crops.shape == (4, 2, 3, 24, 24) and ok.all()
     for hand, channel in ((0, 0), (1, 1)):
         middle = crops[:, hand, :, 5:19, 5:19]
@@ -82,7 +93,28 @@ def test_hands_without_labels_or_out_of_the_frame_are_missing() -> None:
     joints[1, 25, 0] = np.nan
     joints[2, 37:52, 0] += 500
     joints[2, 21, 0] += 500
-    crops, ok = hand_crops(frames, joints, valid, size=24)
+    _, crops, ok, boxes = driving_crops(frames, WHOLE, joints, valid, sizes())
     assert ok.tolist() == [[False, True], [False, True], [True, False], [True, True]]
     assert (crops[~ok] == 0).all()
     assert (crops[ok].amax((1, 2, 3)) == 1).all()
+    assert torch.equal(boxes[~ok], torch.tensor([0.0, 0, 1]).expand(3, 3))
+
+
+def test_boxes_tell_where_the_hand_crops_are_in_the_body_crop() -> None:
+    frames, joints = hands_scene()
+    body, hands, _, boxes = driving_crops(frames, WHOLE, joints, np.ones((4, 2)), sizes(220, 24))
+    for t, hand, channel in ((0, 0, 0), (3, 0, 0), (2, 1, 1)):
+        x, y, half = (110 * boxes[t, hand] + torch.tensor([110, 110, 0])).round().int().tolist()  # pixels of 220
+        assert half == 12
+        assert torch.equal(body[t, :, y - half : y + half, x - half : x + half], hands[t, hand])
+        assert hands[t, hand, channel].max() == 1
+
+
+def test_without_joints_or_a_hand_encoder_there_are_no_hands() -> None:
+    frames, joints = hands_scene()
+    unknown = driving_crops(frames, WHOLE, None, None, sizes())
+    unwanted = driving_crops(frames, WHOLE, joints, np.ones((4, 2)), sizes(hands=False))
+    for crops in (unknown, unwanted):
+        assert crops.hands.shape == (4, 2, 3, 24, 24) and crops.hand_boxes.shape == (4, 2, 3)
+        assert not crops.hand_ok.any() and not crops.hands.any()
+        assert torch.equal(crops.body, driving_crops(frames, WHOLE, joints, np.ones((4, 2)), sizes()).body)
