@@ -1,0 +1,75 @@
+"""A prompt to embeddings of its tokens, as diffusers' own pipeline of the base model computes them, without padding."""
+
+import json
+from inspect import signature
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import HunyuanVideo15Pipeline, format_text_input
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLTextModel, UMT5EncoderModel
+
+TextEncoder = UMT5EncoderModel | Qwen2_5_VLTextModel
+ENCODERS: dict[str, type[TextEncoder]] = {"umt5": UMT5EncoderModel, "qwen2_5_vl_text": Qwen2_5_VLTextModel}
+"""Wan's and HunyuanVideo-1.5's, by the `model_type` in config.json."""
+
+UMT5_TOKENS = 512
+QWEN_TOKENS, QWEN_TEMPLATE_TOKENS = 1000, 108
+"""What the base models were trained with; the chat template's tokens in front of the prompt are not counted."""
+
+qwen_embeddings = HunyuanVideo15Pipeline._get_mllm_prompt_embeds
+SYSTEM_MESSAGE: str = signature(qwen_embeddings).parameters["system_message"].default
+
+
+class Text(NamedTuple):
+    """`embedding` [n, D] of the n tokens of a prompt; `was_cut`: the prompt has more, which are not read."""
+
+    embedding: Tensor
+    was_cut: bool
+
+
+def load_text(base_dir: Path, dtype: torch.dtype | None = None) -> tuple[PreTrainedTokenizerBase, TextEncoder]:
+    """Tokenizer and text encoder of a base folder in diffusers' layout; `dtype` None: as stored.
+
+    Raises `ValueError` where there is none or of unknown kind.
+    """
+    config = Path(base_dir) / "text_encoder" / "config.json"
+    if not config.is_file():
+        raise ValueError(f"no text encoder at {config.parent}: expected a folder of transformers with config.json")
+    kind = json.loads(config.read_text()).get("model_type")
+    if kind not in ENCODERS:
+        raise ValueError(f"{config} is of type {kind}: there are {', '.join(ENCODERS)}")
+    tokenizer = AutoTokenizer.from_pretrained(Path(base_dir) / "tokenizer")
+    return tokenizer, ENCODERS[kind].from_pretrained(config.parent, dtype=dtype or "auto")
+
+
+@torch.no_grad()
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, text_encoder: TextEncoder, prompt: str) -> Text:
+    """The embedding of one prompt on the text encoder's device."""
+    if isinstance(text_encoder, UMT5EncoderModel):
+        return _umt5(tokenizer, text_encoder, prompt_clean(prompt))
+    return _qwen(tokenizer, text_encoder, prompt)
+
+
+def _umt5(tokenizer: PreTrainedTokenizerBase, encoder: UMT5EncoderModel, prompt: str) -> Text:
+    """As `WanPipeline._get_t5_prompt_embeds`, which pads before it encodes and cuts the padding off afterwards."""
+    was_cut = len(tokenizer(prompt).input_ids) > UMT5_TOKENS
+    inputs = tokenizer(prompt, max_length=UMT5_TOKENS, truncation=True, return_tensors="pt").to(encoder.device)
+    return Text(encoder(inputs.input_ids, inputs.attention_mask).last_hidden_state[0], was_cut)
+
+
+def _qwen(tokenizer: PreTrainedTokenizerBase, encoder: Qwen2_5_VLTextModel, prompt: str) -> Text:
+    """The third hidden layer from the end, without the tokens in front of the prompt in its chat template."""
+    [chat] = format_text_input([prompt], SYSTEM_MESSAGE)
+    length = len(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+    hidden, is_text = qwen_embeddings(
+        encoder,
+        tokenizer,  # type: ignore[arg-type]  # diffusers names Qwen2Tokenizer
+        prompt,
+        encoder.device,
+        tokenizer_max_length=QWEN_TOKENS,
+        crop_start=QWEN_TEMPLATE_TOKENS,
+    )
+    return Text(hidden[is_text.bool()], length > QWEN_TEMPLATE_TOKENS + QWEN_TOKENS)  # [1, 1000, D] -> [n, D]

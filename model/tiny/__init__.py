@@ -1,0 +1,26 @@
+"""Base models small enough for a CPU: the real classes with random weights, in diffusers' layout."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from model.tiny.hunyuan import tiny_hunyuan
+from model.tiny.sizes import LATENT_CHANNELS, TEXT_DIM
+from model.tiny.wan import tiny_wan
+
+__all__ = ["FAMILIES", "LATENT_CHANNELS", "TEXT_DIM", "Family", "make_tiny_base"]
+
+Family = Literal["wan", "hunyuan"]
+FAMILIES: dict[Family, Callable[[], DiffusionPipeline]] = {"wan": tiny_wan, "hunyuan": tiny_hunyuan}
+
+
+def make_tiny_base(out: Path, seed: int = 0, family: Family = "wan") -> Path:
+    """Writes transformer/, vae/, text_encoder/, tokenizer/, scheduler/ and model_index.json to `out`; returns `out`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        pipeline = FAMILIES[family]()
+    pipeline.save_pretrained(out)
+    return out

@@ -1,0 +1,5 @@
+"""What the tiny bases of all families have in common."""
+
+LATENT_CHANNELS, TEXT_DIM = 8, 32
+HEADS, HEAD_DIM, LAYERS = 4, 24, 4
+VOCABULARY = 512

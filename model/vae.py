@@ -1,0 +1,64 @@
+"""Pixels to normalised latents and back, through the VAE of either family of base models.
+
+Wan normalises each channel by the mean and standard deviation in its config (`pipelines/wan` of diffusers),
+HunyuanVideo-1.5 multiplies by one scaling factor (`pipelines/hunyuan_video1_5`).
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_hunyuanvideo15 import AutoencoderKLHunyuanVideo15
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from torch import Tensor
+
+VAE = AutoencoderKLWan | AutoencoderKLHunyuanVideo15
+VAES: dict[str, type[VAE]] = {kind.__name__: kind for kind in (AutoencoderKLWan, AutoencoderKLHunyuanVideo15)}
+
+
+class Strides(NamedTuple):
+    """Frames (after the first) and pixels that one latent stands for."""
+
+    time: int
+    space: int
+
+
+def load_vae(base_dir: Path, dtype: torch.dtype = torch.float32) -> VAE:
+    """The VAE of a base folder in diffusers' layout. Raises `ValueError` where there is none or of unknown class."""
+    config = Path(base_dir) / "vae" / "config.json"
+    if not config.is_file():
+        raise ValueError(f"no VAE at {config.parent}: expected a folder in the diffusers layout with config.json")
+    name = json.loads(config.read_text()).get("_class_name")
+    if name not in VAES:
+        raise ValueError(f"{config} is of {name}: there are {', '.join(VAES)}")
+    return VAES[name].from_pretrained(config.parent, torch_dtype=dtype)
+
+
+def strides(vae: VAE) -> Strides:
+    """Of a VAE."""
+    if isinstance(vae, AutoencoderKLWan):
+        return Strides(vae.config["scale_factor_temporal"], vae.config["scale_factor_spatial"])
+    return Strides(vae.config["temporal_compression_ratio"], vae.config["spatial_compression_ratio"])
+
+
+def encode(vae: VAE, video: Tensor) -> Tensor:
+    """RGB [B, 3, T, H, W] in [0, 1], T = 4k + 1, to the mode of the latents [B, C, k + 1, h, w]."""
+    mean, std = _statistics(vae)
+    return (vae.encode((2 * video - 1).to(vae.dtype)).latent_dist.mode() - mean) / std
+
+
+def decode(vae: VAE, latents: Tensor) -> Tensor:
+    """Normalised latents [B, C, L, h, w] to RGB [B, 3, 4L - 3, H, W], about in [0, 1]."""
+    mean, std = _statistics(vae)
+    return vae.decode(latents.to(vae.dtype) * std + mean).sample / 2 + 0.5
+
+
+def _statistics(vae: VAE) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the latents, each [1, C or 1, 1, 1, 1]."""
+    if isinstance(vae, AutoencoderKLWan):
+        values = vae.config["latents_mean"], vae.config["latents_std"]
+    else:
+        values = [0.0], [1 / vae.config["scaling_factor"]]
+    mean, std = (torch.tensor(v, device=vae.device, dtype=vae.dtype).view(1, -1, 1, 1, 1) for v in values)
+    return mean, std
