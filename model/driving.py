@@ -39,7 +39,8 @@ class Square(NamedTuple):
     def around(cls, centre: NDArray[np.floating], side: float) -> "Square":
         """The one nearest to that of `side` pixels around `centre` (x, y)."""
         pixels = round(side)
-        return cls(*(round(float(c) - pixels / 2) for c in centre), pixels)
+        left, top = (round(float(c) - pixels / 2) for c in centre)
+        return cls(left, top, pixels)
 
     def crop(self, frames: Tensor, size: int) -> Tensor:
         """What it shows of frames [..., 3, H, W] uint8, resized: [..., 3, size, size] in [0, 1]."""
@@ -90,7 +91,7 @@ def hand_squares(
     joints_2d: NDArray[np.floating], hand_valid: NDArray[np.floating], height: int, width: int
 ) -> dict[tuple[int, int], Square]:
     """Squares by (frame, hand), of one size a hand, where a hand is labelled and its middle within the frame."""
-    squares = {}
+    squares: dict[tuple[int, int], Square] = {}
     for hand, joints in enumerate(HAND_JOINTS):
         points = joints_2d[:, joints, :2]  # [T, 16, 2]
         low, high = points.min(axis=1), points.max(axis=1)  # [T, 2], NaN where a joint is

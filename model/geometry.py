@@ -1,8 +1,11 @@
 """The geometry head, scaffolding of the first training stages: poses read off the motion tokens.
 
 3DiMo, section 3.3: a light MLP regresses SMPL and MANO poses, without the root orientation, from z; its loss is
-annealed to zero and the head removed. Rotations are 6-D (Zhou et al. 2019) [ours].
+annealed to zero and the head removed. Rotations are 6-D (Zhou et al. 2019) [ours]. A twist of a limb about its own
+axis can hardly be seen, so that rotations alone mislead: the loss also compares places of joints [ours].
 """
+
+from collections.abc import Callable
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -10,47 +13,101 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from model.batch import Batch, Prediction
+from model.body.kinematics import TEMPLATE, forward_kinematics
+from model.body.rotations import sixd_to_matrix
+from model.body.skeleton import BODY_JOINTS, FINGER_JOINTS, SMPLX_JOINTS, SMPLX_PARENTS
 
-BODY_JOINTS, HAND_JOINTS = 21, 15
+TURNED_BODY, TURNED_HAND = len(BODY_JOINTS) - 1, len(FINGER_JOINTS)
+"""Rotations of a pose: 21 of the body, without the pelvis, and 15 of a hand."""
+BODY_POINTS = [j for j, parent in enumerate(SMPLX_PARENTS) if parent < len(BODY_JOINTS)]
+"""The 35 joints that the body's rotations place: its own, jaw and eyes, which tell the head's, and the knuckles, which
+tell the wrists'."""
+HAND_POINTS = [
+    [SMPLX_JOINTS.index(f"{side}_{joint}") for joint in ("wrist", *FINGER_JOINTS)] for side in ("left", "right")
+]
+"""Wrist and finger joints [2, 16]."""
+_BODY_PARENTS = [SMPLX_PARENTS[j] for j in BODY_POINTS]  # the body's joints come first: their numbers hold
+_HAND_PARENTS = [-1] + [HAND_POINTS[0].index(SMPLX_PARENTS[j]) for j in HAND_POINTS[0][1:]]
+NEAR = 1e-3
+"""Metres below which the error of a joint counts by its square rather than by itself."""
 
 
 class GeometryHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
-    """Two MLPs, one for the body and one that both hands share (their tokens carry a side embedding)."""
+    """Two MLPs, one for the body and one that both hands share (their tokens carry a side embedding).
+
+    `hand_tokens` = 0: the encoder has no hands, and none are predicted.
+    """
 
     @register_to_config
     def __init__(self, body_tokens: int = 5, hand_tokens: int = 5, dim: int = 768, width: int = 1024) -> None:
         super().__init__()
-        self.body = _mlp(body_tokens * dim, width, BODY_JOINTS * 6)
-        self.hand = _mlp(hand_tokens * dim, width, HAND_JOINTS * 6)
+        self.body = _mlp(body_tokens * dim, width, TURNED_BODY * 6)
+        self.hand = _mlp(hand_tokens * dim, width, TURNED_HAND * 6) if hand_tokens else None
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """[B, T, N, dim] -> rotations of the body [B, T, 21, 6] and of the hands [B, T, 2, 15, 6]."""
         body, hands = tokens.tensor_split([self.config["body_tokens"]], dim=2)
+        body6d = self.body(body.flatten(2)).unflatten(-1, (TURNED_BODY, 6))
+        if self.hand is None:
+            return body6d, None
         hands = hands.unflatten(2, (2, -1)).flatten(3)  # [B, T, 2, K_h dim]
-        return self.body(body.flatten(2)).unflatten(-1, (BODY_JOINTS, 6)), self.hand(hands).unflatten(
-            -1, (HAND_JOINTS, 6)
-        )
+        return body6d, self.hand(hands).unflatten(-1, (TURNED_HAND, 6))
 
 
 def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
 
 
-def masked_l2(predicted: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of the squared error over rotations [..., joints, 6]; `weight` [...] >= 0, 0 = no label there.
+def geometry_loss(prediction: Prediction, batch: Batch, joints_weight: float) -> Tensor:
+    """Error of the body's plus that of the hands' poses, over labelled frames only, weighted by `batch.weight`.
 
-    Truth may hold anything, also NaN, where the weight is zero. Zero when every weight is.
+    The error of a pose is the mean square of its 6-D rotations, plus `joints_weight` times the mean distance, in
+    metres, of its joints on the mean template. Labels may be anything, also NaN, where there are none. ValueError
+    without a geometry head.
     """
+    if prediction.body6d is None:
+        raise ValueError("the model has no geometry head: its pose loss cannot be computed")
+    driving, weight = batch.driving, batch.weight[:, None]
+    # autocast would multiply rotations in bfloat16, which is centimetres at the end of an arm
+    with torch.autocast(weight.device.type, enabled=False):
+        loss = _pose_loss(prediction.body6d, driving.body6d, weight * driving.pose_ok, body_points, joints_weight)
+        if prediction.hands6d is None:
+            return loss
+        weight = weight[..., None] * driving.hands_pose_ok  # [B, T, 2]
+        return loss + _pose_loss(prediction.hands6d, driving.hands6d, weight, hand_points, joints_weight)
+
+
+def _pose_loss(
+    predicted: Tensor, truth: Tensor, weight: Tensor, points: Callable[[Tensor], Tensor], joints_weight: float
+) -> Tensor:
+    """Weighted mean of the errors of poses [..., J, 6]; `weight` [...] >= 0, 0 = no label. Zero when all of it is."""
+    predicted = predicted.float()
     truth = torch.where(weight[..., None, None] > 0, truth, predicted.detach())
-    error = (predicted - truth).float().square().mean(dim=(-1, -2))
+    error = (predicted - truth).square().mean(dim=(-1, -2))
+    if joints_weight:
+        error = error + joints_weight * distance(points(predicted), points(truth)).mean(-1)
     return (weight * error).sum() / weight.sum().clamp(min=1e-6)
 
 
-def geometry_loss(prediction: Prediction, batch: Batch) -> Tensor:
-    """Error of the body's plus that of the hands' rotations, weighted by `batch.weight`, over labelled frames only."""
-    if prediction.body6d is None or prediction.hands6d is None:
-        raise ValueError("the model has no geometry head: its pose loss cannot be computed")
-    driving = batch.driving
-    body = batch.weight[:, None] * driving.pose_ok  # [B, T]
-    hands = batch.weight[:, None, None] * driving.hands_pose_ok  # [B, T, 2]
-    return masked_l2(prediction.body6d, driving.body6d, body) + masked_l2(prediction.hands6d, driving.hands6d, hands)
+def distance(first: Tensor, second: Tensor) -> Tensor:
+    """Metres between points [..., 3], smooth where they meet."""
+    return ((first - second).square().sum(-1) + NEAR**2).sqrt() - NEAR
+
+
+def body_points(body6d: Tensor) -> Tensor:
+    """Rotations [..., 21, 6] -> `BODY_POINTS` of the mean template [..., 35, 3], metres, the pelvis fixed."""
+    return forward_kinematics(_padded(body6d, len(BODY_POINTS)), TEMPLATE[BODY_POINTS].to(body6d), _BODY_PARENTS)
+
+
+def hand_points(hands6d: Tensor) -> Tensor:
+    """Rotations [..., 2, 15, 6] of the left and the right hand -> [..., 2, 16, 3], metres, from a fixed wrist."""
+    rest = torch.stack([TEMPLATE[points] for points in HAND_POINTS]).to(hands6d)  # [2, 16, 3]
+    points = forward_kinematics(_padded(hands6d, 1 + TURNED_HAND), rest, _HAND_PARENTS)
+    return points - rest[:, :1]
+
+
+def _padded(sixd: Tensor, joints: int) -> Tensor:
+    """[..., n, 6] -> [..., joints, 3, 3]: the root and what is beyond stay as they are at rest."""
+    turned = sixd_to_matrix(sixd)
+    still = torch.eye(3).to(turned).expand(*turned.shape[:-3], joints - turned.shape[-3], 3, 3)
+    return torch.cat([still[..., :1, :, :], turned, still[..., 1:, :, :]], dim=-3)

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from smplx import SMPLX
-from smplx.lbs import batch_rigid_transform, lbs, vertices2joints
+from smplx.lbs import lbs, vertices2joints
 from torch import Tensor
 
+from model.body.kinematics import forward_kinematics
 from model.body.mannequin import mannequin_file
 from model.body.rotations import axis_angle_to_matrix
 from model.body.skeleton import FROM_SMPLX, PARENTS, SMPLX_PARENTS
@@ -54,9 +55,7 @@ class Body(torch.nn.Module):
     ) -> Tensor:
         """Joints by forward kinematics. [T, 3], [T, 21, 3], [T, 2, 15, 3], [T, 3], [B] -> [T, 52, 3]."""
         rotations = _rotations(global_orient, body_pose, hand_pose)  # [T, 52, 3, 3]
-        rest = self.rest_joints(betas).expand(len(rotations), -1, -1)
-        posed, _ = batch_rigid_transform(rotations, rest, torch.tensor(PARENTS))
-        return posed + transl[:, None]
+        return forward_kinematics(rotations, self.rest_joints(betas), PARENTS) + transl[:, None]
 
     def vertices(
         self, global_orient: Tensor, body_pose: Tensor, hand_pose: Tensor, transl: Tensor, betas: Tensor
