@@ -71,7 +71,8 @@ class DiMo(nn.Module):
             reference=config.reference,
         )
         control = make_control(config.control, Shapes(encoder, transformer.width, transformer.temporal_stride))
-        head = GeometryHead(encoder.body_tokens, encoder.hand_tokens, encoder.dim, config.geometry_width)
+        hand_tokens = encoder.hand_tokens if encoder.hands else 0
+        head = GeometryHead(encoder.body_tokens, hand_tokens, encoder.dim, config.geometry_width)
         return cls(config, transformer, control, head if config.geometry and control.has_features else None).train()
 
     def save(self, directory: Path) -> None:
