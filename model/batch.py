@@ -60,7 +60,7 @@ class Batch(_Tensors):
 
 class Prediction(NamedTuple):
     """Velocity [B, C, L, h, w], the poses read from the motion tokens where there is a geometry head, and what the
-    control adds to the loss: `loss_weight` [B, 1, L, h, w] of the velocity's error, `losses` scalars by name."""
+    control adds to the loss: `loss_weight` and `losses` of its `Signal`."""
 
     velocity: Tensor
     body6d: Tensor | None

@@ -38,7 +38,10 @@ def sample_sigma(n: int, shift: float, generator: torch.Generator) -> Tensor:
     return shifted(torch.sigmoid(normal), shift)
 
 
-def flow_loss(velocity: Tensor, target: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared velocity error of each sample, so that the caller may weigh samples. [B, ...] -> [B]."""
+def flow_loss(velocity: Tensor, target: Tensor, noise: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean squared velocity error of each sample, so that the caller may weigh samples. [B, ...] -> [B].
+
+    `weight`: of the squared errors, of a shape that broadcasts to theirs.
+    """
     error = (velocity.float() - velocity_target(target, noise).float()).square()
-    return error.flatten(1).mean(1)
+    return (error if weight is None else weight * error).flatten(1).mean(1)

@@ -26,7 +26,8 @@ class Signal(NamedTuple):
 
     `motion`: tokens for the added cross-attentions. `additions`: added to the video tokens in front of block i, each
     [B, S, D] with S = frames x height x width of the `Grid`, D = its dim; the first may widen the patch embedding, as
-    a concatenation of channels would. `loss_weight` [B, 1, L, h, w]: weight of the velocity's error, of mean about 1.
+    a concatenation of channels would. `loss_weight` [B, 1, frames, height, width] of the `Grid`: weight of the squared
+    error of the velocity, of mean 1.
     `losses`: scalars that the control wants minimised. `features` [B, T, N, d]: what the geometry head reads.
     """
 

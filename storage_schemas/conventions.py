@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 """What to add to a K [3, 3] of OpenCV, which counts pixels from the centre of the first one."""
+ASSUMED_FOCAL = 1.2
+"""Focal length over the longer side of the picture where nothing is known (45 degrees: a common phone or web video)."""
+
+
+def assumed_intrinsics(width: int, height: int) -> NDArray[np.float64]:
+    """The `K` [3, 3] of a picture of which nothing is known."""
+    focal = ASSUMED_FOCAL * max(width, height)
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
 def transform(points_world: Array, world_to_camera: Array) -> Array:

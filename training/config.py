@@ -1,17 +1,18 @@
 """What decides a training run, and the presets."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from model.dimo import DiMoConfig
+from model.encoder_config import ENCODERS
 from training.stages import Schedule, three_stages
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. `base` is the pretrained model, a folder in the diffusers layout; where it lies may change
-    between resumes, everything else may not."""
+    """A training run. `base` is the pretrained model, a folder in the diffusers layout, and `init_encoder` weights for
+    the motion encoder; where they lie may change between resumes, everything else may not."""
 
     preset: str
     base: str
@@ -20,6 +21,8 @@ class TrainConfig:
     batch_size: int
     shift: float
     checkpoint_every: int
+    variant: str = "full"
+    init_encoder: str | None = None
     seed: int = 0
     grad_clip: float = 1.0
     weight_decay: float = 0.0
@@ -27,34 +30,35 @@ class TrainConfig:
     gradient_checkpointing: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """Everything that must be the same on resume, JSON-able."""
-        return {name: value for name, value in asdict(self).items() if name != "base"}
+        """Everything that must be the same on resume, JSON-able; of `init_encoder` just its name."""
+        encoder = None if self.init_encoder is None else Path(self.init_encoder).name
+        return {name: value for name, value in asdict(self).items() if name != "base"} | {"init_encoder": encoder}
 
 
-def preset(name: str, base: str | Path) -> TrainConfig:
-    """`tiny` (a laptop, about a minute) or `wan2.2-ti2v-5b` (the paper's numbers). Raises `ValueError` otherwise."""
-    match name:
-        case "tiny":
-            return TrainConfig(
-                name,
-                str(base),
-                DiMoConfig.tiny(),
-                three_stages((90, 90, 60), lr=3e-3),
-                batch_size=4,
-                shift=1.0,
-                checkpoint_every=30,
-            )
-        case "wan2.2-ti2v-5b":
-            return TrainConfig(
-                name,
-                str(base),
-                DiMoConfig(),
-                three_stages((10_000, 15_000, 5_000), lr=1e-5),
-                batch_size=64,
-                shift=5.0,
-                checkpoint_every=500,
-                bf16=True,
-                gradient_checkpointing=True,
-            )
-        case _:
-            raise ValueError(f"no preset {name!r}: there are tiny and wan2.2-ti2v-5b")
+def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConfig:
+    """`tiny` (a laptop, about a minute) or one of `FULL_SIZE` (the paper's numbers), with the motion encoder `encoder`
+    of `ENCODERS` (None: tiny, or base at full size). Raises `ValueError` for an unknown name."""
+    if encoder is not None and encoder not in ENCODERS:
+        raise ValueError(f"no encoder {encoder!r}: there are {', '.join(ENCODERS)}")
+    if name == "tiny":
+        model, schedule = DiMoConfig.tiny(), three_stages((90, 90, 60), lr=3e-3)
+        config = TrainConfig(name, str(base), model, schedule, batch_size=4, shift=1.0, checkpoint_every=30)
+    elif name in FULL_SIZE:
+        config = TrainConfig(
+            name,
+            str(base),
+            DiMoConfig(),
+            three_stages((10_000, 15_000, 5_000), lr=1e-5),
+            batch_size=64,
+            shift=FULL_SIZE[name],
+            checkpoint_every=500,
+            bf16=True,
+            gradient_checkpointing=True,
+        )
+    else:
+        raise ValueError(f"no preset {name!r}: there are tiny, {', '.join(FULL_SIZE)}")
+    return config if encoder is None else replace(config, model=replace(config.model, encoder=ENCODERS[encoder]))
+
+
+FULL_SIZE = {"wan2.2-ti2v-5b": 5.0, "hunyuanvideo-1.5": 5.0}
+"""Shift of the noise schedule by preset: what each family's authors sample 480p video with."""

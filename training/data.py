@@ -1,9 +1,10 @@
 """Batches from a release: targets and text from cached latents, driving frames from the pixels of clips."""
 
+import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -11,27 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from model.body.rotations import axis_angle_to_matrix, matrix_to_6d
-from model.dimo import Batch, DiMoConfig
-from model.driving import body_crops, hand_crops
-from storage_schemas.video import decode
+from model.batch import Batch, Driving
+from model.controls import CONTROLS
+from model.dimo import DiMoConfig
+from training.driving import read_driving
 from training.release import Pair, Release, read_pairs
 from training.sampling import available, choose
 from training.stages import Schedule, StagePoint, stage_at
 
-
-@dataclass
-class Driving:
-    """A driving window: crops as bytes (they are kept in memory), pose targets in 6-D."""
-
-    body: Tensor  # [T, 3, S, S] uint8
-    hands: Tensor  # [T, 2, 3, s, s] uint8
-    hand_ok: Tensor  # [T, 2] bool
-    body6d: Tensor  # [T, 21, 6]
-    hands6d: Tensor  # [T, 2, 15, 6]
-    pose_ok: Tensor  # [T] bool
-    hands_pose_ok: Tensor  # [T, 2] bool
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -46,11 +37,22 @@ class TrainingData:
     """The pairs of one split of a release, and batches of them, sized for a model."""
 
     def __init__(self, release: Release, split: str, model: DiMoConfig, cache_bytes: int = 1 << 30) -> None:
-        self.release, self.model = release, model
+        self.release, self.model, self.left_out = release, model, ""
         self.pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)  # (kind, source kind)
-        for pair in read_pairs(release, split):
+        for pair in self._usable(read_pairs(release, split), split):
             self.pairs[pair.kind, pair.source_kind].append(pair)
         self._cache = ByteCache(cache_bytes)
+
+    def _usable(self, pairs: list[Pair], split: str) -> list[Pair]:
+        """All pairs but those that a control that reads poses cannot use."""
+        if not CONTROLS[self.model.control].reads_poses:
+            return pairs
+        labelled = [pair for pair in pairs if pair.pose_id is not None]
+        if left_out := len(pairs) - len(labelled):
+            of = f"{left_out} of {len(pairs)} {split} pairs"
+            self.left_out = f"{of} are left out: control {self.model.control!r} reads pose labels, which they lack"
+            logger.warning(self.left_out)
+        return labelled
 
     def pool(self, point: StagePoint) -> dict[str, list[Pair]]:
         """Pairs by kind that a stage may draw from."""
@@ -58,7 +60,10 @@ class TrainingData:
 
     def mix(self, point: StagePoint) -> dict[str, float]:
         """The shares of a stage that this release can serve. Raises `ValueError` where it can serve none."""
-        return available(point.mix, {kind: len(pairs) for kind, pairs in self.pool(point).items()})
+        try:
+            return available(point.mix, {kind: len(pairs) for kind, pairs in self.pool(point).items()})
+        except ValueError as error:
+            raise ValueError(f"{error} ({self.left_out})" if self.left_out else str(error)) from None
 
     def choose(self, step: int, point: StagePoint, batch_size: int, seed: int) -> list[Pair]:
         """The pairs of the batch of `step`."""
@@ -90,19 +95,15 @@ class TrainingData:
         if len(shapes := {tuple(target.latents.shape) for target in targets}) > 1:
             raise ValueError(f"the release mixes latents of shapes {sorted(shapes)}: encode all windows at one size")
         latents = torch.stack([target.latents for target in targets])  # [B, C, L, h, w]
-        stacked = {f.name: torch.stack([getattr(d, f.name) for d in drivings]) for f in fields(Driving)}
+        lengths = torch.tensor([len(target.text) for target in targets])
         return Batch(
             target=latents,
             reference=latents[:, :, :1],
-            text=torch.stack([self._padded(target.text) for target in targets]),
+            text=pad_sequence([target.text for target in targets], batch_first=True),  # [B, n of the longest, D]
+            text_ok=torch.arange(int(lengths.max())) < lengths[:, None],
             weight=torch.tensor([pair.weight for pair in pairs]),
-            **{**stacked, "body": stacked["body"].float() / 255, "hands": stacked["hands"].float() / 255},
+            driving=_stack(drivings),
         )
-
-    def _padded(self, text: Tensor) -> Tensor:
-        """[n, D] -> [text_length, D], cut or padded with zeros as Wan does."""
-        text = text[: self.model.text_length]
-        return torch.nn.functional.pad(text, (0, 0, 0, self.model.text_length - len(text)))
 
     def _read_target(self, pair: Pair) -> Target:
         [row] = self.release.rows("latents", [pair.latent_id], ["shape", "text_shape"])
@@ -111,34 +112,7 @@ class TrainingData:
         return Target(_halves(latents, row["shape"]), _halves(text, row["text_shape"]))
 
     def _read_driving(self, pair: Pair) -> Driving:
-        chosen = pair.driving_frames
-        [video] = self.release.blobs("clip_videos", "video", [pair.driving_clip_id])
-        frames = decode(video, start=int(chosen[0]), stop=int(chosen[-1]) + 1, step=pair.frame_step)
-        [clip] = self.release.rows("clips", [pair.driving_clip_id], ["track"])
-        body = body_crops(frames, clip["track"][chosen], self.model.body_size)
-        t = len(chosen)
-        if pair.pose_id is None:
-            return Driving(
-                _bytes(body),
-                torch.zeros(t, 2, 3, self.model.hand_size, self.model.hand_size, dtype=torch.uint8),
-                torch.zeros(t, 2, dtype=torch.bool),
-                torch.zeros(t, 21, 6),
-                torch.zeros(t, 2, 15, 6),
-                torch.zeros(t, dtype=torch.bool),
-                torch.zeros(t, 2, dtype=torch.bool),
-            )
-        columns = ["body_pose", "hand_pose", "joints_2d", "valid", "hand_valid"]
-        [pose] = self.release.rows("poses", [pair.pose_id], columns)
-        hands, hand_ok = hand_crops(frames, pose["joints_2d"][chosen], pose["hand_valid"][chosen], self.model.hand_size)
-        return Driving(
-            _bytes(body),
-            _bytes(hands),
-            hand_ok,
-            _sixd(pose["body_pose"][chosen]),
-            _sixd(pose["hand_pose"][chosen]),
-            torch.from_numpy(np.asarray(pose["valid"], bool)[chosen]),
-            torch.from_numpy(pose["hand_valid"][chosen] > 0.5),
-        )
+        return read_driving(self.release, pair, self.model.encoder)
 
 
 class ByteCache:
@@ -168,10 +142,7 @@ def _halves(data: bytes, shape: list[int]) -> Tensor:
     return torch.from_numpy(np.frombuffer(data, np.float16).reshape(shape).astype(np.float32))
 
 
-def _bytes(crops: Tensor) -> Tensor:
-    return (crops * 255).round().to(torch.uint8)
-
-
-def _sixd(axis_angle: np.ndarray) -> Tensor:
-    """[..., 3] axis-angle -> [..., 6]; NaN where there is no label becomes the identity (its weight is 0)."""
-    return matrix_to_6d(axis_angle_to_matrix(torch.nan_to_num(torch.from_numpy(axis_angle))))
+def _stack(samples: list[Driving]) -> Driving:
+    """Samples of `read_driving` as a batch, with RGB in [0, 1]."""
+    stacked = Driving(**{f.name: torch.stack([getattr(s, f.name) for s in samples]) for f in fields(Driving)})
+    return replace(stacked, body=stacked.body.float() / 255, hands=stacked.hands.float() / 255)

@@ -1,9 +1,10 @@
-"""The loss of a step: flow matching, plus the geometric term while its weight is not zero."""
+"""The loss of a step: flow matching, the geometric term while its weight is not zero, and what the control adds."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from model.dimo import Batch, DiMo
 from model.flow import flow_loss, sample_sigma
@@ -24,15 +25,19 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Terms:
-    """Scalars: `loss` = `flow` + weight * `geometry`; `geometry` is None where its weight is zero."""
+    """Scalars: `loss` = `flow` (or `weighted_flow`, where the control weighs regions) + weight * `geometry` + the sum
+    of `control`, the control's own losses by name. None where there is no such term."""
 
     loss: Tensor
     flow: Tensor
-    geometry: Tensor | None
+    weighted_flow: Tensor | None = None
+    geometry: Tensor | None = None
+    control: dict[str, Tensor] = field(default_factory=dict)
 
     def as_floats(self) -> dict[str, float | None]:
-        """The terms by name."""
-        return {f.name: None if (v := getattr(self, f.name)) is None else float(v.detach()) for f in fields(self)}
+        """All terms by name."""
+        terms = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "control"} | self.control
+        return {name: None if term is None else float(term.detach()) for name, term in terms.items()}
 
 
 def draw(batch: Batch, step: int, config: TrainConfig, text_dropout: float, motion_dropout: float) -> Conditions:
@@ -50,8 +55,13 @@ def draw(batch: Batch, step: int, config: TrainConfig, text_dropout: float, moti
 def training_loss(model: DiMo, batch: Batch, conditions: Conditions, geometry_weight: float) -> Terms:
     """The loss of one batch."""
     prediction = model(batch, **{f.name: getattr(conditions, f.name) for f in fields(conditions)})
-    flow = flow_loss(prediction.velocity, batch.target, conditions.noise).mean()
-    if geometry_weight == 0 or prediction.body6d is None:
-        return Terms(flow, flow, None)
-    geometry = geometry_loss(prediction, batch)
-    return Terms(flow + geometry_weight * geometry, flow, geometry)
+    flow = loss = flow_loss(prediction.velocity, batch.target, conditions.noise).mean()
+    weighted = geometry = None
+    if prediction.loss_weight is not None:
+        weight = interpolate(prediction.loss_weight, batch.target.shape[2:])  # of tokens -> of latents
+        loss = weighted = flow_loss(prediction.velocity, batch.target, conditions.noise, weight).mean()
+    if geometry_weight and prediction.body6d is not None:
+        geometry = geometry_loss(prediction, batch)
+        loss = loss + geometry_weight * geometry
+    loss = loss + sum(prediction.losses.values())
+    return Terms(loss, flow, weighted, geometry, prediction.losses)

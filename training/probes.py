@@ -63,5 +63,4 @@ def _loss(model: DiMo, data: TrainingData, point: StagePoint, config: TrainConfi
 
 def _with_other_drivers(batch: Batch) -> Batch:
     """Each sample gets the driver of the next one."""
-    names = ("body", "hands", "hand_ok")
-    return replace(batch, **{name: getattr(batch, name).roll(1, dims=0) for name in names})
+    return replace(batch, driving=batch.driving.map(lambda x: x.roll(1, dims=0)))

@@ -107,7 +107,8 @@ class _Run:
         self.model.to(self.device).train()
         if config.gradient_checkpointing:
             self.model.transformer.enable_gradient_checkpointing()
-            self.model.motion_encoder.enable_gradient_checkpointing()
+            if self.model.control._supports_gradient_checkpointing:
+                self.model.control.enable_gradient_checkpointing()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=config.weight_decay)
         if self.checkpoint:
             checkpoints.load_optimizer(self.checkpoint, self.optimizer)

@@ -1,9 +1,23 @@
 """What drives the generator: 3DiMo's implicit motion, its ablations and its rivals, one file each, one interface."""
 
+from model.controls.channel_concat import ChannelConcatControl
 from model.controls.implicit import ImplicitControl
 from model.controls.interface import Control, Shapes
+from model.controls.mimicmotion import MimicMotionControl
+from model.controls.pose2d import Pose2DControl
+from model.controls.smpl_render import SMPLRenderControl
+from model.controls.smpl_tokens import SMPLTokensControl
+from model.controls.smpl_vq import SMPLVQControl
 
-CONTROLS: dict[str, type[Control]] = {"implicit": ImplicitControl}
+CONTROLS: dict[str, type[Control]] = {
+    "implicit": ImplicitControl,
+    "smpl_tokens": SMPLTokensControl,
+    "channel_concat": ChannelConcatControl,
+    "pose2d": Pose2DControl,
+    "mimicmotion": MimicMotionControl,
+    "smpl_render": SMPLRenderControl,
+    "smpl_vq": SMPLVQControl,
+}
 """By the name that a config gives."""
 
 

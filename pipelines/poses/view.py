@@ -8,11 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schemas.conventions import project, transform
+from storage_schemas.conventions import assumed_intrinsics, project, transform
 
 Array = NDArray[np.floating]
-ASSUMED_FOCAL = 1.2
-"""Focal length over the longer side of the picture where nothing is known (45 degrees: a common phone or web video)."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ def view_of(clip: dict[str, Any]) -> View:
     """The view of a row of `clips`; one frame of cameras may stand for all."""
     frames, width, height = clip["frames"], clip["width"], clip["height"]
     if (K := clip.get("K")) is None:
-        focal = ASSUMED_FOCAL * max(width, height)
-        K = np.array([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]])
+        K = assumed_intrinsics(width, height)[None]
     world = clip.get("world_to_camera") if clip.get("K") is not None and clip.get("metric") else None
     return View(
         width,

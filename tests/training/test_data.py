@@ -8,7 +8,7 @@ import torch
 
 from model.dimo import DiMoConfig
 from storage_schemas.releases.release import Release
-from training.data import ByteCache, Driving, TrainingData
+from training.data import ByteCache, Target, TrainingData
 from training.release import Pair, check_leak, read_pairs
 from training.stages import stage_at, three_stages
 
@@ -24,6 +24,30 @@ def pair_of(data: TrainingData, kind: str) -> Pair:
     return next(p for (k, _), pairs in data.pairs.items() if k == kind for p in pairs)
 
 
+class Unlabelled:
+    """A release in which the pairs of some kinds of sources (None: all) have no pose labels."""
+
+    def __init__(self, release: Release, kinds: set[str] | None = None) -> None:
+        self._release, self._kinds = release, kinds
+
+    def read(self, table: str, columns: list[str] | None = None, where: str | None = None) -> list[dict]:
+        rows = self._release.read(table, columns, where)
+        hidden = table == "pairs"
+        return [
+            r | {"pose_id": None} if hidden and (not self._kinds or r["source_kind"] in self._kinds) else r for r in rows
+        ]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._release, name)
+
+
+def equal(a: object, b: object) -> bool:
+    """Whether all tensors of two batches are the same."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    return all(equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+
+
 def test_a_batch_holds_the_latents_and_the_text_of_its_target(data: TrainingData, release: Release) -> None:
     pair = pair_of(data, "cross_view")
     batch = data.batch([pair, pair])
@@ -33,7 +57,7 @@ def test_a_batch_holds_the_latents_and_the_text_of_its_target(data: TrainingData
     assert batch.target[0].numpy().astype(np.float16).tobytes() == raw
     n = len(text) // 2 // 32
     assert batch.text[1, :n].numpy().astype(np.float16).tobytes() == text
-    assert n < 64 and not batch.text[1, n:].any()
+    assert batch.text.shape[1] == n and batch.text_ok.all()
     assert torch.equal(batch.reference, batch.target[:, :, :1])
 
 
@@ -41,9 +65,10 @@ def test_driving_frames_are_those_of_the_driving_view(data: TrainingData) -> Non
     pair = pair_of(data, "cross_view")
     mirrored = replace(pair, driving_clip_id=pair.target_clip_id, pose_id=None)
     batch = data.batch([pair, mirrored])
-    assert batch.body.shape == (2, 9, 3, 64, 64) and batch.hands.shape == (2, 9, 2, 3, 32, 32)
+    assert batch.driving.body.shape == (2, 9, 3, 64, 64) and batch.driving.hands.shape == (2, 9, 2, 3, 32, 32)
     # view b is view a in the mirror, and so are the boxes: the crops are mirror images, but for the codec
-    assert (batch.body[0] - batch.body[1].flip(-1)).abs().mean() < 0.03 < (batch.body[0] - batch.body[1]).abs().mean()
+    one, other = batch.driving.body
+    assert (one - other.flip(-1)).abs().mean() < 0.03 < (one - other).abs().mean()
 
 
 def test_pose_targets_are_six_numbers_a_joint_of_the_driving_window(data: TrainingData, release: Release) -> None:
@@ -55,13 +80,51 @@ def test_pose_targets_are_six_numbers_a_joint_of_the_driving_window(data: Traini
     x, y, z = vector / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     matrix = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues
-    assert np.allclose(batch.body6d[0, 4, 3].numpy(), np.concatenate([matrix[:, 0], matrix[:, 1]]), atol=1e-5)
-    assert batch.pose_ok.all() and batch.hands_pose_ok.all()
+    assert np.allclose(batch.driving.body6d[0, 4, 3].numpy(), np.concatenate([matrix[:, 0], matrix[:, 1]]), atol=1e-5)
+    assert batch.driving.pose_ok.all() and batch.driving.hands_pose_ok.all()
 
 
 def test_without_a_pose_label_hands_are_missing_and_nothing_is_supervised(data: TrainingData) -> None:
-    batch = data.batch([replace(pair_of(data, "same_view"), pose_id=None, weight=0.0)])
-    assert not batch.hand_ok.any() and not batch.pose_ok.any() and not batch.hands_pose_ok.any()
+    driving = data.batch([replace(pair_of(data, "same_view"), pose_id=None, weight=0.0)]).driving
+    assert not driving.hand_ok.any() and not driving.pose_ok.any() and not driving.hands_pose_ok.any()
+
+
+def test_texts_of_a_batch_are_padded_to_the_longest(data: TrainingData) -> None:
+    pairs = [pair_of(data, "same_view"), pair_of(data, "moving_camera")]  # "is static", "pans left"
+    batch, alone = data.batch(pairs), [data.batch([pair]) for pair in pairs]
+    for i, single in enumerate(alone):
+        n = single.text.shape[1]
+        assert torch.equal(batch.text[i, :n], single.text[0]) and not batch.text[i, n:].any()
+        assert batch.text_ok[i].tolist() == [True] * n + [False] * (batch.text.shape[1] - n)
+
+
+def test_joints_are_counted_in_the_crop_of_the_targets_shape(data: TrainingData, release: Release) -> None:
+    pair = pair_of(data, "same_view")
+    [pose] = release.read("poses", ["joints_2d"], f"pose_id = '{pair.pose_id}'")
+    driving = data.batch([pair]).driving
+    expected = pose["joints_2d"][pair.driving_frames, :, :2] / 96  # square clips of 96 pixels, square targets
+    assert np.allclose(driving.joints_2d[0, ..., :2].numpy(), expected, atol=1e-6)
+
+
+def test_an_unknown_camera_is_45_degrees_wide(data: TrainingData) -> None:
+    K = data.batch([pair_of(data, "same_view")]).driving.K[0, 0]
+    assert torch.allclose(K, torch.tensor([[1.2, 0, 0.5], [0, 1.2, 0.5], [0, 0, 1]]))
+
+
+def test_pairs_without_labels_are_left_out_of_what_reads_poses(release: Release, caplog: pytest.LogCaptureFixture) -> None:
+    unlabelled = Unlabelled(release, {"internet"})
+    model = replace(DiMoConfig.tiny(), control="pose2d")
+    data = TrainingData(unlabelled, "train", model)
+    assert data.pairs and not any(source == "internet" for _, source in data.pairs)
+    assert "train pairs are left out: control 'pose2d' reads pose labels" in caplog.text
+    whole = TrainingData(unlabelled, "train", DiMoConfig.tiny())
+    assert ("same_view", "internet") in whole.pairs
+
+
+def test_where_no_pair_is_labelled_the_stage_cannot_run_and_says_why(release: Release) -> None:
+    data = TrainingData(Unlabelled(release), "train", replace(DiMoConfig.tiny(), control="smpl_tokens"))
+    with pytest.raises(ValueError, match="no training pairs of same_view.*are left out: control 'smpl_tokens'"):
+        data.mix(stage_at(0, SCHEDULE))
 
 
 def test_reading_ahead_gives_the_same_batches(data: TrainingData) -> None:
@@ -69,7 +132,7 @@ def test_reading_ahead_gives_the_same_batches(data: TrainingData) -> None:
     assert len(ahead) == 5
     for step, batch in enumerate(ahead, start=3):
         again = data.batch(data.choose(step, stage_at(step, SCHEDULE), 2, 1))
-        assert all(torch.equal(getattr(batch, f.name), getattr(again, f.name)) for f in fields(batch))
+        assert equal(batch, again)
 
 
 def test_stage_three_reads_no_internet_and_no_same_view(data: TrainingData) -> None:
@@ -100,9 +163,9 @@ def test_two_views_with_the_same_bytes_are_a_leak(data: TrainingData) -> None:
 def test_the_cache_stays_within_its_bytes() -> None:
     reads = []
 
-    def read(name: str) -> Driving:
+    def read(name: str) -> Target:
         reads.append(name)
-        return Driving(*[torch.zeros(100, dtype=torch.uint8)] * 7)
+        return Target(*[torch.zeros(350, dtype=torch.uint8)] * 2)
 
     cache = ByteCache(1500)
     for name in ("a", "b", "a", "c", "a", "b"):

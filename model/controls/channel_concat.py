@@ -1,0 +1,55 @@
+"""3DiMo's ablation "channel concatenation": the same motion tokens, but as channels beside the latents.
+
+Keeps: encoder, tokens, augmentation, geometry head. The paper says no more than that the tokens are concatenated as
+channels. Ours: the tokens of the frames of a latent frame are averaged, an MLP makes channels of them, these are the
+same all over the picture, and the patch embedding is widened by zeros. Widening it for channels that are the same in
+every pixel of a patch is adding a linear map of them to the tokens, which is how it is written here.
+"""
+
+from dataclasses import asdict
+from typing import Self
+
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
+from torch import Tensor, nn
+
+from model.batch import Driving
+from model.controls.folding import by_latent_frame, where_present
+from model.controls.interface import Control, Shapes
+from model.encoder_config import EncoderConfig
+from model.signal import Grid, Signal
+from model.tokens import MotionEncoder
+
+CHANNELS = 64  # [ours]
+
+
+class ChannelConcatControl(Control):
+    """Motion tokens as `CHANNELS` channels of the generator's input."""
+
+    reads_poses = False
+    has_features = True
+
+    @register_to_config
+    def __init__(self, encoder: dict[str, int | bool], width: int, stride: int = 4) -> None:
+        super().__init__()
+        config = EncoderConfig(**encoder)  # type: ignore[arg-type]
+        tokens = (config.body_tokens + 2 * config.hand_tokens * config.hands) * config.dim
+        self.motion_encoder = MotionEncoder(config)
+        self.to_channels = nn.Sequential(
+            nn.LayerNorm(tokens), nn.Linear(tokens, config.dim), nn.GELU(), nn.Linear(config.dim, CHANNELS)
+        )
+        self.widening = nn.Linear(CHANNELS, width, bias=False)
+        nn.init.zeros_(self.widening.weight)
+
+    @classmethod
+    def fresh(cls, shapes: Shapes) -> Self:
+        """A new one with random weights, but for the zeros."""
+        return cls(asdict(shapes.encoder), shapes.width, shapes.temporal_stride)
+
+    def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
+        """One addition, the same for all tokens of a latent frame."""
+        tokens = self.motion_encoder(driving.body, driving.hands, driving.hand_ok)  # [B, T, N, d]
+        pooled = by_latent_frame(tokens, grid, self.config["stride"]).mean(2)  # [B, L, N, d]
+        added = self.widening(self.to_channels(pooled.flatten(2)))  # [B, L, D]
+        added = added.repeat_interleave(grid.height * grid.width, dim=1)  # [B, S, D]
+        return Signal(additions=(where_present(added, present),), features=tokens)

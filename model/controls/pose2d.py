@@ -1,0 +1,63 @@
+"""AnimateAnyone (Hu et al. 2024): the driver's 2-D skeleton, drawn, through a light pose guider.
+
+Keeps: a coloured skeleton of body and hands at the size of the target, the pose guider (3x3 convolutions of 16, 32, 64,
+128 channels, strided, the last one zero-initialised), and that its output is added to the first layer's input.
+Simplifies: joints are those of our labels rather than DWPose's, so there is no face; the ReferenceNet and the temporal
+layers are the generator's own ways of taking a reference and time; frames of a latent frame are guided together.
+"""
+
+from typing import Self
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
+from torch import Tensor
+
+from model.batch import Driving
+from model.body.skeleton import BONES
+from model.controls.folding import where_present
+from model.controls.guider import Guider, picture_size
+from model.controls.interface import Control, Shapes
+from model.limbs import limbs_ok
+from model.signal import Grid, Signal
+from model.skeleton_picture import draw_skeleton
+
+SURE = 0.3
+"""Joints of a lower confidence are not drawn, as in DWPose's drawings."""
+
+
+class Pose2DControl(Control):
+    """Skeleton pictures through a pose guider."""
+
+    _supports_gradient_checkpointing = False
+    reads_poses = True
+    has_features = False
+
+    @register_to_config
+    def __init__(self, width: int, stride: int = 4) -> None:
+        super().__init__()
+        self.guider = Guider(3, width, stride)
+
+    @classmethod
+    def fresh(cls, shapes: Shapes) -> Self:
+        """A new one with random weights, but for the zeros."""
+        return cls(shapes.width, shapes.temporal_stride)
+
+    def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
+        """One addition, in front of the first block."""
+        joints, strength = driving.joints_2d[..., :2].flatten(0, 1), self.strength(driving).flatten(0, 1)
+        pictures = draw_skeleton(joints, strength, *picture_size(grid)).unflatten(0, driving.joints_2d.shape[:2])
+        return Signal(additions=(where_present(self.guider(pictures, grid), present),))
+
+    def strength(self, driving: Driving) -> Tensor:
+        """How brightly each bone is drawn, [B, T, 51] in [0, 1]: fully where it is labelled and seen."""
+        return (bone_confidence(driving) > SURE**2).float()
+
+
+def bone_confidence(driving: Driving) -> Tensor:
+    """Product of the confidences of a bone's two joints, 0 where one is not labelled or unsure. [B, T, 51]."""
+    confidence = driving.joints_2d[..., 2]
+    confidence = torch.where(confidence > SURE, confidence, 0.0).clamp(max=1)  # NaN is not sure
+    parents, children = torch.tensor(BONES, device=confidence.device).T
+    ok = limbs_ok(driving.pose_ok, driving.hands_pose_ok)[..., : len(BONES)]
+    return torch.where(ok, confidence[..., parents] * confidence[..., children], 0.0)

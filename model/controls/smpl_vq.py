@@ -1,0 +1,101 @@
+"""MTVCrafter (Ding et al. 2025): quantised tokens of the motion of SMPL's joints, heard through cross-attention.
+
+Keeps: a VQ-VAE of joint positions by 2-D convolutions over time and joints, a codebook of 8192 codes that follows the
+data by moving averages with dead codes started anew, L1 reconstruction and half-weighted commitment, codes as wide as
+what the attention reads, one token a joint, a learned token where no motion is given, and that the generator's loss
+does not reach the codes. Simplifies: the VQ-VAE learns along with the generator rather than before it; it does not
+compress time, since attention is aligned with latent frames anyway; a learned embedding of each joint and the
+alignment's of time take the place of 4-D rotary embeddings (whose spatial part is a constant of each joint, too); 22
+joints rather than 24.
+"""
+
+from typing import Self
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
+from torch import Tensor, nn
+
+from model.batch import Driving
+from model.controls.interface import Control, Shapes
+from model.quantiser import Quantiser
+from model.signal import Grid, MotionTokens, Signal
+
+JOINTS = 22
+COMMITMENT = 0.5
+RESIDUALS = 3  # blocks on either side of the codes
+GROUPS = 8  # of the normalisations
+
+
+class SMPLVQControl(Control):
+    """22 tokens a frame: the codes of its joints."""
+
+    _supports_gradient_checkpointing = False
+    reads_poses = True
+    has_features = False
+
+    @register_to_config
+    def __init__(self, dim: int, codes: int = 8192) -> None:
+        super().__init__()
+        width = max(dim // 2 // GROUPS, 4) * GROUPS
+        self.encoder = _convolutions(3, width, dim)
+        self.quantiser = Quantiser(codes, dim)
+        self.decoder = _convolutions(dim, width, 3)
+        self.joint = nn.Parameter(0.02 * torch.randn(JOINTS, dim))
+        self.missing = nn.Parameter(0.02 * torch.randn(dim))
+
+    @classmethod
+    def fresh(cls, shapes: Shapes) -> Self:
+        """Codes of the motion tokens' width."""
+        return cls(shapes.encoder.dim)
+
+    def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
+        """Tokens [B, T, 22, d]; in training mode the codes follow."""
+        ok = driving.pose_ok[..., None].expand(-1, -1, JOINTS)  # [B, T, J]
+        joints = centred(driving)
+        encoded = self.encoder(joints.movedim(-1, 1)).movedim(1, -1)  # [B, 3, T, J] -> [B, T, J, d]
+        codes = self.quantiser(encoded, ok)
+        decoded = self.decoder(codes.vectors.movedim(-1, 1)).movedim(1, -1)  # [B, T, J, 3]
+        tokens = torch.where(ok[..., None], codes.vectors.detach(), self.missing) + self.joint
+        losses = {
+            "reconstruction": _mean((decoded - joints).float().abs().mean(-1), ok),
+            "commitment": COMMITMENT * _mean(codes.commitment, ok),
+        }
+        return Signal(motion=MotionTokens(tokens, present), losses=losses)
+
+
+def centred(driving: Driving) -> Tensor:
+    """Joints of the body [B, T, 22, 3], metres, around the window's mean pelvis; zeros where not labelled."""
+    ok = driving.pose_ok[..., None, None]
+    joints = torch.where(ok, driving.joints_3d[:, :, :JOINTS], 0.0)
+    middle = joints[:, :, :1].sum(1, keepdim=True) / ok.sum(1, keepdim=True).clamp(min=1)  # [B, 1, 1, 3]
+    return torch.where(ok, joints - middle, 0.0)
+
+
+def _convolutions(channels: int, width: int, out: int) -> nn.Sequential:
+    """[B, channels, T, J] -> [B, out, T, J]."""
+    blocks = (_Residual(width) for _ in range(RESIDUALS))
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), *blocks, nn.Conv2d(width, out, 3, padding=1))
+
+
+class _Residual(nn.Module):
+    """A block of convolutions over time and joints."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(GROUPS, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def _mean(values: Tensor, ok: Tensor) -> Tensor:
+    """Of the values that are ok; 0 where none is."""
+    return (values * ok).sum() / ok.sum().clamp(min=1)

@@ -1,0 +1,55 @@
+"""Rows of the tables of ablations and comparisons: each is a change of one run, on the same data, base and seeds."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from model.augment import AugmentConfig
+from training.config import TrainConfig
+
+Change = Callable[[TrainConfig], TrainConfig]
+
+
+def _with_model(**changes: Any) -> Change:
+    return lambda config: replace(config, model=replace(config.model, **changes))
+
+
+def _first_stages(count: int) -> Change:
+    return lambda config: replace(config, schedule=replace(config.schedule, stages=config.schedule.stages[:count]))
+
+
+def _without_hands(config: TrainConfig) -> TrainConfig:
+    return _with_model(encoder=replace(config.model.encoder, hands=False))(config)
+
+
+def _without_augmentation(config: TrainConfig) -> TrainConfig:
+    return _with_model(augment=AugmentConfig(perspective=0, jitter=0))(config)
+
+
+VARIANTS: dict[str, Change] = {
+    # the paper's table of ablations
+    "full": lambda config: config,
+    "smpl_ctrl": _with_model(control="smpl_tokens"),
+    "channel_concat": _with_model(control="channel_concat"),
+    "no_geometry": _with_model(geometry=False),
+    "no_hands": _without_hands,
+    "stage1_only": _first_stages(1),
+    "stages12": _first_stages(2),
+    # the paper's table of comparisons
+    "pose2d": _with_model(control="pose2d"),
+    "mimicmotion": _with_model(control="mimicmotion"),
+    "smpl_render": _with_model(control="smpl_render"),
+    "smpl_vq": _with_model(control="smpl_vq"),
+    # choices that the paper leaves open
+    "global_attention": _with_model(motion_attention="global"),
+    "first_frame": _with_model(reference="first_frame"),
+    "no_augmentation": _without_augmentation,
+}
+"""What each row changes, by the name that `dimo train --variant` takes."""
+
+
+def with_variant(config: TrainConfig, name: str) -> TrainConfig:
+    """The run of one row of the tables. Raises `ValueError` for an unknown name."""
+    if name not in VARIANTS:
+        raise ValueError(f"no variant {name!r}: there are {', '.join(VARIANTS)}")
+    return replace(VARIANTS[name](config), variant=name)
