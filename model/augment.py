@@ -1,7 +1,7 @@
 """Augmentation of driving frames, on pixels and before the encoder: what is left in common is the motion.
 
 3DiMo warps driving frames by random perspectives, which stand in for other cameras, and jitters colours, so that
-appearance cannot leak into the tokens. Strengths are not published [ours].
+appearance cannot leak into the tokens. Strengths are not published [ours]. Labels stay as they are.
 """
 
 from dataclasses import dataclass, replace
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
-from torchvision.transforms.v2 import functional as colour
 
 from model.batch import Driving
+from model.colour import random_colours, recolour
 
 FRAME_SHARE = 0.1
 """Share of the warp that differs from frame to frame; the rest is one warp a clip, as another camera would be."""
@@ -19,48 +19,44 @@ FRAME_SHARE = 0.1
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """`perspective`: how far a corner moves at most, as a share of half a side. `jitter`: how far brightness, contrast
-    and saturation factors are from 1 at most; hues turn by half that share of a turn."""
+    """`perspective`: how far a corner moves at most, as a share of half a side. `per_frame`: every frame its own warp
+    rather than one a clip and a little jitter. `jitter`: how far factors of brightness, contrast and saturation are
+    from 1 at most; hues turn by half that share of a turn."""
 
     perspective: float = 0.3
     jitter: float = 0.3
+    per_frame: bool = False
 
 
 def augment_driving(driving: Driving, config: AugmentConfig, generator: torch.Generator) -> Driving:
-    """The driving clips with other pixels; the same generator state gives the same result."""
-    settings = {"perspective": config.perspective, "jitter": config.jitter, "generator": generator}
-    hands = augment(driving.hands.flatten(1, 2), **settings).view_as(driving.hands)  # [B, T 2, 3, s, s]
-    return replace(driving, body=augment(driving.body, **settings), hands=hands)
+    """The driving clips with other pixels, on their device; hand crops follow the warp and the colours of the body.
 
-
-def augment(frames: Tensor, *, perspective: float, jitter: float, generator: torch.Generator) -> Tensor:
-    """Warps and recolours clips [B, T, 3, S, S] in [0, 1]; the same generator state gives the same result.
-
-    `perspective`: how far a corner moves at most, as a share of half a side. `jitter`: how far brightness, contrast and
-    saturation factors are from 1 at most; hues turn by half that share of a turn. Zero leaves frames as they are.
+    `generator` is one of the CPU: the same state gives the same draws on every device. Strength 0 changes nothing.
     """
-    if perspective:
-        clips, length = frames.shape[:2]
-        frames = warp(frames, random_homographies(clips, length, perspective, generator).to(frames))
-    if jitter:
-        draws = 2 * jitter * torch.rand(len(frames), 4, generator=generator) - jitter  # [B, 4]
-        frames = torch.stack([_recolour(clip, *draw) for clip, draw in zip(frames, draws.tolist(), strict=True)])
-    return frames
+    # autocast would compute places of pixels in bfloat16, which has 8 bits
+    with torch.autocast(driving.body.device.type, enabled=False):
+        clips, length = driving.body.shape[:2]
+        if config.perspective:
+            share = 1.0 if config.per_frame else FRAME_SHARE
+            body = random_homographies(clips, length, config.perspective, generator, share).to(driving.body)
+            hands, boxes = follow(driving.hand_boxes, body)
+            driving = replace(
+                driving, body=warp(driving.body, body), hands=warp(driving.hands, hands), hand_boxes=boxes
+            )
+        if config.jitter:
+            colours = random_colours(clips, config.jitter, generator).to(driving.body)  # [B, 3, 4]
+            driving = replace(driving, body=recolour(driving.body, colours), hands=recolour(driving.hands, colours))
+    return driving
 
 
-def _recolour(clip: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
-    clip = colour.adjust_brightness(clip, 1 + brightness)
-    clip = colour.adjust_contrast(clip, 1 + contrast)
-    clip = colour.adjust_saturation(clip, 1 + saturation)
-    return colour.adjust_hue(clip, hue / 2)
-
-
-def random_homographies(clips: int, frames: int, strength: float, generator: torch.Generator) -> Tensor:
+def random_homographies(
+    clips: int, frames: int, strength: float, generator: torch.Generator, frame_share: float = FRAME_SHARE
+) -> Tensor:
     """[clips, frames, 3, 3] warps of the square [-1, 1] x [-1, 1] that move its corners by up to `strength`."""
     clip = 2 * torch.rand(clips, 1, 4, 2, generator=generator) - 1
     frame = 2 * torch.rand(clips, frames, 4, 2, generator=generator) - 1
     corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]).expand(clips, frames, 4, 2)
-    return homography(corners, corners + strength * ((1 - FRAME_SHARE) * clip + FRAME_SHARE * frame))
+    return homography(corners, corners + strength * ((1 - frame_share) * clip + frame_share * frame))
 
 
 def homography(source: Tensor, target: Tensor) -> Tensor:
@@ -74,11 +70,44 @@ def homography(source: Tensor, target: Tensor) -> Tensor:
     return torch.cat([h, torch.ones_like(h[..., :1])], dim=-1).unflatten(-1, (3, 3))
 
 
+def follow(boxes: Tensor, homographies: Tensor) -> tuple[Tensor, Tensor]:
+    """What hand crops do when their body crop is warped.
+
+    `boxes` [B, T, 2, 3] (centre x, y, half side) in body crops, `homographies` [B, T, 3, 3] as for `warp`. Returns
+    homographies of the hand crops [B, T, 2, 3, 3] and where these lie afterwards [B, T, 2, 3]: around the place where
+    the hand's centre comes to, and as much larger as a small thing there becomes, so that a hand stays in its crop.
+    """
+    centre, half = boxes[..., :2], boxes[..., 2:]
+    near = centre.clamp(-1, 1)  # far outside of the crop a perspective may run away: go on straight from its border
+    back = torch.linalg.inv(homographies)
+    moved, depth = _project(back, near)  # [B, T, 2, 2], [B, T, 2, 1]
+    # a projective map scales areas by det / depth^3
+    scale = (torch.linalg.det(back)[..., None, None] / depth**3).abs().sqrt()  # [B, T, 2, 1]
+    after = torch.cat([moved + scale * (centre - near), scale * half], dim=-1)  # [B, T, 2, 3]
+    out_of_box = _placement(torch.cat([-centre, torch.ones_like(half)], dim=-1) / half)  # inverse of that of the box
+    return out_of_box @ homographies[:, :, None] @ _placement(after), after
+
+
+def _placement(boxes: Tensor) -> Tensor:
+    """Boxes [..., 3] -> the map [..., 3, 3] of points of their crop to points of the crop that they lie in."""
+    x, y, half = boxes.unbind(-1)
+    one, zero = torch.ones_like(half), torch.zeros_like(half)
+    return torch.stack([half, zero, x, zero, half, y, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
+
+
+def _project(homographies: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """[..., 3, 3] and points [..., n, 2] -> where they come to [..., n, 2] and their divisors [..., n, 1]."""
+    h = homographies[..., None, :, :]
+    # not a matrix product: with TF32 it would be off by a tenth of a pixel
+    mapped = points[..., :1] * h[..., 0] + points[..., 1:] * h[..., 1] + h[..., 2]  # [..., n, 3]
+    return mapped[..., :2] / mapped[..., 2:], mapped[..., 2:]
+
+
 def warp(frames: Tensor, homographies: Tensor) -> Tensor:
-    """Frames [B, T, 3, S, S] seen through homographies [B, T, 3, 3] of output to input points; black outside."""
+    """Frames [..., 3, S, S] seen through homographies [..., 3, 3] of output to input points; black outside."""
     size = frames.shape[-1]
     line = (torch.arange(size, device=frames.device, dtype=frames.dtype) * 2 + 1) / size - 1  # centres of pixels
-    points = torch.stack([*torch.meshgrid(line, line, indexing="xy"), torch.ones(size, size).to(frames)], dim=-1)
-    mapped = points.flatten(0, 1) @ homographies.flatten(0, 1).transpose(1, 2)  # [B T, S S, 3]
-    grid = (mapped[..., :2] / mapped[..., 2:]).unflatten(1, (size, size))
-    return grid_sample(frames.flatten(0, 1), grid, align_corners=False).view_as(frames)
+    points = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).flatten(0, 1)  # [S S, 2]
+    grid, _ = _project(homographies.reshape(-1, 3, 3), points)  # [M, S S, 2]
+    grid = grid.unflatten(1, (size, size))
+    return grid_sample(frames.reshape(-1, *frames.shape[-3:]), grid, align_corners=False).view_as(frames)
