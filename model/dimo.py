@@ -130,5 +130,5 @@ class DiMo(nn.Module):
         )
         if self.transformer.first_frame_is_given:
             velocity = torch.cat([noise[:, :, :1] - batch.reference, velocity[:, :, 1:]], dim=2)
-        poses = (None, None) if self.geometry is None else self.geometry(signal.features)
-        return Prediction(velocity, *poses, signal.loss_weight, signal.losses)
+        body6d, hands6d = (None, None) if self.geometry is None else self.geometry(signal.features)
+        return Prediction(velocity, body6d, hands6d, signal.loss_weight, signal.losses)

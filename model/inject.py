@@ -11,9 +11,9 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
-from model.signal import MotionTokens, Signal
+from model.signal import MotionTokens
 
 Attention = Literal["aligned", "global"]
 
@@ -30,17 +30,6 @@ class MotionContext(NamedTuple):
     audible: Tensor
     query_rope: tuple[Tensor, Tensor] | None = None
     key_rope: tuple[Tensor, Tensor] | None = None
-
-
-class BlockContext(NamedTuple):
-    """All that the blocks hear beside text: motion, and `additions` [B, S, D] to the tokens in front of block i."""
-
-    motion: MotionContext | None
-    additions: tuple[Tensor, ...]
-
-    def added(self, index: int, hidden: Tensor) -> Tensor:
-        """The video tokens [B, S, D] with what is added in front of block `index`."""
-        return hidden + self.additions[index] if index < len(self.additions) else hidden
 
 
 class MotionAlignment(nn.Module):
@@ -65,12 +54,6 @@ class MotionAlignment(nn.Module):
         nn.init.normal_(self.null, std=0.02)
         if self.slots is not None:
             nn.init.normal_(self.slots, std=0.02)
-
-    def blocks_hear(self, signal: Signal, latent_frames: int, prefix: int) -> BlockContext:
-        """A control's signal as the blocks read it: `prefix` silent reference frames in front of `latent_frames`."""
-        motion = None if signal.motion is None else self(signal.motion, latent_frames, prefix)
-        silent = [prefix * len(a[0]) // latent_frames for a in signal.additions]  # tokens of the reference
-        return BlockContext(motion, tuple(pad(a, (0, 0, n, 0)) for a, n in zip(signal.additions, silent, strict=True)))
 
     def forward(self, motion: MotionTokens, latent_frames: int, prefix: int) -> MotionContext:
         """The context of `prefix` reference frames without motion followed by `latent_frames` with it."""

@@ -3,7 +3,7 @@
 import json
 from inspect import signature
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import HunyuanVideo15Pipeline, format_text_input
@@ -62,8 +62,8 @@ def _umt5(tokenizer: PreTrainedTokenizerBase, encoder: UMT5EncoderModel, prompt:
 
 def _qwen(tokenizer: PreTrainedTokenizerBase, encoder: Qwen2_5_VLTextModel, prompt: str) -> Text:
     """The third hidden layer from the end, without the tokens in front of the prompt in its chat template."""
-    [chat] = format_text_input([prompt], SYSTEM_MESSAGE)
-    length = len(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+    chats: Any = format_text_input([prompt], SYSTEM_MESSAGE)  # a list of chats, though diffusers types it as one
+    tokens: Any = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=False)
     hidden, is_text = qwen_embeddings(
         encoder,
         tokenizer,  # type: ignore[arg-type]  # diffusers names Qwen2Tokenizer
@@ -72,4 +72,4 @@ def _qwen(tokenizer: PreTrainedTokenizerBase, encoder: Qwen2_5_VLTextModel, prom
         tokenizer_max_length=QWEN_TOKENS,
         crop_start=QWEN_TEMPLATE_TOKENS,
     )
-    return Text(hidden[is_text.bool()], length > QWEN_TEMPLATE_TOKENS + QWEN_TOKENS)  # [1, 1000, D] -> [n, D]
+    return Text(hidden[is_text.bool()], len(tokens[0]) > QWEN_TEMPLATE_TOKENS + QWEN_TOKENS)  # [1, 1000, D] -> [n, D]

@@ -1,41 +1,98 @@
 """What all generators have in common, so that controls, training and the pipeline do not know which one they have."""
 
 from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from torch import Tensor
+import torch
+from accelerate import init_empty_weights
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from model.inject import Attention
+from model.inject import Attention, MotionAlignment, MotionContext, MotionCrossAttention
 from model.signal import Grid, Signal
 
 Reference = Literal["prefix", "first_frame"]
 """How the reference image enters: as an extra clean latent frame in front that hears nothing and is dropped from the
-output, so that it may show any pose; or in the place of latent frame 0, closest to the pretrained weights."""
+output, so that it may show any pose; or as latent frame 0 in the base model's own way, closest to its weights."""
 
 
-@runtime_checkable
-class Generator(Protocol):
+class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
     """A diffusers transformer of the flow-matching kind that hears a control's `Signal`; without it, the base model.
 
-    `width` of its video tokens; `temporal_stride`: frames that a latent frame after the first stands for;
-    `first_frame_is_given`: latent frame 0 is the reference itself, so that its velocity is not predicted.
+    Mixed into our subclass of a transformer of diffusers, whose config gets `motion_dim`, `motion_attention`,
+    `reference` and `temporal_stride`.
     """
 
-    width: int
-    temporal_stride: int
-    first_frame_is_given: bool
+    base: ClassVar[Any]
+    """The class of diffusers that ours extends."""
+    motion_alignment: MotionAlignment
+    gradient_checkpointing: bool
+    _no_split_modules: list[str]  # type: ignore[assignment]  # None only where there are none
+    _repeated_blocks: list[str]
 
     @classmethod
     def from_base(cls, path: Path, *, motion_dim: int, motion_attention: Attention, reference: Reference) -> Self:
         """The weights of a base `transformer` folder with new, silent motion modules.
 
-        Raises ValueError when the folder lacks a weight of the base model or holds others.
+        Raises `ValueError` when the folder lacks a weight of the base model or holds others.
         """
+        base, info = cls.base.from_pretrained(path, output_loading_info=True)
+        if wrong := sorted([*info["missing_keys"], *info["unexpected_keys"]]):
+            raise ValueError(f"{path} is not a whole {cls.base.__name__}: missing or unknown weights {wrong[:5]}")
+        ours = {"motion_dim": motion_dim, "motion_attention": motion_attention, "reference": reference}
+        config = cls.extract_init_dict(base.config, **ours)[0]
+        with init_empty_weights():
+            model = cls(**config)
+        model.load_state_dict(base.state_dict(), strict=False, assign=True)
+        for module in model.modules():
+            if isinstance(module, (MotionAlignment, MotionCrossAttention)):
+                module.to_empty(device=base.device).reset_parameters()
+        return model
+
+    def add_motion(self, blocks: nn.ModuleList, kind: type[nn.Module]) -> None:
+        """Makes the blocks that the base class has built, whose weights keep their names, hear motion as `kind` does.
+
+        Raises `ValueError` for an unknown reference mode or motion attention.
+        """
+        config = self.config
+        if config["reference"] not in get_args(Reference):
+            raise ValueError(f"reference must be 'prefix' or 'first_frame', not {config['reference']!r}")
+        heads, head_dim = config["num_attention_heads"], config["attention_head_dim"]
+        for block in blocks:
+            block.__class__ = kind
+            block.motion = MotionCrossAttention(self.width, config["motion_dim"], heads)
+        self.motion_alignment = MotionAlignment(
+            config["motion_attention"], self.temporal_stride, config["motion_dim"], head_dim
+        )
+
+    @property
+    def width(self) -> int:
+        """Of the video tokens."""
+        return int(self.config["num_attention_heads"] * self.config["attention_head_dim"])
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames that a latent frame after the first stands for."""
+        return int(self.config["temporal_stride"])
+
+    @property
+    def patch(self) -> int:
+        """Latents on a side of the square that is one video token."""
+        raise NotImplementedError
+
+    @property
+    def first_frame_is_given(self) -> bool:
+        """Whether latent frame 0 is the reference itself, so that its velocity is not predicted."""
+        raise NotImplementedError
 
     def grid(self, latents: Tensor) -> Grid:
         """The video tokens that stand for latents [B, C, L, h, w], the reference's not counted."""
+        frames, height, width = latents.shape[2:]
+        return Grid(frames, height // self.patch, width // self.patch, self.width)
 
-    def __call__(
+    def forward(
         self,
         latents: Tensor,
         timestep: Tensor,
@@ -46,6 +103,29 @@ class Generator(Protocol):
     ) -> Tensor:
         """Velocity [B, C, L, h, w] of noisy latents of that shape.
 
-        `timestep` [B] in 0..1000, `text` [B, n, D] and `text_ok` [B, n] bool (False where padded), `reference` a clean
-        latent frame [B, C, 1, h, w].
+        `timestep` [B] in 0..1000, `text` [B, n, D] and `text_ok` [B, n] bool (False where padded, at the end),
+        `reference` a clean latent frame [B, C, 1, h, w].
         """
+        raise NotImplementedError
+
+    def heard(
+        self, signal: Signal | None, grid: Grid, prefix: int, blocks: int
+    ) -> tuple[MotionContext | None, list[Tensor | None]]:
+        """Motion for all blocks, and what is added [B, S, D] in front of each; `prefix` frames in front hear nothing.
+
+        Raises `ValueError` where there are more additions than blocks.
+        """
+        if signal is None:
+            return None, [None] * blocks
+        if len(signal.additions) > blocks:
+            raise ValueError(f"the control adds in front of {len(signal.additions)} blocks, the generator has {blocks}")
+        motion = None if signal.motion is None else self.motion_alignment(signal.motion, grid.frames, prefix)
+        silent = prefix * grid.height * grid.width
+        additions = [pad(addition, (0, 0, silent, 0)) for addition in signal.additions]
+        return motion, [*additions, *[None] * (blocks - len(additions))]
+
+    def run_block(self, block: nn.Module, *arguments: Any) -> Any:
+        """A block, recomputed in the backward where gradients are checkpointed."""
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            return self._gradient_checkpointing_func(block, *arguments)
+        return block(*arguments)

@@ -1,80 +1,56 @@
-"""The generator: diffusers' Wan transformer with motion and a reference image.
+"""The generator on Wan: diffusers' Wan transformer with motion and a reference image.
 
 The reference is a clean latent frame at timestep 0 inside the sequence, as in Wan2.2-TI2V-5B, which takes a timestep
 per token. `prefix`: an extra frame in front that hears no motion and is dropped from the output, so that the reference
-may show any pose. `first_frame`: it takes the place of latent frame 0, closest to the pretrained weights.
+may show any pose. `first_frame`: it takes the place of latent frame 0, as TI2V-5B was trained.
 """
 
-from pathlib import Path
-from typing import Self
-
 import torch
-from accelerate import init_empty_weights
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
-from diffusers.models.transformers.transformer_wan import (
-    WanTimeTextImageEmbedding,
-    WanTransformer3DModel,
-    WanTransformerBlock,
-)
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel, WanTransformerBlock
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.backbones.interface import Reference
-from model.inject import Attention, BlockContext, MotionAlignment, MotionCrossAttention
-from model.signal import Grid, Signal
-
-
-class ConditionEmbedding(WanTimeTextImageEmbedding):
-    """Wan's embedding of timestep and text; motion rides along to the blocks in the place of an image embedding."""
-
-    def forward(  # type: ignore[override]  # the context is a pair here
-        self,
-        timestep: Tensor,
-        encoder_hidden_states: Tensor,
-        encoder_hidden_states_image: BlockContext | None = None,
-        timestep_seq_len: int | None = None,
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, BlockContext | None], None]:
-        temb, modulation, text, _ = super().forward(timestep, encoder_hidden_states, None, timestep_seq_len)
-        return temb, modulation, (text, encoder_hidden_states_image), None
+from model.backbones.interface import Generator, Reference
+from model.inject import Attention, MotionContext, MotionCrossAttention
+from model.signal import Signal
 
 
 class WanMotionBlock(WanTransformerBlock):
     """A Wan block with a motion cross-attention between its self-attention and its text cross-attention."""
 
     motion: MotionCrossAttention
-    index: int
 
-    def forward(  # type: ignore[override]  # the context is a pair here
+    def forward(  # type: ignore[override]  # the base's type of the rotary embedding is wrong
         self,
         hidden_states: Tensor,
-        encoder_hidden_states: tuple[Tensor, BlockContext | None],
+        encoder_hidden_states: Tensor,
         temb: Tensor,
         rotary_emb: tuple[Tensor, Tensor],
+        motion: MotionContext | None = None,
     ) -> Tensor:
-        """As the base block; `encoder_hidden_states` is the pair (text, context). `temb` [B, 6, D] or [B, S, 6, D]."""
-        text, context = encoder_hidden_states
-        axis = temb.ndim - 2  # of the six modulations; one set a sample, or one a token
+        """As the base block, with motion. `temb` [B, 6, D] or [B, S, 6, D]."""
+        h, axis = hidden_states, temb.ndim - 2  # of the six modulations; one set a sample, or one a token
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
             m.squeeze(axis) if axis == 2 else m for m in (self.scale_shift_table + temb.float()).chunk(6, dim=axis)
         )
-        h = hidden_states if context is None else context.added(self.index, hidden_states)
-
         normed = (self.norm1(h.float()) * (1 + scale) + shift).type_as(h)
         h = (h.float() + self.attn1(normed, None, None, rotary_emb) * gate).type_as(h)
 
-        if context is not None and context.motion is not None:
-            h = h + self.motion(h, context.motion)
+        if motion is not None:
+            h = h + self.motion(h, motion)
 
-        h = h + self.attn2(self.norm2(h.float()).type_as(h), text, None, None)
+        h = h + self.attn2(self.norm2(h.float()).type_as(h), encoder_hidden_states, None, None)
 
         normed = (self.norm3(h.float()) * (1 + ffn_scale) + ffn_shift).type_as(h)
         return (h.float() + self.ffn(normed).float() * ffn_gate).type_as(h)
 
 
-class WanMotionTransformer3DModel(WanTransformer3DModel):
-    """`WanTransformer3DModel` plus motion cross-attentions; without `motion` and `reference` it is the base model."""
+class WanMotionTransformer3DModel(WanTransformer3DModel, Generator):  # type: ignore[misc]  # as there
+    """`WanTransformer3DModel` plus motion cross-attentions; without `signal` and `reference` it is the base model."""
 
+    base = WanTransformer3DModel
     _no_split_modules = ["WanMotionBlock"]  # noqa: RUF012
     _repeated_blocks = ["WanMotionBlock"]  # noqa: RUF012
 
@@ -103,6 +79,8 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
         temporal_stride: int = 4,
         text_length: int = 512,
     ) -> None:
+        if image_dim is not None:
+            raise ValueError("Wan bases with CLIP image embeddings (2.1 image-to-video) are not supported")
         super().__init__(
             patch_size=patch_size,
             num_attention_heads=num_attention_heads,
@@ -121,57 +99,16 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
             rope_max_seq_len=rope_max_seq_len,
             pos_embed_seq_len=pos_embed_seq_len,
         )
-        if image_dim is not None:
-            raise ValueError("Wan bases with CLIP image embeddings (2.1 image-to-video) are not supported")
-        if reference not in ("prefix", "first_frame"):
-            raise ValueError(f"reference must be 'prefix' or 'first_frame', not {reference!r}")
-        width = num_attention_heads * attention_head_dim
-        # the modules that the base class has built keep their weights' names and change only their forward
-        self.condition_embedder.__class__ = ConditionEmbedding
-        for index, block in enumerate(self.blocks):
-            block.__class__ = WanMotionBlock
-            block.index = index
-            block.motion = MotionCrossAttention(width, motion_dim, num_attention_heads)
-        self.motion_alignment = MotionAlignment(motion_attention, temporal_stride, motion_dim, attention_head_dim)
-
-    @classmethod
-    def from_base(cls, path: Path, *, motion_dim: int, motion_attention: Attention, reference: Reference) -> Self:
-        """The weights of a base `transformer` folder with new, silent motion modules.
-
-        Raises ValueError when the folder lacks a weight of the base model or holds others.
-        """
-        base, info = WanTransformer3DModel.from_pretrained(path, output_loading_info=True)
-        if wrong := info["missing_keys"] + info["unexpected_keys"]:
-            raise ValueError(f"{path} is not a whole Wan transformer: missing or unknown weights {sorted(wrong)[:5]}")
-        ours = {"motion_dim": motion_dim, "motion_attention": motion_attention, "reference": reference}
-        config = cls.extract_init_dict(base.config, **ours)[0]
-        with init_empty_weights():
-            model = cls(**config)
-        model.load_state_dict(base.state_dict(), strict=False, assign=True)
-        for module in model.modules():
-            if isinstance(module, (MotionAlignment, MotionCrossAttention)):
-                module.to_empty(device=base.device).reset_parameters()
-        return model
-
-    def grid(self, latents: Tensor) -> Grid:
-        """The video tokens that stand for latents [B, C, L, h, w], the reference's not counted."""
-        _, p_h, p_w = self.config["patch_size"]
-        frames, height, width = latents.shape[2:]
-        return Grid(frames, height // p_h, width // p_w, self.width)
+        self.add_motion(self.blocks, WanMotionBlock)
 
     @property
-    def width(self) -> int:
-        """Of the video tokens."""
-        return int(self.config["num_attention_heads"] * self.config["attention_head_dim"])
-
-    @property
-    def temporal_stride(self) -> int:
-        """Frames that a latent frame after the first stands for."""
-        return int(self.config["temporal_stride"])
+    def patch(self) -> int:
+        """As `Generator.patch`."""
+        return int(self.config["patch_size"][1])
 
     @property
     def first_frame_is_given(self) -> bool:
-        """Whether latent frame 0 is the reference itself, so that its velocity is not predicted."""
+        """As `Generator.first_frame_is_given`."""
         return bool(self.config["reference"] == "first_frame")
 
     def forward(  # type: ignore[override]  # as `Generator`
@@ -183,24 +120,42 @@ class WanMotionTransformer3DModel(WanTransformer3DModel):
         signal: Signal | None = None,
         reference: Tensor | None = None,
     ) -> Tensor:
-        """As `Generator.__call__`. Text is padded here with zeros to `text_length`, as the base was trained."""
+        """As `Generator.forward`. Text is padded here with zeros to `text_length`, as the base was trained."""
+        prefix = int(reference is not None and self.config["reference"] == "prefix")
+        motion, additions = self.heard(signal, self.grid(latents), prefix, len(self.blocks))
+        if reference is not None:
+            latents = torch.cat([reference, latents[:, :, 1 - prefix :]], dim=2)
+            timestep = self._token_timesteps(timestep, latents)
+
+        frames, height, width, _ = self.grid(latents)
+        rope = self.rope(latents)
+        tokens = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()  # [B, S, D]
+        temb, modulation, context, _ = self.condition_embedder(
+            timestep.flatten(), self._padded(text, text_ok), None, tokens.shape[1] if timestep.ndim == 2 else None
+        )
+        modulation = modulation.unflatten(-1, (6, -1))  # [B, 6, D] or [B, S, 6, D]
+        for block, addition in zip(self.blocks, additions, strict=True):
+            tokens = tokens if addition is None else tokens + addition
+            tokens = self.run_block(block, tokens, context, modulation, rope, motion)
+
+        temb = temb if temb.ndim == 3 else temb[:, None]  # [B, S or 1, D]
+        shift, scale = (self.scale_shift_table[0] + temb[..., None, :]).unbind(-2)
+        out = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
+        out = out.unflatten(2, (self.patch, self.patch, -1)).unflatten(1, (frames, height, width))
+        out = (
+            out.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
+        )  # [B, L, h/p, w/p, p, p, C] -> [B, C, L, h, w]
+        return out[:, :, prefix:]
+
+    def _padded(self, text: Tensor, text_ok: Tensor) -> Tensor:
+        """[B, n, D] -> [B, text_length, D], zero where there is no text. Raises `ValueError` for a longer text."""
         given, length = text.shape[1], self.config["text_length"]
         if given > length:
             raise ValueError(f"the text has {given} tokens, at most {length} are allowed: cut it before encoding")
-        text = pad(text * text_ok[..., None], (0, 0, 0, length - given))
-
-        frames, prefix = latents.shape[2], 0
-        if reference is not None:
-            prefix = int(self.config["reference"] == "prefix")
-            latents = torch.cat([reference, latents[:, :, 1 - prefix :]], dim=2)
-            timestep = self._token_timesteps(timestep, latents)
-        context = None if signal is None else self.motion_alignment.blocks_hear(signal, frames, prefix)
-        velocity = super().forward(latents, timestep, text, context, return_dict=False)[0]
-        return velocity[:, :, prefix:]
+        return pad(text * text_ok[..., None], (0, 0, 0, length - given))
 
     def _token_timesteps(self, timestep: Tensor, latents: Tensor) -> Tensor:
         """[B] -> [B, S]: zero for the tokens of the first latent frame, `timestep` for the others."""
-        frames, height, width = latents.shape[2:]
-        _, p_h, p_w = self.config["patch_size"]
+        frames, height, width, _ = self.grid(latents)
         per_frame = torch.cat([torch.zeros_like(timestep[:, None]), timestep[:, None].expand(-1, frames - 1)], dim=1)
-        return per_frame.repeat_interleave((height // p_h) * (width // p_w), dim=1)
+        return per_frame.repeat_interleave(height * width, dim=1)

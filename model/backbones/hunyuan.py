@@ -1,0 +1,181 @@
+"""The generator on HunyuanVideo-1.5: diffusers' transformer with motion and a reference image.
+
+Text and video attend together. Of the base's three text streams only Qwen2.5-VL's is fed: no glyph text, so no ByT5
+tokens; no SigLIP image tokens, because the reference enters through the latents. The base masks padded text with a
+dense [B, 1, S, S] mask in each block; here padding is cut off, and what is left of it is masked as keys only.
+
+Noisy latents come with channels of a condition and its mask, as in the base's image-to-video pipeline. `first_frame`:
+the reference is the condition of latent frame 0, which is predicted all the same. `prefix`: an extra frame in front
+that is the clean reference in both, hears no motion and is dropped from the output.
+"""
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_processor import Attention as AttentionOfDiffusers
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
+from diffusers.models.transformers.transformer_hunyuan_video15 import (
+    HunyuanVideo15Transformer3DModel,
+    HunyuanVideo15TransformerBlock,
+)
+from torch import Tensor
+from torch.nn.functional import pad
+
+from model.backbones.hunyuan_attention import JointAttention, KeyMaskedRefiner, without_padding
+from model.backbones.interface import Generator, Reference
+from model.inject import Attention, MotionContext, MotionCrossAttention
+from model.signal import Signal
+
+
+class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
+    """A block of HunyuanVideo-1.5 with a motion cross-attention of the video after the joint attention."""
+
+    motion: MotionCrossAttention
+
+    def forward(  # type: ignore[override]  # motion in the place of unused arguments
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        temb: Tensor,
+        attention_mask: Tensor | None,
+        freqs_cis: tuple[Tensor, Tensor],
+        motion: MotionContext | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As the base block, with motion. Video [B, S, D], text [B, n, D], `attention_mask` [B, S + n] of keys."""
+        video, text = hidden_states, encoder_hidden_states
+        normed, gate, ff_shift, ff_scale, ff_gate = self.norm1(video, emb=temb)
+        text_normed, text_gate, text_ff_shift, text_ff_scale, text_ff_gate = self.norm1_context(text, emb=temb)
+        seen, text_seen = self.attn(
+            hidden_states=normed,
+            encoder_hidden_states=text_normed,
+            attention_mask=attention_mask,
+            image_rotary_emb=freqs_cis,
+        )
+        video = video + seen * gate[:, None]
+        text = text + text_seen * text_gate[:, None]
+
+        if motion is not None:
+            video = video + self.motion(video, motion)
+
+        normed = self.norm2(video) * (1 + ff_scale[:, None]) + ff_shift[:, None]
+        text_normed = self.norm2_context(text) * (1 + text_ff_scale[:, None]) + text_ff_shift[:, None]
+        video = video + ff_gate[:, None] * self.ff(normed)
+        text = text + text_ff_gate[:, None] * self.ff_context(text_normed)
+        return video, text
+
+
+class HunyuanMotionTransformer3DModel(HunyuanVideo15Transformer3DModel, Generator):  # type: ignore[misc]  # as there
+    """`HunyuanVideo15Transformer3DModel` plus motion cross-attentions; without `signal` and `reference` it is the base
+    model on text alone."""
+
+    base = HunyuanVideo15Transformer3DModel
+    _no_split_modules = ["HunyuanMotionBlock", "HunyuanVideo15PatchEmbed", "HunyuanVideo15TokenRefiner"]  # noqa: RUF012
+    _repeated_blocks = ["HunyuanMotionBlock"]  # noqa: RUF012
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 65,
+        out_channels: int = 32,
+        num_attention_heads: int = 16,
+        attention_head_dim: int = 128,
+        num_layers: int = 54,
+        num_refiner_layers: int = 2,
+        mlp_ratio: float = 4.0,
+        patch_size: int = 1,
+        patch_size_t: int = 1,
+        qk_norm: str = "rms_norm",
+        text_embed_dim: int = 3584,
+        text_embed_2_dim: int = 1472,
+        image_embed_dim: int = 1152,
+        rope_theta: float = 256.0,
+        rope_axes_dim: tuple[int, ...] = (16, 56, 56),
+        target_size: int = 640,
+        task_type: str = "i2v",
+        use_meanflow: bool = False,
+        motion_dim: int = 768,
+        motion_attention: Attention = "aligned",
+        reference: Reference = "prefix",
+        temporal_stride: int = 4,
+    ) -> None:
+        if use_meanflow or in_channels != 2 * out_channels + 1:
+            raise ValueError(
+                "only HunyuanVideo-1.5 bases that take noisy latents, a condition and its mask are supported, "
+                f"not use_meanflow={use_meanflow}, {in_channels} channels in and {out_channels} out"
+            )
+        super().__init__(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            num_attention_heads=num_attention_heads,
+            attention_head_dim=attention_head_dim,
+            num_layers=num_layers,
+            num_refiner_layers=num_refiner_layers,
+            mlp_ratio=mlp_ratio,
+            patch_size=patch_size,
+            patch_size_t=patch_size_t,
+            qk_norm=qk_norm,
+            text_embed_dim=text_embed_dim,
+            text_embed_2_dim=text_embed_2_dim,
+            image_embed_dim=image_embed_dim,
+            rope_theta=rope_theta,
+            rope_axes_dim=rope_axes_dim,
+            target_size=target_size,
+            task_type=task_type,
+            use_meanflow=use_meanflow,
+        )
+        self.add_motion(self.transformer_blocks, HunyuanMotionBlock)
+        for module in self.transformer_blocks.modules():
+            if isinstance(module, AttentionOfDiffusers):
+                module.set_processor(JointAttention())  # type: ignore[arg-type]  # diffusers lists its own
+        self.context_embedder.token_refiner.__class__ = KeyMaskedRefiner
+
+    @property
+    def patch(self) -> int:
+        """As `Generator.patch`."""
+        return int(self.config["patch_size"])
+
+    @property
+    def first_frame_is_given(self) -> bool:
+        """As `Generator.first_frame_is_given`: latent frame 0 is predicted in either mode."""
+        return False
+
+    def forward(  # type: ignore[override]  # as `Generator`
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_ok: Tensor,
+        signal: Signal | None = None,
+        reference: Tensor | None = None,
+    ) -> Tensor:
+        """As `Generator.forward`."""
+        prefix = int(reference is not None and self.config["reference"] == "prefix")
+        motion, additions = self.heard(signal, self.grid(latents), prefix, len(self.transformer_blocks))
+        conditioned = self._conditioned(latents, reference, prefix)
+        text, padding = without_padding(text, text_ok)
+
+        frames, height, width, _ = self.grid(conditioned)
+        rope = self.rope(conditioned)
+        # the embedder of the base, less its rounding of the timestep in half precision
+        temb = self.time_embed.timestep_embedder(self.time_embed.time_proj(timestep).to(latents.dtype))
+        tokens = self.x_embedder(conditioned)  # [B, S, D]
+        text = self.context_embedder(text, timestep, padding) + self.cond_type_embed.weight[0]  # [B, n, D]
+        keys = None if padding is None else pad(padding, (tokens.shape[1], 0), value=True)  # [B, S + n]
+        for block, addition in zip(self.transformer_blocks, additions, strict=True):
+            tokens = tokens if addition is None else tokens + addition
+            tokens, text = self.run_block(block, tokens, text, temb, keys, rope, motion)
+
+        out = self.proj_out(self.norm_out(tokens, temb))
+        out = out.unflatten(2, (-1, self.patch, self.patch)).unflatten(1, (frames, height, width))
+        out = (
+            out.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+        )  # [B, L, h/p, w/p, C, p, p] -> [B, C, L, h, w]
+        return out[:, :, prefix:]
+
+    @staticmethod
+    def _conditioned(latents: Tensor, reference: Tensor | None, prefix: int) -> Tensor:
+        """Noisy latents [B, C, L, h, w] with channels of a condition and its mask: [B, 2C + 1, prefix + L, h, w]."""
+        if reference is None:
+            return torch.cat([latents, torch.zeros_like(latents), torch.zeros_like(latents[:, :1])], dim=1)
+        noisy = torch.cat([reference, latents], dim=2) if prefix else latents
+        condition = torch.cat([reference, torch.ones_like(reference[:, :1])], dim=1)  # [B, C + 1, 1, h, w]
+        return torch.cat([noisy, pad(condition, (0, 0, 0, 0, 0, noisy.shape[2] - 1))], dim=1)
