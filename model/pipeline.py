@@ -1,44 +1,81 @@
 """Generation: a reference image, a driving clip and a prompt in, a video out, in the manner of diffusers."""
 
+import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Self
 
+import diffusers
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.outputs import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL.Image import Image
 from torch import Tensor
-from torch.nn.functional import pad
-from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from model.backbone import WanMotionTransformer3DModel
+from model.backbones.interface import Generator
+from model.card import model_card
+from model.controls import Control
 from model.dimo import DiMo
-from model.inject import MotionTokens
-from model.latents import decode, encode
-from model.tokens import MotionEncoder
+from model.encoder_config import EncoderConfig
+from model.folder import check_folder
+from model.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage
+from model.guidance import Told, evaluations, guided_velocity
+from model.pictures import OutputType, as_asked, fitted, open_image
+from model.signal import Signal
+from model.sizes import check_size, latent_windows
+from model.text import encode_prompt, load_text
+from model.vae import VAE, decode, encode, load_vae
+from model.windows import Span, frames_of, window_weights
 
 logger = logging.getLogger(__name__)
 
+OnStepEnd = Callable[["DiMoPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass
+class DiMoOutput(BaseOutput):
+    """`frames` of one video: float32 [1, T, H, W, 3] or [1, T, 3, H, W] in [0, 1] (np, pt), a list of one list of
+    images (pil), or normalised latents [1, C, L, h, w]; and how many of them are a second."""
+
+    frames: NDArray[np.float32] | Tensor | list[list[Image]]
+    fps: Fraction
+
 
 class DiMoPipeline(DiffusionPipeline):
-    """3DiMo inference. Its folder (`save_pretrained`) has diffusers' layout: model_index.json and safetensors."""
+    """3DiMo inference, with any control and generator.
 
-    model_cpu_offload_seq = "text_encoder->motion_encoder->transformer->vae"  # type: ignore[assignment]
+    Its folder (`save_pretrained`) has diffusers' layout: model_index.json and safetensors; besides a model card and,
+    where the model was trained by us, `training.json` with what it was made of. The window that it was trained on
+    (`num_frames`, every `frame_step`-th of a clip, `height`, `width`) is in its config.
+    """
+
+    model_cpu_offload_seq = "text_encoder->control->transformer->vae"  # type: ignore[assignment]
+    _callback_tensor_inputs = ["latents", "reference_latents"]  # noqa: RUF012  # as in all pipelines of diffusers
 
     def __init__(
         self,
-        *,
         tokenizer: PreTrainedTokenizerBase,
-        text_encoder: UMT5EncoderModel,
-        vae: AutoencoderKLWan,
-        transformer: WanMotionTransformer3DModel,
-        motion_encoder: MotionEncoder,
-        scheduler: FlowMatchEulerDiscreteScheduler,
+        text_encoder: PreTrainedModel,
+        vae: VAE,
+        transformer: Generator,
+        control: Control,
+        scheduler: SchedulerMixin,
+        num_frames: int = 121,
+        frame_step: int = 1,
+        height: int = 480,
+        width: int = 832,
+        training: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -46,126 +83,208 @@ class DiMoPipeline(DiffusionPipeline):
             text_encoder=text_encoder,
             vae=vae,
             transformer=transformer,
-            motion_encoder=motion_encoder,
+            control=control,
             scheduler=scheduler,
+        )
+        self.register_to_config(
+            num_frames=num_frames, frame_step=frame_step, height=height, width=width, training=training
         )
 
     @classmethod
-    def from_base(cls, base_dir: Path, dimo: DiMo) -> Self:
-        """A trained model with the tokenizer, text encoder, VAE and scheduler of the base it was trained on."""
-        base = DiffusionPipeline.from_pretrained(base_dir, transformer=dimo.transformer)
-        shared = {name: base.components[name] for name in ("tokenizer", "text_encoder", "vae", "scheduler")}
-        return cls(transformer=dimo.transformer, motion_encoder=dimo.motion_encoder, **shared)
+    def from_base(cls, base_dir: Path, dimo: DiMo, **config: Any) -> Self:
+        """A trained model with the tokenizer, text encoder, VAE and scheduler of the base it was trained on; `config`
+        is the window it was trained on and what it was made of. The model is put into evaluation mode."""
+        tokenizer, text_encoder = load_text(base_dir)
+        kind = json.loads((Path(base_dir) / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
+        return cls(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=load_vae(base_dir),
+            transformer=dimo.transformer.eval(),
+            control=dimo.control.eval(),
+            scheduler=getattr(diffusers, kind).from_pretrained(Path(base_dir) / "scheduler"),
+            **config,
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any) -> Self:
+        """As in diffusers; `ValueError` where a local folder lacks a part or its weights."""
+        if Path(pretrained_model_name_or_path).is_dir():
+            check_folder(Path(pretrained_model_name_or_path))
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
+        """As in diffusers, with a model card README.md, and training.json where there is something to say."""
+        super().save_pretrained(save_directory, **kwargs)
+        (Path(save_directory) / "README.md").write_text(model_card(self.config, self.transformer, self.control))
+        if self.config["training"]:
+            facts = json.dumps(self.config["training"], indent=1, sort_keys=True)
+            (Path(save_directory) / "training.json").write_text(facts)
+
+    def enable_vae_tiling(self) -> None:
+        """Decode in tiles of the picture, for less memory."""
+        self.vae.enable_tiling()
+
+    def enable_vae_slicing(self) -> None:
+        """Decode one video after another, for less memory."""
+        self.vae.enable_slicing()
 
     @torch.no_grad()
     def __call__(
         self,
-        reference: Image.Image,
-        body: Tensor,
-        hands: Tensor,
-        hand_ok: Tensor,
+        reference: Image | str | Path,
+        driving: DrivingInput,
         prompt: str,
-        *,
         negative_prompt: str | None = None,
-        num_frames: int,
-        height: int,
-        width: int,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 5.0,
         motion_guidance_scale: float = 2.0,
         generator: torch.Generator | None = None,
-        output_type: Literal["np", "pil", "latent"] = "np",
-    ) -> NDArray[np.uint8] | list[Image.Image] | Tensor:
-        """One video of `num_frames` frames.
+        latents: Tensor | None = None,
+        *,
+        guidance_in_sequence: bool = False,
+        window_overlap: int | None = None,
+        fps: Fraction | float = 24,
+        find_person: FindPerson | None = None,
+        read_video: ReadVideo | None = None,
+        callback_on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
+        output_type: OutputType = "np",
+        return_dict: bool = True,
+    ) -> DiMoOutput | tuple[Any]:
+        """One video of `num_frames` frames. Sizes and length are by default those that the model was trained on.
 
         Args:
-            reference: the person and place to show; cropped around its centre to the aspect ratio of the video.
-            body, hands, hand_ok: driving crops [T, 3, S, S], [T, 2, 3, s, s] in [0, 1] and the mask [T, 2] of
-                `model/driving.py`, T = num_frames.
+            reference: the person and place to show; cut around its centre to the aspect ratio of the video.
+            driving: a video file, of which every `frame_step`-th frame is followed; a list of images, an array
+                [T, H, W, 3] of uint8 or a tensor [T, 3, H, W] in [0, 1], of which each frame is; or a `Driving`.
             prompt: camera motion and content.
             negative_prompt: what to guide away from; without it guidance compares with no text at all.
+            num_frames: 4 k + 1. More than in training are made in windows that overlap, with a prefix reference only.
             guidance_scale, motion_guidance_scale: how far to go beyond the prediction without text and the one
-                without motion; 1 is neither, and each that is not 1 costs one more evaluation a step.
+                without motion; 1 is no further, and each that is not 1 costs one more evaluation a step.
+            latents: the noise to begin with, [1, C, L, h, w]; otherwise from `generator`.
+            guidance_in_sequence: make these evaluations one after another, in less memory.
+            window_overlap: latent frames that neighbouring windows share, at least; a third of a window by default.
+            fps: frames a second of driving that is not a file.
+            find_person, read_video: as `pipelines.driving`'s, which are used where opendimo is installed.
+            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; what it returns of
+                the tensors named in `callback_on_step_end_tensor_inputs` (latents, reference_latents) is used.
 
-        Returns uint8 [T, height, width, 3], a list of PIL images, or normalised latents [1, C, L, h, w].
-        ValueError for sizes and frame counts that the VAE and the transformer cannot represent.
+        Raises `ValueError` for sizes and lengths that the model cannot represent and for unusable images and videos.
         """
-        self._check(body, hands, hand_ok, num_frames=num_frames, height=height, width=width)
+        num_frames, height, width = (
+            self.config[name] if given is None else given
+            for name, given in (("num_frames", num_frames), ("height", height), ("width", width))
+        )
+        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            callback_on_step_end_tensor_inputs = tuple(callback_on_step_end.tensor_inputs)
+        if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
+            raise ValueError(f"callbacks can have {self._callback_tensor_inputs}, not {sorted(unknown)}")
+        check_size(self.vae, self.transformer, height, width)
+        spans = latent_windows(self.vae, self.transformer, num_frames, self.config["num_frames"], window_overlap)
+        picture = fitted(open_image(reference), height, width)
+        footage = open_footage(
+            driving,
+            num_frames,
+            fps=Fraction(fps).limit_denominator(1001),
+            frame_step=self.config["frame_step"],
+            encoder=EncoderConfig(**self.control.config.get("encoder", {})),
+            size=(width, height),
+            poses=self.control.reads_poses,
+            read_video=read_video,
+            find_person=find_person,
+        )
         device, dtype = self._execution_device, self.transformer.dtype
 
-        text = self.encode_prompt(prompt)
+        text = self.encode_prompt(prompt)  # [n, D]
         no_text = torch.zeros_like(text) if negative_prompt is None else self.encode_prompt(negative_prompt)
-        crops = (x[None].to(device, self.motion_encoder.dtype) for x in (body, hands))
-        tokens = self.motion_encoder(*crops, hand_ok[None].to(device)).to(dtype)  # [1, T, N, d]
-        clean = encode(self.vae, self._pixels(reference, height, width).to(device)).to(dtype)  # [1, C, 1, h, w]
+        clean = encode(self.vae, picture.to(device)).to(dtype)  # [1, C, 1, h, w]
+        shape = (1, clean.shape[1], spans[-1][1], *clean.shape[3:])
+        if latents is None:
+            latents = randn_tensor(shape, generator, device, torch.float32)
+        elif latents.shape != shape:
+            raise ValueError(f"latents must have shape {list(shape)}, not {list(latents.shape)}")
+        latents = latents.to(device, torch.float32)
 
-        # v = v_full + (s_text - 1) (v_full - v_without_text) + (s_motion - 1) (v_full - v_without_motion)
-        passes = [
-            (text, True, guidance_scale + motion_guidance_scale - 1),
-            (no_text, True, 1 - guidance_scale),
-            (text, False, 1 - motion_guidance_scale),
+        told = [
+            evaluations(
+                text,
+                no_text,
+                partial(self._hear, footage, span, latents),
+                text_scale=guidance_scale,
+                motion_scale=motion_guidance_scale,
+                in_sequence=guidance_in_sequence,
+            )
+            for span in spans
         ]
-        texts, present, weights = zip(*(p for p in passes if p[2] != 0), strict=True)
-        n, scales = len(weights), torch.tensor(weights, device=device)
-        motion = MotionTokens(tokens.expand(n, -1, -1, -1), torch.tensor(present, device=device))
+        on_step_end = partial(self._called_back, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        latents = self._denoise(latents, clean, spans, told, num_inference_steps, on_step_end)
 
-        length = (num_frames - 1) // self.vae.config["scale_factor_temporal"] + 1
-        latents = randn_tensor((1, clean.shape[1], length, *clean.shape[3:]), generator, device, torch.float32)
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        with self.progress_bar(total=num_inference_steps) as bar:
-            for t in self.scheduler.timesteps:
-                velocities = self.transformer(
-                    latents.to(dtype).expand(n, -1, -1, -1, -1),
-                    t.expand(n),
-                    torch.cat(texts),
-                    motion,
-                    clean.expand(n, -1, -1, -1, -1),
-                )  # [n, C, L, h, w]
-                velocity = torch.einsum("n,n...->...", scales, velocities.float())[None]
-                latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
-                bar.update()
-        if self.transformer.config["reference"] == "first_frame":
-            latents[:, :, :1] = clean
-
-        if output_type == "latent":
-            return latents
-        video = decode(self.vae, latents)[0].float().permute(1, 2, 3, 0)  # [T, H, W, 3]
-        frames = (255 * video).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        return frames if output_type == "np" else [Image.fromarray(frame) for frame in frames]
+        frames = latents if output_type == "latent" else as_asked(decode(self.vae, latents), output_type)
+        self.maybe_free_model_hooks()
+        return DiMoOutput(frames, footage.fps) if return_dict else (frames,)
 
     def encode_prompt(self, prompt: str) -> Tensor:
-        """Text embeddings [1, text_length, D], zeros after the end of the text."""
-        length = self.transformer.config["text_length"]
-        inputs = self.tokenizer(prompt, return_tensors="pt")
-        if inputs.input_ids.shape[1] > length:
-            logger.warning("the prompt has %d tokens; only %d are read", inputs.input_ids.shape[1], length)
-            inputs = self.tokenizer(prompt, max_length=length, truncation=True, return_tensors="pt")
-        inputs = inputs.to(self._execution_device)
-        hidden = self.text_encoder(inputs.input_ids, inputs.attention_mask).last_hidden_state
-        return pad(hidden, (0, 0, 0, length - hidden.shape[1])).to(self.transformer.dtype)
+        """Embeddings [n, D] of the tokens of a prompt; a warning where it has more than the base model reads."""
+        text = encode_prompt(self.tokenizer, self.text_encoder, prompt)
+        if text.was_cut:
+            logger.warning("the prompt is too long: only its first %d tokens are read", len(text.embedding))
+        return text.embedding.to(self._execution_device, self.transformer.dtype)
 
-    def _check(self, body: Tensor, hands: Tensor, hand_ok: Tensor, *, num_frames: int, height: int, width: int) -> None:
-        stride = self.vae.config["scale_factor_temporal"]
-        if num_frames < 1 or num_frames % stride != 1:
-            below = max(1, (num_frames - 1) // stride * stride + 1)
-            raise ValueError(f"num_frames is {num_frames}, not {stride} k + 1: take {below} or {below + stride}")
-        _, p_h, p_w = self.transformer.config["patch_size"]
-        for name, size, patch in (("height", height, p_h), ("width", width, p_w)):
-            unit = self.vae.config["scale_factor_spatial"] * patch
-            if size < unit or size % unit:
-                nearest = max(unit, round(size / unit) * unit)
-                raise ValueError(f"{name} is {size}, not a multiple of {unit}: take {nearest}")
-        encoder = self.motion_encoder.config
-        for name, given, wanted in (
-            ("body", body, (num_frames, 3, encoder["body_size"], encoder["body_size"])),
-            ("hands", hands, (num_frames, 2, 3, encoder["hand_size"], encoder["hand_size"])),
-            ("hand_ok", hand_ok, (num_frames, 2)),
-        ):
-            if tuple(given.shape) != wanted:
-                raise ValueError(f"{name} must have shape {list(wanted)}, not {list(given.shape)}")
+    def _denoise(
+        self,
+        latents: Tensor,
+        clean: Tensor,
+        spans: list[Span],
+        told: list[list[Told]],
+        steps: int,
+        on_step_end: Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """From noise [1, C, L, h, w] to latents; `told` what each window is told, `clean` [1, C, 1, h, w]."""
+        weights = [weight.to(latents.device).view(-1, 1, 1) for weight in window_weights(spans)]
+        # evenly spread; the scheduler shifts them, once
+        self.scheduler.set_timesteps(sigmas=np.linspace(1, 0, steps + 1)[:-1], device=latents.device)
+        with self.progress_bar(total=steps) as bar:
+            for step, t in enumerate(self.scheduler.timesteps):
+                velocity = torch.zeros_like(latents)
+                for (start, stop), weight, window in zip(spans, weights, told, strict=True):
+                    part = latents[:, :, start:stop].to(clean.dtype)
+                    velocity[:, :, start:stop] += weight * guided_velocity(self.transformer, part, t, clean, window)
+                latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
+                if self.transformer.first_frame_is_given:
+                    latents[:, :, :1] = clean
+                latents, clean = on_step_end(step, t, latents, clean)
+                bar.update()
+        return latents
 
-    @staticmethod
-    def _pixels(image: Image.Image, height: int, width: int) -> Tensor:
-        """The image cropped around its centre and resized: RGB [1, 3, 1, height, width] in [0, 1]."""
-        fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
-        return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)[None, :, None] / 255
+    def _hear(self, footage: Footage, span: Span, latents: Tensor, present: bool) -> Signal:
+        """What the control says of one window of latent frames."""
+        driving = footage.window(frames_of(span, self.transformer.temporal_stride)).to(self._execution_device)
+        pictures = {"body": driving.body.to(self.control.dtype), "hands": driving.hands.to(self.control.dtype)}
+        grid = self.transformer.grid(latents[:, :, slice(*span)])
+        given = torch.tensor([present], device=latents.device)
+        signal = self.control(replace(driving, **pictures), given, grid)
+        motion, dtype = signal.motion, self.transformer.dtype
+        if motion is not None:
+            motion = motion._replace(tokens=motion.tokens.to(dtype))
+        return Signal(motion, tuple(addition.to(dtype) for addition in signal.additions))
+
+    def _called_back(
+        self,
+        callback: OnStepEnd | None,
+        names: tuple[str, ...],
+        step: int,
+        t: Tensor,
+        latents: Tensor,
+        clean: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Latents and the reference's latents as the callback leaves them."""
+        if callback is None:
+            return latents, clean
+        tensors = {"latents": latents, "reference_latents": clean}
+        changed = callback(self, step, t, {name: tensors[name] for name in names})
+        return changed.get("latents", latents), changed.get("reference_latents", clean)

@@ -1,58 +1,103 @@
-"""A driving video for generation: its frames, the person in them, and where their joints are."""
+"""Driving videos for generation: their frames, and the person in them, found and labelled as clips are.
+
+The entry points `opendimo.video_reader` and `opendimo.person_finder`, by which `model.pipeline` knows them.
+"""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.body.load import load_body
+from model.body.skeleton import JOINTS
 from pipelines.people import track_person
-from pipelines.poses.landmarks import Landmarker
+from pipelines.poses.hands import drop_strange_hands
+from pipelines.poses.label import Label
+from pipelines.poses.landmarks import Landmarker, Landmarks
 from pipelines.poses.mapping import observe
+from pipelines.poses.objective import FitConfig
+from pipelines.poses.oneview import one_view_label
+from pipelines.poses.view import View, view_of
+from pipelines.stage import DataError
 from storage_schemas.video import decode, probe
 
-JOINTS = 52
+Person = dict[str, NDArray[Any]]
+"""As `model.person.Person`."""
+FPS = 30.0
+"""About how many frames a second are read at most: those of clips that models are trained on."""
 
 
-@dataclass(frozen=True)
-class Driving:
-    """`frames` [T, H, W, 3] RGB, `track` [T, 4] box of the person, `joints_2d` [T, 52, 3] x, y, confidence in
-    pixels, `hand_valid` [T, 2], `fps` of these frames."""
+def read_video(path: Path, count: int) -> tuple[NDArray[np.uint8], Fraction]:
+    """The first `count` frames [T, H, W, 3] of a video, thinned out to about `FPS`, and how many are then a second.
 
-    frames: NDArray[np.uint8]
-    track: NDArray[np.float32]
-    joints_2d: NDArray[np.float32]
-    hand_valid: NDArray[np.float32]
-    fps: Fraction
-
-
-def read_driving(video: Path, count: int, fps: float = 30.0) -> Driving:
-    """The first `count` frames of `video`, thinned out to at most about `fps`, with the person found in them.
-
-    Raises `ValueError` where the video is unreadable, too short, or shows nobody.
+    Raises `ValueError` where the video is unreadable or too short.
     """
     try:
-        info = probe(video)
-    except ValueError as error:
-        raise ValueError(f"{video}: {error}; choose another driving video") from error
-    step = max(1, round(float(info.fps) / fps))
-    try:
-        frames = decode(video, stop=(count - 1) * step + 1, step=step, rotation=info.rotation)
-    except ValueError as error:
-        raise ValueError(f"{video}: {error}; choose another driving video") from error
+        info = probe(path)
+        step = max(1, round(float(info.fps) / FPS))
+        return decode(path, stop=(count - 1) * step + 1, step=step, rotation=info.rotation), info.fps / step
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: {error}; choose another driving video") from error
+
+
+def find_person(frames: NDArray[np.uint8], fps: float, poses: bool = False) -> Person:
+    """The main person in `frames` [T, H, W, 3] RGB, as `model.person.Person`; with `poses`, a body fitted to them.
+
+    Without `poses` joints are where landmarks are, none of the poses is valid, and `joints_3d` are zero. Raises
+    `ValueError` where nobody is seen.
+    """
     with _without_native_chatter():
-        track = track_person(frames, float(info.fps) / step)
+        track = track_person(frames, fps)
         if track is None or not np.isfinite(track).all(axis=1).any():
-            raise ValueError(f"{video}: nobody is seen in its first {count} frames; choose another driving video")
-        found = Landmarker().detect(frames, track)
-    return Driving(
-        frames, track, observe(found).pixels[:, :JOINTS], found.hands_found.astype(np.float32), info.fps / step
-    )
+            raise ValueError(f"nobody is seen in its first {len(frames)} frames")
+        landmarks = Landmarker().detect(frames, track)
+    view = _view(frames, fps)
+    person = {"track": track, "K": np.asarray(view.K, np.float32)}
+    return person | (_fitted(landmarks, view) if poses else _seen(landmarks))
+
+
+def _seen(landmarks: Landmarks) -> Person:
+    """What landmarks alone tell."""
+    landmarks = drop_strange_hands(landmarks)
+    t = len(landmarks.body)
+    return {
+        "joints_2d": observe(landmarks).pixels[:, : len(JOINTS)],
+        "joints_3d": np.zeros((t, len(JOINTS), 3), np.float32),
+        "body_pose": np.zeros((t, 21, 3), np.float32),
+        "hand_pose": np.zeros((t, 2, 15, 3), np.float32),
+        "valid": np.zeros(t, bool),
+        "hand_valid": landmarks.hands_found.astype(np.float32),
+    }
+
+
+def _fitted(landmarks: Landmarks, view: View) -> Person:
+    """What a body fitted to the landmarks tells."""
+    try:
+        label: Label = one_view_label(landmarks, view, load_body(None), FitConfig())
+    except DataError as error:
+        raise ValueError(str(error)) from error
+    return {
+        "joints_2d": np.asarray(label.joints_2d, np.float32),
+        "joints_3d": np.asarray(label.motion.joints, np.float32),
+        "body_pose": np.asarray(label.motion.body_pose, np.float32),
+        "hand_pose": np.asarray(label.motion.hand_pose, np.float32),
+        "valid": label.valid,
+        "hand_valid": np.asarray(label.hand_valid, np.float32),
+    }
+
+
+def _view(frames: NDArray[np.uint8], fps: float) -> View:
+    """Of a camera of which nothing is known."""
+    rate = Fraction(fps).limit_denominator(1001)
+    count, height, width, _ = frames.shape
+    clip = {"frames": count, "width": width, "height": height}
+    return view_of(clip | {"fps_num": rate.numerator, "fps_den": rate.denominator})
 
 
 @contextmanager

@@ -5,155 +5,179 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from PIL import Image
 
+from model.controls import CONTROLS
 from model.dimo import DiMo
-from model.latents import decode, encode
+from model.pictures import fitted, open_image
 from model.pipeline import DiMoPipeline
+from model.vae import decode, encode
+from storage_schemas.video import centre_crop
+from tests.model.pipelines import WINDOW, driving, picture, sampled, tiny_pipeline
 
-Make = Callable[..., DiMo]
+Make = Callable[..., DiMoPipeline]
 
 
 @pytest.fixture
-def make_pipeline(tiny_base: Path, make_dimo: Make) -> Callable[..., DiMoPipeline]:
+def make_pipeline(tiny_base: Path, make_dimo: Callable[..., DiMo]) -> Make:
     def make(**changes: Any) -> DiMoPipeline:
-        pipeline = DiMoPipeline.from_base(tiny_base, make_dimo(trained=True, **changes))
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+        return tiny_pipeline(tiny_base, make_dimo(trained=True, **changes))
 
     return make
 
 
-def inputs(seed: int = 0) -> dict[str, Any]:
-    g = np.random.default_rng(seed)
-    return {
-        "reference": Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)),
-        "body": torch.from_numpy(g.random((5, 3, 64, 64), dtype=np.float32)),
-        "hands": torch.from_numpy(g.random((5, 2, 3, 32, 32), dtype=np.float32)),
-        "hand_ok": torch.ones(5, 2, dtype=torch.bool),
-        "prompt": "The camera arcs left.",
-        "num_frames": 5,
-        "height": 32,
-        "width": 48,
-        "num_inference_steps": 2,
-    }
-
-
-def generate(pipeline: DiMoPipeline, **changes: Any) -> Any:
-    return pipeline(**{**inputs(), **changes}, generator=torch.Generator().manual_seed(0))
-
-
-def test_it_goes_to_disk_and_back_and_generates(make_pipeline: Callable[..., DiMoPipeline], tmp_path: Path) -> None:
-    pipeline = make_pipeline()
-    frames = generate(pipeline)
-    assert frames.shape == (5, 32, 48, 3) and frames.dtype == np.uint8
-    assert frames.std() > 1
-    pipeline.save_pretrained(tmp_path)
-    assert (tmp_path / "model_index.json").is_file()
-    assert len(list(tmp_path.glob("*/*.safetensors"))) == 4
-    loaded = DiMoPipeline.from_pretrained(tmp_path)
-    loaded.set_progress_bar_config(disable=True)
-    torch.testing.assert_close(generate(loaded, output_type="latent"), generate(pipeline, output_type="latent"))
-
-
-def test_it_generates_in_half_precision(make_pipeline: Callable[..., DiMoPipeline], tmp_path: Path) -> None:
-    make_pipeline().save_pretrained(tmp_path)
-    pipeline = DiMoPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+def loaded(path: Path, **options: Any) -> DiMoPipeline:
+    pipeline = DiMoPipeline.from_pretrained(path, **options)
     pipeline.set_progress_bar_config(disable=True)
-    assert pipeline.transformer.dtype == torch.bfloat16
-    frames = generate(make_pipeline()).astype(float)
-    assert np.abs(generate(pipeline) - frames).mean() < 0.1 * frames.std()
+    return pipeline
 
 
-def test_frames_come_as_images_or_latents_too(make_pipeline: Callable[..., DiMoPipeline]) -> None:
-    pipeline = make_pipeline()
-    images = generate(pipeline, output_type="pil")
-    assert [image.size for image in images] == [(48, 32)] * 5
-    assert generate(pipeline, output_type="latent").shape == (1, 8, 2, 8, 12)
-
-
-def test_driver_and_prompt_change_the_video(make_pipeline: Callable[..., DiMoPipeline]) -> None:
-    pipeline = make_pipeline()
-    first = generate(pipeline, output_type="latent")
-    for change in ({"body": inputs(1)["body"]}, {"hands": inputs(1)["hands"]}, {"prompt": "The camera zooms in."}):
-        assert (generate(pipeline, output_type="latent", **change) - first).abs().max() > 1e-3
-
-
-def test_guidance_scales_weigh_text_and_motion(make_pipeline: Callable[..., DiMoPipeline]) -> None:
-    pipeline = make_pipeline()
-
-    def latents(**changes: Any) -> torch.Tensor:
-        return generate(pipeline, output_type="latent", **changes)
-
-    # at scale 0 of one of them what remains is the prediction without it
-    deaf = {"guidance_scale": 1.0, "motion_guidance_scale": 0.0}
-    assert torch.equal(latents(**deaf), latents(**deaf, body=inputs(1)["body"]))
-    mute = {"guidance_scale": 0.0, "motion_guidance_scale": 1.0}
-    assert torch.equal(latents(**mute), latents(**mute, prompt="Something else."))
-    # one step, and so a result that is linear in the scales
-    points = {
-        (s, m): latents(guidance_scale=s, motion_guidance_scale=m, num_inference_steps=1)
-        for s, m in ((1.0, 1.0), (4.0, 1.0), (1.0, 3.0), (4.0, 3.0))
-    }
-    expected = points[4.0, 1.0] + points[1.0, 3.0] - points[1.0, 1.0]
-    torch.testing.assert_close(points[4.0, 3.0], expected, rtol=1e-3, atol=1e-3)
-    assert (points[4.0, 1.0] - points[1.0, 1.0]).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize(("scales", "rows"), [((1.0, 1.0), 1), ((5.0, 1.0), 2), ((1.0, 2.0), 2), ((5.0, 2.0), 3)])
-def test_each_guidance_costs_one_evaluation_more(
-    scales: tuple[float, float], rows: int, make_pipeline: Callable[..., DiMoPipeline]
+@pytest.mark.parametrize("control", CONTROLS)
+def test_it_goes_to_disk_and_back_and_generates_the_same_bits(
+    control: str, make_pipeline: Make, tmp_path: Path
 ) -> None:
-    pipeline, seen = make_pipeline(), []
-    pipeline.transformer.patch_embedding.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    generate(pipeline, guidance_scale=scales[0], motion_guidance_scale=scales[1])
-    assert seen == [rows, rows]
+    pipeline = make_pipeline(control=control)
+    pipeline.save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("*/*.safetensors"))) == 4
+    again = loaded(tmp_path)
+    assert type(again.control) is CONTROLS[control]
+    assert {name: again.config[name] for name in WINDOW} == WINDOW
+    assert torch.equal(sampled(again), sampled(pipeline))
+
+
+def test_it_generates_in_half_precision(make_pipeline: Make, tmp_path: Path) -> None:
+    make_pipeline().save_pretrained(tmp_path)
+    pipeline = loaded(tmp_path, torch_dtype=torch.bfloat16)
+    assert pipeline.transformer.dtype == pipeline.control.dtype == torch.bfloat16
+    latents = sampled(make_pipeline())
+    assert (sampled(pipeline).float() - latents).abs().mean() < 0.1 * latents.std()
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_every_control_works_in_half_precision(control: str, make_pipeline: Make) -> None:
+    assert sampled(make_pipeline(control=control).to(torch.bfloat16)).isfinite().all()
+
+
+def test_size_and_length_are_those_of_training_unless_asked_for(make_pipeline: Make) -> None:
+    pipeline = make_pipeline()
+    assert sampled(pipeline).shape == (1, 8, 3, 8, 16)
+    assert sampled(pipeline, num_frames=5, height=48, width=32).shape == (1, 8, 2, 12, 8)
+
+
+def test_frames_come_as_arrays_tensors_and_images(make_pipeline: Make) -> None:
+    pipeline = make_pipeline()
+    array, tensor = (sampled(pipeline, output_type=kind) for kind in ("np", "pt"))
+    assert array.shape == (1, 9, 32, 64, 3) and array.dtype == np.float32
+    assert tensor.shape == (1, 9, 3, 32, 64)
+    assert np.array_equal(tensor.permute(0, 1, 3, 4, 2).numpy(), array)
+    assert 0 <= array.min() < array.max() <= 1 and array.std() > 0.01
+    [images] = sampled(pipeline, output_type="pil")
+    assert [image.size for image in images] == [(64, 32)] * 9
+    assert np.array_equal(np.asarray(images[3]), (255 * array[0, 3]).round().astype(np.uint8))
+
+
+def test_a_tuple_comes_where_no_dict_is_asked_for(make_pipeline: Make) -> None:
+    out = make_pipeline()(picture(), driving(), "", num_inference_steps=1, output_type="latent", return_dict=False)
+    assert isinstance(out, tuple) and out[0].shape == (1, 8, 3, 8, 16)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(make_pipeline: Make) -> None:
+    pipeline = make_pipeline()
+    first = sampled(pipeline)
+    assert torch.equal(sampled(pipeline), first)
+    assert not torch.equal(sampled(pipeline, generator=torch.Generator().manual_seed(1)), first)
+
+
+def test_given_noise_is_where_sampling_begins(make_pipeline: Make) -> None:
+    pipeline = make_pipeline()
+    noise = torch.randn(1, 8, 3, 8, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(sampled(pipeline, latents=noise, generator=None), sampled(pipeline))
+    with pytest.raises(ValueError, match=r"latents must have shape \[1, 8, 3, 8, 16\], not \[1, 8, 2, 8, 16\]"):
+        sampled(pipeline, latents=noise[:, :, :2])
+
+
+def test_driver_and_prompt_change_the_video(make_pipeline: Make) -> None:
+    pipeline = make_pipeline()
+    first = sampled(pipeline)
+    for change in ({"driving": driving(seed=1)}, {"prompt": "The camera zooms in."}):
+        assert (sampled(pipeline, **change) - first).abs().max() > 1e-3
+
+
+def test_a_multistep_scheduler_may_take_the_place_of_the_base_models(make_pipeline: Make) -> None:
+    pipeline = make_pipeline()
+    pipeline.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3)
+    assert torch.equal(sampled(pipeline), sampled(pipeline))
 
 
 @pytest.mark.parametrize("mode", ["prefix", "first_frame"])
-def test_the_reference_stays_clean_at_every_step(mode: str, make_pipeline: Callable[..., DiMoPipeline]) -> None:
-    pipeline, seen = make_pipeline(reference=mode), []
-    pipeline.transformer.patch_embedding.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    latents = generate(pipeline, output_type="latent")
-    frames = [x[:, :, 0] for x in seen]
-    assert len(frames) == 2 and all(torch.equal(f, frames[0][:1].expand_as(f)) for f in frames)
-    assert seen[0].shape[2] == latents.shape[2] + (mode == "prefix")
-    assert not torch.equal(seen[0][:, :, 1:], seen[1][:, :, 1:])
-    assert torch.equal(latents[:, :, 0], frames[0][:1]) == (mode == "first_frame")
+def test_the_reference_stays_clean_at_every_step(mode: str, make_pipeline: Make) -> None:
+    pipeline, seen, shown = make_pipeline(reference=mode), [], []
+    pipeline.transformer.patch_embedding.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+
+    def look(_: Any, step: int, t: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        shown.append((tensors["latents"][:, :, :1].clone(), tensors["reference_latents"].clone()))
+        return {}
+
+    names = ("latents", "reference_latents")
+    sampled(pipeline, callback_on_step_end=look, callback_on_step_end_tensor_inputs=names)
+    clean = encode(pipeline.vae, fitted(picture(), 32, 64)).detach()
+    assert len(seen) == len(shown) == 2
+    assert all(torch.equal(x[:, :, :1], clean.expand(len(x), -1, -1, -1, -1)) for x in seen)
+    assert seen[0].shape[2] == 3 + (mode == "prefix")
+    assert all(torch.equal(reference, clean) for _, reference in shown)
+    assert all(torch.equal(first, clean) == (mode == "first_frame") for first, _ in shown)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"num_frames": 6}, r"num_frames is 6, not 4 k \+ 1: take 5 or 9"),
-        ({"height": 36}, "height is 36, not a multiple of 8: take 32"),
-        ({"width": 4}, "width is 4, not a multiple of 8: take 8"),
-        ({"num_frames": 9}, r"body must have shape \[9, 3, 64, 64\], not \[5, 3, 64, 64\]"),
-        ({"hand_ok": torch.ones(5)}, r"hand_ok must have shape \[5, 2\]"),
-    ],
-)
-def test_impossible_sizes_are_refused_with_a_way_out(
-    change: dict[str, Any], message: str, make_pipeline: Callable[..., DiMoPipeline]
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        generate(make_pipeline(), **change)
+def test_a_callback_sees_every_step_and_may_change_the_latents(make_pipeline: Make) -> None:
+    pipeline, steps = make_pipeline(), []
+
+    def silence(pipe: Any, step: int, t: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        assert pipe is pipeline and list(tensors) == ["latents"]
+        steps.append((step, float(t)))
+        return {"latents": torch.zeros_like(tensors["latents"])}
+
+    assert not sampled(pipeline, callback_on_step_end=silence).any()
+    assert [step for step, _ in steps] == [0, 1]
+    # from noise evenly to data, shifted by 3 once: 3 s / (1 + 2 s)
+    assert [t for _, t in steps] == pytest.approx([1000, 750])
 
 
-def test_the_reference_is_cropped_around_its_centre() -> None:
-    image = Image.new("RGB", (200, 100), (0, 0, 255))
-    image.paste((255, 0, 0), (50, 0, 150, 100))
-    pixels = DiMoPipeline._pixels(image, 32, 32)
-    assert pixels.shape == (1, 3, 1, 32, 32)
-    assert pixels[:, 0].mean() > 0.99 and pixels[:, 2].mean() < 0.01
+def test_sampling_shows_its_progress(make_pipeline: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline = make_pipeline()
+    pipeline.set_progress_bar_config(disable=False)
+    sampled(pipeline)
+    assert "2/2" in capsys.readouterr().err
 
 
-def test_long_prompts_are_cut_with_a_warning(
-    make_pipeline: Callable[..., DiMoPipeline], caplog: pytest.LogCaptureFixture
-) -> None:
-    embedding = make_pipeline().encode_prompt("zebra " * 100)
-    assert embedding.shape == (1, 64, 32)
-    assert "only 64 are read" in caplog.text
+def test_offloading_goes_through_all_models_in_the_order_of_use(make_pipeline: Make) -> None:
+    pipeline = make_pipeline()
+    models = {name for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    order = pipeline.model_cpu_offload_seq.split("->")
+    assert set(order) == models and len(order) == len(models)
+    assert order.index("control") < order.index("transformer") < order.index("vae")
+
+
+def test_the_vae_can_decode_in_tiles_and_slices(make_pipeline: Make) -> None:
+    pipeline = make_pipeline()
+    pipeline.enable_vae_tiling()
+    pipeline.enable_vae_slicing()
+    assert pipeline.vae.use_tiling and pipeline.vae.use_slicing
+
+
+@pytest.mark.parametrize("shape", [(90, 160), (160, 90), (33, 64), (20, 30)])
+def test_the_reference_is_cut_as_the_frames_of_targets_are(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
+    [expected] = centre_crop(pixels[None], 64, 32)
+    assert np.array_equal((255 * fitted(Image.fromarray(pixels), 32, 64)[0, :, 0]).permute(1, 2, 0).round(), expected)
+
+
+def test_the_reference_may_be_a_file_and_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it a quarter turn clockwise
+    Image.new("L", (30, 20)).save(tmp_path / "phone.jpg", exif=exif)
+    image = open_image(tmp_path / "phone.jpg")
+    assert (image.size, image.mode) == ((20, 30), "RGB")
 
 
 def test_latents_are_normalised_by_the_statistics_of_the_vae(tiny_base: Path) -> None:

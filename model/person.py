@@ -1,0 +1,66 @@
+"""Who is followed through driving frames, and what controls read of them."""
+
+from typing import TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.batch import Driving
+from model.body.rotations import axis_angle_to_matrix, matrix_to_6d
+from model.driving import driving_crops
+from model.encoder_config import EncoderConfig
+from model.framing import Framing
+
+Array = NDArray[np.floating]
+
+
+class Person(TypedDict):
+    """One person over T frames, named as in the tables `clips` and `poses`, in pixels of the frame. Poses are any value
+    where not valid."""
+
+    track: Array  # [T, 4] box x0 y0 x1 y1, NaN where unseen
+    K: Array  # [T, 3, 3] intrinsics
+    joints_2d: Array  # [T, 52, 3] x, y, confidence
+    joints_3d: Array  # [T, 52, 3] metres, in the camera
+    body_pose: Array  # [T, 21, 3] axis-angle
+    hand_pose: Array  # [T, 2, 15, 3] axis-angle
+    valid: NDArray[np.bool_]  # [T] the pose is labelled
+    hand_valid: Array  # [T, 2] 1 where the hand may be used
+
+
+def at_frames(person: Person, frames: NDArray[np.int64]) -> Person:
+    """The person at some of the frames."""
+    return {name: values[frames] for name, values in person.items()}  # type: ignore[return-value, index]
+
+
+def driving_of(
+    frames: NDArray[np.uint8], person: Person, encoder: EncoderConfig, target_size: tuple[int, int]
+) -> Driving:
+    """What controls read of one window of frames [T, H, W, 3], without a batch dimension; labels without NaN.
+
+    `target_size` (width, height) of the video to be made. ValueError when the person is never seen.
+    """
+    crops = driving_crops(frames, person["track"], person["joints_2d"], person["hand_valid"], encoder)
+    framing = Framing.of((frames.shape[2], frames.shape[1]), target_size)
+    valid = torch.from_numpy(np.asarray(person["valid"], bool))
+    return Driving(
+        **crops._asdict(),
+        body6d=_sixd(person["body_pose"]),
+        hands6d=_sixd(person["hand_pose"]),
+        joints_3d=_finite(person["joints_3d"]),
+        joints_2d=_finite(framing.points(person["joints_2d"])),
+        K=_finite(framing.intrinsics(person["K"])),
+        pose_ok=valid,
+        hands_pose_ok=valid[:, None] & torch.from_numpy(np.asarray(person["hand_valid"]) > 0.5),
+    )
+
+
+def _finite(values: Array) -> Tensor:
+    return torch.nan_to_num(torch.from_numpy(np.asarray(values, np.float32)))
+
+
+def _sixd(axis_angle: Array) -> Tensor:
+    """[..., 3] axis-angle -> [..., 6]; the identity where there is no label."""
+    return matrix_to_6d(axis_angle_to_matrix(_finite(axis_angle)))

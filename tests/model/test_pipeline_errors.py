@@ -1,0 +1,132 @@
+"""What is asked wrongly, or missing, is said in one clear line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from model.dimo import DiMo
+from model.pipeline import DiMoPipeline
+from tests.model.pipelines import driving, sampled, tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_base: Path, make_dimo: Callable[..., DiMo]) -> DiMoPipeline:
+    return tiny_pipeline(tiny_base, make_dimo(trained=True))
+
+
+@pytest.fixture
+def folder(pipeline: DiMoPipeline, tmp_path: Path) -> Path:
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    return tmp_path / "pipeline"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_frames": 6}, r"num_frames is 6, not 4 k \+ 1: take 5 or 9"),
+        ({"num_frames": 0}, r"num_frames is 0, not 4 k \+ 1: take 1 or 5"),
+        ({"height": 36}, "height is 36, not a multiple of 8: take 32"),
+        ({"width": 4}, "width is 4, not a multiple of 8: take 8"),
+        ({"callback_on_step_end_tensor_inputs": ("noise",)}, r"callbacks can have .*, not \['noise'\]"),
+        ({"num_frames": 13}, r"one sample and 13 frames is needed, not of \[B, T\] = \[1, 9\]"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_with_a_way_out(
+    change: dict[str, Any], message: str, pipeline: DiMoPipeline
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        sampled(pipeline, **change)
+
+
+def test_a_reference_that_is_the_first_frame_allows_no_windows(tiny_base: Path, make_dimo: Callable[..., DiMo]) -> None:
+    pipeline = tiny_pipeline(tiny_base, make_dimo(reference="first_frame"))
+    with pytest.raises(ValueError, match=r"17, more than the 9 of training.*train with reference 'prefix'"):
+        sampled(pipeline, num_frames=17, driving=driving(17))
+
+
+@pytest.mark.parametrize("content", [None, b"no image"])
+def test_a_reference_that_cannot_be_read_is_named(
+    content: bytes | None, pipeline: DiMoPipeline, tmp_path: Path
+) -> None:
+    path = tmp_path / "me.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"me\.png.*not a readable image"):
+        sampled(pipeline, reference=path)
+
+
+def test_a_part_without_its_weights_is_named(folder: Path) -> None:
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"transformer lacks its weights, \*\.safetensors: copy the whole pipeline"):
+        DiMoPipeline.from_pretrained(folder)
+
+
+def test_a_missing_shard_of_weights_is_named(pipeline: DiMoPipeline, tmp_path: Path) -> None:
+    pipeline.save_pretrained(tmp_path, max_shard_size="100KB")
+    shard = sorted((tmp_path / "transformer").glob("*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(ValueError, match=f"transformer lacks its weights, {shard.name}"):
+        DiMoPipeline.from_pretrained(tmp_path)
+
+
+def test_a_missing_part_is_named(folder: Path) -> None:
+    (folder / "control").rename(folder / "elsewhere")
+    with pytest.raises(ValueError, match="lacks the folder control: copy the whole pipeline"):
+        DiMoPipeline.from_pretrained(folder)
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no pipeline at .*: model_index\.json is missing"):
+        DiMoPipeline.from_pretrained(tmp_path)
+
+
+def test_weights_in_shards_load(pipeline: DiMoPipeline, tmp_path: Path) -> None:
+    pipeline.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert len(list((tmp_path / "transformer").glob("*.safetensors"))) > 1
+    again = DiMoPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(sampled(again), sampled(pipeline))
+
+
+def test_a_prompt_that_is_too_long_is_cut_with_a_warning(
+    pipeline: DiMoPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    embedding = pipeline.encode_prompt("zebra " * 600)
+    assert embedding.shape == (512, 32)
+    assert "the prompt is too long: only its first 512 tokens are read" in caplog.text
+
+
+def test_a_prompt_that_fits_gives_no_warning(pipeline: DiMoPipeline, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(pipeline.encode_prompt("The camera arcs left.")) < 20
+    assert not caplog.records
+
+
+def test_the_card_says_what_the_model_was_made_of(
+    tiny_base: Path, make_dimo: Callable[..., DiMo], tmp_path: Path
+) -> None:
+    facts = {
+        "release": "dance@3",
+        "release_sha256": "ab" * 32,
+        "base": "tiny",
+        "licences": {"base": "apache-2.0", "data": {"CC-BY-4.0": 7}},
+        "attributions": ["Ann (CC-BY-4.0)"],
+        "config": {"seed": 7, "model": {"control": "implicit"}},
+    }
+    pipeline = tiny_pipeline(tiny_base, make_dimo(), training=facts)
+    pipeline.save_pretrained(tmp_path / "one")
+    DiMoPipeline.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "two")
+    card = (tmp_path / "two" / "README.md").read_text()
+    assert card == (tmp_path / "one" / "README.md").read_text()
+    for said in ("dance@3", "ab" * 32, "| data: CC-BY-4.0 | 7 pairs |", "apache-2.0", "- Ann (CC-BY-4.0)", "64 x 32"):
+        assert said in card
+    assert "| model.control | implicit |" in card and "DiMoPipeline.from_pretrained" in card
+    assert json.loads((tmp_path / "two" / "training.json").read_text()) == facts
+
+
+def test_a_grey_reference_is_no_error(pipeline: DiMoPipeline) -> None:
+    assert sampled(pipeline, reference=Image.new("L", (40, 40))).isfinite().all()

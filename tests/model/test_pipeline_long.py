@@ -1,0 +1,84 @@
+"""Videos longer than the model was trained on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.dimo import DiMo
+from model.pipeline import DiMoPipeline
+from tests.model.pipelines import WINDOW, driving, sampled, tiny_pipeline
+
+FRAMES = 41
+"""Eleven latent frames, in windows of five."""
+
+
+@pytest.fixture
+def pipeline(tiny_base: Path, make_dimo: Callable[..., DiMo]) -> DiMoPipeline:
+    return tiny_pipeline(tiny_base, make_dimo(trained=True), num_frames=17)
+
+
+def test_a_long_video_comes_out_whole(pipeline: DiMoPipeline) -> None:
+    frames = sampled(pipeline, num_frames=FRAMES, driving=driving(FRAMES), output_type="pt")
+    assert frames.shape == (1, FRAMES, 3, 32, 64) and frames.isfinite().all()
+
+
+def test_no_window_is_longer_than_in_training_and_each_has_the_reference(pipeline: DiMoPipeline) -> None:
+    seen: list[torch.Tensor] = []
+    pipeline.transformer.patch_embedding.register_forward_pre_hook(lambda _, args: seen.append(args[0][0].clone()))
+    sampled(pipeline, num_frames=FRAMES, driving=driving(FRAMES))
+    assert len(seen) == 2 * 3  # steps, windows
+    assert {x.shape[1] for x in seen} == {1 + 5}
+    assert all(torch.equal(x[:, 0], seen[0][:, 0]) for x in seen)
+
+
+def test_each_window_hears_the_motion_of_its_frames_laid_out_as_in_training(pipeline: DiMoPipeline) -> None:
+    heard: list[torch.Tensor] = []
+    pipeline.control.register_forward_pre_hook(lambda _, args: heard.append(args[0].body))
+    given = driving(FRAMES)
+    sampled(pipeline, num_frames=FRAMES, driving=given, motion_guidance_scale=1)
+    starts = [0, 3, 6]  # latent frames; a window from s > 0 stands for frames 4 s .. 4 (s + 4)
+    assert len(heard) == 3
+    assert all(torch.equal(x, given.body[:, 4 * s : 4 * s + 17]) for x, s in zip(heard, starts, strict=True))
+
+
+def test_one_window_that_covers_all_is_plain_sampling(
+    pipeline: DiMoPipeline, tiny_base: Path, make_dimo: Callable[..., DiMo]
+) -> None:
+    plain = sampled(pipeline, num_frames=9)
+    assert torch.equal(sampled(pipeline, num_frames=9, window_overlap=1), plain)
+    longer = tiny_pipeline(tiny_base, make_dimo(trained=True), **WINDOW)
+    assert torch.equal(sampled(longer, num_frames=9), plain)
+
+
+def test_windows_that_agree_give_what_each_of_them_gives(
+    tiny_base: Path, make_dimo: Callable[..., DiMo], pipeline: DiMoPipeline
+) -> None:
+    """The velocity of a model without attention over time or motion does not depend on where windows are."""
+    for block in pipeline.transformer.blocks:
+        torch.nn.init.zeros_(block.attn1.to_out[0].weight)
+        torch.nn.init.zeros_(block.motion.to_out.weight)
+    noise = torch.randn(1, 8, 11, 8, 16, generator=torch.Generator().manual_seed(0))
+    asked = {"num_frames": FRAMES, "driving": driving(FRAMES), "latents": noise}
+    windowed = sampled(pipeline, **asked)
+    pipeline.register_to_config(num_frames=FRAMES)
+    torch.testing.assert_close(windowed, sampled(pipeline, **asked), rtol=1e-4, atol=1e-4)
+
+
+def test_seams_are_no_jumps(pipeline: DiMoPipeline) -> None:
+    """Where the set of windows changes, neighbouring latent frames differ no more than elsewhere."""
+    given = driving(4 * 40 + 1)
+    latents = sampled(pipeline, num_frames=4 * 40 + 1, driving=given, num_inference_steps=4)[0]
+    change = (latents[:, 1:] - latents[:, :-1]).square().mean(dim=(0, 2, 3)).sqrt()  # [L - 1]
+    starts = {start for start, _ in windows_of(41)}
+    seams = torch.tensor([t + 1 in starts or t + 1 - 5 in starts for t in range(len(change))])
+    seams[0] = seams[-1] = False
+    assert seams.sum() >= 10
+    assert change[seams].mean() < 1.1 * change[~seams].mean()
+
+
+def windows_of(length: int) -> list[tuple[int, int]]:
+    from model.windows import windows
+
+    return windows(length, 5, 1)
