@@ -7,7 +7,7 @@ from model.body.skeleton import BONES, JOINTS
 from model.capsules import Capsules
 
 _HEAD, _NECK = JOINTS.index("head"), JOINTS.index("neck")
-SKULL = 0.14
+SKULL = 0.11
 """Metres from the joint of the head to the middle of the upper ball of the skull, along the neck."""
 LIMBS = (*BONES, (_HEAD, _HEAD))
 """The 52 capsules: pairs (parent, child) of joints; the last one is the skull."""

@@ -10,8 +10,8 @@ from model.boxes import pixels_in
 
 BODY_WIDTH, HAND_WIDTH = 0.008, 0.004
 """Half width of lines over the shorter side of the picture: of body bones and of finger bones."""
-COLOURS = tuple(colorsys.hsv_to_rgb(i / len(BONES), 1.0, 1.0) for i in range(len(BONES)))
-"""RGB of the 51 bones in [0, 1]."""
+COLOURS = tuple(colorsys.hsv_to_rgb(0.618 * i % 1, 1.0, 1.0) for i in range(len(BONES)))
+"""RGB of the 51 bones in [0, 1]: the golden ratio of a turn from hue to hue, so that left and right look different."""
 
 
 @torch.no_grad()
@@ -26,7 +26,7 @@ def draw_skeleton(joints: Tensor, strength: Tensor, height: int, width: int) -> 
     size = torch.tensor([width, height], device=device)
     start, end = joints[frame, parents[bone]] * size, joints[frame, children[bone]] * size  # [M, 2] pixels
     half = torch.where(children[bone] < 22, BODY_WIDTH, HAND_WIDTH) * min(height, width)
-    half = half.clamp(min=0.5)  # lines are at least a pixel wide
+    half = half.clamp(min=0.75)  # pixels, so that no line falls between their middles
 
     line, x, y = pixels_in(
         torch.minimum(start, end) - half[:, None], torch.maximum(start, end) + half[:, None], height, width
