@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class EncoderConfig:
     """The paper gives the 5 tokens only; the defaults are a ViT-B [ours].
 
-    `hands=False` leaves the hands out ("w/o hand encoder"). `dim`: of the motion tokens.
+    `hands=False` leaves the hands out ("w/o hand encoder"). `dim`: of the motion tokens. `frames_per_chunk`: how
+    many body frames are encoded at a time, and hands of as many pixels; it bounds the memory and changes no result.
     """
 
     body_size: int = 256
@@ -21,6 +22,7 @@ class EncoderConfig:
     hand_tokens: int = 5
     dim: int = 768
     hands: bool = True
+    frames_per_chunk: int = 32
 
 
 ENCODERS = {

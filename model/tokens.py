@@ -1,8 +1,12 @@
 """The motion encoder: each driving frame becomes a few view-agnostic tokens.
 
 3DiMo, section 3.2: patchify, concatenate K = 5 learnable latents, several attention layers, keep only the latents;
-one such tokenizer for the body and one for the hands; z = [z_body; z_hands]. The shape is TiTok's (Yu et al. 2024).
+one such tokenizer for the body and one for the hands; z = [z_body; z_hands]. The shape is that of TiTok's encoder (Yu
+et al. 2024), as in IM-Animation by the same group, whose weights `model/im_animation.py` loads.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,35 +16,51 @@ from model.encoder_config import EncoderConfig
 
 
 class FrameTokenizer(nn.Module):
-    """A ViT over the patches of one frame and `tokens` learnable latents; only the latents leave it."""
+    """A ViT over the patches of one frame, a class token and `tokens` learnable latents; only the latents leave it.
 
-    def __init__(self, *, size: int, patch: int, width: int, depth: int, heads: int, tokens: int, dim: int) -> None:
+    `chunk` frames go through it at a time. With gradient checkpointing a chunk keeps its pixels alone and is computed
+    again when its gradient is asked for, keeping then the inputs of its layers: memory does not grow with the clip.
+    """
+
+    def __init__(
+        self, *, size: int, patch: int, width: int, depth: int, heads: int, tokens: int, dim: int, chunk: int
+    ) -> None:
         super().__init__()
         if size % patch:
             raise ValueError(f"frames of {size} pixels cannot be cut into patches of {patch}: choose a multiple")
-        self.size = size
+        self.size, self.heads, self.chunk = size, heads, chunk
         self.patches = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+        self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.positions = nn.Parameter(0.02 * torch.randn(1, (size // patch) ** 2, width))
         self.latents = nn.Parameter(0.02 * torch.randn(1, tokens, width))
+        self.norm_in = nn.LayerNorm(width)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
             for _ in range(depth)
         )
-        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))
+        self.norm_out = nn.LayerNorm(width)
+        self.out = nn.Linear(width, dim)
         self.gradient_checkpointing = False
 
     def forward(self, frames: Tensor) -> Tensor:
         """[M, 3, size, size] RGB in [0, 1] -> [M, tokens, dim]; frames do not see each other."""
         if frames.shape[1:] != (3, self.size, self.size):
             raise ValueError(f"driving frames must be [M, 3, {self.size}, {self.size}], not {tuple(frames.shape)}")
-        patches = self.patches(2 * frames - 1).flatten(2).transpose(1, 2)  # [M, P, width]
-        x = torch.cat([self.latents.expand(len(frames), -1, -1), patches + self.positions], dim=1)
+        return torch.cat([self._kept(self._tokens, chunk) for chunk in frames.split(self.chunk)])
+
+    def _tokens(self, frames: Tensor) -> Tensor:
+        patches = self.patches(frames).flatten(2).transpose(1, 2) + self.positions  # [m, P, width]
+        first = torch.cat([self.latents, self.class_token], dim=1).expand(len(frames), -1, -1)  # [m, K + 1, width]
+        x = self.norm_in(torch.cat([first, patches], dim=1))
         for layer in self.layers:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(layer, x, use_reentrant=False)
-            else:
-                x = layer(x)
-        return self.out(x[:, : self.latents.shape[1]])
+            x = self._kept(layer, x)
+        return self.out(self.norm_out(x[:, : self.latents.shape[1]]))
+
+    def _kept(self, step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """A step that keeps, for its gradient, its input alone where that is switched on."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(step, x, use_reentrant=False, preserve_rng_state=False)  # nothing in it is random
+        return step(x)
 
 
 class MotionEncoder(nn.Module):
@@ -48,19 +68,29 @@ class MotionEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        shared = {"width": config.width, "depth": config.depth, "heads": config.heads, "dim": config.dim}
-        self.body = FrameTokenizer(size=config.body_size, patch=config.body_patch, tokens=config.body_tokens, **shared)
-        self.hand = FrameTokenizer(size=config.hand_size, patch=config.hand_patch, tokens=config.hand_tokens, **shared)
+        tokenizer = partial(FrameTokenizer, width=config.width, depth=config.depth, heads=config.heads, dim=config.dim)
+        chunk = config.frames_per_chunk
+        self.body = tokenizer(size=config.body_size, patch=config.body_patch, tokens=config.body_tokens, chunk=chunk)
+        self.hand = None
+        if not config.hands:
+            return
+        chunk = max(1, round(chunk * (config.body_size / config.hand_size) ** 2))  # as many pixels
+        self.hand = tokenizer(size=config.hand_size, patch=config.hand_patch, tokens=config.hand_tokens, chunk=chunk)
         self.side = nn.Parameter(0.02 * torch.randn(2, 1, config.dim))
         self.missing_hand = nn.Parameter(0.02 * torch.randn(config.hand_tokens, config.dim))
 
     def forward(self, body: Tensor, hands: Tensor, hand_ok: Tensor) -> Tensor:
         """Tokens of every frame: body [B, T, 3, S, S], hands [B, T, 2, 3, s, s] (left, right), hand_ok [B, T, 2].
 
-        Returns [B, T, N, dim] with N = body_tokens + 2 hand_tokens in the order body, left hand, right hand.
+        Returns [B, T, N, dim] with N = body_tokens + 2 hand_tokens in the order body, left hand, right hand; N =
+        body_tokens without a hand tokenizer, and the hands are not looked at.
         """
         b, t = body.shape[:2]
         z_body = self.body(body.flatten(0, 1)).unflatten(0, (b, t))  # [B, T, K, d]
-        z_hands = self.hand(hands.flatten(0, 2)).unflatten(0, (b, t, 2))  # [B, T, 2, K_h, d]
+        if self.hand is None:
+            return z_body
+        # a missing hand is encoded like any other, as black, and thrown away: ranks must run the same layers
+        seen = torch.where(hand_ok[..., None, None, None], hands, 0.0)
+        z_hands = self.hand(seen.flatten(0, 2)).unflatten(0, (b, t, 2))  # [B, T, 2, K_h, d]
         z_hands = torch.where(hand_ok[..., None, None], z_hands, self.missing_hand) + self.side
         return torch.cat([z_body, z_hands.flatten(2, 3)], dim=2)
