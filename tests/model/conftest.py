@@ -9,28 +9,55 @@ import pytest
 import torch
 
 from model.dimo import Batch, DiMo, DiMoConfig, Driving
-from model.tiny import LATENT_CHANNELS, TEXT_DIM, make_tiny_base
+from model.inject import MotionCrossAttention
+from model.signal import MotionTokens, Signal
+from model.tiny import FAMILIES, LATENT_CHANNELS, TEXT_DIM, make_tiny_base
 
 
 @pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_base(tmp_path_factory.mktemp("base"))
+def tiny_bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {family: make_tiny_base(tmp_path_factory.mktemp(family), family=family) for family in FAMILIES}
 
 
 @pytest.fixture(scope="session")
-def make_dimo(tiny_base: Path) -> Callable[..., DiMo]:
-    """A model on the tiny base; `trained` moves the zero-initialised projections, so that motion has an effect."""
+def tiny_base(tiny_bases: dict[str, Path]) -> Path:
+    return tiny_bases["wan"]
 
-    def make(*, trained: bool = False, **changes: Any) -> DiMo:
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """A test that asks for it runs on each family of base models."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def make_dimo(tiny_bases: dict[str, Path]) -> Callable[..., DiMo]:
+    """A model on a tiny base; `trained` moves the zero-initialised projections, so that motion has an effect."""
+
+    def make(*, family: str = "wan", trained: bool = False, **changes: Any) -> DiMo:
         torch.manual_seed(1)
-        dimo = DiMo.from_base(tiny_base, replace(DiMoConfig.tiny(), **changes))
+        dimo = DiMo.from_base(tiny_bases[family], replace(DiMoConfig.tiny(), **changes))
         with torch.no_grad():
-            for block in dimo.transformer.blocks:
-                if trained:
-                    block.motion.to_out.weight.normal_(std=0.3)
+            for module in dimo.transformer.modules():
+                if trained and isinstance(module, MotionCrossAttention):
+                    module.to_out.weight.normal_(std=0.3)
         return dimo
 
     return make
+
+
+@pytest.fixture
+def inputs() -> dict[str, Any]:
+    """Arguments of a generator: two samples of three latent frames; the second text is shorter."""
+    g = torch.Generator().manual_seed(0)
+    return {
+        "latents": torch.randn(2, LATENT_CHANNELS, 3, 16, 16, generator=g),
+        "timestep": torch.tensor([900.0, 300.0]),
+        "text": torch.randn(2, 12, TEXT_DIM, generator=g),
+        "text_ok": torch.arange(12) < torch.tensor([[12], [7]]),
+        "signal": Signal(MotionTokens(torch.randn(2, 9, 15, 64, generator=g), torch.tensor([True, True]))),
+        "reference": torch.randn(2, LATENT_CHANNELS, 1, 16, 16, generator=g),
+    }
 
 
 @pytest.fixture(scope="session")
