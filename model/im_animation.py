@@ -92,13 +92,14 @@ def _for_tokenizer(state: dict[str, Tensor], tokenizer: FrameTokenizer, path: Pa
     found = {name for name in state if not name.startswith(LEFT_OUT)}
     if odd := sorted(expected ^ found):
         raise ValueError(f"{path}: not IM-Animation's layout: {odd[0]} is {'missing' if odd[0] in expected else 'new'}")
-    count = tokenizer.latents.shape[1]
-    given = {name: state[their] for name, their in theirs.items()} | {
-        # what they add up, we hold as one
-        "class_token": (state[_CLASS] + state[_POSITIONS][:1])[None],
-        "positions": _resized(state[_POSITIONS][1:], tokenizer.size // tokenizer.patches.kernel_size[0])[None],
-        "latents": (state[_LATENTS] + state[_LATENT_POSITIONS])[None, :count],
-    }
+    count, grid = tokenizer.latents.shape[1], tokenizer.size // tokenizer.patches.kernel_size[0]
+    given = {name: state[their] for name, their in theirs.items()}
+    try:  # what they add up, we hold as one
+        given["class_token"] = (state[_CLASS] + state[_POSITIONS][:1])[None]
+        given["positions"] = _resized(state[_POSITIONS][1:], grid)[None]
+        given["latents"] = (state[_LATENTS] + state[_LATENT_POSITIONS])[None, :count]
+    except RuntimeError as error:
+        raise ValueError(f"{path}: positions and tokens do not fit each other: {error}") from error
     for name, tensor in given.items():
         if tensor.shape != own[name].shape:
             raise ValueError(f"{path}: {name} would be {[*tensor.shape]}, the encoder has {[*own[name].shape]}")

@@ -170,6 +170,8 @@ def test_another_shape_of_encoder_is_refused(saved: Callable[..., Path], changes
         ({"decoder.ffn.weight": torch.zeros(2)}, "decoder.ffn.weight is new"),
         ({"encoder.transformer.1.attn.in_proj_bias": None}, "transformer.1.attn.in_proj_bias is missing"),
         ({"encoder.patch_embed.weight": None}, "patch_embed.weight is missing"),
+        ({"encoder.positional_embedding": torch.zeros(8, WIDTH)}, "positions and tokens do not fit"),
+        ({"encoder.class_embedding": torch.zeros(1, 7)}, "positions and tokens do not fit"),
         ({"encoder.ln_pre.bias": torch.zeros(7)}, r"norm_in.bias would be \[7\], the encoder has \[128\]"),
     ],
 )
