@@ -46,21 +46,24 @@ def load_text(base_dir: Path, dtype: torch.dtype | None = None) -> tuple[PreTrai
 
 
 @torch.no_grad()
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, text_encoder: TextEncoder, prompt: str) -> Text:
-    """The embedding of one prompt on the text encoder's device."""
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, text_encoder: TextEncoder, prompt: str, device: torch.device | None = None
+) -> Text:
+    """The embedding of one prompt on `device`, by default the text encoder's (where it may be offloaded)."""
+    device = text_encoder.device if device is None else device
     if isinstance(text_encoder, UMT5EncoderModel):
-        return _umt5(tokenizer, text_encoder, prompt_clean(prompt))
-    return _qwen(tokenizer, text_encoder, prompt)
+        return _umt5(tokenizer, text_encoder, prompt_clean(prompt), device)
+    return _qwen(tokenizer, text_encoder, prompt, device)
 
 
-def _umt5(tokenizer: PreTrainedTokenizerBase, encoder: UMT5EncoderModel, prompt: str) -> Text:
+def _umt5(tokenizer: PreTrainedTokenizerBase, encoder: UMT5EncoderModel, prompt: str, device: torch.device) -> Text:
     """As `WanPipeline._get_t5_prompt_embeds`, which pads before it encodes and cuts the padding off afterwards."""
     was_cut = len(tokenizer(prompt).input_ids) > UMT5_TOKENS
-    inputs = tokenizer(prompt, max_length=UMT5_TOKENS, truncation=True, return_tensors="pt").to(encoder.device)
+    inputs = tokenizer(prompt, max_length=UMT5_TOKENS, truncation=True, return_tensors="pt").to(device)
     return Text(encoder(inputs.input_ids, inputs.attention_mask).last_hidden_state[0], was_cut)
 
 
-def _qwen(tokenizer: PreTrainedTokenizerBase, encoder: Qwen2_5_VLTextModel, prompt: str) -> Text:
+def _qwen(tokenizer: PreTrainedTokenizerBase, encoder: Qwen2_5_VLTextModel, prompt: str, device: torch.device) -> Text:
     """The third hidden layer from the end, without the tokens in front of the prompt in its chat template."""
     chats: Any = format_text_input([prompt], SYSTEM_MESSAGE)  # a list of chats, though diffusers types it as one
     tokens: Any = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=False)
@@ -68,7 +71,7 @@ def _qwen(tokenizer: PreTrainedTokenizerBase, encoder: Qwen2_5_VLTextModel, prom
         encoder,
         tokenizer,  # type: ignore[arg-type]  # diffusers names Qwen2Tokenizer
         prompt,
-        encoder.device,
+        device,
         tokenizer_max_length=QWEN_TOKENS,
         crop_start=QWEN_TEMPLATE_TOKENS,
     )

@@ -44,21 +44,23 @@ def strides(vae: VAE) -> Strides:
 
 def encode(vae: VAE, video: Tensor) -> Tensor:
     """RGB [B, 3, T, H, W] in [0, 1], T = 4k + 1, to the mode of the latents [B, C, k + 1, h, w]."""
-    mean, std = _statistics(vae)
-    return (vae.encode((2 * video - 1).to(vae.dtype)).latent_dist.mode() - mean) / std
+    latents = vae.encode((2 * video - 1).to(vae.dtype)).latent_dist.mode()
+    mean, std = _statistics(vae, latents)
+    return (latents - mean) / std
 
 
 def decode(vae: VAE, latents: Tensor) -> Tensor:
     """Normalised latents [B, C, L, h, w] to RGB [B, 3, 4L - 3, H, W], about in [0, 1]."""
-    mean, std = _statistics(vae)
-    return vae.decode(latents.to(vae.dtype) * std + mean).sample / 2 + 0.5
+    latents = latents.to(vae.dtype)
+    mean, std = _statistics(vae, latents)
+    return vae.decode(latents * std + mean).sample / 2 + 0.5
 
 
-def _statistics(vae: VAE) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latents, each [1, C or 1, 1, 1, 1]."""
+def _statistics(vae: VAE, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the latents, each [1, C or 1, 1, 1, 1], as `like` is: a VAE may be offloaded."""
     if isinstance(vae, AutoencoderKLWan):
         values = vae.config["latents_mean"], vae.config["latents_std"]
     else:
         values = [0.0], [1 / vae.config["scaling_factor"]]
-    mean, std = (torch.tensor(v, device=vae.device, dtype=vae.dtype).view(1, -1, 1, 1, 1) for v in values)
+    mean, std = (torch.tensor(v, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1) for v in values)
     return mean, std

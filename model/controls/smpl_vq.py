@@ -52,7 +52,7 @@ class SMPLVQControl(Control):
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
         """Tokens [B, T, 22, d]; in training mode the codes follow."""
         ok = driving.pose_ok[..., None].expand(-1, -1, JOINTS)  # [B, T, J]
-        joints = centred(driving)
+        joints = centred(driving).to(self.dtype)
         encoded = self.encoder(joints.movedim(-1, 1)).movedim(1, -1)  # [B, 3, T, J] -> [B, T, J, d]
         codes = self.quantiser(encoded, ok)
         decoded = self.decoder(codes.vectors.movedim(-1, 1)).movedim(1, -1)  # [B, T, J, 3]
