@@ -31,12 +31,12 @@ from model.encoder_config import EncoderConfig
 from model.folder import check_folder
 from model.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage
 from model.guidance import Told, evaluations, guided_velocity
+from model.latent_geometry import LatentGeometry
 from model.pictures import OutputType, as_asked, fitted, open_image
 from model.signal import Signal
-from model.sizes import check_size, latent_windows
 from model.text import encode_prompt, load_text
 from model.vae import VAE, decode, encode, load_vae
-from model.windows import Span, frames_of, window_weights
+from model.windows import Span, frames_of, window_weights, windows
 
 logger = logging.getLogger(__name__)
 
@@ -184,8 +184,7 @@ class DiMoPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs = tuple(callback_on_step_end.tensor_inputs)
         if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
             raise ValueError(f"callbacks can have {self._callback_tensor_inputs}, not {sorted(unknown)}")
-        check_size(self.vae, self.transformer, height, width)
-        spans = latent_windows(self.vae, self.transformer, num_frames, self.config["num_frames"], window_overlap)
+        spans = self._spans(num_frames, height, width, window_overlap)
         picture = fitted(open_image(reference), height, width)
         footage = open_footage(
             driving,
@@ -230,7 +229,7 @@ class DiMoPipeline(DiffusionPipeline):
 
     def encode_prompt(self, prompt: str) -> Tensor:
         """Embeddings [n, D] of the tokens of a prompt; a warning where it has more than the base model reads."""
-        text = encode_prompt(self.tokenizer, self.text_encoder, prompt)
+        text = encode_prompt(self.tokenizer, self.text_encoder, prompt, self._execution_device)
         if text.was_cut:
             logger.warning("the prompt is too long: only its first %d tokens are read", len(text.embedding))
         return text.embedding.to(self._execution_device, self.transformer.dtype)
@@ -288,3 +287,16 @@ class DiMoPipeline(DiffusionPipeline):
         tensors = {"latents": latents, "reference_latents": clean}
         changed = callback(self, step, t, {name: tensors[name] for name in names})
         return changed.get("latents", latents), changed.get("reference_latents", clean)
+
+    def _spans(self, num_frames: int, height: int, width: int, overlap: int | None) -> list[Span]:
+        """The windows of latent frames of a video, none longer than in training. Raises `ValueError` for what cannot be
+        made."""
+        geometry, trained = LatentGeometry.of(self.vae, self.transformer), self.config["num_frames"]
+        length, *_ = geometry.latent_shape(num_frames, height, width)
+        size, *_ = geometry.latent_shape(trained, height, width)
+        if length > size and self.transformer.config["reference"] != "prefix":
+            raise ValueError(
+                f"num_frames is {num_frames}, more than the {trained} of training, and the reference is frame 0: "
+                "ask for fewer, or train with reference 'prefix'"
+            )
+        return windows(length, size, max(1, size // 3) if overlap is None else overlap)

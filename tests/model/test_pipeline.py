@@ -20,9 +20,9 @@ Make = Callable[..., DiMoPipeline]
 
 
 @pytest.fixture
-def make_pipeline(tiny_base: Path, make_dimo: Callable[..., DiMo]) -> Make:
-    def make(**changes: Any) -> DiMoPipeline:
-        return tiny_pipeline(tiny_base, make_dimo(trained=True, **changes))
+def make_pipeline(tiny_bases: dict[str, Path], make_dimo: Callable[..., DiMo]) -> Make:
+    def make(family: str = "wan", **changes: Any) -> DiMoPipeline:
+        return tiny_pipeline(tiny_bases[family], make_dimo(family=family, trained=True, **changes))
 
     return make
 
@@ -35,9 +35,9 @@ def loaded(path: Path, **options: Any) -> DiMoPipeline:
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_it_goes_to_disk_and_back_and_generates_the_same_bits(
-    control: str, make_pipeline: Make, tmp_path: Path
+    control: str, family: str, make_pipeline: Make, tmp_path: Path
 ) -> None:
-    pipeline = make_pipeline(control=control)
+    pipeline = make_pipeline(family, control=control)
     pipeline.save_pretrained(tmp_path)
     assert len(list(tmp_path.glob("*/*.safetensors"))) == 4
     again = loaded(tmp_path)
@@ -46,17 +46,17 @@ def test_it_goes_to_disk_and_back_and_generates_the_same_bits(
     assert torch.equal(sampled(again), sampled(pipeline))
 
 
-def test_it_generates_in_half_precision(make_pipeline: Make, tmp_path: Path) -> None:
-    make_pipeline().save_pretrained(tmp_path)
+def test_it_generates_in_half_precision(family: str, make_pipeline: Make, tmp_path: Path) -> None:
+    make_pipeline(family).save_pretrained(tmp_path)
     pipeline = loaded(tmp_path, torch_dtype=torch.bfloat16)
     assert pipeline.transformer.dtype == pipeline.control.dtype == torch.bfloat16
-    latents = sampled(make_pipeline())
+    latents = sampled(make_pipeline(family))
     assert (sampled(pipeline).float() - latents).abs().mean() < 0.1 * latents.std()
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_every_control_works_in_half_precision(control: str, make_pipeline: Make) -> None:
-    assert sampled(make_pipeline(control=control).to(torch.bfloat16)).isfinite().all()
+def test_every_control_works_in_half_precision(control: str, family: str, make_pipeline: Make) -> None:
+    assert sampled(make_pipeline(family, control=control).to(torch.bfloat16)).isfinite().all()
 
 
 def test_size_and_length_are_those_of_training_unless_asked_for(make_pipeline: Make) -> None:
@@ -111,9 +111,11 @@ def test_a_multistep_scheduler_may_take_the_place_of_the_base_models(make_pipeli
 
 
 @pytest.mark.parametrize("mode", ["prefix", "first_frame"])
-def test_the_reference_stays_clean_at_every_step(mode: str, make_pipeline: Make) -> None:
-    pipeline, seen, shown = make_pipeline(reference=mode), [], []
-    pipeline.transformer.patch_embedding.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+def test_the_reference_stays_clean_at_every_step(mode: str, family: str, make_pipeline: Make) -> None:
+    pipeline, seen, shown = make_pipeline(family, reference=mode), [], []
+    transformer = pipeline.transformer
+    entrance = transformer.patch_embedding if family == "wan" else transformer.x_embedder.proj
+    entrance.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
 
     def look(_: Any, step: int, t: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         shown.append((tensors["latents"][:, :, :1].clone(), tensors["reference_latents"].clone()))
@@ -123,10 +125,14 @@ def test_the_reference_stays_clean_at_every_step(mode: str, make_pipeline: Make)
     sampled(pipeline, callback_on_step_end=look, callback_on_step_end_tensor_inputs=names)
     clean = encode(pipeline.vae, fitted(picture(), 32, 64)).detach()
     assert len(seen) == len(shown) == 2
-    assert all(torch.equal(x[:, :, :1], clean.expand(len(x), -1, -1, -1, -1)) for x in seen)
-    assert seen[0].shape[2] == 3 + (mode == "prefix")
     assert all(torch.equal(reference, clean) for _, reference in shown)
-    assert all(torch.equal(first, clean) == (mode == "first_frame") for first, _ in shown)
+    assert seen[0].shape[2] == 3 + (mode == "prefix")
+    if family == "hunyuan":  # the condition's channels; latent frame 0 is predicted in either mode
+        assert all(torch.equal(x[:, 8:16, :1], clean.expand(len(x), -1, -1, -1, -1)) for x in seen)
+    if family == "wan" or mode == "prefix":
+        assert all(torch.equal(x[:, :8, :1], clean.expand(len(x), -1, -1, -1, -1)) for x in seen)
+    given = family == "wan" and mode == "first_frame"
+    assert all(torch.equal(first, clean) == given for first, _ in shown)
 
 
 def test_a_callback_sees_every_step_and_may_change_the_latents(make_pipeline: Make) -> None:
@@ -156,6 +162,14 @@ def test_offloading_goes_through_all_models_in_the_order_of_use(make_pipeline: M
     order = pipeline.model_cpu_offload_seq.split("->")
     assert set(order) == models and len(order) == len(models)
     assert order.index("control") < order.index("transformer") < order.index("vae")
+
+
+def test_offloaded_it_gives_the_same_bits(family: str, make_pipeline: Make) -> None:
+    expected = sampled(make_pipeline(family), output_type="pt")
+    pipeline = make_pipeline(family)
+    pipeline.enable_model_cpu_offload(device="cpu")  # the hooks of a GPU, on the only device there is
+    assert all(hasattr(getattr(pipeline, name), "_hf_hook") for name in pipeline.model_cpu_offload_seq.split("->"))
+    assert torch.equal(sampled(pipeline, output_type="pt"), expected)
 
 
 def test_the_vae_can_decode_in_tiles_and_slices(make_pipeline: Make) -> None:

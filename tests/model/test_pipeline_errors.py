@@ -29,8 +29,8 @@ def folder(pipeline: DiMoPipeline, tmp_path: Path) -> Path:
     ("change", "message"),
     [
         ({"num_frames": 6}, r"num_frames is 6, not 4 k \+ 1: take 5 or 9"),
-        ({"num_frames": 0}, r"num_frames is 0, not 4 k \+ 1: take 1 or 5"),
-        ({"height": 36}, "height is 36, not a multiple of 8: take 32"),
+        ({"num_frames": 0}, r"num_frames is 0, not 4 k \+ 1: take 1"),
+        ({"height": 36}, "height is 36, not a multiple of 8: take 32 or 40"),
         ({"width": 4}, "width is 4, not a multiple of 8: take 8"),
         ({"callback_on_step_end_tensor_inputs": ("noise",)}, r"callbacks can have .*, not \['noise'\]"),
         ({"num_frames": 13}, r"one sample and 13 frames is needed, not of \[B, T\] = \[1, 9\]"),

@@ -1,0 +1,141 @@
+"""Driving in every form that it may come in."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model import plugs
+from model.driving import driving_crops
+from model.encoder_config import ENCODERS
+from model.footage import open_footage
+from model.framing import Framing
+from model.person import Person
+from tests.model.pipelines import driving
+
+T, H, W = 9, 48, 96
+
+
+def film() -> np.ndarray:
+    """A bright figure that walks to the right before a dark wall [T, H, W, 3]."""
+    frames = np.random.default_rng(0).integers(0, 60, (T, H, W, 3), dtype=np.uint8)
+    for t in range(T):
+        frames[t, 12:40, 8 + 6 * t : 18 + 6 * t] = 250
+    return frames
+
+
+def find_bright(frames: np.ndarray, fps: float, poses: bool) -> Person:
+    """A finder of bright people, who hold their hands at the upper corners of their box."""
+    bright, n = frames.min(axis=3) > 128, len(frames)
+    if not bright.any():
+        raise ValueError(f"nobody is seen in {n} frames at {fps:g} a second")
+    track = np.full((n, 4), np.nan, np.float32)
+    joints = np.ones((n, 52, 3), np.float32)
+    for t in np.flatnonzero(bright.any(axis=(1, 2))):
+        y, x = np.nonzero(bright[t])
+        track[t] = x.min(), y.min(), x.max() + 1, y.max() + 1
+        joints[t, :, :2] = track[t, :2] + np.arange(52)[:, None] % 4
+    return Person(
+        track=track,
+        K=np.tile(np.array([[100, 0, W / 2], [0, 100, H / 2], [0, 0, 1]], np.float32), (n, 1, 1)),
+        joints_2d=joints,
+        joints_3d=np.full((n, 52, 3), np.nan, np.float32),
+        body_pose=np.zeros((n, 21, 3), np.float32),
+        hand_pose=np.zeros((n, 2, 15, 3), np.float32),
+        valid=np.full(n, poses),
+        hand_valid=np.ones((n, 2), np.float32),
+    )
+
+
+def read(path: Path, count: int) -> tuple[np.ndarray, Fraction]:
+    return film()[:count], Fraction(24)
+
+
+def opened(given: Any, count: int = T, **changes: Any) -> Any:
+    asked = {
+        "fps": Fraction(24),
+        "frame_step": 1,
+        "encoder": ENCODERS["tiny"],
+        "size": (64, 64),
+        "poses": False,
+        "read_video": read,
+        "find_person": find_bright,
+    }
+    return open_footage(given, count, **{**asked, **changes})
+
+
+def test_frames_in_any_form_are_the_same_driving() -> None:
+    frames = film()
+    tensor = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
+    forms = [frames, tensor, [Image.fromarray(frame) for frame in frames], "dance.mp4", Path("dance.mp4")]
+    windows = [opened(form).window(slice(0, T)) for form in forms]
+    for window in windows[1:]:
+        assert torch.equal(window.body, windows[0].body) and torch.equal(window.hands, windows[0].hands)
+    assert windows[0].body.shape == (1, T, 3, 64, 64) and windows[0].hands.shape == (1, T, 2, 3, 32, 32)
+
+
+def test_people_are_cropped_as_in_training_anew_in_each_window() -> None:
+    frames, person = film(), find_bright(film(), 24, False)
+    for chosen in (slice(0, 5), slice(4, 9)):
+        found = opened(frames).window(chosen)
+        track, joints, hands = (person[name][chosen] for name in ("track", "joints_2d", "hand_valid"))
+        expected = driving_crops(frames[chosen], track, joints, hands, ENCODERS["tiny"])
+        assert all(torch.equal(getattr(found, name)[0], value) for name, value in expected._asdict().items())
+
+
+def test_of_a_file_every_step_th_frame_is_followed_and_of_frames_each() -> None:
+    skipping = opened("dance.mp4", count=5, frame_step=2)
+    assert (skipping.fps, len(skipping.frames)) == (Fraction(12), 5)
+    assert np.array_equal(skipping.frames, film()[::2])
+    assert len(skipping.person["track"]) == 5
+    assert np.array_equal(opened(film(), count=5, frame_step=2).frames, film()[:5])
+
+
+def test_joints_and_camera_are_counted_in_the_part_that_has_the_shape_of_the_video() -> None:
+    window, person = opened(film()).window(slice(0, T)), find_bright(film(), 24, False)
+    expected = Framing.of((W, H), (64, 64)).points(person["joints_2d"])
+    np.testing.assert_allclose(window.joints_2d[0].numpy(), expected)
+    assert window.K[0, 0].tolist() == pytest.approx(np.array([[100 / 48, 0, 0.5], [0, 100 / 48, 0.5], [0, 0, 1]]))
+
+
+def test_poses_are_asked_for_where_the_control_reads_them_and_what_is_unknown_is_finite() -> None:
+    for poses in (True, False):
+        window = opened(film(), poses=poses).window(slice(0, T))
+        assert bool(window.pose_ok.all()) == bool(window.hands_pose_ok.all()) == poses
+        assert window.joints_3d.isfinite().all()
+
+
+def test_what_is_prepared_is_taken_as_it_is() -> None:
+    given = driving(T)
+    assert torch.equal(opened(given, count=5).window(slice(1, 5)).body, given.body[:, 1:5])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (film()[:5], "the driving frames: 9 are needed, there are 5; give more, or lower num_frames"),
+        (np.zeros((T, H, W, 3), np.uint8), "the driving frames: nobody is seen .*; choose another driving video"),
+        (film().astype(np.float32), r"not ndarray \[9, 48, 96, 3\] of float32"),
+        (torch.full((T, 3, H, W), 2.0), r"driving tensors must be in \[0, 1\], not 2 to 2: scale it"),
+        (torch.zeros(T, H, W, 3), r"not Tensor \[9, 48, 96, 3\] of torch\.float32"),
+        ([], "not list"),
+        (7, "not int"),
+        ([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))], r"of sizes \[\(8, 8\), \(8, 9\)\]: give images of one"),
+        (driving(5), r"one sample and 9 frames is needed, not of \[B, T\] = \[1, 5\]"),
+    ],
+)
+def test_what_cannot_drive_is_refused_with_a_way_out(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        opened(given)
+
+
+def test_where_no_finder_is_installed_the_error_says_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugs, "entry_points", lambda group: [])
+    with pytest.raises(ValueError, match=r"nothing is installed as opendimo\.person_finder.*or pass find_person="):
+        opened(film(), find_person=None)
+    with pytest.raises(ValueError, match=r"nothing is installed as opendimo\.video_reader.*or pass read_video="):
+        opened("dance.mp4", read_video=None)
