@@ -85,7 +85,7 @@ def _text_encoder() -> Qwen2_5_VLTextModel:
 
 def _tokenizer() -> PreTrainedTokenizerFast:
     """The chat template takes `QWEN_TEMPLATE_TOKENS` in front of the prompt, as with the real tokenizer."""
-    tokenizer = trained_tokenizer(SPECIAL_TOKENS, *[SYSTEM_MESSAGE] * 9)
+    tokenizer = trained_tokenizer(SPECIAL_TOKENS, *[f"system {SYSTEM_MESSAGE} user assistant"] * 9)
     front = f"<|im_start|>system\n{SYSTEM_MESSAGE}<|im_end|>\n<|im_start|>user\n"
     missing = QWEN_TEMPLATE_TOKENS - len(tokenizer.encode(front).ids)
     return PreTrainedTokenizerFast(

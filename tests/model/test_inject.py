@@ -1,7 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
-from model.inject import MotionAlignment, MotionContext, MotionCrossAttention, MotionTokens
+from model import inject
+from model.inject import MotionAlignment, MotionContext, MotionCrossAttention
+from model.signal import MotionTokens
 
 DIM, MOTION_DIM, HEADS, PER_FRAME = 32, 16, 4, 6
 
@@ -83,9 +88,7 @@ def test_global_attention_depends_on_time_differences_only() -> None:
     outs = [
         layer(
             video(2),
-            MotionContext(
-                keys[:, 5:], torch.ones(2, 2), tuple(x[frames] for x in query), tuple(x[tokens] for x in key)
-            ),
+            MotionContext(keys[:, 5:], torch.ones(2), tuple(x[frames] for x in query), tuple(x[tokens] for x in key)),
         )
         for query, frames, key, tokens in parts
     ]
@@ -93,11 +96,33 @@ def test_global_attention_depends_on_time_differences_only() -> None:
 
 
 @pytest.mark.parametrize("mode", ["aligned", "global"])
-def test_reference_frames_and_absent_motion_are_silent(mode: str) -> None:
-    layer, align = attention(), alignment(mode)
-    tokens = MotionTokens(motion().tokens, torch.tensor([True, False]))
-    out = layer(video(4), align(tokens, 3, 1)).unflatten(1, (4, PER_FRAME)).abs().amax((2, 3))
-    assert (out > 0).tolist() == [[False, True, True, True], [False] * 4]
+def test_reference_frames_are_silent(mode: str) -> None:
+    out = attention()(video(4), alignment(mode)(motion(), 3, 1)).unflatten(1, (4, PER_FRAME)).abs().amax((2, 3))
+    assert (out > 0).tolist() == [[False, True, True, True]] * 2
+
+
+@pytest.mark.parametrize("mode", ["aligned", "global"])
+def test_absent_motion_is_the_learned_null_at_every_place(mode: str) -> None:
+    layer, align, tokens = attention(), alignment(mode), motion()
+    nulls = align.null.expand(1, 9, 5, -1)
+    one = align(MotionTokens(tokens.tokens, torch.tensor([True, False])), 3, 0)
+    given = align(MotionTokens(torch.cat([tokens.tokens[:1], nulls]), torch.tensor([True, True])), 3, 0)
+    assert torch.equal(layer(video(), one), layer(video(), given))
+
+
+def test_aligned_equals_global_under_a_block_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Global attention over the aligned keys, at equal times, where the mask lets a latent frame see its own."""
+    layer, aligned = attention(), alignment("aligned")(motion(), 3, 0)
+    frames, keys = aligned.keys.shape[1:3]
+    no_turn = torch.ones(frames, DIM // HEADS), torch.zeros(frames, DIM // HEADS)
+    everywhere = MotionContext(
+        aligned.keys.flatten(1, 2), aligned.audible, no_turn, tuple(table.repeat(keys, 1) for table in no_turn)
+    )
+    block = torch.eye(frames, dtype=torch.bool).repeat_interleave(PER_FRAME, 0).repeat_interleave(keys, 1)
+    expected, unmasked = layer(video(), aligned), layer(video(), everywhere)
+    monkeypatch.setattr(inject, "scaled_dot_product_attention", partial(scaled_dot_product_attention, attn_mask=block))
+    torch.testing.assert_close(layer(video(), everywhere), expected)
+    assert (unmasked - expected).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("mode", ["aligned", "global"])
