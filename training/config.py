@@ -12,7 +12,8 @@ from training.stages import Schedule, three_stages
 @dataclass(frozen=True)
 class TrainConfig:
     """A training run. `base` is the pretrained model, a folder in the diffusers layout, and `init_encoder` weights for
-    the motion encoder; where they lie may change between resumes, everything else may not."""
+    the motion encoder; where they lie may change between resumes, everything else may not. `joints_weight`: of the
+    places of joints, in metres, within the geometric loss [ours]."""
 
     preset: str
     base: str
@@ -26,6 +27,7 @@ class TrainConfig:
     seed: int = 0
     grad_clip: float = 1.0
     weight_decay: float = 0.0
+    joints_weight: float = 1.0
     bf16: bool = False
     gradient_checkpointing: bool = False
 

@@ -52,8 +52,10 @@ def draw(batch: Batch, step: int, config: TrainConfig, text_dropout: float, moti
     )
 
 
-def training_loss(model: DiMo, batch: Batch, conditions: Conditions, geometry_weight: float) -> Terms:
-    """The loss of one batch."""
+def training_loss(
+    model: DiMo, batch: Batch, conditions: Conditions, geometry_weight: float, joints_weight: float
+) -> Terms:
+    """The loss of one batch; `joints_weight` is that of places of joints within `geometry`."""
     prediction = model(batch, **{f.name: getattr(conditions, f.name) for f in fields(conditions)})
     flow = loss = flow_loss(prediction.velocity, batch.target, conditions.noise).mean()
     weighted = geometry = None
@@ -61,7 +63,7 @@ def training_loss(model: DiMo, batch: Batch, conditions: Conditions, geometry_we
         weight = interpolate(prediction.loss_weight, batch.target.shape[2:])  # of tokens -> of latents
         loss = weighted = flow_loss(prediction.velocity, batch.target, conditions.noise, weight).mean()
     if geometry_weight and prediction.body6d is not None:
-        geometry = geometry_loss(prediction, batch)
+        geometry = geometry_loss(prediction, batch, joints_weight)
         loss = loss + geometry_weight * geometry
     loss = loss + sum(prediction.losses.values())
     return Terms(loss, flow, weighted, geometry, prediction.losses)

@@ -56,7 +56,7 @@ def _loss(model: DiMo, data: TrainingData, point: StagePoint, config: TrainConfi
         )
         for i, seen in enumerate((batch, _with_other_drivers(batch))):
             with torch.inference_mode():
-                sums[i] += float(training_loss(model, seen, conditions, 0).flow)
+                sums[i] += float(training_loss(model, seen, conditions, 0, 0).flow)
     model.train()
     return sums[0] / PROBE_BATCHES, sums[1] / PROBE_BATCHES
 

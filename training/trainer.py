@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from model import im_animation
 from model.dimo import DiMo
+from model.tokens import MotionEncoder
 from training import checkpoints
 from training.config import TrainConfig
 from training.data import TrainingData
@@ -104,6 +106,8 @@ class _Run:
             self.model = DiMo.load(self.checkpoint / "model")
         else:
             self.model = DiMo.from_base(Path(config.base), config.model)
+            if config.init_encoder is not None:
+                init_encoder(self.model, Path(config.init_encoder))
         self.model.to(self.device).train()
         if config.gradient_checkpointing:
             self.model.transformer.enable_gradient_checkpointing()
@@ -164,7 +168,7 @@ class _Run:
         conditions = draw(batch, self.step, config, point.text_dropout, point.motion_dropout)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16 and self.device.type == "cuda"):
-            terms = training_loss(self.model, batch, conditions, point.geometry_weight)
+            terms = training_loss(self.model, batch, conditions, point.geometry_weight, config.joints_weight)
         terms.loss.backward()
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
         if not (torch.isfinite(terms.loss) and grad_norm < float("inf")):
@@ -194,3 +198,13 @@ class _Run:
         point = stage_at(self.step - (event == "stage_end"), self.config.schedule)
         probes = probe(self.model, self.data, self.held_out, point, self.config)
         return {"event": event, "step": self.step, "stage": point.name, **probes}
+
+
+def init_encoder(model: DiMo, weights: Path) -> None:
+    """Give the control's motion encoder IM-Animation's weights. Raises `ValueError` where it has none, or another."""
+    encoder = getattr(model.control, "motion_encoder", None)
+    if not isinstance(encoder, MotionEncoder):
+        raise ValueError(f"control {model.config.control!r} has no motion encoder to start from {weights}")
+    report = im_animation.initialise(encoder, weights)
+    counts = len(report.loaded), len(report.interpolated), len(report.missing)
+    logger.info("%s: %d weights loaded, %d interpolated, %d start at random", weights.name, *counts)

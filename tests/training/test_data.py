@@ -34,7 +34,8 @@ class Unlabelled:
         rows = self._release.read(table, columns, where)
         hidden = table == "pairs"
         return [
-            r | {"pose_id": None} if hidden and (not self._kinds or r["source_kind"] in self._kinds) else r for r in rows
+            r | {"pose_id": None} if hidden and (not self._kinds or r["source_kind"] in self._kinds) else r
+            for r in rows
         ]
 
     def __getattr__(self, name: str) -> object:
@@ -111,7 +112,9 @@ def test_an_unknown_camera_is_45_degrees_wide(data: TrainingData) -> None:
     assert torch.allclose(K, torch.tensor([[1.2, 0, 0.5], [0, 1.2, 0.5], [0, 0, 1]]))
 
 
-def test_pairs_without_labels_are_left_out_of_what_reads_poses(release: Release, caplog: pytest.LogCaptureFixture) -> None:
+def test_pairs_without_labels_are_left_out_of_what_reads_poses(
+    release: Release, caplog: pytest.LogCaptureFixture
+) -> None:
     unlabelled = Unlabelled(release, {"internet"})
     model = replace(DiMoConfig.tiny(), control="pose2d")
     data = TrainingData(unlabelled, "train", model)
@@ -123,7 +126,7 @@ def test_pairs_without_labels_are_left_out_of_what_reads_poses(release: Release,
 
 def test_where_no_pair_is_labelled_the_stage_cannot_run_and_says_why(release: Release) -> None:
     data = TrainingData(Unlabelled(release), "train", replace(DiMoConfig.tiny(), control="smpl_tokens"))
-    with pytest.raises(ValueError, match="no training pairs of same_view.*are left out: control 'smpl_tokens'"):
+    with pytest.raises(ValueError, match=r"no training pairs of same_view.*are left out: control 'smpl_tokens'"):
         data.mix(stage_at(0, SCHEDULE))
 
 

@@ -1,0 +1,146 @@
+"""Every row of the tables of ablations and comparisons is one name, and trains."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dags.commands.trainer import VARIANTS as IN_HELP
+from model.controls import CONTROLS
+from storage_schemas.releases.release import Release
+from training.checkpoints import latest
+from training.config import FULL_SIZE, TrainConfig, preset
+from training.log import read_metrics
+from training.stages import three_stages
+from training.trainer import train
+from training.variants import VARIANTS, with_variant
+
+
+def records(out: Path) -> list[dict]:
+    return [r for r in read_metrics(out / "metrics.jsonl") if "loss" in r]
+
+
+@pytest.fixture(scope="module")
+def runs(release: Release, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of two steps of the first stage are, by variant; each made when it is asked for."""
+    return tmp_path_factory.mktemp("variants")
+
+
+def run(release: Release, config: TrainConfig, runs: Path, name: str) -> Path:
+    if not (runs / name).exists():
+        short = replace(config, schedule=three_stages((2, 1, 1), lr=1e-3))
+        train(release, with_variant(short, name), runs / name, until_stage=1)
+    return runs / name
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_trains_and_every_term_is_finite(
+    name: str, release: Release, config: TrainConfig, runs: Path
+) -> None:
+    out = run(release, config, runs, name)
+    terms = ("loss", "flow", "weighted_flow", "geometry", "reconstruction", "commitment")
+    for record in records(out):
+        assert all(math.isfinite(record[t]) for t in terms if record.get(t) is not None)
+    events = [r for r in read_metrics(out / "metrics.jsonl") if "event" in r]
+    assert events[0]["leak_gap"] == 0  # silent at first
+    assert math.isfinite(events[-1]["leak_gap"])
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("full", {"geometry"}),
+        ("channel_concat", {"geometry"}),
+        ("no_geometry", set()),
+        ("smpl_ctrl", set()),
+        ("mimicmotion", {"weighted_flow"}),
+        ("smpl_vq", {"reconstruction", "commitment"}),
+    ],
+)
+def test_the_log_tells_the_terms_that_a_variant_has(
+    name: str, terms: set[str], release: Release, config: TrainConfig, runs: Path
+) -> None:
+    first = records(run(release, config, runs, name))[0]
+    found = {t for t in ("weighted_flow", "geometry", "reconstruction", "commitment") if first.get(t) is not None}
+    assert found == terms
+    flow = first["flow"] if first.get("weighted_flow") is None else first["weighted_flow"]
+    geometry = first["geometry_weight"] * (first["geometry"] or 0)
+    extra = (first.get("reconstruction") or 0) + (first.get("commitment") or 0)
+    assert first["loss"] == pytest.approx(flow + geometry + extra, rel=1e-5)
+
+
+def test_a_checkpoint_remembers_its_variant_and_refuses_another(
+    release: Release, config: TrainConfig, runs: Path
+) -> None:
+    out = run(release, config, runs, "pose2d")
+    state = json.loads((latest(out) / "state.json").read_text())
+    assert state["config"]["variant"] == "pose2d" and state["config"]["model"]["control"] == "pose2d"
+    short = replace(config, schedule=three_stages((2, 1, 1), lr=1e-3))
+    with pytest.raises(ValueError, match="changed in model, variant"):
+        train(release, with_variant(short, "smpl_vq"), out)
+
+
+def test_resuming_a_codebook_is_the_same_run_bit_by_bit(release: Release, config: TrainConfig, tmp_path: Path) -> None:
+    config = with_variant(replace(config, schedule=three_stages((3, 2, 1), lr=1e-3), checkpoint_every=2), "smpl_vq")
+
+    class Killed(Exception):
+        pass
+
+    def crash(done: int, _total: int, record: dict) -> None:
+        if done == 3 and "loss" in record:  # a step behind the newest checkpoint
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(release, config, tmp_path / "resumed", on_progress=crash)
+    for out in ("resumed", "whole"):
+        train(release, config, tmp_path / out, until_stage=2)
+    one, other = (records(tmp_path / out) for out in ("resumed", "whole"))
+    assert [r["loss"] for r in one] == [r["loss"] for r in other]
+
+
+def test_the_trainer_moves_the_control(release: Release, config: TrainConfig, runs: Path) -> None:
+    for name in ("smpl_render", "channel_concat"):
+        out = run(release, config, runs, name)
+        control = CONTROLS[with_variant(config, name).model.control].from_pretrained(latest(out) / "model" / "control")
+        silent = [p for n, p in control.named_parameters() if n.startswith(("outs", "widening"))]
+        assert silent and all(p.any() for p in silent)  # they started at zero
+
+
+def test_the_help_names_every_variant() -> None:
+    assert IN_HELP.split(", ") == list(VARIANTS)
+
+
+def test_unknown_names_are_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no variant 'hvg': there are full, smpl_ctrl"):
+        with_variant(preset("tiny", tmp_path), "hvg")
+    with pytest.raises(ValueError, match=r"no preset 'wan': there are tiny, wan2.2-ti2v-5b, hunyuanvideo-1.5"):
+        preset("wan", tmp_path)
+    with pytest.raises(ValueError, match="no encoder 'huge': there are tiny, base, paper"):
+        preset("tiny", tmp_path, "huge")
+
+
+def test_a_variant_changes_one_thing(tmp_path: Path) -> None:
+    config = preset("hunyuanvideo-1.5", tmp_path, "paper")
+    assert config.model.encoder.width == 1024 and config.bf16 and config.gradient_checkpointing
+    for name in VARIANTS:
+        changed = with_variant(config, name)
+        parts = [f for f in ("control", "encoder", "augment", "motion_attention", "reference", "geometry")
+                 if getattr(changed.model, f) != getattr(config.model, f)]  # fmt: skip
+        assert len(parts) + (changed.schedule != config.schedule) == (name != "full")
+        assert changed.variant == name
+    assert set(FULL_SIZE) == {"wan2.2-ti2v-5b", "hunyuanvideo-1.5"}
+
+
+def test_a_control_without_an_encoder_cannot_start_from_weights(
+    release: Release, config: TrainConfig, tmp_path: Path
+) -> None:
+    wrong = replace(with_variant(config, "pose2d"), init_encoder=str(tmp_path / "weights.safetensors"))
+    with pytest.raises(ValueError, match="control 'pose2d' has no motion encoder"):
+        train(release, wrong, tmp_path / "run")
+
+
+def test_where_the_encoders_weights_lie_may_change_but_not_their_name(config: TrainConfig) -> None:
+    one, moved, other = (replace(config, init_encoder=p).identity() for p in ("/a/w.pt", "/b/w.pt", "/a/v.pt"))
+    assert one == moved != other
