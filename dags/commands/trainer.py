@@ -1,5 +1,6 @@
 """Commands of the trainer: train, generate, report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -7,19 +8,29 @@ import typer
 
 from dags.options import ExistingLake, Json, PolicyFile, PrefectApi, RayAddress
 
+VARIANTS = (
+    "full, smpl_ctrl, channel_concat, no_geometry, no_hands, stage1_only, stages12, pose2d, mimicmotion, smpl_render, "
+    "smpl_vq, global_attention, first_frame, no_augmentation"
+)  # those of training/variants.py, which takes seconds to import
+
 
 def train(
     release: Annotated[str, typer.Option(help="NAME@VERSION.")],
     lake: ExistingLake,
     base: Annotated[Path, typer.Option(exists=True, help="Pretrained model in the diffusers layout.")],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, metrics and the final pipeline.")],
-    preset: Annotated[str, typer.Option(help="tiny or wan2.2-ti2v-5b.")] = "tiny",
+    preset: Annotated[str, typer.Option(help="tiny, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "tiny",
+    variant: Annotated[str, typer.Option(help=f"Ablation or rival: {VARIANTS}.")] = "full",
+    encoder: Annotated[str | None, typer.Option(help="Motion encoder: tiny, base or paper; else the preset's.")] = None,
+    init_encoder: Annotated[
+        Path | None, typer.Option(exists=True, help="IM-Animation's weights, for the paper encoder.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in OUT.")] = True,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
 ) -> None:
-    """Train the three stages of 3DiMo on a release.
+    """Train the three stages of 3DiMo, or an ablation or a rival of it, on a release.
 
     Example: dimo train --release dance@1 --lake /data/lake --base models/tiny --preset tiny --out runs/1
     """
@@ -29,8 +40,11 @@ def train(
     from storage_schemas.releases.release import open_release
     from training.config import preset as named
     from training.sampling import available
+    from training.variants import with_variant
 
-    config = named(preset, base)
+    config = replace(
+        with_variant(named(preset, base, encoder), variant), init_encoder=init_encoder and str(init_encoder)
+    )
     pairs = open_release(lake, release).manifest["by_kind"]
     for stage in config.schedule.stages:
         available(dict(stage.mix), pairs)
