@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dags.commands import data, machine, plan, release, trainer, upkeep
+from dags.commands import data, generate, machine, plan, release, trainer, upkeep
 
 app = typer.Typer(
     help="From video files to a motion-controlled video model: ingest, label, release, train, generate.\n\n"
@@ -26,7 +26,7 @@ COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (machine.doctor, machine.demo),
     "Data": (data.ingest, data.label, data.caption, data.encode, data.status, plan.retry),
     "Upkeep": (upkeep.sources, upkeep.tables, upkeep.clean, upkeep.takedown, upkeep.migrate),
-    "Training": (trainer.train, trainer.generate, trainer.report),
+    "Training": (trainer.train, generate.generate, trainer.report),
 }
 for panel, members in COMMANDS.items():
     for command in members:

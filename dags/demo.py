@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from dags import flows
-from dags.generate import Sampling, animate
+from dags.generate import animate
 from dags.progress import silence_libraries, step
 from dags.show import accounts_json, funnel, table
 from pipelines.latents import LatentsConfig
@@ -20,6 +20,7 @@ from pipelines.status import funnel as count
 from pipelines.studio import make_studio
 from storage_schemas.lake import Lake
 from training.config import preset
+from training.generate import Sampling
 from training.summary import stage_losses
 from training.tiny_vae import prepare_tiny_base
 
@@ -88,7 +89,7 @@ def show_motion(lake: str, release: str, training: Path, folder: Path) -> Path:
     """One clip from the trained model."""
     with step("generate", 1) as shown:
         sample = choose_sample(Lake(lake), release, folder)
-        sampling = Sampling(steps=20, guidance=1.5, motion_guidance=1.5)
+        sampling = Sampling(num_inference_steps=20, guidance_scale=1.5, motion_guidance_scale=1.5)
         clip = animate(training, sample.reference, sample.driving, sample.prompt, folder / "clip.mp4", sampling)
         shown.advance()
     return clip

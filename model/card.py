@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 NOT_STATED = "not stated"
+MOST = 100
+"""Attributions that are listed; training.json has all."""
 
 
 def model_card(config: Mapping[str, Any], transformer: Any, control: Any) -> str:
@@ -57,7 +59,8 @@ def _section(title: str, rows: Mapping[str, Any]) -> str:
 
 
 def _list(title: str, items: list[str]) -> str:
-    return "\n".join([f"## {title}\n", *(f"- {item}" for item in items)]) if items else ""
+    more = [f"- and {len(items) - MOST} more in training.json"] if len(items) > MOST else []
+    return "\n".join([f"## {title}\n", *(f"- {item}" for item in items[:MOST]), *more]) if items else ""
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

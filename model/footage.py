@@ -1,10 +1,10 @@
 """Driving in any form that a user has it, and windows of it as controls read them, cropped as in training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ Frames = NDArray[np.uint8]
 DrivingInput = str | Path | list[Image.Image] | Frames | Tensor | Driving
 """A video file; RGB images; RGB frames [T, H, W, 3] uint8; RGB frames [T, 3, H, W] in [0, 1]; or what controls read."""
 
-FindPerson = Callable[[Frames, float, bool], Person]
-"""(frames [T, H, W, 3] RGB, frames a second, whether poses are wanted) -> the person; `ValueError` for nobody."""
+FindPerson = Callable[[Frames, float, bool], Mapping[str, NDArray[Any]]]
+"""(frames [T, H, W, 3] RGB, frames a second, whether poses are wanted) -> `Person`; `ValueError` for nobody."""
 ReadVideo = Callable[[Path, int], tuple[Frames, Fraction]]
 """(file, number of frames) -> its first frames and how many are a second; `ValueError` where it cannot."""
 
@@ -98,7 +98,7 @@ def open_footage(
         raise ValueError(f"{name}: {needed} are needed, there are {len(frames)}; give more, or lower num_frames")
     find = find_person or installed(FINDERS, "find_person")
     try:
-        person = find(frames, float(fps), poses)
+        person = cast(Person, find(frames, float(fps), poses))
     except ValueError as error:
         raise ValueError(f"{name}: {error}; choose another driving video") from error
     person = at_frames(person, np.arange(0, len(frames), step))

@@ -1,4 +1,4 @@
-"""The trained model as a pipeline folder: everything that generation needs, and what it was trained on."""
+"""The trained model as a pipeline folder: everything that generation needs, and what it was made of."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import ModelCard
 
 from model.dimo import DiMo
 from model.pipeline import DiMoPipeline
@@ -17,20 +19,29 @@ WINDOW = ("num_frames", "frame_step", "width", "height")
 
 
 def export_pipeline(model: Path, out: Path, config: TrainConfig, release: Release) -> Path:
-    """Write `out`, whole or not at all. `training.json` holds the release, its hash, the config, and the window that
-    the model was trained on, which is what it generates best. The geometry head stays behind."""
+    """Write `out`, whole or not at all. Its model card and `training.json` say what `facts_of` does; the window that
+    the model was trained on is what it generates by default. The geometry head stays behind."""
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    DiMoPipeline.from_base(Path(config.base), DiMo.load(model)).save_pretrained(part)
-    facts = {
-        "release": release.id,
-        "release_sha256": release.sha256,
-        "config": asdict(config) | {"base": Path(config.base).name},
-        "window": _window(release),
-    }
-    (part / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
+    facts = facts_of(config, release)
+    pipeline = DiMoPipeline.from_base(Path(config.base), DiMo.load(model), **facts["window"], training=facts)
+    pipeline.save_pretrained(part)
     os.replace(part, out)
     return out
+
+
+def facts_of(config: TrainConfig, release: Release) -> dict[str, Any]:
+    """The release, its hash, the config, the window, and under which licences data and base model were given."""
+    base = Path(config.base)
+    return {
+        "release": release.id,
+        "release_sha256": release.sha256,
+        "base": base.name,
+        "config": asdict(config) | {"base": base.name},
+        "window": _window(release),
+        "licences": {"base": base_licence(base), "data": release.manifest["by_licence"]},
+        "attributions": _attributions(release),
+    }
 
 
 def read_facts(pipeline: Path) -> dict[str, Any]:
@@ -39,7 +50,25 @@ def read_facts(pipeline: Path) -> dict[str, Any]:
     return facts
 
 
+def base_licence(base: Path) -> str:
+    """What the model card of a base model says."""
+    if not (base / "README.md").is_file():
+        return "not stated"
+    stated = ModelCard.load(base / "README.md").data
+    return str(stated.get("license_name") or stated.get("license") or "not stated")
+
+
 def _window(release: Release) -> dict[str, int]:
     pair = release.read("pairs", ["latent_id"])[0]
     [row] = release.read("latents", list(WINDOW), f"latent_id = '{pair['latent_id']}'")
     return row
+
+
+def _attributions(release: Release) -> list[str]:
+    """Whom the sources of the release's clips name, each with the licence."""
+    pairs = release.read("pairs", ["driving_clip_id", "target_clip_id"])
+    clips = {clip for pair in pairs for clip in pair.values()}
+    used = {row["source_id"] for row in release.read("clips", ["clip_id", "source_id"]) if row["clip_id"] in clips}
+    sources = release.read("sources", ["source_id", "licence", "attribution"])
+    named = (row for row in sources if row["source_id"] in used and row["attribution"])
+    return sorted({f"{row['attribution']} ({row['licence'] or 'licence not stated'})" for row in named})

@@ -20,6 +20,10 @@ class Release(Protocol):
     def sha256(self) -> str:
         """Hash of the set of pairs, of every pinned table version and of every file."""
 
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What it holds, in numbers: `by_kind`, `by_licence` and so on."""
+
     def read(self, table: str, columns: list[str] | None = None, where: str | None = None) -> list[Row]:
         """Rows of a pinned table, without blobs; of `pairs`, those of the release."""
 

@@ -1,44 +1,172 @@
-"""From a trained run to a video file."""
+"""From a trained run, and from a tiny random pipeline on disk, to a video file of a real driving clip."""
 
+import logging
+import tomllib
+from fractions import Fraction
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from model import plugs
+from model.dimo import DiMo, DiMoConfig
+from model.pipeline import DiMoPipeline
+from model.tiny import make_tiny_base
+from pipelines.driving import find_person, read_video
 from storage_schemas.lake import Lake
 from storage_schemas.releases.release import Release
-from storage_schemas.video import decode, probe
+from storage_schemas.video import decode, encode, probe
 from training.config import TrainConfig
-from training.generate import Driver, find_pipeline, generate
+from training.export import base_licence
+from training.generate import Sampling, find_pipeline, generate
 from training.trainer import train
 
+GIVEN = {"find_person": find_person, "read_video": read_video}
 
-def test_a_clip_comes_out_and_follows_its_driver(
-    release: Release, lake: Lake, config: TrainConfig, tmp_path: Path
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    Image.new("RGB", (90, 120), (200, 30, 30)).save(tmp_path / "reference.png")
+    return tmp_path / "reference.png"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random pipeline on disk: nine frames of 64 x 48, every second one of a clip."""
+    base = make_tiny_base(tmp_path_factory.mktemp("base"))
+    torch.manual_seed(0)
+    dimo = DiMo.from_base(base, DiMoConfig.tiny())
+    for block in dimo.transformer.blocks:
+        torch.nn.init.normal_(block.motion.to_out.weight, std=0.3)
+    out = tmp_path_factory.mktemp("pipeline")
+    window = {"num_frames": 9, "frame_step": 2, "height": 48, "width": 64}
+    DiMoPipeline.from_base(base, dimo, **window).save_pretrained(out)
+    return out
+
+
+@pytest.fixture
+def dance(data: Path) -> Path:
+    return data / "internet" / "dance_balloon_static.mp4"
+
+
+def test_a_clip_comes_out_of_a_trained_run_and_follows_its_driver(
+    release: Release, lake: Lake, config: TrainConfig, reference: Path, tmp_path: Path
 ) -> None:
     train(release, config, tmp_path / "run")
-    Image.new("RGB", (90, 120), (200, 30, 30)).save(tmp_path / "reference.png")
 
-    def made(clip_id: str, **options: int) -> np.ndarray:
-        [clip] = lake.read("clips", ["track"], f"clip_id = '{clip_id}'")
-        [pose] = lake.read("poses", ["joints_2d", "hand_valid"], f"clip_id = '{clip_id}'")
+    def found(clip_id: str, frames: np.ndarray) -> dict[str, np.ndarray]:
+        [row] = lake.read("clips", ["track"], f"clip_id = '{clip_id}'")
+        [pose] = lake.read("poses", ["body_pose", "joints_2d", "hand_valid", "valid"], f"clip_id = '{clip_id}'")
+        n = len(frames)
+        unknown = {
+            "K": np.tile(np.eye(3), (n, 1, 1)),
+            "joints_3d": np.zeros((n, 52, 3)),
+            "hand_pose": np.zeros((n, 2, 15, 3)),
+        }
+        return {name: np.asarray(values)[:n] for name, values in {**row, **pose}.items()} | unknown
+
+    def made(clip_id: str, **options: float) -> np.ndarray:
         frames = decode(lake.blobs("clip_videos", "video", [clip_id])[0])
-        driver = Driver(frames, clip["track"], pose["joints_2d"], pose["hand_valid"])
-        out = tmp_path / "clip.mp4"
-        reference, prompt = tmp_path / "reference.png", "The camera is static."
-        assert generate(tmp_path / "run", reference, driver, prompt, out, steps=2, **options) == out
+        out = generate(
+            tmp_path / "run",
+            reference,
+            frames,
+            "The camera is static.",
+            tmp_path / "clip.mp4",
+            Sampling(num_inference_steps=2, **options),
+            find_person=lambda frames, fps, poses: found(clip_id, frames),
+        )
         facts = probe(out)
         assert (facts.width, facts.height, facts.frames) == (64, 64, 9)
         return decode(out)
 
     one = made("street a")
     assert (one == made("street a")).all()
-    assert (one != made("rig one b", motion_guidance_scale=5)).any()
-    with pytest.raises(ValueError, match="has 36 frames"):
-        made("street a", start=20)
+    assert (one != made("rig one b", motion_guidance_scale=5.0)).any()
+    card = (tmp_path / "run" / "pipeline" / "README.md").read_text()
+    assert release.id in card and release.sha256 in card and "| data: unknown |" in card
+
+
+def test_a_real_video_drives_a_pipeline_from_disk(folder: Path, dance: Path, reference: Path, tmp_path: Path) -> None:
+
+    def made(seed: int, name: str) -> np.ndarray:
+        sampling = Sampling(num_inference_steps=3)
+        out = generate(folder, reference, dance, "The camera arcs left.", tmp_path / name, sampling, seed=seed, **GIVEN)
+        facts = probe(out)
+        assert (facts.width, facts.height, facts.frames, facts.fps) == (64, 48, 9, Fraction(15))
+        return decode(out)
+
+    one = made(0, "one.mp4")
+    assert (one == made(0, "two.mp4")).all()
+    assert (one != made(1, "three.mp4")).any()
+    assert one.std() > 1
+
+
+def test_a_video_longer_than_in_training_comes_out_whole(
+    folder: Path, dance: Path, reference: Path, tmp_path: Path
+) -> None:
+    sampling = Sampling(num_inference_steps=2, num_frames=25)
+    out = generate(folder, reference, dance, "", tmp_path / "a.mp4", sampling, **GIVEN)
+    assert probe(out).frames == 25
+
+
+def test_the_finder_and_the_reader_are_known_by_their_entry_points(
+    folder: Path, dance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pyproject.toml names them, whatever is installed here."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    stated = {group: EntryPoint(*next(iter(named.items())), group) for group, named in project["entry-points"].items()}
+    monkeypatch.setattr(plugs, "entry_points", lambda group: [stated[group]])
+    pipeline = DiMoPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    made = pipeline(Image.new("RGB", (64, 48)), dance, "", num_inference_steps=1)
+    assert made.frames.shape == (1, 9, 48, 64, 3) and made.fps == 15
+
+
+@pytest.mark.parametrize(
+    ("driving", "message"),
+    [
+        ("nobody.mp4", r"nobody\.mp4: nobody is seen in its first 17 frames; choose another driving video"),
+        ("short.mp4", r"short\.mp4: .*ends too early: asked for frames \[0, 17\), got 10; choose another driving"),
+        ("text.mp4", r"text\.mp4: .*; choose another driving video"),
+        ("missing.mp4", r"missing\.mp4.*; choose another driving video"),
+    ],
+)
+def test_driving_videos_that_cannot_drive_are_named(
+    driving: str, message: str, folder: Path, reference: Path, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 96, 128, 3), dtype=np.uint8)
+    (tmp_path / "nobody.mp4").write_bytes(encode(noise, Fraction(24)))
+    (tmp_path / "short.mp4").write_bytes(encode(noise[:10], Fraction(24)))
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(ValueError, match=message):
+        generate(folder, reference, tmp_path / driving, "", tmp_path / "out.mp4", **GIVEN)
+
+
+def test_a_long_prompt_is_cut_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        DiMoPipeline.from_pretrained(folder).encode_prompt("zebra " * 600)
+    assert "only its first 512 tokens are read" in caplog.text
 
 
 def test_an_unfinished_run_cannot_generate(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no pipeline"):
         find_pipeline(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: apache-2.0\n---\nWan", "apache-2.0"),
+        ("---\nlicense: other\nlicense_name: tencent-hunyuan-community\n---\n", "tencent-hunyuan-community"),
+        ("no front matter", "not stated"),
+        (None, "not stated"),
+    ],
+)
+def test_the_licence_of_the_base_is_what_its_card_says(card: str | None, licence: str, tmp_path: Path) -> None:
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    assert base_licence(tmp_path) == licence
