@@ -1,10 +1,11 @@
 """Targets of training: VAE latents of windows of a clip, and the embedding of its caption, for one backbone.
 
-Both are what `diffusers`' Wan pipelines would compute: latents normalised by the VAE config's mean and std, text
-embedded by UMT5 and cut to its true length (a trainer pads it). They are cached because they never change; driving
-frames are not, because augmentation acts on their pixels.
+Both are what `diffusers`' own pipelines of the base model compute (`model/vae.py`, `model/text.py`); text has its true
+length (a trainer pads it). They are cached because they never change; driving frames are not, because augmentation acts
+on their pixels.
 """
 
+import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,6 @@ from storage_schemas.lake import Lake
 from storage_schemas.video import centre_crop, decode
 
 Row = dict[str, Any]
-MAX_TEXT_TOKENS = 512  # what Wan was trained with
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LatentsStage:
     """Writes `latents`: one row per window of a kept, captioned clip."""
 
     name = "latents"
-    version = "1"
+    version = "2"  # 2: text is cleaned as diffusers does
     needs = Needs(cpus=1, memory_gb=4)
 
     def __init__(self, lake_uri: str, config: LatentsConfig) -> None:
@@ -74,22 +74,23 @@ class LatentsStage:
 
     @property
     def vae(self) -> str:
-        """What the `vae` column says."""
-        return f"AutoencoderKLWan+UMT5:{self.weights}"
+        """What the `vae` column says: the classes of the VAE and the text encoder, and their weights."""
+        configs = {part: Path(self.config.base) / part / "config.json" for part in ("vae", "text_encoder")}
+        vae, text = (json.loads(path.read_text()) for path in configs.values())
+        return f"{vae['_class_name']}+{text['architectures'][0]}:{self.weights}"
 
     def setup(self) -> None:
         """Load the VAE, the text encoder and the tokenizer, on a GPU where there is one."""
         import torch
-        from diffusers import AutoencoderKLWan
-        from transformers import AutoTokenizer, UMT5EncoderModel
+
+        from model.text import load_text
+        from model.vae import load_vae
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
         base = Path(self.config.base)
-        self._vae = AutoencoderKLWan.from_pretrained(base / "vae", torch_dtype=torch.float32).to(self._device).eval()
-        encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype)
-        self._text_encoder = encoder.to(self._device).eval()  # type: ignore[arg-type]
-        self._tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
+        self._vae = load_vae(base).to(self._device)  # type: ignore[arg-type]
+        self._tokenizer, encoder = load_text(base, torch.bfloat16 if self._device.type == "cuda" else torch.float32)
+        self._text_encoder = encoder.to(self._device)  # type: ignore[arg-type]
         self._lake = Lake(self.lake_uri)
 
     def run(self, batch: list[Work]) -> Outcome:
@@ -130,28 +131,21 @@ class LatentsStage:
         """[T, H, W, 3] -> normalised latents [C, L, h, w]; the mode of the posterior, so that it is repeatable."""
         import torch
 
-        video = torch.from_numpy(frames).to(self._device).permute(3, 0, 1, 2)[None]  # [1, 3, T, H, W]
+        from model.vae import encode
+
+        video = torch.from_numpy(frames).to(self._device).permute(3, 0, 1, 2)[None] / 255  # [1, 3, T, H, W]
         with torch.inference_mode():
-            latents = self._vae.encode(video.float() / 127.5 - 1).latent_dist.mode()  # [1, C, L, h, w]
-        mean, std = (
-            torch.tensor(values, device=self._device).view(1, -1, 1, 1, 1)
-            for values in (self._vae.config.latents_mean, self._vae.config.latents_std)
-        )
-        normalised = ((latents - mean) / std)[0].cpu().numpy()
-        if not np.isfinite(normalised).all():
+            latents = encode(self._vae, video)[0].cpu().numpy()  # [C, L, h, w]
+        if not np.isfinite(latents).all():
             raise DataError("the VAE made values that are not finite")
-        return np.ascontiguousarray(normalised, dtype=np.float16)
+        return np.ascontiguousarray(latents, dtype=np.float16)
 
     def _encode_text(self, text: str) -> NDArray[np.float16]:
-        """One text -> [n, D], n its true number of tokens."""
-        import torch
+        """One text -> [n, D], n its true number of tokens, cut to what the base model reads."""
+        from model.text import encode_prompt
 
-        tokens = self._tokenizer(
-            " ".join(text.split()), max_length=MAX_TEXT_TOKENS, truncation=True, return_tensors="pt"
-        ).to(self._device)
-        with torch.inference_mode():
-            hidden = self._text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state  # [1, n, D]
-        return np.ascontiguousarray(hidden[0].float().cpu().numpy(), dtype=np.float16)
+        embedding = encode_prompt(self._tokenizer, self._text_encoder, text).embedding
+        return np.ascontiguousarray(embedding.float().cpu().numpy(), dtype=np.float16)
 
 
 def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:

@@ -12,7 +12,7 @@ ROOMS = ("storage_schemas", "pipelines", "model", "training", "dags")
 MAY_IMPORT = {
     "storage_schemas": (),
     "model": (),
-    "pipelines": ("storage_schemas", "model.body"),
+    "pipelines": ("storage_schemas", "model.body", "model.vae", "model.text"),
     "training": ("model", "storage_schemas"),
     "dags": ("pipelines", "training", "storage_schemas"),
 }

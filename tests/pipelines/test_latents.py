@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanPipeline
+from diffusers import AutoencoderKLWan, HunyuanVideo15Pipeline, WanPipeline
 
 from model.tiny import make_tiny_base
 from pipelines.latents import LatentsConfig, LatentsStage, plan, window_starts
@@ -50,29 +50,62 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return made
 
 
-def test_latents_and_text_are_those_of_the_wan_pipeline(lake: Lake, base: Path) -> None:
+def encoded(lake: Lake, base: Path) -> list[dict[str, Any]]:
+    """Rows of the wide clip."""
     stage = LatentsStage(lake.uri, LatentsConfig(str(base), max_windows=2))
     stage.setup()
     work = [w for w in plan(lake, stage, Policy()).all() if w.item_id == "wide"]
-    rows = stage.run(work).rows["latents"]
+    return stage.run(work).rows["latents"]
+
+
+def stored(row: dict[str, Any], values: str, shape: str) -> np.ndarray[Any, Any]:
+    return np.frombuffer(row[values], np.float16).reshape(row[shape])
+
+
+def test_latents_and_text_are_those_of_the_wan_pipeline(lake: Lake, base: Path) -> None:
+    rows = encoded(lake, base)
     assert [r["start_frame"] for r in rows] == [0, 17]
+    assert rows[0]["vae"].startswith("AutoencoderKLWan+UMT5EncoderModel:")
     pipe = WanPipeline.from_pretrained(base)
 
     text, _ = pipe.encode_prompt(TEXT, do_classifier_free_guidance=False, max_sequence_length=64)
-    embedding = np.frombuffer(rows[0]["text_embedding"], np.float16).reshape(rows[0]["text_shape"])
+    embedding = stored(rows[0], "text_embedding", "text_shape")
     n = len(embedding)
     assert np.allclose(embedding, text[0, :n].detach(), atol=2e-3) and not text[0, n:].any()
 
-    [video] = lake.blobs("clip_videos", "video", ["wide"])
-    window = centre_crop(decode(video, start=17, stop=34, step=2), 64, 64)
-    pixels = pipe.video_processor.preprocess_video(torch.from_numpy(window)[None].permute(0, 1, 4, 2, 3).float() / 255)
+    pixels = pipe.video_processor.preprocess_video(second_window(lake))
     mean = torch.tensor(pipe.vae.config.latents_mean).view(1, 8, 1, 1, 1)
     std = torch.tensor(pipe.vae.config.latents_std).view(1, 8, 1, 1, 1)
     with torch.inference_mode():
         expected = (pipe.vae.encode(pixels).latent_dist.mode() - mean) / std
-    latents = np.frombuffer(rows[1]["latents"], np.float16).reshape(rows[1]["shape"])
+    latents = stored(rows[1], "latents", "shape")
     assert latents.shape == (8, 3, 16, 16)
     assert np.allclose(latents, expected[0], rtol=2e-3, atol=2e-3)
+
+
+def test_a_hunyuan_base_gives_the_latents_and_text_of_its_own_pipeline(lake: Lake, tmp_path: Path) -> None:
+    base = make_tiny_base(tmp_path, family="hunyuan")
+    rows = encoded(lake, base)
+    assert rows[0]["vae"].startswith("AutoencoderKLHunyuanVideo15+Qwen2_5_VLTextModel:")
+    pipe = HunyuanVideo15Pipeline.from_pretrained(base, text_encoder_2=None, tokenizer_2=None)
+
+    [text], [mask], _, _ = pipe.encode_prompt(
+        TEXT, prompt_embeds_2=torch.zeros(1, 1, 8), prompt_embeds_mask_2=torch.zeros(1, 1)
+    )
+    embedding = stored(rows[0], "text_embedding", "text_shape")
+    assert np.allclose(embedding, text[mask.bool()].detach(), atol=2e-3)
+
+    with torch.inference_mode():
+        mode = pipe.vae.encode(pipe.video_processor.preprocess_video(second_window(lake))).latent_dist.mode()
+    expected = mode[0] * pipe.vae.config.scaling_factor
+    assert np.allclose(stored(rows[1], "latents", "shape"), expected, rtol=2e-3, atol=2e-3)
+
+
+def second_window(lake: Lake) -> torch.Tensor:
+    """Its pixels [1, T, 3, H, W] in [0, 1]."""
+    [video] = lake.blobs("clip_videos", "video", ["wide"])
+    window = centre_crop(decode(video, start=17, stop=34, step=2), 64, 64)
+    return torch.from_numpy(window)[None].permute(0, 1, 4, 2, 3).float() / 255
 
 
 def test_a_clip_too_short_for_a_window_is_a_reject_and_one_without_caption_waits(lake: Lake, base: Path) -> None:
