@@ -31,7 +31,7 @@ class Rendering(NamedTuple):
 
     depth: Tensor  # [F, H, W] z of the surface in metres, infinite where there is none
     normal: Tensor  # [F, H, W, 3] of length one, out of the surface; zeros where there is none
-    index: Tensor  # [F, H, W] the capsule, -1 where there is none
+    capsule: Tensor  # [F, H, W] its index, -1 where there is none
 
 
 @torch.no_grad()

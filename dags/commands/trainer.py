@@ -1,4 +1,4 @@
-"""Commands of the trainer: train, generate, report."""
+"""Commands of the trainer: train, report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,9 +42,8 @@ def train(
     from training.sampling import available
     from training.variants import with_variant
 
-    config = replace(
-        with_variant(named(preset, base, encoder), variant), init_encoder=init_encoder and str(init_encoder)
-    )
+    weights = None if init_encoder is None else str(init_encoder)
+    config = replace(with_variant(named(preset, base, encoder), variant), init_encoder=weights)
     pairs = open_release(lake, release).manifest["by_kind"]
     for stage in config.schedule.stages:
         available(dict(stage.mix), pairs)
@@ -58,27 +57,6 @@ def train(
         return as_json({"out": out, "losses": losses})
     rows = [(r["stage"], f"{r['before']:.3f}", f"{r['after']:.3f}") for r in losses]
     return table(f"Trained into {out}", ("stage", "loss before", "loss after"), rows)
-
-
-def generate(
-    checkpoint: Annotated[Path, typer.Option(exists=True, help="Folder of a trained run, or of a saved pipeline.")],
-    reference: Annotated[Path, typer.Option(exists=True, help="Image of the person to animate.")],
-    driving: Annotated[Path, typer.Option(exists=True, help="Video whose motion is followed.")],
-    out: Annotated[Path, typer.Option(help="The MP4 to write.")],
-    prompt: Annotated[str, typer.Option(help="What is seen, and how the camera moves.")] = "",
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 30,
-    guidance: Annotated[float, typer.Option(help="How far to go beyond the answer without text; 1: no further.")] = 3.0,
-    motion_guidance: Annotated[float, typer.Option(help="The same for the answer without motion.")] = 2.0,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-) -> None:
-    """Animate a person with the motion of a video.
-
-    Example: dimo generate --checkpoint runs/1 --reference me.png --driving dance.mp4 --out me.mp4
-    --prompt "The camera arcs left."
-    """
-    from dags.generate import Sampling, animate
-
-    print(animate(checkpoint, reference, driving, prompt, out, Sampling(steps, guidance, motion_guidance, seed)))
 
 
 def report(

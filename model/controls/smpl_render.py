@@ -38,9 +38,8 @@ class SMPLRenderControl(Control):
         self.embed = Guider(CHANNELS, branch_width, stride, silent=False)
         self.blocks = nn.ModuleList(BranchBlock(branch_width) for _ in range(BLOCKS))
         self.outs = nn.ModuleList(nn.Linear(branch_width, width) for _ in range(BLOCKS))
-        for out in self.outs:
-            nn.init.zeros_(out.weight)
-            nn.init.zeros_(out.bias)
+        for parameter in self.outs.parameters():
+            nn.init.zeros_(parameter)
         self.gradient_checkpointing = False
 
     @classmethod

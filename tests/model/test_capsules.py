@@ -75,7 +75,7 @@ def test_normals_point_out_of_the_surface_towards_the_camera() -> None:
     rendering = seen(([-0.5, 0.2, 3.0], [0.6, -0.3, 2.5], 0.3))
     rays = pixel_rays(K, 24, 24)
     points = rays * rendering.depth[..., None]
-    hit = rendering.index >= 0
+    hit = rendering.capsule >= 0
     assert hit.sum() > 30
     # a small step along the normal is exactly that far outside of the capsule
     stepped = (points + 0.05 * rendering.normal)[hit].double().numpy()
@@ -88,13 +88,13 @@ def test_normals_point_out_of_the_surface_towards_the_camera() -> None:
 def test_the_nearer_capsule_hides_the_other() -> None:
     far, near = ([-1.0, 0.0, 4.0], [1.0, 0.0, 4.0], 0.4), ([0.0, -0.2, 2.0], [0.0, 0.2, 2.0], 0.2)
     one, other = seen(far, near), seen(near, far)
-    assert one.index[0, 12, 12] == 1 and other.index[0, 12, 12] == 0
+    assert one.capsule[0, 12, 12] == 1 and other.capsule[0, 12, 12] == 0
     assert torch.equal(one.depth, other.depth)
-    assert {0, 1, -1} == set(one.index.unique().tolist())
+    assert {0, 1, -1} == set(one.capsule.unique().tolist())
 
 
 def test_what_is_behind_the_camera_is_not_seen() -> None:
-    assert (seen(([0.0, 0.0, -3.0], [0.3, 0.0, -2.0], 0.5)).index == -1).all()
+    assert (seen(([0.0, 0.0, -3.0], [0.3, 0.0, -2.0], 0.5)).capsule == -1).all()
 
 
 def test_a_capsule_that_reaches_behind_the_camera_is_seen_in_front_of_it() -> None:
@@ -108,7 +108,7 @@ def test_capsules_that_are_not_there_may_hold_anything() -> None:
     good, lost = [0.0, 0.0, 3.0], [torch.nan] * 3
     starts, radii = torch.tensor([[good, lost]]), torch.tensor([0.3, 0.3])
     rendering = render(Capsules(starts, starts, radii, torch.tensor([[True, False]])), K, 8, 8)
-    assert set(rendering.index.unique().tolist()) == {-1, 0} and torch.isfinite(rendering.normal).all()
+    assert set(rendering.capsule.unique().tolist()) == {-1, 0} and torch.isfinite(rendering.normal).all()
 
 
 def test_skew_moves_the_picture_and_its_bounds() -> None:
@@ -117,7 +117,7 @@ def test_skew_moves_the_picture_and_its_bounds() -> None:
     ball = ([0.1, 0.6, 3.0], [0.1, 0.6, 3.0], 0.3)
     rendering, rays = seen(ball, K=skewed), pixel_rays(skewed, 24, 24)[0].double().numpy()
     expected = np.array([[np.isfinite(march(ray, [ball])) for ray in row] for row in rays])
-    assert expected.sum() > 20 and (expected != (rendering.index[0] >= 0).numpy()).sum() <= 1
+    assert expected.sum() > 20 and (expected != (rendering.capsule[0] >= 0).numpy()).sum() <= 1
 
 
 def test_frames_have_cameras_of_their_own() -> None:
@@ -126,5 +126,5 @@ def test_frames_have_cameras_of_their_own() -> None:
     )
     ball = torch.tensor([[[0.0, 0.0, 3.0]]]).expand(2, 1, 3)
     rendering = render(Capsules(ball, ball, torch.tensor([0.5]), torch.ones(2, 1, dtype=torch.bool)), wide, 24, 24)
-    near, far = (rendering.index >= 0).flatten(1).sum(1).tolist()
+    near, far = (rendering.capsule >= 0).flatten(1).sum(1).tolist()
     assert near == pytest.approx(4 * far, rel=0.25)

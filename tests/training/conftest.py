@@ -71,7 +71,7 @@ def fill(lake: Lake, base: Path) -> None:
             )
             rows["clip_videos"].append(row("clip_videos", clip_id=clip_id, video=video, sha256=sha))
             joints = np.full((FRAMES, 52, 3), 50, np.float32) + np.arange(52, dtype=np.float32)[None, :, None] % 8
-            places = 0.5 * np.sin(times + np.arange(156).reshape(52, 3)) + (0, 0, 3)  # metres, in front of the camera
+            places = 0.2 * np.sin(times + np.arange(156).reshape(52, 3)) + (0, 0, 3)  # metres, in front of the camera
             pose = {
                 "body_pose": np.float32(np.sin(times + np.arange(63).reshape(21, 3))),
                 "joints_2d": joints,

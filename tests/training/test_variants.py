@@ -6,10 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dags.commands.trainer import VARIANTS as IN_HELP
 from model.controls import CONTROLS
+from model.controls.implicit import ImplicitControl
 from storage_schemas.releases.release import Release
+from tests.model.test_im_animation import CONFIG, published
 from training.checkpoints import latest
 from training.config import FULL_SIZE, TrainConfig, preset
 from training.log import read_metrics
@@ -83,7 +87,7 @@ def test_a_checkpoint_remembers_its_variant_and_refuses_another(
 
 
 def test_resuming_a_codebook_is_the_same_run_bit_by_bit(release: Release, config: TrainConfig, tmp_path: Path) -> None:
-    config = with_variant(replace(config, schedule=three_stages((3, 2, 1), lr=1e-3), checkpoint_every=2), "smpl_vq")
+    config = with_variant(replace(config, schedule=three_stages((4, 1, 1), lr=1e-3), checkpoint_every=2), "smpl_vq")
 
     class Killed(Exception):
         pass
@@ -95,7 +99,7 @@ def test_resuming_a_codebook_is_the_same_run_bit_by_bit(release: Release, config
     with pytest.raises(Killed):
         train(release, config, tmp_path / "resumed", on_progress=crash)
     for out in ("resumed", "whole"):
-        train(release, config, tmp_path / out, until_stage=2)
+        train(release, config, tmp_path / out, until_stage=1)
     one, other = (records(tmp_path / out) for out in ("resumed", "whole"))
     assert [r["loss"] for r in one] == [r["loss"] for r in other]
 
@@ -139,6 +143,18 @@ def test_a_control_without_an_encoder_cannot_start_from_weights(
     wrong = replace(with_variant(config, "pose2d"), init_encoder=str(tmp_path / "weights.safetensors"))
     with pytest.raises(ValueError, match="control 'pose2d' has no motion encoder"):
         train(release, wrong, tmp_path / "run")
+
+
+def test_a_run_can_start_from_given_weights_of_the_encoder(
+    release: Release, config: TrainConfig, tmp_path: Path
+) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(weights := published(), file)
+    still = replace(config, model=replace(config.model, encoder=CONFIG), schedule=three_stages((1, 1, 1), lr=1e-12))
+    train(release, replace(still, init_encoder=str(file)), tmp_path / "run", until_stage=1)
+    control = ImplicitControl.from_pretrained(latest(tmp_path / "run") / "model" / "control")
+    started = weights["encoder.transformer.0.mlp.c_fc.weight"]
+    assert torch.allclose(control.motion_encoder.body.layers[0].linear1.weight, started, atol=1e-6)
 
 
 def test_where_the_encoders_weights_lie_may_change_but_not_their_name(config: TrainConfig) -> None:
