@@ -9,7 +9,7 @@ from pipelines.driving import find_person, read_video
 from storage_schemas.files import write_json
 from storage_schemas.ids import sha256_file
 from training.export import read_facts
-from training.generate import Sampling, find_pipeline, generate
+from training.generate import Sampling, find_pipeline, generate, open_image
 
 
 def animate(
@@ -18,6 +18,7 @@ def animate(
     """Write the MP4 and, beside it, a JSON file that says what it was made of; the same request is not made again."""
     if out.suffix.lower() != ".mp4":
         raise ValueError(f"--out must end in .mp4, got {out}")
+    open_image(reference)
     pipeline = find_pipeline(checkpoint)
     request = {
         "pipeline": str(pipeline.absolute()),

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 OutputType = Literal["np", "pil", "pt", "latent"]
@@ -17,10 +17,11 @@ def open_image(image: Image.Image | str | Path) -> Image.Image:
     """An image, or the file it is in, upright in RGB. Raises `ValueError` where the file is missing or is no image."""
     if isinstance(image, (str, Path)):
         try:
-            image = Image.open(image)
-            image.load()
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{error}: not a readable image; give a PNG or JPEG of the person") from None
+            opened = Image.open(image)
+            opened.load()
+        except OSError as error:  # also of what is no image
+            raise ValueError(f"{image}: not a readable image; give a PNG or JPEG of the person") from error
+        image = opened
     return ImageOps.exif_transpose(image).convert("RGB")
 
 

@@ -25,8 +25,8 @@ def generate(
     Example: dimo generate --checkpoint runs/1 --reference me.png --driving dance.mp4 --out me.mp4
     --prompt "The camera arcs left."
 
-    Three times as long as in training, from windows that overlap: dimo generate --checkpoint runs/1
-    --reference me.png --driving dance.mp4 --out long.mp4 --frames 361
+    Example, longer than in training: dimo generate --checkpoint runs/1 --reference me.png --driving dance.mp4
+    --out long.mp4 --frames 361
     """
     from dags.generate import animate
     from training.generate import Sampling
