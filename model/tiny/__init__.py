@@ -18,7 +18,12 @@ FAMILIES: dict[Family, Callable[[], DiffusionPipeline]] = {"wan": tiny_wan, "hun
 
 
 def make_tiny_base(out: Path, seed: int = 0, family: Family = "wan") -> Path:
-    """Writes transformer/, vae/, text_encoder/, tokenizer/, scheduler/ and model_index.json to `out`; returns `out`."""
+    """Writes transformer/, vae/, text_encoder/, tokenizer/, scheduler/ and model_index.json to `out`; returns `out`.
+
+    Raises `ValueError` for an unknown family.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"no family {family!r}: there are {', '.join(FAMILIES)}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pipeline = FAMILIES[family]()

@@ -128,7 +128,10 @@ def test_gradient_checkpointing_changes_no_gradient(
         inputs | {"signal": Signal(MotionTokens(tokens, motion.present), tuple(added))}
         for tokens, added in zip((motion.tokens, motion.tokens.flip(0, 1)), additions, strict=True)
     ][:forwards]
+    runs = []
+    blocks_of(model)[0].register_forward_pre_hook(lambda *_: runs.append(1))
     plain, checkpointed = gradients(model, batches, False), gradients(model, batches, True)
+    assert len(runs) == 3 * forwards  # once, and again in the backward
     for a, b in zip([*plain[0], *plain[1]], [*checkpointed[0], *checkpointed[1]], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
     assert all(leaf.abs().max() > 0 for leaf in plain[1])

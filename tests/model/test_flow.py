@@ -79,3 +79,10 @@ def test_the_loss_is_a_mean_per_sample() -> None:
     velocity = flow.velocity_target(x0, noise)
     velocity[1] += 2
     torch.testing.assert_close(flow.flow_loss(velocity, x0, noise), torch.tensor([0.0, 4.0, 0.0]))
+
+
+def test_a_weight_of_places_weighs_squared_errors() -> None:
+    x0, noise = pair()
+    velocity, weight = flow.velocity_target(x0, noise) + 2, torch.zeros(3, 1, 2, 5, 5)
+    weight[1, :, 0], weight[2] = 3, 0.5
+    torch.testing.assert_close(flow.flow_loss(velocity, x0, noise, weight), torch.tensor([0.0, 6.0, 2.0]))
