@@ -1,6 +1,7 @@
 """The driving window of a pair, read from a release: pixels of the person, and pose labels where there are some."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -8,10 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.batch import Driving
-from model.body.rotations import axis_angle_to_matrix, matrix_to_6d
-from model.driving import driving_crops
 from model.encoder_config import EncoderConfig
-from model.framing import Framing
+from model.person import Person, driving_of
 from storage_schemas.conventions import assumed_intrinsics
 from storage_schemas.video import decode
 from training.release import Pair, Release
@@ -31,22 +30,10 @@ def read_driving(release: Release, pair: Pair, encoder: EncoderConfig) -> Drivin
     frames = decode(video, start=int(chosen[0]), stop=int(chosen[-1]) + 1, step=pair.frame_step)  # [T, H, W, 3]
     [clip] = release.rows("clips", [pair.driving_clip_id], ["track", "K", "width", "height"])
     [target] = release.rows("latents", [pair.latent_id], ["width", "height"])
-    framing = Framing.of((clip["width"], clip["height"]), (target["width"], target["height"]))
-    pose = _read_pose(release, pair)
-    crops = driving_crops(frames, clip["track"][chosen], pose["joints_2d"], pose["hand_valid"], encoder)
-    return Driving(
-        body=_bytes(crops.body),
-        hands=_bytes(crops.hands),
-        hand_ok=crops.hand_ok,
-        hand_boxes=crops.hand_boxes,
-        body6d=_sixd(pose["body_pose"]),
-        hands6d=_sixd(pose["hand_pose"]),
-        joints_3d=_tensor(pose["joints_3d"]),
-        joints_2d=_tensor(framing.points(pose["joints_2d"])),
-        K=_tensor(framing.intrinsics(_intrinsics(clip, chosen))),
-        pose_ok=torch.from_numpy(pose["valid"]),
-        hands_pose_ok=torch.from_numpy(pose["hand_valid"] > 0.5),
-    )
+    place = {"track": clip["track"][chosen], "K": _intrinsics(clip, chosen)}
+    person = cast(Person, place | _read_pose(release, pair))
+    driving = driving_of(frames, person, encoder, (target["width"], target["height"]))
+    return replace(driving, body=_bytes(driving.body), hands=_bytes(driving.hands))
 
 
 def _read_pose(release: Release, pair: Pair) -> dict[str, NDArray[Any]]:
@@ -68,12 +55,3 @@ def _intrinsics(clip: Row, chosen: NDArray[np.int64]) -> NDArray[np.floating]:
 
 def _bytes(crops: Tensor) -> Tensor:
     return (crops * 255).round().to(torch.uint8)
-
-
-def _tensor(values: NDArray[np.floating]) -> Tensor:
-    return torch.nan_to_num(torch.from_numpy(np.asarray(values, np.float32)))
-
-
-def _sixd(axis_angle: NDArray[np.floating]) -> Tensor:
-    """[..., 3] axis-angle -> [..., 6]; the identity where there is no label."""
-    return matrix_to_6d(axis_angle_to_matrix(_tensor(axis_angle)))
