@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def facts_of(config: TrainConfig, release: Release) -> dict[str, Any]:
         "release": release.id,
         "release_sha256": release.sha256,
         "base": base.name,
-        "config": asdict(config) | {"base": base.name},
+        "config": config.identity() | {"base": base.name},
         "window": _window(release),
         "licences": {"base": base_licence(base), "data": release.manifest["by_licence"]},
         "attributions": _attributions(release),
