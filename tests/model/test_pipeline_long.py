@@ -64,21 +64,3 @@ def test_windows_that_agree_give_what_each_of_them_gives(
     windowed = sampled(pipeline, **asked)
     pipeline.register_to_config(num_frames=FRAMES)
     torch.testing.assert_close(windowed, sampled(pipeline, **asked), rtol=1e-4, atol=1e-4)
-
-
-def test_seams_are_no_jumps(pipeline: DiMoPipeline) -> None:
-    """Where the set of windows changes, neighbouring latent frames differ no more than elsewhere."""
-    given = driving(4 * 40 + 1)
-    latents = sampled(pipeline, num_frames=4 * 40 + 1, driving=given, num_inference_steps=4)[0]
-    change = (latents[:, 1:] - latents[:, :-1]).square().mean(dim=(0, 2, 3)).sqrt()  # [L - 1]
-    starts = {start for start, _ in windows_of(41)}
-    seams = torch.tensor([t + 1 in starts or t + 1 - 5 in starts for t in range(len(change))])
-    seams[0] = seams[-1] = False
-    assert seams.sum() >= 10
-    assert change[seams].mean() < 1.1 * change[~seams].mean()
-
-
-def windows_of(length: int) -> list[tuple[int, int]]:
-    from model.windows import windows
-
-    return windows(length, 5, 1)

@@ -49,6 +49,18 @@ def test_weights_rise_to_the_middle_of_a_window_and_fall() -> None:
     assert second.tolist() == pytest.approx([1 / 3, 2 / 3, 1, 1, 1])
 
 
+@pytest.mark.parametrize(("size", "overlap"), [(5, 1), (5, 2), (9, 3), (31, 10)])
+def test_where_two_windows_disagree_there_is_a_slope_rather_than_a_jump(size: int, overlap: int) -> None:
+    spans = windows(2 * size - overlap, size, overlap)
+    blended = torch.zeros(2 * size - overlap)
+    for value, (start, stop), weights in zip((0.0, 1.0), spans, window_weights(spans), strict=True):
+        blended[start:stop] += value * weights
+    steps = blended.diff()
+    slope = steps[size - overlap - 1 : size]
+    torch.testing.assert_close(slope, torch.full((overlap + 1,), 1 / (overlap + 1)))
+    assert blended[0] == 0 and blended[-1] == 1 and steps.abs().sum() == pytest.approx(1)
+
+
 def test_a_window_that_fits_is_the_only_one_with_weights_of_exactly_one() -> None:
     spans = windows(5, 5, 4)
     assert spans == [(0, 5)]
