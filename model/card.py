@@ -24,7 +24,7 @@ def model_card(config: Mapping[str, Any], transformer: Any, control: Any) -> str
                 "control": type(control).__name__,
                 "release": facts.get("release", NOT_STATED),
                 "SHA-256 of the release": f"`{facts.get('release_sha256', NOT_STATED)}`",
-                "window": f"{config['num_frames']} frames, every {_ordinal(config['frame_step'])} of a clip, "
+                "window": f"{config['num_frames']} frames, one in {config['frame_step']} of a clip, "
                 f"{config['width']} x {config['height']}",
             },
         ),
@@ -46,10 +46,6 @@ def model_card(config: Mapping[str, Any], transformer: Any, control: Any) -> str
 def _front_matter(facts: Mapping[str, Any]) -> str:
     lines = ["library_name: diffusers", "pipeline_tag: image-to-video", "tags: [3dimo, motion-control, opendimo]"]
     return "\n".join(["---", *lines, "---"])
-
-
-def _ordinal(step: int) -> str:
-    return "one" if step == 1 else f"{step}th"
 
 
 def _section(title: str, rows: Mapping[str, Any]) -> str:
