@@ -12,7 +12,8 @@ from model.augment import AugmentConfig, augment_driving
 from model.backbones import generator_class
 from model.backbones.interface import Generator, Reference
 from model.batch import Batch, Driving, Prediction
-from model.controls import CONTROLS, Control, Shapes, make_control
+from model.controls import Control, control_class
+from model.controls.interface import Shapes
 from model.encoder_config import ENCODERS, EncoderConfig
 from model.flow import TIMESTEPS, noisy, per_sample
 from model.geometry import GeometryHead
@@ -33,6 +34,12 @@ class DiMoConfig:
     reference: Reference = "prefix"
     geometry: bool = True
     geometry_width: int = 1024
+
+    @property
+    def generator(self) -> dict[str, Any]:
+        """What a `Generator` is told of it."""
+        attention = self.motion_attention if control_class(self.control).sends_motion else None
+        return {"motion_dim": self.encoder.dim, "motion_attention": attention, "reference": self.reference}
 
     @classmethod
     def tiny(cls) -> Self:
@@ -63,14 +70,14 @@ class DiMo(nn.Module):
     @classmethod
     def from_base(cls, base_dir: Path, config: DiMoConfig) -> Self:
         """A pretrained generator (`base_dir/transformer`, diffusers layout) with a fresh, silent control."""
-        path, encoder = Path(base_dir) / "transformer", config.encoder
-        transformer = generator_class(path).from_base(
-            path,
-            motion_dim=encoder.dim,
-            motion_attention=config.motion_attention,
-            reference=config.reference,
-        )
-        control = make_control(config.control, Shapes(encoder, transformer.width, transformer.temporal_stride))
+        path = Path(base_dir) / "transformer"
+        return cls.around(generator_class(path).from_base(path, **config.generator), config)
+
+    @classmethod
+    def around(cls, transformer: Generator, config: DiMoConfig) -> Self:
+        """A generator with a fresh, silent control and, where the control has motion tokens to read, a head."""
+        encoder = config.encoder
+        control = control_class(config.control).fresh(Shapes(encoder, transformer.width, transformer.temporal_stride))
         hand_tokens = encoder.hand_tokens if encoder.hands else 0
         head = GeometryHead(encoder.body_tokens, hand_tokens, encoder.dim, config.geometry_width)
         return cls(config, transformer, control, head if config.geometry and control.has_features else None).train()
@@ -96,7 +103,7 @@ class DiMo(nn.Module):
         return cls(
             config,
             generator_class(directory / "transformer").from_pretrained(directory / "transformer"),
-            CONTROLS[config.control].from_pretrained(directory / "control"),
+            control_class(config.control).from_pretrained(directory / "control"),
             GeometryHead.from_pretrained(directory / "geometry") if parts["geometry"] else None,
         ).train()
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from model.batch import Batch, Driving
-from model.controls import CONTROLS
+from model.controls import control_class
 from model.dimo import DiMoConfig
 from training.driving import read_driving
 from training.release import Pair, Release, read_pairs
@@ -45,7 +45,7 @@ class TrainingData:
 
     def _usable(self, pairs: list[Pair], split: str) -> list[Pair]:
         """All pairs but those that a control that reads poses cannot use."""
-        if not CONTROLS[self.model.control].reads_poses:
+        if not control_class(self.model.control).reads_poses:
             return pairs
         labelled = [pair for pair in pairs if pair.pose_id is not None]
         if left_out := len(pairs) - len(labelled):

@@ -93,7 +93,7 @@ class HunyuanMotionTransformer3DModel(HunyuanVideo15Transformer3DModel, Generato
         task_type: str = "i2v",
         use_meanflow: bool = False,
         motion_dim: int = 768,
-        motion_attention: Attention = "aligned",
+        motion_attention: Attention | None = "aligned",
         reference: Reference = "prefix",
         temporal_stride: int = 4,
     ) -> None:
@@ -158,7 +158,8 @@ class HunyuanMotionTransformer3DModel(HunyuanVideo15Transformer3DModel, Generato
         # the embedder of the base, less its rounding of the timestep in half precision
         temb = self.time_embed.timestep_embedder(self.time_embed.time_proj(timestep).to(latents.dtype))
         tokens = self.x_embedder(conditioned)  # [B, S, D]
-        text = self.context_embedder(text, timestep, padding) + self.cond_type_embed.weight[0]  # [B, n, D]
+        text = self.context_embedder(text, timestep, padding)
+        text = text + self.cond_type_embed(torch.zeros_like(text[..., 0], dtype=torch.long))  # [B, n, D]
         keys = None if padding is None else pad(padding, (tokens.shape[1], 0), value=True)  # [B, S + n]
         for block, addition in zip(self.transformer_blocks, additions, strict=True):
             tokens = tokens if addition is None else tokens + addition

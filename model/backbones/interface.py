@@ -27,14 +27,17 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
 
     base: ClassVar[Any]
     """The class of diffusers that ours extends."""
-    motion_alignment: MotionAlignment
+    motion_alignment: MotionAlignment | None
+    """None in a generator for controls without motion tokens."""
     gradient_checkpointing: bool
     _no_split_modules: list[str]  # type: ignore[assignment]  # None only where there are none
     _repeated_blocks: list[str]
 
     @classmethod
-    def from_base(cls, path: Path, *, motion_dim: int, motion_attention: Attention, reference: Reference) -> Self:
-        """The weights of a base `transformer` folder with new, silent motion modules.
+    def from_base(
+        cls, path: Path, *, motion_dim: int, motion_attention: Attention | None, reference: Reference
+    ) -> Self:
+        """The weights of a base `transformer` folder with new, silent motion modules (none for no `motion_attention`).
 
         Raises `ValueError` when the folder lacks a weight of the base model or holds others.
         """
@@ -59,9 +62,13 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         config = self.config
         if config["reference"] not in get_args(Reference):
             raise ValueError(f"reference must be 'prefix' or 'first_frame', not {config['reference']!r}")
-        heads, head_dim = config["num_attention_heads"], config["attention_head_dim"]
         for block in blocks:
             block.__class__ = kind
+        if config["motion_attention"] is None:
+            self.motion_alignment = None
+            return
+        heads, head_dim = config["num_attention_heads"], config["attention_head_dim"]
+        for block in blocks:
             block.motion = MotionCrossAttention(self.width, config["motion_dim"], heads)
         self.motion_alignment = MotionAlignment(
             config["motion_attention"], self.temporal_stride, config["motion_dim"], head_dim
@@ -113,13 +120,17 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
     ) -> tuple[MotionContext | None, list[Tensor | None]]:
         """Motion for all blocks, and what is added [B, S, D] in front of each; `prefix` frames in front hear nothing.
 
-        Raises `ValueError` where there are more additions than blocks.
+        Raises `ValueError` where there are more additions than blocks, and for motion that nothing here can hear.
         """
         if signal is None:
             return None, [None] * blocks
         if len(signal.additions) > blocks:
             raise ValueError(f"the control adds in front of {len(signal.additions)} blocks, the generator has {blocks}")
-        motion = None if signal.motion is None else self.motion_alignment(signal.motion, grid.frames, prefix)
+        motion = None
+        if signal.motion is not None:
+            if self.motion_alignment is None:
+                raise ValueError("the control sends motion tokens, but the generator was made without motion attention")
+            motion = self.motion_alignment(signal.motion, grid.frames, prefix)
         silent = prefix * grid.height * grid.width
         additions = [pad(addition, (0, 0, silent, 0)) for addition in signal.additions]
         return motion, [*additions, *[None] * (blocks - len(additions))]

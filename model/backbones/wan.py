@@ -74,7 +74,7 @@ class WanMotionTransformer3DModel(WanTransformer3DModel, Generator):  # type: ig
         rope_max_seq_len: int = 1024,
         pos_embed_seq_len: int | None = None,
         motion_dim: int = 768,
-        motion_attention: Attention = "aligned",
+        motion_attention: Attention | None = "aligned",
         reference: Reference = "prefix",
         temporal_stride: int = 4,
         text_length: int = 512,
@@ -152,7 +152,7 @@ class WanMotionTransformer3DModel(WanTransformer3DModel, Generator):  # type: ig
         given, length = text.shape[1], self.config["text_length"]
         if given > length:
             raise ValueError(f"the text has {given} tokens, at most {length} are allowed: cut it before encoding")
-        return pad(text * text_ok[..., None], (0, 0, 0, length - given))
+        return pad(text * text_ok[..., None].to(text), (0, 0, 0, length - given))
 
     def _token_timesteps(self, timestep: Tensor, latents: Tensor) -> Tensor:
         """[B] -> [B, S]: zero for the tokens of the first latent frame, `timestep` for the others."""

@@ -2,7 +2,7 @@
 
 from model.controls.channel_concat import ChannelConcatControl
 from model.controls.implicit import ImplicitControl
-from model.controls.interface import Control, Shapes
+from model.controls.interface import Control
 from model.controls.mimicmotion import MimicMotionControl
 from model.controls.pose2d import Pose2DControl
 from model.controls.smpl_render import SMPLRenderControl
@@ -21,13 +21,8 @@ CONTROLS: dict[str, type[Control]] = {
 """By the name that a config gives."""
 
 
-def make_control(name: str, shapes: Shapes) -> Control:
-    """A fresh, silent control. Raises `ValueError` for an unknown name."""
+def control_class(name: str) -> type[Control]:
+    """A control by its name. Raises `ValueError` for an unknown one."""
     if name not in CONTROLS:
         raise ValueError(f"no control {name!r}: there are {', '.join(CONTROLS)}")
-    return CONTROLS[name].fresh(shapes)
-
-
-def control_name(control: Control) -> str:
-    """The name of a control in `CONTROLS`."""
-    return next(name for name, kind in CONTROLS.items() if type(control) is kind)
+    return CONTROLS[name]

@@ -27,6 +27,7 @@ class ChannelConcatControl(Control):
     """Motion tokens as `CHANNELS` channels of the generator's input."""
 
     reads_poses = False
+    sends_motion = False
     has_features = True
 
     @register_to_config

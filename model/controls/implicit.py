@@ -18,6 +18,7 @@ class ImplicitControl(Control):
     """3DiMo, section 3.2."""
 
     reads_poses = False
+    sends_motion = True
     has_features = True
 
     @register_to_config

@@ -29,6 +29,8 @@ class Control(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models o
     _supports_gradient_checkpointing = True
     reads_poses: ClassVar[bool]
     """Whether it reads pose labels of the driver (and so cannot use a pair without) rather than the pixels."""
+    sends_motion: ClassVar[bool]
+    """Whether `Signal.motion` is there, so that the generator needs cross-attentions to hear it."""
     has_features: ClassVar[bool]
     """Whether `Signal.features` are there for the geometry head to read."""
 

@@ -31,6 +31,7 @@ class Pose2DControl(Control):
 
     _supports_gradient_checkpointing = False
     reads_poses = True
+    sends_motion = False
     has_features = False
 
     @register_to_config

@@ -30,6 +30,7 @@ class SMPLRenderControl(Control):
     """Pictures of a capsule body through a branch of attention blocks."""
 
     reads_poses = True
+    sends_motion = False
     has_features = False
 
     @register_to_config

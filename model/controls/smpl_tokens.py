@@ -24,6 +24,7 @@ class SMPLTokensControl(Control):
 
     _supports_gradient_checkpointing = False
     reads_poses = True
+    sends_motion = True
     has_features = False
 
     @register_to_config

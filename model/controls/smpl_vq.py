@@ -32,6 +32,7 @@ class SMPLVQControl(Control):
 
     _supports_gradient_checkpointing = False
     reads_poses = True
+    sends_motion = True
     has_features = False
 
     @register_to_config

@@ -1,0 +1,56 @@
+"""torch.compile of the repeated block: one graph for all blocks, without a break."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from model.dimo import DiMo
+from model.signal import Signal
+
+Make = Callable[..., DiMo]
+Inputs = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("attention", ["aligned", "global"])
+def test_the_blocks_compile_to_one_graph_and_compute_the_same(
+    family: str, attention: str, make_dimo: Make, inputs: Inputs
+) -> None:
+    model = make_dimo(family=family, trained=True, motion_attention=attention).transformer.eval()
+    with torch.no_grad():
+        expected = model(**inputs)
+        model.compile_repeated_blocks(fullgraph=True, backend="aot_eager")  # `fullgraph`: a break is an error
+        given = model(**inputs)
+    torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_a_checkpointed_training_step_compiles_with_additions_to_the_tokens(
+    family: str, make_dimo: Make, inputs: Inputs
+) -> None:
+    model = make_dimo(family=family, trained=True).transformer.train()
+    grid = model.grid(inputs["latents"])
+    addition = torch.randn(2, grid.frames * grid.height * grid.width, grid.dim)
+    inputs["signal"] = Signal(inputs["signal"].motion, (addition, addition))
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        model(**inputs).square().mean().backward()
+        return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+    expected = gradients()
+    model.enable_gradient_checkpointing()
+    model.compile_repeated_blocks(fullgraph=True, backend="aot_eager")
+    for a, b in zip(gradients(), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert counters["stats"]["unique_graphs"] == 1

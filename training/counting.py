@@ -1,0 +1,67 @@
+"""Operations of a forward and what it keeps for the backward, counted on the meta device, where nothing is computed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+HALF = 2
+"""Bytes of a number in bfloat16."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Floating-point operations of a forward, and the bytes in bfloat16 that it keeps for the backward."""
+
+    flops: int
+    kept: int
+
+
+def counted(module: nn.Module, forward: Callable[[], object]) -> Counted:
+    """Run a forward of a module on the meta device. Weights are not counted among what is kept, views once."""
+    weights = {_memory(p) for p in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        if _memory(x) not in weights:
+            kept[_memory(x)] = max(kept.get(_memory(x), 0), HALF * x.numel())
+        return x
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x)
+    with hooks, FlopCounterMode(display=False) as counter, _FusedAttention() as attention:
+        forward()
+    return Counted(counter.get_total_flops() + attention.flops, sum(kept.values()))
+
+
+def _memory(x: Tensor) -> int:
+    return int(x.untyped_storage()._cdata)
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention as a fused kernel does it, which keeps no scores; on the meta device torch would take it apart."""
+
+    flops = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is not scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        q, k, v = (*args, *(kwargs.pop(name) for name in ("query", "key", "value") if name in kwargs))[:3]
+        self.flops += 4 * prod(q.shape) * k.shape[-2]  # a multiplication and an addition, for scores and for sums
+        return _Kept.apply(q, k, v)
+
+
+class _Kept(torch.autograd.Function):
+    """What a fused kernel keeps: its inputs and its output, all [..., n, d]."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        out = torch.empty_like(q)
+        ctx.save_for_backward(q, k, v, out)
+        return out
