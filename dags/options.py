@@ -25,6 +25,12 @@ LakeOption = Annotated[
     str, typer.Option("--lake", callback=_place, help=f"The lake: {WHERE} (made where there is none).")
 ]
 ExistingLake = Annotated[str, typer.Option("--lake", callback=_is_lake, help=f"The lake: {WHERE}.")]
+Base = Annotated[
+    str,
+    typer.Option(
+        help="Pretrained model in the diffusers layout: a folder, or ORG/NAME[@REVISION] of the Hugging Face hub."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 PolicyFile = Annotated[
     Path | None,

@@ -1,6 +1,8 @@
 """Which videos a base model can make, and how large they are as latents and as tokens."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from model.backbones.interface import Generator
@@ -17,7 +19,19 @@ class LatentGeometry:
     @classmethod
     def of(cls, vae: VAE, transformer: Generator) -> Self:
         """Of the parts of a base model."""
-        return cls(strides(vae), transformer.patch)
+        return cls(strides(vae.config), transformer.patch)
+
+    @classmethod
+    def of_folder(cls, base: Path) -> Self:
+        """Of a base model in the diffusers layout. Raises `ValueError` where its VAE or its transformer is missing."""
+        try:
+            vae, transformer = (
+                json.loads((base / part / "config.json").read_text()) for part in ("vae", "transformer")
+            )
+        except FileNotFoundError as error:
+            raise ValueError(f"{base} is no base model in the diffusers layout: {error.filename} is missing") from error
+        patch = transformer["patch_size"]
+        return cls(strides(vae), patch if isinstance(patch, int) else patch[1])
 
     @property
     def unit(self) -> int:

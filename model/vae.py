@@ -5,8 +5,9 @@ HunyuanVideo-1.5 multiplies by one scaling factor (`pipelines/hunyuan_video1_5`)
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_hunyuanvideo15 import AutoencoderKLHunyuanVideo15
@@ -35,11 +36,11 @@ def load_vae(base_dir: Path, dtype: torch.dtype = torch.float32) -> VAE:
     return VAES[name].from_pretrained(config.parent, torch_dtype=dtype)
 
 
-def strides(vae: VAE) -> Strides:
-    """Of a VAE."""
-    if isinstance(vae, AutoencoderKLWan):
-        return Strides(vae.config["scale_factor_temporal"], vae.config["scale_factor_spatial"])
-    return Strides(vae.config["temporal_compression_ratio"], vae.config["spatial_compression_ratio"])
+def strides(config: Mapping[str, Any]) -> Strides:
+    """By the config of a VAE."""
+    if "scale_factor_temporal" in config:
+        return Strides(config["scale_factor_temporal"], config["scale_factor_spatial"])
+    return Strides(config["temporal_compression_ratio"], config["spatial_compression_ratio"])
 
 
 def encode(vae: VAE, video: Tensor) -> Tensor:

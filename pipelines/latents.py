@@ -8,7 +8,6 @@ on their pixels.
 import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from model.base_folder import base_folder
 from pipelines.columns import Column, json_lists, json_strings, look_up
 from pipelines.planned import Planned
 from pipelines.quality import Policy, kept_clips
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class LatentsConfig:
-    """Which backbone and which windows. `base` is a folder in the diffusers layout (vae, text_encoder, tokenizer)."""
+    """Which backbone and which windows. `base` is a folder in the diffusers layout, or ORG/NAME of the hub."""
 
     base: str
     window: Window = field(default_factory=Window)
@@ -62,21 +62,17 @@ class LatentsStage:
     @cached_property
     def weights(self) -> str:
         """Hash of every file of the VAE, the text encoder and the tokenizer."""
-        base = Path(self.config.base)
+        base = base_folder(self.config.base)
         files = [
             f for part in ("vae", "text_encoder", "tokenizer") for f in sorted((base / part).rglob("*")) if f.is_file()
         ]
-        if not (base / "vae").is_dir() or not (base / "text_encoder").is_dir():
-            raise ValueError(
-                f"no base model at {base}: expected a folder in the diffusers layout with vae and text_encoder"
-            )
         return stable_id([(str(f.relative_to(base)), sha256_file(f)) for f in files])
 
     @property
     def vae(self) -> str:
         """What the `vae` column says: the classes of the VAE and the text encoder, and their weights."""
-        configs = {part: Path(self.config.base) / part / "config.json" for part in ("vae", "text_encoder")}
-        vae, text = (json.loads(path.read_text()) for path in configs.values())
+        base = base_folder(self.config.base)
+        vae, text = (json.loads((base / part / "config.json").read_text()) for part in ("vae", "text_encoder"))
         return f"{vae['_class_name']}+{text['architectures'][0]}:{self.weights}"
 
     def setup(self) -> None:
@@ -87,7 +83,7 @@ class LatentsStage:
         from model.vae import load_vae
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        base = Path(self.config.base)
+        base = base_folder(self.config.base)
         self._vae = load_vae(base).to(self._device)  # type: ignore[arg-type]
         self._tokenizer, encoder = load_text(base, torch.bfloat16 if self._device.type == "cuda" else torch.float32)
         self._text_encoder = encoder.to(self._device)  # type: ignore[arg-type]
@@ -149,7 +145,14 @@ class LatentsStage:
 
 
 def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
-    """One piece of work per kept clip that has a caption: its current one."""
+    """One piece of work per kept clip that has a caption: its current one.
+
+    Raises `ValueError` for a base model that is not there or incomplete, and for a window that it cannot represent.
+    """
+    from model.latent_geometry import LatentGeometry
+
+    window = stage.config.window
+    LatentGeometry.of_folder(base_folder(stage.config.base)).check(window.num_frames, window.height, window.width)
     clips = kept_clips(lake, policy, ["name", "kind", "video_sha256", "start_frame", "frames"])
     captions = newest(lake, "captions", ["clip_id"], ["text"])
     clips = clips.append_column("text", look_up(clips["clip_id"], captions, "clip_id", "text"))

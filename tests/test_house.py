@@ -12,7 +12,14 @@ ROOMS = ("storage_schemas", "pipelines", "model", "training", "dags")
 MAY_IMPORT = {
     "storage_schemas": (),
     "model": (),
-    "pipelines": ("storage_schemas", "model.body", "model.vae", "model.text"),
+    "pipelines": (
+        "storage_schemas",
+        "model.body",
+        "model.base_folder",
+        "model.latent_geometry",
+        "model.vae",
+        "model.text",
+    ),
     "training": ("model", "storage_schemas"),
     "dags": ("pipelines", "training", "storage_schemas"),
 }

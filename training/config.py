@@ -11,9 +11,9 @@ from training.stages import Schedule, three_stages
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. `base` is the pretrained model, a folder in the diffusers layout, and `init_encoder` weights for
-    the motion encoder; where they lie may change between resumes, everything else may not. `joints_weight`: of the
-    places of joints, in metres, within the geometric loss [ours]."""
+    """A training run. `base` is the pretrained model, a folder in the diffusers layout or ORG/NAME of the hub, and
+    `init_encoder` weights for the motion encoder; where they lie may change between resumes, everything else may not.
+    `joints_weight`: of the places of joints, in metres, within the geometric loss [ours]."""
 
     preset: str
     base: str

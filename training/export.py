@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
+from model.base_folder import base_folder
 from model.dimo import DiMo
 from model.pipeline import DiMoPipeline
 from training.config import TrainConfig
@@ -23,7 +24,7 @@ def export_pipeline(model: Path, out: Path, config: TrainConfig, release: Releas
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     facts = facts_of(config, release)
-    pipeline = DiMoPipeline.from_base(Path(config.base), DiMo.load(model), **facts["window"], training=facts)
+    pipeline = DiMoPipeline.from_base(base_folder(config.base), DiMo.load(model), **facts["window"], training=facts)
     pipeline.save_pretrained(part)
     os.replace(part, out)
     return out
@@ -31,16 +32,21 @@ def export_pipeline(model: Path, out: Path, config: TrainConfig, release: Releas
 
 def facts_of(config: TrainConfig, release: Release) -> dict[str, Any]:
     """The release, its hash, the config, the window, and under which licences data and base model were given."""
-    base = Path(config.base)
+    base = base_folder(config.base)
     return {
         "release": release.id,
         "release_sha256": release.sha256,
-        "base": base.name,
-        "config": config.identity() | {"base": base.name},
+        "base": (name := _name(config.base)),
+        "config": config.identity() | {"base": name},
         "window": _window(release),
         "licences": {"base": base_licence(base), "data": release.manifest["by_licence"]},
         "attributions": _attributions(release),
     }
+
+
+def _name(base: str) -> str:
+    """What a base model may be called in public: of a folder its own name alone, where it lies is nobody's business."""
+    return Path(base).name if Path(base).is_dir() else base
 
 
 def read_facts(pipeline: Path) -> dict[str, Any]:

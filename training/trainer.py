@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from model import im_animation
+from model.base_folder import base_folder
 from model.dimo import DiMo
 from model.tokens import MotionEncoder
 from training import checkpoints
@@ -105,7 +106,7 @@ class _Run:
         if self.checkpoint:
             self.model = DiMo.load(self.checkpoint / "model")
         else:
-            self.model = DiMo.from_base(Path(config.base), config.model)
+            self.model = DiMo.from_base(base_folder(config.base), config.model)
             if config.init_encoder is not None:
                 init_encoder(self.model, Path(config.init_encoder))
         self.model.to(self.device).train()

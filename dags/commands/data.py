@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dags.options import ExistingLake, Json, LakeOption, PolicyFile, PrefectApi, RayAddress
+from dags.options import Base, ExistingLake, Json, LakeOption, PolicyFile, PrefectApi, RayAddress
 
 Call = tuple[Any, ...]
 """A flow's name and its arguments after the lake; `dags.steps` has a function of the same name."""
@@ -156,9 +156,7 @@ def caption(
 
 def encode(
     lake: ExistingLake,
-    base: Annotated[
-        Path, typer.Option(exists=True, help="Pretrained model in the diffusers layout: vae, text_encoder, tokenizer.")
-    ],
+    base: Base,
     num_frames: Annotated[int, typer.Option(help="Frames of a window, 4k + 1.")] = 121,
     frame_step: Annotated[int, typer.Option(help="Clip frames per window frame.")] = 1,
     width: Annotated[int, typer.Option(help="Width of the target in pixels.")] = 832,
@@ -177,7 +175,7 @@ def encode(
     from pipelines.quality import policy_of
     from pipelines.windows import Window
 
-    config = LatentsConfig(str(base), Window(num_frames, frame_step, width, height))
+    config = LatentsConfig(base, Window(num_frames, frame_step, width, height))
     _run(lake, prefect_api, ray_address, json_, [("encode", config, policy_of(policy))])
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dags.options import ExistingLake, Json, PolicyFile, PrefectApi, RayAddress
+from dags.options import Base, ExistingLake, Json, PolicyFile, PrefectApi, RayAddress
 
 VARIANTS = (
     "full, smpl_ctrl, channel_concat, no_geometry, no_hands, stage1_only, stages12, pose2d, mimicmotion, smpl_render, "
@@ -17,7 +17,7 @@ VARIANTS = (
 def train(
     release: Annotated[str, typer.Option(help="NAME@VERSION.")],
     lake: ExistingLake,
-    base: Annotated[Path, typer.Option(exists=True, help="Pretrained model in the diffusers layout.")],
+    base: Base,
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, metrics and the final pipeline.")],
     preset: Annotated[str, typer.Option(help="tiny, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "tiny",
     variant: Annotated[str, typer.Option(help=f"Ablation or rival: {VARIANTS}.")] = "full",

@@ -33,7 +33,7 @@ def test_the_vae_is_of_the_real_class(tiny_bases: dict[str, Path]) -> None:
 
 
 def test_shapes_follow_the_strides(vae: VAE) -> None:
-    assert strides(vae) == Strides(4, 4)
+    assert strides(vae.config) == Strides(4, 4)
     latents = encode(vae, video())
     assert latents.shape == (2, 8, 3, 8, 12)
     assert decode(vae, latents).shape == video().shape

@@ -1,0 +1,37 @@
+"""Where a base model is on this machine: a folder that the user has, or a copy of one on the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+"""Never fetched: to load them would be to run what is in them."""
+
+
+def base_folder(base: str | Path) -> Path:
+    """The folder of a base model in the diffusers layout, from its path or from ORG/NAME[@REVISION] of the hub.
+
+    What is fetched stays in the hub's cache (`HF_HOME`), and is not fetched again. Raises `ValueError` where there is
+    no such folder, or the hub does not give it.
+    """
+    if Path(base).is_dir():
+        return Path(base)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", str(base)):
+        raise ValueError(
+            f"no base model at {base}: give a folder in the diffusers layout, or ORG/NAME of one on the hub"
+        )
+    name, _, revision = str(base).partition("@")
+    wanted = ["model_index.json", "README.md", *(f"{part}/*" for part in PARTS)]
+    try:
+        folder = snapshot_download(
+            name, revision=revision or None, allow_patterns=wanted, ignore_patterns=list(PICKLES)
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(
+            f"no folder {base}, and the hub does not give a model of that name: {said}; give a folder, or set HF_TOKEN"
+        ) from error
+    return Path(folder)

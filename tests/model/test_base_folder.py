@@ -1,0 +1,60 @@
+"""Where base models come from: folders, and a local server that speaks the hub's protocol."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.base_folder import base_folder
+from tests.model.hub_server import hub
+
+FETCH = "import sys; from model.base_folder import base_folder; print(base_folder(sys.argv[1]))"
+ROOT = Path(__file__).parents[2]
+
+
+def fetch(name: str, endpoint: str, home: Path) -> "subprocess.CompletedProcess[str]":
+    """In a process of its own: the address of the hub is read when its library is imported."""
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    environment.pop("HF_HUB_OFFLINE", None)
+    return subprocess.run(
+        [sys.executable, "-c", FETCH, name], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_a_folder_is_what_it_is(tiny_base: Path) -> None:
+    assert base_folder(tiny_base) == tiny_base == base_folder(str(tiny_base))
+
+
+def test_a_model_of_the_hub_is_fetched_once_and_without_pickles(tiny_base: Path, tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    shutil.copytree(tiny_base, served)
+    (served / "vae" / "old.bin").write_bytes(b"pickled")
+    (served / "notes.md").write_text("not needed")
+    (served / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    with hub("wan-ai/tiny", served) as (endpoint, asked):
+        first = fetch("wan-ai/tiny", endpoint, tmp_path / "home")
+        assert first.returncode == 0, first.stderr
+        asked.clear()
+        assert fetch("wan-ai/tiny", endpoint, tmp_path / "home").stdout == first.stdout
+    assert [path for path in asked if path.startswith("GET") and "/resolve/" in path] == []
+    expected = contents(tiny_base) | {"README.md": (served / "README.md").read_bytes()}
+    assert contents(Path(first.stdout.strip())) == expected
+
+
+def test_what_the_hub_does_not_know_is_one_clear_line(tmp_path: Path) -> None:
+    with hub("wan-ai/tiny", tmp_path) as (endpoint, _):
+        failed = fetch("wan-ai/huge", endpoint, tmp_path / "home")
+    assert "ValueError: no folder wan-ai/huge, and the hub does not give a model of that name" in failed.stderr
+
+
+@pytest.mark.parametrize("name", ["missing", "../up/there", "a/b/c", "/no/where", "org/name@"])
+def test_what_is_neither_is_refused_without_asking(name: str) -> None:
+    with pytest.raises(ValueError, match="give a folder in the diffusers layout, or ORG/NAME"):
+        base_folder(name)
