@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.columns import among
 from pipelines.planned import Planned
+from pipelines.spent import spent
 from pipelines.stage import Outcome, Reject, Stage, Work
 from pipelines.standing import DONE, RESOLVED, Account, Standing, open_failures, standing
 from storage_schemas import commit
@@ -101,7 +102,7 @@ def stage_outcome(lake: Lake, shard: Shard, stage: Stage, outcome: Outcome) -> d
     rejected: dict[str, list[str]] = {}
     for reject in outcome.rejects:
         rejected.setdefault(reject.error_class, []).append(reject.key)
-    note = {"done": outcome.done, "rejected": rejected}
+    note = {"done": outcome.done, "rejected": rejected, "times": outcome.times}
     rows = {**outcome.rows, "rejects": [*failed, *resolved]}
     return commit.stage_shard(lake, shard.run_id, shard.number, rows, note)
 
@@ -172,6 +173,7 @@ def _facts(lake: Lake, plan: dict[str, Any]) -> Callable[[list[dict[str, Any]]],
             "in": len(answered) - int(pc.sum(known).as_py() or 0),
             "done": len(done),
             "rejected": {kind: len(keys) for kind, keys in rejected.items()},
+            **spent([times for note in notes for times in note.get("times", {}).items()]),
         }
         return {"stage": plan["stage"], "config": plan["config"], "counts": counts}
 

@@ -9,6 +9,7 @@ import math
 import os
 import queue
 import secrets
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -138,7 +139,9 @@ class Worker:
             message = f"the worker process died {DEATHS} times on it: the file may be broken or too large for memory"
             outcome = Outcome(rejects=[Reject(work.key, work.item_id, work.name, "bug", message)])
         else:
+            began = time.time_ns()
             outcome = self._stage.run([work])
+            outcome.times[work.key] = began, time.time_ns()
         outcome.check([work])
         self._outcome.merge(outcome)
         return self._logs.take()
