@@ -107,9 +107,9 @@ def stage_outcome(lake: Lake, shard: Shard, stage: Stage, outcome: Outcome) -> d
     return commit.stage_shard(lake, shard.run_id, shard.number, rows, note)
 
 
-def finish(lake: Lake, run: Run) -> dict[str, int]:
-    """Commit a run of which every shard is staged; return the rows per table."""
-    return commit.commit(lake, run.run_id, _facts(lake, commit.read_plan(lake, run.run_id)))
+def finish(lake: Lake, run: Run, partial: bool = False) -> dict[str, int]:
+    """Commit a run of which every shard is staged, or with `partial` those that are; return the rows per table."""
+    return commit.commit(lake, run.run_id, _facts(lake, commit.read_plan(lake, run.run_id)), partial)
 
 
 def account(lake: Lake, stage: Stage, planned: Planned, filtered: dict[str, int] | None = None) -> Account:
