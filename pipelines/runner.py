@@ -1,7 +1,7 @@
 """Maps a stage over shards on Ray: a pool of actors, each with its own copy of the stage.
 
 Paths and ids travel between processes, never frames. A worker stages its shard itself; nobody commits here. A worker
-that dies costs a retry; a piece of work that kills its worker twice ends as a reject, and the rest goes on.
+that dies costs a retry; a piece of work on which one died again and again ends as a reject, and the rest goes on.
 """
 
 import logging
@@ -22,7 +22,7 @@ from storage_schemas.commit import staged
 from storage_schemas.lake import Lake
 
 LOGGED = ("pipelines", "storage_schemas", "model", "training")
-DEATHS = 2  # a piece of work that killed so many workers is rejected
+DEATHS = 3  # a piece of work on which so many workers died is rejected; fewer deaths may have come from elsewhere
 
 OnProgress = Callable[[int, list[tuple[int, str]]], None]
 """Called with the pieces of work finished since the last call, and the worker's log lines (level, text)."""
@@ -89,6 +89,7 @@ class Pool:
                         logs = ray.get(worker.run.remote(work, deaths[work.key] >= DEATHS))
                         on_progress(max(0, done + 1 - reported), logs)
                         reported = max(reported, done + 1)
+                    current = ""  # from here on it is nobody's fault
                     return dict(ray.get(worker.stage.remote(self._lake.uri, shard)))
                 except RayActorError:
                     worker = None
