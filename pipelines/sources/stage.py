@@ -29,6 +29,11 @@ def discover(kind: str, path: str | Path, options: SourcesConfig) -> list[Work]:
     return sorted(works, key=lambda work: (work.name, work.key))
 
 
+def downloads_folder(lake_uri: str) -> Path:
+    """Where downloads of a lake are kept unless the config says otherwise."""
+    return local_folder(lake_uri) / "downloads"
+
+
 class SourcesStage:
     """Probes, hashes and (for URLs) downloads each item, and converts its cameras and ground truth.
 
@@ -76,4 +81,4 @@ class SourcesStage:
                 return multiview.rows(payload)
 
     def _cache(self) -> Path:
-        return Path(self.config.cache or local_folder(self.lake_uri) / "downloads").absolute()
+        return Path(self.config.cache or downloads_folder(self.lake_uri)).absolute()
