@@ -26,6 +26,10 @@ class MediaServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("0.0.0.0", 0), Handler)
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.files: dict[str, bytes] = {}
+        self.sent: list[tuple[str, int]] = []
+        self.heads: list[str] = []
+        self.tag, self.tagged_status = ETAG, 200
         self.release = threading.Event()
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
@@ -60,6 +64,20 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with self.server.lock:
                 self.server.at_once -= 1
+
+    def do_HEAD(self) -> None:
+        """Only what is below /tagged, which also knows GET."""
+        with self.server.lock:
+            self.server.heads.append(self.path)
+        if not self.path.startswith("/tagged/"):
+            return self.answer(405, b"")
+        return self.answer(self.server.tagged_status, b"", length=len(VIDEO), ETag=self.server.tag)
+
+    def tagged(self, _: str) -> None:
+        """The server's `tag`, and only as its `tagged_status` allows."""
+        if self.server.tagged_status != 200:
+            return self.answer(self.server.tagged_status, b"")
+        return self.ranged(ETag=self.server.tag)
 
     def video(self, _: str) -> None:
         """As a good server does: tagged, with ranges."""
