@@ -19,7 +19,8 @@ MODIFIED = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
 class MediaServer(ThreadingHTTPServer):
-    """`requests`: (path, headers) of every request. `release` lets bodies of /held go on."""
+    """`requests`: (path, headers) of every request. `release` lets bodies of /held go on. `files`: what /file/NAME is;
+    `sent`: (path, bytes) of every answer of these."""
 
     daemon_threads = True
 
@@ -124,6 +125,26 @@ class Handler(BaseHTTPRequestHandler):
     def held(self, _: str) -> None:
         """The first half; the rest when the test lets it."""
         self.ranged(hold=True, ETag=ETAG)
+
+    def file(self, name: str) -> None:
+        """One of `files`, with ranges, slowly: in about two seconds."""
+        if (body := self.server.files.get(name)) is None:
+            return self.answer(404, b"sorry")
+        tag = f'"{name}"'
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(found[1]) if found and self.headers.get("If-Range") == tag else 0
+        span = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {}
+        self.answer(206 if start else 200, b"", length=len(body) - start, ETag=tag, **span)
+        piece, sent = len(body) // 40 + 1, 0
+        try:
+            for at in range(start, len(body), piece):
+                time.sleep(0.05)
+                self.wfile.write(body[at : at + piece])
+                sent += len(body[at : at + piece])
+        finally:
+            with self.server.lock:
+                self.server.sent.append((self.path, sent))
+        return None
 
     def busy(self, _: str) -> None:
         """Takes its time."""
