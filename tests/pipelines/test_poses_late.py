@@ -21,6 +21,7 @@ from pipelines.poses.objective import FitConfig
 from pipelines.poses.stage import PosesConfig, PosesStage, plan
 from pipelines.poses.view import View, view_of
 from pipelines.quality import Policy
+from pipelines.revisions import best_poses
 from pipelines.rigs import stage as rigs
 from pipelines.sources import SourcesConfig, SourcesStage, discover
 from pipelines.stage import Work
@@ -28,6 +29,7 @@ from storage_schemas import video
 from storage_schemas.lake import Lake
 from tests.pipelines.test_poses_labels import FRAMES, GRAVITY, clip_row, lake_with, orbit, posed, seen
 from tests.pipelines.test_rigs_stage import camera, rig
+from tests.rows import pose
 
 LATE = [0.0, 0.0, 2.3]
 LIMBS = [4, 5, 7, 8, 16, 17, 18, 19, 20, 21]
@@ -146,6 +148,18 @@ def test_gravity_that_only_people_tell_is_used(rig_lake: Lake) -> None:
     assert {name for name in before if before[name].key != after[name].key} == {"c-p40"}  # the other states its own
     assert after["c-p40"].payload["measured_gravity"] == [0, 0.6, -0.8]
     assert after["c-p30"].payload["measured_gravity"] is None
+
+
+def test_a_label_made_anew_counts_though_the_old_one_was_surer(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    old = pose("a", "as if in time", estimator="multiview mediapipe", weight=0.6)
+    other = pose("a", "of another model", estimator="multiview rtmw", weight=0.3)
+    lake.append("first", {"poses": [old, other]})
+    assert best_poses(lake, [])["pose_id"].to_pylist() == ["as if in time"]
+    lake.append("second", {"poses": [pose("a", "in time", estimator="multiview mediapipe", weight=0.5)]})
+    assert best_poses(lake, [])["pose_id"].to_pylist() == ["in time"]
+    lake.append("third", {"poses": [pose("a", "of one view", estimator="monocular mediapipe", weight=0.2)]})
+    assert best_poses(lake, [])["pose_id"].to_pylist() == ["of another model"]
 
 
 def real_rig(lake: Lake, folder: Path) -> None:
