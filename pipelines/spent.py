@@ -13,7 +13,8 @@ def spent(times: Sequence[tuple[str, Sequence[int]]]) -> dict[str, Any]:
 
     `busy`: seconds of all pieces of work together; `active`: seconds in which at least one was in work, so that
     busy / active of them were at a time. Neither counts the start of workers or a time in which nobody drove the run.
-    `seconds`: of `KEPT` pieces of work each. Empty where nobody looked at the clock.
+    `most`: how many were at a time at most. `seconds`: of `KEPT` pieces of work each. Empty where nobody looked at the
+    clock.
     """
     if not times:
         return {}
@@ -22,7 +23,14 @@ def spent(times: Sequence[tuple[str, Sequence[int]]]) -> dict[str, Any]:
     reached = np.maximum.accumulate(np.concatenate([spans[:1, 0], spans[:-1, 1]]))
     active = np.maximum(spans[:, 1] - np.maximum(spans[:, 0], reached), 0).sum()
     kept = {key: _seconds(end - start) for key, (start, end) in sorted(times)[:KEPT]}
-    return {"busy": _seconds((spans[:, 1] - spans[:, 0]).sum()), "active": _seconds(active), "seconds": kept}
+    begun_before = np.searchsorted(spans[:, 0], spans[:, 0], side="right")
+    ended_before = np.searchsorted(np.sort(spans[:, 1]), spans[:, 0], side="right")
+    return {
+        "busy": _seconds((spans[:, 1] - spans[:, 0]).sum()),
+        "active": _seconds(active),
+        "most": int((begun_before - ended_before).max()),
+        "seconds": kept,
+    }
 
 
 def _seconds(nanoseconds: int | np.integer[Any]) -> float:

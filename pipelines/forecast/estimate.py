@@ -24,9 +24,9 @@ class Forecast:
 
     `stale`: there are rows of the item, but of another version, config or input. `due`: it failed, and is tried again.
     `later`: pieces that are no work yet, but will be when what is left of the sources is there.
-    `seconds` (from `least` to `most`, nine times of ten; None where one piece alone was measured) and `bytes` are
-    estimates for what is left and comes later, None where nothing was measured. They rest on `measured` pieces of work
-    of `runs` runs, or `tried` for this forecast; `basis` says that in words.
+    `seconds` (from `least` to `most`, nine of ten times if those measured are like the rest; None where one piece alone
+    was measured) and `bytes` are estimates for what is left and comes later, None where nothing was measured. They rest
+    on `measured` pieces of work of `runs` runs, or `tried` for this forecast; `basis` says that in words.
     """
 
     stage: str
@@ -59,7 +59,7 @@ def forecast(lake: Lake, stage: str, planned: Planned, away: Lake | None = None,
     outdated, left = stale(lake, stage, found), found.left
     rates, told, tried = measured(lake, stage, planned.revision), lake, False
     if rates is None and away is not None:
-        rates, told, tried = measured(away, stage, planned.revision), away, True
+        rates, told, tried = measured(away, stage, planned.revision, tried=True), away, True
     wanted, later = sizes_of(lake, stage, planned, left), 0
     if rates is not None and sources and stage in LATER:
         later = round(sources * _answered(told, stage) / max(1, _answered(told, "sources")))

@@ -60,10 +60,11 @@ class Rates:
         return found
 
 
-def measured(lake: Lake, stage: str, revision: str) -> Rates | None:
+def measured(lake: Lake, stage: str, revision: str, tried: bool = False) -> Rates | None:
     """What the latest runs of a stage tell, those of this `revision` if there are any; None where none tells anything.
 
-    What was replaced since is left out.
+    What was replaced since is left out. `tried`: they only were to measure, so that workers that had nothing left to do
+    before the others mean nothing, nor does how long they took to start.
     """
     columns = ["run_id", "counts", "config", "seconds", "committed_at"]
     entries = lake.read("ledger", columns, f"stage = '{stage}'")
@@ -75,8 +76,9 @@ def measured(lake: Lake, stage: str, revision: str) -> Rates | None:
     keys, sizes = stored_sizes(lake, stage, list(took)) if took else ([], None)
     if not keys or sizes is None:
         return None
-    at_once = max(run["counts"]["busy"] / max(run["counts"]["active"], 1e-4) for run in latest)
-    start = min(max(0.0, run["seconds"] - run["counts"]["active"]) for run in latest)
+    counts = [run["counts"] for run in latest]
+    at_once = max(found["most"] if tried else found["busy"] / max(found["active"], 1e-4) for found in counts)
+    start = 0.0 if tried else min(max(0.0, run["seconds"] - run["counts"]["active"]) for run in latest)
     seconds = np.array([took[key] for key in keys])
     return Rates(sizes, seconds, len(latest), max(1.0, at_once), start, bool(alike))
 
@@ -88,11 +90,11 @@ def _read(entry: dict[str, Any]) -> dict[str, Any]:
 def _scaled(units: np.ndarray, seconds: np.ndarray, wanted: float, count: int) -> Span:
     """Seconds for `count` pieces of work of `wanted` units in all, where others of these `units` took `seconds`.
 
-    The rate is the ratio of the sums. How far single ones are from it says how far the sum may be; but no further than
-    if all were like the fastest or the slowest that was measured.
+    The rate is the ratio of the sums. How far single ones are from it says how far the sum may be; but all will not be
+    faster than the fastest that was measured.
     """
     rate = seconds.sum() / units.sum()
-    estimate, one = rate * wanted, seconds / units
+    estimate, fastest = rate * wanted, float((seconds / units).min()) * wanted
     if len(seconds) == 1:
         return estimate, estimate, estimate
     freedom = len(seconds) - 1
@@ -100,4 +102,4 @@ def _scaled(units: np.ndarray, seconds: np.ndarray, wanted: float, count: int) -
     share = wanted / units.sum()
     quantile = STUDENT[freedom - 1] if freedom <= len(STUDENT) else NORMAL + TAIL / freedom
     margin = quantile * float(np.sqrt(spread * (count + share**2 * len(seconds))))
-    return estimate, max(one.min() * wanted, estimate - margin), min(one.max() * wanted, estimate + margin)
+    return estimate, max(fastest, estimate - margin), estimate + margin
