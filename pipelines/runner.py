@@ -21,7 +21,10 @@ from pipelines.stage import Outcome, Reject, Stage, Work
 from storage_schemas.commit import staged
 from storage_schemas.lake import Lake
 
+logger = logging.getLogger(__name__)
+
 LOGGED = ("pipelines", "storage_schemas", "model", "training")
+STARTS = 3  # of Ray, one after another
 DEATHS = 3  # a piece of work on which so many workers died is rejected; fewer deaths may have come from elsewhere
 
 OnProgress = Callable[[int, list[tuple[int, str]]], None]
@@ -40,12 +43,30 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
         yield
         return
     here = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "object_store_memory": 256 << 20}
-    options: dict[str, Any] = {"address": address} if address else here
-    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    _init({"address": address} if address else here)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _init(options: dict[str, Any]) -> None:
+    """Start Ray, or join one. On a busy machine its agents may take longer than it waits for them (its issue 65983)."""
+    import ray
+
+    for starts in range(1, STARTS + 1):
+        try:
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:  # Ray raises no narrower one
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if starts == STARTS:
+                raise RuntimeError(
+                    f"Ray did not start in {STARTS} attempts: the machine is too busy; try again later"
+                ) from error
+            logger.warning("Ray took too long to start; starting it again")
 
 
 class Pool:
