@@ -29,7 +29,21 @@ UNITS = {
 }
 REASONS = 4  # named in one cell
 FUNNEL_COLUMNS = ("stage", "of", "in", "done", "filtered", "rejected", "waiting", "due", "why")
-PLAN_COLUMNS = ("stage", "in", "done", "failed", "waiting", "left", "stale", "new", "due", "time", "disk")
+PLAN_COLUMNS = (
+    "stage",
+    "in",
+    "done",
+    "failed",
+    "waiting",
+    "left",
+    "stale",
+    "new",
+    "due",
+    "later",
+    "time",
+    "disk",
+    "basis",
+)
 UNKNOWN = "unknown yet"
 
 
@@ -79,10 +93,22 @@ def reject_groups(title: str, groups: "Sequence[RejectGroup]") -> None:
 
 def forecasts(found: "Sequence[Forecast]") -> None:
     """What would run."""
-    numbers = [(f.inputs, f.done, f.failed, f.waiting, f.left, f.stale, f.new, f.due) for f in found]
-    estimates = [(duration(f.seconds), size(f.bytes)) for f in found]
+    numbers = [(f.inputs, f.done, f.failed, f.waiting, f.left, f.stale, f.new, f.due, f.later) for f in found]
+    estimates = [(span(f), size(f.bytes), f.basis) for f in found]
     rows = [(f.stage, *n, *e) for f, n, e in zip(found, numbers, estimates, strict=True)]
-    table("What would run: left = stale + new + due", PLAN_COLUMNS, rows)
+    shown = [k for k, name in enumerate(PLAN_COLUMNS) if name != "later" or any(f.later for f in found)]
+    title = "What would run: left = stale + new + due"
+    more = "; later: work that what is left of the sources will make" if len(shown) == len(PLAN_COLUMNS) else ""
+    table(title + more, [PLAN_COLUMNS[k] for k in shown], [[row[k] for k in shown] for row in rows])
+
+
+def span(forecast: "Forecast") -> str:
+    """`3.4 h (2.9 h to 4.1 h)`."""
+    text = duration(forecast.seconds)
+    if forecast.least is None or not forecast.seconds:
+        return text
+    ends = duration(forecast.least), duration(forecast.most)
+    return text if ends[0] == ends[1] else f"{text} ({ends[0]} to {ends[1]})"
 
 
 def duration(seconds: float | None) -> str:

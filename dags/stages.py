@@ -1,5 +1,6 @@
 """One pipeline stage as Prefect tasks: a task run per shard, a commit per run, and an account that must balance."""
 
+import time
 from collections.abc import Iterable
 
 from prefect import task
@@ -14,7 +15,7 @@ from pipelines.planned import Planned
 from pipelines.planning import RUN_LIMIT, Run, Shard, account, finish, prepare
 from pipelines.runner import Pool, pool_size
 from pipelines.stage import Stage
-from pipelines.standing import Account
+from pipelines.standing import Account, standing
 from storage_schemas.lake import Lake
 
 SHARDS_PER_WORKER = 4
@@ -53,7 +54,8 @@ def map_stage(lake: Lake, step: Step) -> Account:
     """Do what is left of a stage, run by run, and return the account of all its work."""
     planned, stage = step.plan(), step.stage
     first = None
-    with progress.step(stage.name, 0) as shown:
+    left = len(standing(lake, stage.name, planned, time.time_ns()).left)  # of all runs: the time left is for all
+    with progress.step(stage.name, left) as shown:
         while (run := _run(lake, stage, planned, shown)).shards:
             if first == (first := (work := run.shards[0][0], run.attempts.get(work.key))):
                 raise AssertionError(f"{stage.name}: {work.name} is done, but another piece of work has made its row")
@@ -69,7 +71,6 @@ def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step) -> Ru
     shard_size = min(MAX_SHARD, max(1, most // (pool_size(stage, max(1, most)) * SHARDS_PER_WORKER)))
     with prepare(lake, stage, planned, shard_size) as run:
         if run.shards:
-            shown.expect(run.size)
             with Pool(stage, lake, pool_size(stage, len(run.shards))) as pool:
                 futures = [run_shard.submit(stage.name, run.shard(k), pool, shown) for k in range(len(run.shards))]
                 wait(futures)

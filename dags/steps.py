@@ -33,7 +33,7 @@ class Step:
 def ingest(lake: Lake, kind: str, path: str, options: SourcesConfig | None = None) -> list[Step]:
     """Source items."""
     stage = sources.SourcesStage(lake.uri, options or SourcesConfig())
-    return [Step(stage, lambda: Planned.of(sources.discover(kind, path, stage.config)))]
+    return [Step(stage, lambda: sources.plan(lake, stage, kind, path))]
 
 
 def cut(lake: Lake, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Step]:

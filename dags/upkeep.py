@@ -6,9 +6,10 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from pipelines.cleaning import clean_all
 from storage_schemas.compact import Compacted, compact
 from storage_schemas.lake import Lake
-from storage_schemas.maintain import TWO_WEEKS, Freed, clean
+from storage_schemas.maintain import TWO_WEEKS, Freed
 
 
 @flow
@@ -33,8 +34,8 @@ def merge(lake: str) -> list[Compacted]:
 
 @task(cache_policy=NO_CACHE)
 def free(lake: str, older_than: timedelta, abandoned: bool) -> list[Freed]:
-    """Free old versions, orphans and staging."""
-    freed = clean(Lake(lake), older_than, abandoned=abandoned)
+    """Free old versions, orphans, staging, and what downloads left."""
+    freed = clean_all(Lake(lake), older_than, abandoned=abandoned)
     for place in freed:
         for why in place.kept:
             get_run_logger().info("%s: kept %s", place.where, why)

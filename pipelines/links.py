@@ -10,7 +10,8 @@ from pipelines.columns import last_of
 from storage_schemas.lake import Lake
 
 STATUSES = ("fetched", "blocked", "gone", "transient", "refused")
-"""What becomes of an attempt; `refused`: there is something, but nothing that can be taken."""
+"""What becomes of an attempt; `refused`: there is something, but nothing that can be taken, or (reason `changed`) not
+what was taken."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def links(lake: Lake) -> list[HostLinks]:
     attempts = lake.dataset("fetches").to_table(columns=columns)
     last = last_of(attempts, ["url_sha256"], lambda rows: [rows["started"]])
     statuses, reasons = _counts(last, "status"), _counts(last, "reason")
-    sums = _by_host(attempts.filter(pc.equal(attempts["status"], "fetched")), [("bytes", "sum"), ("seconds", "sum")])
+    received = pc.and_(pc.equal(attempts["status"], "fetched"), pc.greater(attempts["bytes"], 0))  # not only looked at
+    sums = _by_host(attempts.filter(received), [("bytes", "sum"), ("seconds", "sum")])
     tried = _by_host(attempts, [([], "count_all")])
     found = [
         HostLinks(

@@ -121,7 +121,8 @@ def digest(rows: pa.Table) -> str:
 def gather(lake: Lake, config: PairsConfig, policy: Policy) -> Inputs:
     """Read what the pairs of the clips that `policy` keeps are made of.
 
-    Of several revisions the current latents and caption count, and the pose label of the highest weight.
+    Of several revisions the current latents and caption count, and of the current pose labels (one per
+    landmark model) that of the highest weight.
     """
     parts = {name: arrow_to_rows(data) for name, data in _parts(lake, config, policy, CLIP_COLUMNS).items()}
     return Inputs(

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.columns import among
 from pipelines.planned import Planned
+from pipelines.spent import spent
 from pipelines.stage import Outcome, Reject, Stage, Work
 from pipelines.standing import DONE, RESOLVED, Account, Standing, open_failures, standing
 from storage_schemas import commit
@@ -101,14 +102,14 @@ def stage_outcome(lake: Lake, shard: Shard, stage: Stage, outcome: Outcome) -> d
     rejected: dict[str, list[str]] = {}
     for reject in outcome.rejects:
         rejected.setdefault(reject.error_class, []).append(reject.key)
-    note = {"done": outcome.done, "rejected": rejected}
+    note = {"done": outcome.done, "rejected": rejected, "times": outcome.times}
     rows = {**outcome.rows, "rejects": [*failed, *resolved]}
     return commit.stage_shard(lake, shard.run_id, shard.number, rows, note)
 
 
-def finish(lake: Lake, run: Run) -> dict[str, int]:
-    """Commit a run of which every shard is staged; return the rows per table."""
-    return commit.commit(lake, run.run_id, _facts(lake, commit.read_plan(lake, run.run_id)))
+def finish(lake: Lake, run: Run, partial: bool = False) -> dict[str, int]:
+    """Commit a run of which every shard is staged, or with `partial` those that are; return the rows per table."""
+    return commit.commit(lake, run.run_id, _facts(lake, commit.read_plan(lake, run.run_id)), partial)
 
 
 def account(lake: Lake, stage: Stage, planned: Planned, filtered: dict[str, int] | None = None) -> Account:
@@ -172,6 +173,7 @@ def _facts(lake: Lake, plan: dict[str, Any]) -> Callable[[list[dict[str, Any]]],
             "in": len(answered) - int(pc.sum(known).as_py() or 0),
             "done": len(done),
             "rejected": {kind: len(keys) for kind, keys in rejected.items()},
+            **spent([times for note in notes for times in note.get("times", {}).items()]),
         }
         return {"stage": plan["stage"], "config": plan["config"], "counts": counts}
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.columns import last_of
 from storage_schemas.lake import Lake
@@ -19,10 +20,14 @@ def newest(lake: Lake, table: str, by: list[str], columns: list[str], where: str
 
 
 def best_poses(lake: Lake, columns: list[str], where: str | None = None) -> pa.Table:
-    """The pose label of the highest weight of each clip: `clip_id`, `pose_id`, `weight` and `columns`."""
+    """Of the current labels of each clip, one per landmark model (or truth), that of the highest weight: `clip_id`,
+    `pose_id`, `weight` and `columns`."""
     wanted = list(dict.fromkeys(["clip_id", "pose_id", "weight", *columns]))
-    data = lake.dataset("poses").to_table(columns=wanted, filter=where)
-    return last_of(data, ["clip_id"], lambda rows: [rows["weight"], rows["pose_id"]])
+    data = lake.dataset("poses").to_table(columns=list({*wanted, "estimator", "run_id"}), filter=where)
+    # a label made anew from other views, or on another clock, replaces the old one, however sure that was
+    data = data.append_column("model", pc.replace_substring_regex(data["estimator"], "^.* ", ""))
+    current = last_of(data, ["clip_id", "model"], lambda rows: newest_first(lake, "poses", rows["run_id"]))
+    return last_of(current, ["clip_id"], lambda rows: [rows["weight"], rows["pose_id"]]).select(wanted)
 
 
 def by_column(data: pa.Table, column: str) -> dict[Any, Row]:

@@ -1,7 +1,7 @@
 """Maps a stage over shards on Ray: a pool of actors, each with its own copy of the stage.
 
 Paths and ids travel between processes, never frames. A worker stages its shard itself; nobody commits here. A worker
-that dies costs a retry; a piece of work that kills its worker twice ends as a reject, and the rest goes on.
+that dies costs a retry; a piece of work on which one died again and again ends as a reject, and the rest goes on.
 """
 
 import logging
@@ -9,6 +9,7 @@ import math
 import os
 import queue
 import secrets
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,11 @@ from pipelines.stage import Outcome, Reject, Stage, Work
 from storage_schemas.commit import staged
 from storage_schemas.lake import Lake
 
+logger = logging.getLogger(__name__)
+
 LOGGED = ("pipelines", "storage_schemas", "model", "training")
-DEATHS = 2  # a piece of work that killed so many workers is rejected
+STARTS = 3  # of Ray, one after another
+DEATHS = 3  # a piece of work on which so many workers died is rejected; fewer deaths may have come from elsewhere
 
 OnProgress = Callable[[int, list[tuple[int, str]]], None]
 """Called with the pieces of work finished since the last call, and the worker's log lines (level, text)."""
@@ -39,12 +43,30 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
         yield
         return
     here = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "object_store_memory": 256 << 20}
-    options: dict[str, Any] = {"address": address} if address else here
-    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    _init({"address": address} if address else here)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _init(options: dict[str, Any]) -> None:
+    """Start Ray, or join one. On a busy machine its agents may take longer than it waits for them (its issue 65983)."""
+    import ray
+
+    for starts in range(1, STARTS + 1):
+        try:
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:  # Ray raises no narrower one
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if starts == STARTS:
+                raise RuntimeError(
+                    f"Ray did not start in {STARTS} attempts: the machine is too busy; try again later"
+                ) from error
+            logger.warning("Ray took too long to start; starting it again")
 
 
 class Pool:
@@ -88,6 +110,7 @@ class Pool:
                         logs = ray.get(worker.run.remote(work, deaths[work.key] >= DEATHS))
                         on_progress(max(0, done + 1 - reported), logs)
                         reported = max(reported, done + 1)
+                    current = ""  # from here on it is nobody's fault
                     return dict(ray.get(worker.stage.remote(self._lake.uri, shard)))
                 except RayActorError:
                     worker = None
@@ -138,7 +161,9 @@ class Worker:
             message = f"the worker process died {DEATHS} times on it: the file may be broken or too large for memory"
             outcome = Outcome(rejects=[Reject(work.key, work.item_id, work.name, "bug", message)])
         else:
+            began = time.time_ns()
             outcome = self._stage.run([work])
+            outcome.times[work.key] = began, time.time_ns()
         outcome.check([work])
         self._outcome.merge(outcome)
         return self._logs.take()

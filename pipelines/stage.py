@@ -42,12 +42,14 @@ class Outcome:
     """What a stage made of a batch: rows by table, the keys that are done, and the rejects.
 
     Rows are dicts of column values (arrays as numpy float32); `work_key` and `run_id` are filled in when the
-    rows are stored, except that a row must carry its own `work_key`.
+    rows are stored, except that a row must carry its own `work_key`. `times`: when each piece of work began and
+    ended, nanoseconds since 1970, where somebody looked at the clock.
     """
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     done: list[str] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    times: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, work: Work, rows: dict[str, list[dict[str, Any]]]) -> None:
         """Record the rows made of one piece of work, which is done."""
@@ -61,6 +63,7 @@ class Outcome:
             self.rows[table].extend(rows)
         self.done.extend(other.done)
         self.rejects.extend(other.rejects)
+        self.times.update(other.times)
 
     def check(self, batch: Iterable[Work]) -> None:
         """Raise `AssertionError` unless every piece of work is done or rejected, exactly once."""

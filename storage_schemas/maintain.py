@@ -174,7 +174,7 @@ def _temporary(broom: _Broom) -> Freed:
     store, files = broom.lake.store, dict[str, int]()
     if isinstance(store, LocalStore):
         for name, size in store.sizes("").items():
-            inside = "/" not in name or name.split("/")[0] in ("tables", "runs", "releases", "locks")
+            inside = "/" not in name or name.split("/")[0] in ("tables", "runs", "releases", "locks", "downloads")
             if inside and TEMPORARY.search(name):
                 path = store.root / name
                 if path.exists() and time.time() - path.stat().st_mtime > TEMPORARY_LASTS:

@@ -1,22 +1,41 @@
 """`dimo plan ...`: what the commands of the same names would do; and `dimo retry`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from contextvars import ContextVar
-from pathlib import Path
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dags.commands import data
-from dags.options import ExistingLake, Json
+from dags.commands import budget, data
+from dags.options import ExistingLake, Json, PolicyFile
 
 if TYPE_CHECKING:
+    from dags.steps import Step
     from pipelines.forecast import Forecast
+    from pipelines.planned import Planned
     from storage_schemas.lake import Lake
 
-_dry: ContextVar[bool] = ContextVar("dry", default=False)
+Sample = Annotated[
+    int, typer.Option(min=0, help="Where no run is known, do so many items for real, in a lake made for that.")
+]
+SampleMinutes = Annotated[float, typer.Option(min=0.01, help="Longest time for that, in minutes.")]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How many items are tried for a plan, and for how long."""
+
+    count: int = 0
+    minutes: float = 10.0
+
+
+TRIAL = (("sample", Sample, Trial.count), ("sample_minutes", SampleMinutes, Trial.minutes))
+_dry: ContextVar[Trial | None] = ContextVar("dry", default=None)
 MADE_BY = {
     "sources": "dimo ingest",
     "clips": "dimo ingest",
@@ -32,36 +51,56 @@ MADE_BY = {
 app = typer.Typer(
     help="Show what a command would do: what is done already, what is left, time and disk by earlier runs.\n\n"
     "Takes the options of the command itself; writes nothing. Later stages are planned from what is stored now.\n\n"
-    "Example: dimo plan label --lake /data/lake",
+    "Examples:\n\n"
+    "dimo plan label --lake /data/lake\n\n"
+    "dimo plan ingest internet urls.csv --lake /data/lake --sample 8",
     no_args_is_help=True,
 )
+
+
+def planning(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as one that only plans, with options of its own beside the command's."""
+
+    @wraps(command)
+    def planned(*args: Any, sample: Sample = 0, sample_minutes: SampleMinutes = 10.0, **options: Any) -> None:
+        token = _dry.set(Trial(sample, sample_minutes))
+        try:
+            command(*args, **options)
+        finally:
+            _dry.reset(token)
+
+    own = [Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind) for name, kind, default in TRIAL]
+    parameters = [*signature(command).parameters.values(), *own]
+    planned.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what typer makes options of
+    planned.__annotations__ = command.__annotations__ | {name: kind for name, kind, _ in TRIAL}
+    return planned
+
+
 for command in (data.ingest, data.label, data.caption, data.encode):
-    app.command()(command)
-
-
-@app.callback()
-def plan(context: typer.Context) -> None:
-    """Make every command inside a dry one."""
-    context.with_resource(_planning())
+    app.command()(planning(command))
+app.command()(budget.train)
 
 
 @app.command("all")
+@planning
 def everything(
     lake: ExistingLake,
-    base: Annotated[
-        Path | None, typer.Option(exists=True, help="Plan `dimo encode` as well, for this pretrained model.")
-    ] = None,
+    base: Annotated[str | None, typer.Option(help="Plan `dimo encode` as well, for this pretrained model.")] = None,
+    policy: PolicyFile = None,
     json_: Json = False,
 ) -> None:
-    """Plan all stages after `dimo ingest`, as their commands would run without options.
+    """Plan all stages after `dimo ingest`, as their commands would run with no options but the policy.
 
-    Example: dimo plan all --lake /data/lake
+    Example: dimo plan all --lake /data/lake --policy quality.toml
     """
     from pipelines.latents import LatentsConfig
+    from pipelines.quality import policy_of
     from pipelines.windows import Window
 
-    encode = [("encode", LatentsConfig(str(base), Window(121, 1, 832, 480)))] if base else []
-    show_plan(lake, [("cut",), ("measure",), ("label",), ("caption",), *encode], json_)
+    judge = policy_of(policy)
+    encode = [("encode", LatentsConfig(base, Window(121, 1, 832, 480)), judge)] if base else []
+    labels = [("label", None, judge), ("caption", None, judge)]
+    show_plan(lake, [("cut", None, judge), ("measure",), *labels, *encode], json_)
     if not base and not json_:
         print("`dimo encode` is not planned: give --base")
 
@@ -104,7 +143,7 @@ def retry(
 
 def is_dry() -> bool:
     """Whether this command runs inside `dimo plan`."""
-    return _dry.get()
+    return _dry.get() is not None
 
 
 def show_plan(lake: str, calls: list[data.Call], json_: bool) -> None:
@@ -112,23 +151,43 @@ def show_plan(lake: str, calls: list[data.Call], json_: bool) -> None:
     from dags import show
     from storage_schemas.lake import Lake, is_lake
 
-    with TemporaryDirectory() as empty:  # where there is no lake yet, nothing is made there for a plan
-        found = _forecasts(Lake(lake if is_lake(lake) else empty), calls)
+    trial = _dry.get() or Trial()
+    with TemporaryDirectory() as empty, TemporaryDirectory() as away:
+        # where there is no lake yet, nothing is made there for a plan
+        home = Lake(lake if is_lake(lake) else empty)
+        found = _forecasts(home, Lake(away) if trial.count else None, calls, trial)
     show.as_json([vars(f) for f in found]) if json_ else show.forecasts(found)
 
 
-@contextmanager
-def _planning() -> Iterator[None]:
-    token = _dry.set(True)
-    try:
-        yield
-    finally:
-        _dry.reset(token)
-
-
-def _forecasts(lake: "Lake", calls: list[data.Call]) -> "list[Forecast]":
+def _forecasts(lake: "Lake", away: "Lake | None", calls: list[data.Call], trial: Trial) -> "list[Forecast]":
     from dags import steps
     from pipelines.forecast import forecast
 
-    found = [step for name, *args in calls for step in getattr(steps, name)(lake, *args)]
-    return [forecast(lake, step.stage.name, step.plan()) for step in found]
+    found: list[Forecast] = []
+    deadline = time.monotonic() + 60 * trial.minutes
+    for name, *args in calls:
+        tries = getattr(steps, name)(away or lake, *args)
+        for step, there in zip(getattr(steps, name)(lake, *args), tries, strict=True):
+            stage, planned = step.stage.name, step.plan()
+            if away is not None:
+                _try_out(lake, away, step, there, planned, trial.count, deadline)
+            sources = sum(f.new + f.due for f in found if f.stage == "sources")  # stale ones were cut already
+            found.append(forecast(lake, stage, planned, away, sources))
+    return found
+
+
+def _try_out(
+    lake: "Lake", away: "Lake", step: "Step", there: "Step", planned: "Planned", count: int, deadline: float
+) -> None:
+    """Do a few pieces of work of a step of which no run is known: of what is left in the lake, or else of what the
+    steps before made of theirs. Sources are fetched where the trial is, all else is read where it is."""
+    from pipelines.forecast import measured, try_out
+
+    if measured(lake, step.stage.name, planned.revision) is not None:
+        return
+    if step.stage.name == "sources":
+        try_out(lake, away, there.stage, planned, count, deadline)
+    elif len(planned):
+        try_out(lake, away, step.stage, planned, count, deadline)
+    else:
+        try_out(away, away, there.stage, there.plan(), 1 << 20, deadline)

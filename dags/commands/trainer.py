@@ -7,11 +7,7 @@ from typing import Annotated
 import typer
 
 from dags.options import Base, ExistingLake, Json, PolicyFile, PrefectApi, RayAddress
-
-VARIANTS = (
-    "full, smpl_ctrl, channel_concat, no_geometry, no_hands, stage1_only, stages12, pose2d, mimicmotion, smpl_render, "
-    "smpl_vq, global_attention, first_frame, no_augmentation"
-)  # those of training/variants.py, which takes seconds to import
+from dags.variants import VARIANTS
 
 
 def train(

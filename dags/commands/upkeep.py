@@ -3,6 +3,7 @@
 import re
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +26,8 @@ def clean(
     json_: Json = False,
     prefect_api: PrefectApi = None,
 ) -> None:
-    """Merge tiny fragments and free old versions, orphaned files and staging; what a release pins stays.
+    """Merge tiny fragments and free old versions, orphaned files, staging, and downloads that were given up; what a
+    release pins stays.
 
     Examples:
 
@@ -38,11 +40,11 @@ def clean(
 
     age = _age(older_than)
     if dry_run:
+        from pipelines.cleaning import clean_all
         from storage_schemas.compact import compact
-        from storage_schemas.maintain import clean as count
 
         home = Lake(lake)
-        merged, freed = compact(home, dry_run=True), count(home, age, dry_run=True, abandoned=abandoned)
+        merged, freed = compact(home, dry_run=True), clean_all(home, age, dry_run=True, abandoned=abandoned)
     else:
         from dags.session import lake_session
 
@@ -66,6 +68,13 @@ def sources(
     subject: Annotated[str | None, typer.Option(help="This person.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 50,
     links: Annotated[bool, typer.Option("--links", help="Show instead what became of the URLs of each host.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="With --links: first ask whether what was fetched is still there.")
+    ] = False,
+    access: Annotated[
+        Path | None, typer.Option(exists=True, help="With --check: TOML file with a proxy and headers by host.")
+    ] = None,
+    allow_private: Annotated[bool, typer.Option(help="With --check: also this machine and its network.")] = False,
     json_: Json = False,
 ) -> None:
     """List what was ingested, with what a takedown needs to know; and what is taken down.
@@ -74,8 +83,12 @@ def sources(
 
     dimo sources --lake /data/lake --licence CC-BY-NC-4.0
 
-    dimo sources --lake /data/lake --links
+    dimo sources --lake /data/lake --links --check
     """
+    if check and not links:
+        raise ValueError("--check goes with --links")
+    if check:
+        _check(lake, str(access.absolute()) if access else None, allow_private)
     if links:
         return _links(lake, limit, json_)
     from dags.show import as_json, table
@@ -172,6 +185,22 @@ def migrate(
         print(f"{'would' if dry_run else 'done:'} {step}")
     if not steps:
         print(f"{home.uri} has this version's schema: nothing to do")
+
+
+def _check(lake: str, access: str | None, allow_private: bool) -> None:
+    from dags.follow import follow
+    from dags.progress import console, display
+    from pipelines.check_links import check_links
+    from pipelines.sources import SourcesConfig
+    from storage_schemas.lake import Lake
+
+    config = SourcesConfig(access=access, allow_private=allow_private)
+    with display(), follow("check links") as report:
+        found = check_links(Lake(lake), config, report)
+    if found.not_asked:
+        console.print(f"{found.not_asked} not asked: no file by http(s), or kept without what may be a secret")
+    if found.later:
+        console.print(f"{found.later} not asked yet: their hosts want a pause; check again later")
 
 
 def _links(lake: str, limit: int, json_: bool) -> None:

@@ -1,6 +1,6 @@
 """The parameters of a body over time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from model.body.load import Body
 from model.body.rotations import axis_angle_to_matrix
+from model.body.skeleton import JOINTS
+from pipelines.poses.between import linear_at, rotations_at
 from pipelines.poses.kinematics import forward
 
 Array = NDArray[np.floating]
@@ -35,3 +37,16 @@ def points_of(body: Body, motion: Motion) -> Array:
         pelvis = torch.tensor(motion.transl, dtype=torch.float32) + rest[0]
         points: Array = forward(rest, local, pelvis).points.numpy()
     return points
+
+
+def motion_at(body: Body, motion: Motion, times: Array) -> Motion:
+    """A motion at `times` [N], frames from its first: joints turn evenly between frames, the root goes straight."""
+    rest_pelvis = motion.joints[0, 0] - motion.transl[0]
+    found = replace(
+        motion,
+        global_orient=rotations_at(motion.global_orient, times),
+        body_pose=rotations_at(motion.body_pose, times),
+        hand_pose=rotations_at(motion.hand_pose, times),
+        transl=linear_at(motion.joints[:, 0], times) - rest_pelvis,
+    )
+    return replace(found, joints=points_of(body, found)[:, : len(JOINTS)])

@@ -1,5 +1,6 @@
 """Labels from several calibrated views of a performance: landmarks per view, points in space, one fit in the world."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,12 +8,13 @@ from numpy.typing import NDArray
 
 from model.body.load import Body
 from model.body.skeleton import JOINTS
+from pipelines.poses.between import moments_of, points_at
 from pipelines.poses.fit import fit
 from pipelines.poses.hands import drop_strange_hands
 from pipelines.poses.label import Label, assess, in_camera
 from pipelines.poses.landmarks import Landmarks
 from pipelines.poses.mapping import GROUP, observe
-from pipelines.poses.motion import points_of
+from pipelines.poses.motion import motion_at, points_of
 from pipelines.poses.objective import FitConfig, Seen, Target
 from pipelines.poses.oneview import MAIN
 from pipelines.poses.triangulation import triangulate
@@ -27,35 +29,46 @@ HAND_SHARE = 0.7
 
 
 def multi_view_labels(
-    landmarks: list[Landmarks], views: list[View], body: Body, config: FitConfig, gravity_down: Array | None = None
+    landmarks: list[Landmarks],
+    views: list[View],
+    body: Body,
+    config: FitConfig,
+    gravity_down: Array | None = None,
+    late: Sequence[float] | None = None,
 ) -> list[Label]:
-    """One label per view, all of one fit. Raises `DataError` where the views do not show one person in common."""
+    """One label per view at its own frames, all of one fit on the clock of the rig. Raises `DataError` where the views
+    do not show one person in common.
+
+    `late` [V]: by how many frames each view is late (its frame i + late shows the rig's moment i); None: all in time.
+    """
     frames = {len(seen.body) for seen in landmarks}
     if len(frames) != 1:
         raise DataError(f"the views of one span have different lengths: {sorted(frames)} frames; cut them alike")
     observed = [observe(drop_strange_hands(seen)).pixels for seen in landmarks]  # V x [T, P, 3]
-    seen = [_pinhole(pixels, view) for pixels, view in zip(observed, views, strict=True)]
+    delays = np.zeros(len(views)) if late is None else np.array(late, np.float64)
+    moments = moments_of(delays, *frames)
+    seen = [_pinhole(pixels, view, moments + d) for pixels, view, d in zip(observed, views, delays, strict=True)]
     points, residual = _in_space(seen)
     if not (points[..., 3] > 0).any():
         raise DataError("no two views agree on any point: check the calibration and the synchronisation")
     # the fit sees all views again, so that the body and its motion decide where pairs of views contradict each other
     trusted = [_trusted(view, off) for view, off in zip(seen, residual, strict=True)]
     motion = fit(body, Target(views[0].fps, tuple(trusted), points=points), config)
-    found = (points[:, MAIN, 3] > 0).mean(1) >= 0.5
-    hand_valid = np.stack([(points[:, group == GROUP, 3] > 0).mean(1) >= HAND_SHARE for group in (1, 2)], 1)
     labels = []
-    for view, pixels, off in zip(views, observed, residual, strict=True):
+    for view, pixels, off, delay in zip(views, observed, residual, delays, strict=True):
+        own = np.arange(len(pixels)) - delay - moments[0]  # where the frames of the view lie among the moments
+        moved, agreed = motion_at(body, motion, own), points_at(points, own)
         # observed is what the views agreed on, as this view would see it: its own wrong landmarks do not count
         labels.append(
             assess(
-                motion,
+                moved,
                 view,
-                observed=_seen_again(points, view),
-                fitted=points_of(body, in_camera(motion, view)),
-                shape=points,
-                found=found,
-                hand_valid=hand_valid,
-                confidence=points[:, MAIN, 3].mean(1),
+                observed=_seen_again(agreed, view),
+                fitted=points_of(body, in_camera(moved, view)),
+                shape=agreed,
+                found=(agreed[:, MAIN, 3] > 0).mean(1) >= 0.5,
+                hand_valid=np.stack([(agreed[:, group == GROUP, 3] > 0).mean(1) >= HAND_SHARE for group in (1, 2)], 1),
+                confidence=agreed[:, MAIN, 3].mean(1),
                 joint_confidence=pixels[:, : len(JOINTS), 2],
                 gravity_down=gravity_down,
                 cross_view=float(np.nanmedian(off)) if np.isfinite(off).any() else None,
@@ -64,11 +77,12 @@ def multi_view_labels(
     return labels
 
 
-def _pinhole(pixels: Array, view: View) -> Seen:
-    """Observed pixels of the clip [T, P, 3] without distortion, and their camera."""
-    assert view.world_to_camera is not None
+def _pinhole(pixels: Array, view: View, times: Array) -> Seen:
+    """Observed pixels of the clip [T, P, 3] without distortion, and their camera, at `times` [M] in the clip."""
     undistorted = np.concatenate([view.undistorted(pixels[..., :2]), pixels[..., 2:]], 2)
-    return Seen(undistorted, view.K, view.world_to_camera)
+    camera = view.at(times)
+    assert camera.world_to_camera is not None
+    return Seen(points_at(undistorted, times), camera.K, camera.world_to_camera)
 
 
 def _in_space(views: list[Seen]) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """The stage that labels clips: truth where there is one, else several calibrated views, else one view."""
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import Column, json_lists, json_strings
+from pipelines.columns import Column, json_lists, json_strings, look_up
 from pipelines.planned import Planned
 from pipelines.poses.landmarks import LandmarkConfig, MediaPipe, Rtmlib, describe
 from pipelines.poses.objective import FitConfig
 from pipelines.quality import Policy, kept_clips
+from pipelines.rigs.current import frames_late, measured_gravity
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from storage_schemas.ids import stable_id
 from storage_schemas.lake import Lake
@@ -35,7 +37,7 @@ class PosesStage:
     """Writes one row of `poses` per clip. A piece of work is one clip, or all calibrated views of one span."""
 
     name = "poses"
-    version = "2"
+    version = "3"
 
     def __init__(self, lake_uri: str, config: PosesConfig) -> None:
         self.lake_uri, self.config = lake_uri, config
@@ -60,7 +62,9 @@ class PosesStage:
 
         clips = self._rows("clips", "clip_id", work.payload["clip_ids"])
         source, capture = self._one("sources", clips[0]["source_id"]), self._one("captures", clips[0]["capture_id"])
-        estimator, labels = self._labels(clips, source, capture.get("gravity_down"))
+        stated = capture.get("gravity_down")
+        gravity_down = work.payload["measured_gravity"] if stated is None else stated
+        estimator, labels = self._labels(clips, source, gravity_down, work.payload["late"])
         licence = self._licence(estimator)
         rows = [
             pose_row(clip["clip_id"], work.key, estimator, licence, label)
@@ -68,7 +72,7 @@ class PosesStage:
         ]
         return {"poses": rows}
 
-    def _labels(self, clips: list[Row], source: Row, gravity_down: Any) -> tuple[str, list[Any]]:
+    def _labels(self, clips: list[Row], source: Row, gravity_down: Any, late: list[float]) -> tuple[str, list[Any]]:
         from pipelines.poses.multiview import multi_view_labels
         from pipelines.poses.oneview import one_view_label
         from pipelines.poses.truth import has_truth, truth_label
@@ -81,7 +85,7 @@ class PosesStage:
         if len(clips) == 1:
             label = one_view_label(landmarks[0], views[0], self._body, fit, gravity_down)
             return f"monocular {model}", [label]
-        return f"multiview {model}", multi_view_labels(landmarks, views, self._body, fit, gravity_down)
+        return f"multiview {model}", multi_view_labels(landmarks, views, self._body, fit, gravity_down, late)
 
     def _landmarks(self, clip: Row) -> Any:
         from storage_schemas.video import frames
@@ -113,20 +117,26 @@ class PosesStage:
 def plan(lake: Lake, stage: PosesStage, policy: Policy) -> Planned:
     """All work on kept clips: calibrated views of one capture and span together, every other clip by itself.
 
-    A clip's id, video and work key decide its pixels, track and cameras, so these are not read.
+    A clip's id, video and work key decide its pixels, track and cameras, so these are not read. What `rigs` says now
+    counts as well: how late views are that are labelled together, and where down is if the capture does not state it.
     """
-    clips = kept_clips(lake, policy, ["name", "video_sha256", "work_key", *SPAN])
+    clips = kept_clips(lake, policy, ["name", "view", "video_sha256", "work_key", *SPAN])
+    clips = clips.append_column("down", look_up(clips["capture_id"], measured_gravity(lake), "capture_id", "down"))
     together = pc.is_in(clips["clip_id"], value_set=_calibrated(lake))
     span = pc.binary_join_element_wise(*(pc.cast(clips[name], pa.string()) for name in SPAN), "\n")
     clips = clips.append_column("group", pc.if_else(together, span, clips["clip_id"]))
     alone, views = clips.filter(pc.invert(together)), clips.filter(together)
     views = views.sort_by([("group", "ascending"), ("clip_id", "ascending")])
-    rows = pa.concat_tables([_grouped(alone, np.arange(alone.num_rows + 1)), _grouped(views, _borders(views["group"]))])
+    each, borders = np.arange(alone.num_rows + 1), _borders(views["group"])
+    rows = pa.concat_tables(
+        [_grouped(alone, each, np.zeros(alone.num_rows)), _grouped(views, borders, _late(lake, views, borders))]
+    )
 
     def work(key: str, row: Row) -> Work:
-        ids = row["clip_ids"]
+        ids, down = row["clip_ids"], row["down"]
         name = row["name"] if len(ids) == 1 else f"{row['name']} and {len(ids) - 1} more views"
-        return Work(key, ids[0], name, {"clip_ids": ids})
+        gravity = None if down is None else json.loads(down)
+        return Work(key, ids[0], name, {"clip_ids": ids, "late": row["late"], "measured_gravity": gravity})
 
     return Planned.rows(stage, _without_paths(stage.config), rows, "clip_id", _content, work)
 
@@ -140,10 +150,18 @@ def _calibrated(lake: Lake) -> pa.Array:
     return clips["clip_id"].filter(has).combine_chunks()
 
 
-def _grouped(clips: pa.Table, borders: np.ndarray) -> pa.Table:
-    """One row per span of rows between two borders: id and name of the first clip, and what all clips are."""
-    first = clips.select(["clip_id", "name"]).take(pa.array(borders[:-1]))
-    for name, column in (("clip_ids", "clip_id"), ("videos", "video_sha256"), ("clip_keys", "work_key")):
+def _late(lake: Lake, views: pa.Table, borders: np.ndarray) -> np.ndarray:
+    """By how many frames each view is late; a view that is left by itself has nothing to be late for."""
+    sizes = np.diff(borders)
+    return np.where(np.repeat(sizes, sizes) > 1, frames_late(lake, views).to_numpy(), 0.0)
+
+
+def _grouped(clips: pa.Table, borders: np.ndarray, late: np.ndarray) -> pa.Table:
+    """One row per span of rows between two borders: id, name and gravity of the first clip, and what all clips are."""
+    clips = clips.append_column("late", pa.array(late))
+    first = clips.select(["clip_id", "name", "down"]).take(pa.array(borders[:-1]))
+    columns = {"clip_ids": "clip_id", "videos": "video_sha256", "clip_keys": "work_key", "late": "late"}
+    for name, column in columns.items():
         values = clips[column].combine_chunks()
         first = first.append_column(name, pa.ListArray.from_arrays(pa.array(borders, pa.int32()), values))
     return first
@@ -157,11 +175,12 @@ def _borders(groups: pa.ChunkedArray) -> np.ndarray:
 
 
 def _content(rows: pa.Table) -> Column:
-    """[[clip, video, clip's work key], ...] of each row."""
+    """[[[clip, video, clip's work key, frames late], ...], measured gravity] of each row."""
     lists = [rows[name].combine_chunks() for name in ("clip_ids", "videos", "clip_keys")]
-    views = json_lists(*(json_strings(values.flatten()) for values in lists))
+    late = pc.cast(rows["late"].combine_chunks().flatten(), pa.string())
+    views = json_lists(*(json_strings(values.flatten()) for values in lists), late)
     together = pc.binary_join(pa.ListArray.from_arrays(_offsets(lists[0]), views), ",")
-    return json_lists(together)
+    return json_lists(json_lists(together), pc.fill_null(rows["down"], "null"))
 
 
 def _offsets(lists: pa.ListArray) -> pa.Array:

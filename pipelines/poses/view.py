@@ -1,6 +1,6 @@
 """The camera of a clip, as far as it is known, and the clip's pixels with and without lens distortion."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.poses.between import cameras_at, linear_at
 from storage_schemas.conventions import assumed_intrinsics, project, transform
 
 Array = NDArray[np.floating]
@@ -57,6 +58,11 @@ class View:
         """World points [T, P, 3] -> camera points."""
         assert self.world_to_camera is not None
         return transform(points_world, self.world_to_camera)
+
+    def at(self, times: Array) -> "View":
+        """The view at `times` [N], frames of the clip: its place and lens in straight lines, turning evenly."""
+        place = None if self.world_to_camera is None else cameras_at(self.world_to_camera, times)
+        return replace(self, K=linear_at(self.K, times), world_to_camera=place)
 
     def inside(self, pixels: Array) -> NDArray[np.bool_]:
         """Which pixels [..., 2] lie in the frame."""

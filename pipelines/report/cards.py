@@ -7,21 +7,22 @@ from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipelines.report.judged import UNSHOWN
 from pipelines.report.media import Media
 from pipelines.report.paths import TopView, top_view
 from pipelines.report.sheets import contact_sheet, thumbnail
 from pipelines.report.timeline import Span, lanes
 from pipelines.revisions import best_poses, by_column, newest
-from storage_schemas.lake import Lake
+from storage_schemas.lake import Lake, in_list
 from storage_schemas.rows import arrow_to_rows
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
 MOST_KEPT = 60
 MOST_FILTERED = 8  # of each reason
-UNSHOWN = ("taken_down", "superseded")
-"""Verdicts whose clips are counted but never shown."""
 CAPTION = ["clip_id", "run_id", "captioner", "camera_terms", "text", "content_sentence", "agreement"]
 POSE = [
     "pose_id", "clip_id", "estimator", "joints_2d", "joints_3d", "valid", "hand_valid", "reprojection", "jitter",
@@ -67,7 +68,7 @@ class Filtered:
     thumbnails: list[Thumbnail]
 
 
-def kept_groups(lake: Lake, kept: list[Row], media: Media) -> list[Group]:
+def kept_groups(lake: Lake, kept: pa.Table, media: Media) -> list[Group]:
     """Kept clips (`clip_id`, `capture_id` and `kind` of each) by capture: at most `MOST_KEPT`, of every kind of
     source the same number as far as there are.
 
@@ -76,11 +77,11 @@ def kept_groups(lake: Lake, kept: list[Row], media: Media) -> list[Group]:
     shown = _sample(kept)
     if not shown:
         return []
-    clips = lake.read("clips", where=_among("clip_id", shown))
-    labels = arrow_to_rows(best_poses(lake, POSE, _among("clip_id", shown)))
+    clips = lake.read("clips", where=in_list("clip_id", shown))
+    labels = arrow_to_rows(best_poses(lake, POSE, in_list("clip_id", shown)))
     poses = {row["clip_id"]: _with_shares(row) for row in labels}
     captions = _newest_captions(lake, shown)
-    wanted = _among("capture_id", sorted({clip["capture_id"] for clip in clips}))
+    wanted = in_list("capture_id", sorted({clip["capture_id"] for clip in clips}))
     captures = {row["capture_id"]: row for row in lake.read("captures", where=wanted)}
     by_capture: dict[str, list[Row]] = defaultdict(list)
     for clip in sorted(clips, key=lambda c: (c["view"], c["start_frame"])):
@@ -94,18 +95,16 @@ def kept_groups(lake: Lake, kept: list[Row], media: Media) -> list[Group]:
     return sorted(groups, key=lambda g: (len(g.cards) == 1, g.capture["kind"], g.capture["take"]))
 
 
-def filtered_clips(lake: Lake, reasons: dict[str, str | None], media: Media) -> list[Filtered]:
-    """Filtered clips by reason, the most frequent first, with a few pictures of each."""
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    for clip_id, reason in reasons.items():  # in order of clip_id, a hash: the first ones are a fair sample
-        if reason is not None:
-            by_reason[reason].append(clip_id)
+def filtered_clips(lake: Lake, judged: pa.Table, media: Media) -> list[Filtered]:
+    """Filtered clips by reason, the most frequent first, with a few pictures of each; `judged` as `verdicts` are."""
     found = []
-    for reason, ids in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        shown = [] if reason in UNSHOWN else ids[:MOST_FILTERED]
-        clips = lake.read("clips", where=_among("clip_id", shown)) if shown else []
-        found.append(Filtered(reason, len(ids), [_thumbnail(lake, media, clip) for clip in clips]))
-    return found
+    for entry in judged["reason"].drop_null().value_counts().to_pylist():
+        reason, count = entry["values"], entry["counts"]
+        ids = judged["clip_id"].filter(pc.equal(judged["reason"], reason))  # hashes: the first ones are a fair sample
+        shown = [] if reason in UNSHOWN else ids[:MOST_FILTERED].to_pylist()
+        clips = lake.read("clips", where=in_list("clip_id", shown)) if shown else []
+        found.append(Filtered(reason, count, [_thumbnail(lake, media, clip) for clip in clips]))
+    return sorted(found, key=lambda filtered: -filtered.count)
 
 
 def _card(lake: Lake, media: Media, clip: Row, pose: Row | None, caption: Row | None) -> Card:
@@ -125,7 +124,7 @@ def _thumbnail(lake: Lake, media: Media, clip: Row) -> Thumbnail:
         return Thumbnail(clip, None)
     try:
         content = ["thumbnail", clip["clip_id"], clip["video_sha256"]]
-        return Thumbnail(clip, media.picture(content, lambda: thumbnail(_video(lake, clip), clip)))
+        return Thumbnail(clip, media.picture(content, lambda: thumbnail(_video(lake, clip), clip, clip["frames"] // 2)))
     except (ValueError, KeyError) as error:
         log.warning("clip %s: the stored video cannot be shown: %s", clip["name"], error)
         return Thumbnail(clip, None)
@@ -135,11 +134,14 @@ def _video(lake: Lake, clip: Row) -> bytes:
     return lake.blobs("clip_videos", "video", [clip["clip_id"]])[0]
 
 
-def _sample(kept: list[Row]) -> list[str]:
+def _sample(kept: pa.Table) -> list[str]:
     """Ids of the kept clips to show, whole captures as long as there is room."""
     captures: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # kind -> capture -> clips
-    for clip in sorted(kept, key=lambda c: c["capture_id"]):
-        captures[clip["kind"]][clip["capture_id"]].append(clip["clip_id"])
+    for kind in kept["kind"].unique().to_pylist():
+        alike = kept.filter(pc.equal(kept["kind"], kind))
+        order = [("capture_id", "ascending"), ("clip_id", "ascending")]
+        for clip in alike.take(pc.select_k_unstable(alike, min(MOST_KEPT, alike.num_rows), order)).to_pylist():
+            captures[kind][clip["capture_id"]].append(clip["clip_id"])
     in_turn = chain.from_iterable(zip_longest(*(captures[kind].values() for kind in sorted(captures)), fillvalue=[]))
     return [*chain.from_iterable(in_turn)][:MOST_KEPT]
 
@@ -147,15 +149,10 @@ def _sample(kept: list[Row]) -> list[str]:
 def _newest_captions(lake: Lake, shown: list[str]) -> dict[str, Row]:
     """The current caption of each clip."""
     columns = [name for name in CAPTION if name != "clip_id"]
-    return by_column(newest(lake, "captions", ["clip_id"], columns, _among("clip_id", shown)), "clip_id")
+    return by_column(newest(lake, "captions", ["clip_id"], columns, in_list("clip_id", shown)), "clip_id")
 
 
 def _with_shares(pose: Row) -> Row:
     """The label with the shares of frames in which body, left and right hand may be used."""
     hands = np.asarray(pose["hand_valid"]) > 0
     return pose | {"valid_share": float(np.mean(pose["valid"])), "hand_shares": [float(v) for v in hands.mean(0)]}
-
-
-def _among(column: str, ids: list[str]) -> str:
-    quoted = ", ".join("'" + i.replace("'", "''") + "'" for i in ids)
-    return f"{column} IN ({quoted})"

@@ -7,23 +7,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipelines.quality import Policy, verdicts
+from pipelines.quality import Policy
 from pipelines.rejects import group_rejects, rejects
-from pipelines.report.cards import UNSHOWN, filtered_clips, kept_groups
+from pipelines.report.cards import filtered_clips, kept_groups
+from pipelines.report.duplicates import read_duplicates
 from pipelines.report.funnel import COUNTED, read_funnel
 from pipelines.report.generated import read_generated
+from pipelines.report.judged import judged_clips, scored_clips
 from pipelines.report.losses import read_losses
 from pipelines.report.media import Media
 from pipelines.report.plots import significant
+from pipelines.report.rigs import read_rigs
 from pipelines.report.scores import SCORES, histograms
 from storage_schemas.files import write_bytes
 from storage_schemas.lake import Lake, is_lake
 from storage_schemas.releases.release import list_releases
 
 Row = dict[str, Any]
-COLUMNS = ["clip_id", "capture_id", "kind", "frames", "fps_num", "fps_den", *(score.column for score in SCORES)]
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,9 @@ def write_report(
     if not is_lake(lake_uri):
         raise ValueError(f"{lake_uri} is not a lake: make one with `dimo ingest` or `dimo demo`")
     lake, policy, media = Lake(lake_uri), policy or Policy(), Media(out)
-    judged = verdicts(lake, policy)
-    reasons = dict(zip(judged["clip_id"].to_pylist(), judged["reason"].to_pylist(), strict=True))
-    # others may be writing to the lake: what came after the verdicts is left to the next page
-    clips = [c for c in lake.read("clips", COLUMNS) if reasons.get(c["clip_id"], UNSHOWN[0]) not in UNSHOWN]
-    kept = [clip for clip in clips if reasons[clip["clip_id"]] is None]
+    judged, clips = judged_clips(lake, policy)
+    scored = scored_clips(lake, judged, [score.column for score in SCORES])
+    kept = clips.filter(clips["reason"].is_null())
     groups = kept_groups(lake, kept, media)
     template = _environment().get_template("page.html.j2")
     page = template.render(
@@ -70,10 +72,13 @@ def write_report(
         funnel=read_funnel(lake, policy),
         counted=COUNTED,
         rejects=group_rejects(rejects(lake)),
-        histograms=histograms(clips, reasons, policy),
+        histograms=histograms(scored, policy),
+        scored=scored.num_rows,
+        duplicates=read_duplicates(lake, clips, media),
+        rigs=read_rigs(lake),
         groups=groups,
-        unshown=len(kept) - sum(len(group.cards) for group in groups),
-        filtered=filtered_clips(lake, reasons, media),
+        unshown=kept.num_rows - sum(len(group.cards) for group in groups),
+        filtered=filtered_clips(lake, judged, media),
         training=training,
         losses=read_losses(training) if training else None,
         generated=read_generated(generated, media) if generated else None,
@@ -83,15 +88,16 @@ def write_report(
     return out / "index.html"
 
 
-def _summary(lake: Lake, clips: list[Row], kept: list[Row]) -> Summary:
+def _summary(lake: Lake, clips: pa.Table, kept: pa.Table) -> Summary:
+    seconds = pc.divide(pc.multiply(kept["frames"], kept["fps_den"]).cast(pa.float64()), kept["fps_num"])
     return Summary(
         lake.uri,
         lake.dataset("sources").count_rows(),
-        len(kept),
-        len(clips),
-        len({clip["capture_id"] for clip in kept}),
-        sum(clip["frames"] * clip["fps_den"] / clip["fps_num"] for clip in kept),
-        max((row["committed_at"] for row in lake.read("ledger", ["committed_at"])), default=None),
+        kept.num_rows,
+        clips.num_rows,
+        pc.count_distinct(kept["capture_id"]).as_py(),
+        pc.sum(seconds).as_py() or 0.0,
+        pc.max(lake.column("ledger", "committed_at")).as_py(),
         time.time_ns(),
     )
 

@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 Point = tuple[float, float]
 
 
@@ -22,6 +25,13 @@ class Scale:
         low, high, at = (self._place(v) for v in (self.low, self.high, value))
         share = min(1.0, max(0.0, (at - low) / (high - low)))
         return round(self.start + share * (self.stop - self.start), 1)
+
+    def places(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where many values are drawn."""
+        low, high = self._place(self.low), self._place(self.high)
+        at = np.log10(np.maximum(values, self.low)) if self.log else values
+        share = np.clip((at - low) / (high - low), 0.0, 1.0)
+        return np.round(self.start + share * (self.stop - self.start), 1)
 
     def ticks(self, about: int = 4) -> list[float]:
         """Round values inside the range: powers of ten on a logarithmic scale, else steps of 1, 2 or 5."""

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipelines.quality import Policy
 from pipelines.report.plots import Scale, significant
 
-Row = dict[str, Any]
 BINS = 24
 WIDTH, HEIGHT = 300.0, 120.0
 LEFT, RIGHT, TOP, BOTTOM = 8.0, 292.0, 18.0, 98.0
@@ -33,9 +32,21 @@ SCORES = (
     Score("person_share", "Person visible", "share of frames", low="min_person_share"),
     Score("people", "People", "per frame, of comparable size", high="max_people", least_top=2.0),
     Score("sharpness", "Sharpness", "variance of the Laplacian", low="min_sharpness", log=True, least_top=100.0),
-    Score("motion", "Background motion", "per frame, over the diagonal", least_top=0.01),
+    Score("motion", "Background motion", "per frame, over the diagonal", high="max_motion", least_top=0.01),
     Score("exposure", "Exposure", "median luma", low="min_exposure", high="max_exposure"),
-)
+    Score("clipping", "Clipped light", "share of black and white pixels", high="max_clipping", least_top=0.1),
+    Score("bars", "Black bars", "share of the kept picture", high="max_bars", least_top=0.1),
+    Score("text_share", "Text", "share of the picture", high="max_text_share", least_top=0.1),
+    Score("person_pixels", "Person size", "pixels of the source", low="min_person_pixels", least_top=480.0),
+    Score("subject_sharpness", "Person's sharpness", "variance of the Laplacian", "min_subject_sharpness",
+          log=True, least_top=100.0),
+    Score("subject_motion", "Person's motion", "per frame, over the diagonal", "min_subject_motion", least_top=0.01),
+    Score("body_visible", "Body visible", "share of limb joints", low="min_body_visible"),
+    Score("hands_visible", "Hands visible", "share of the two", low="min_hands_visible"),
+    Score("truncation", "Truncation", "share of landmarks outside", high="max_truncation"),
+    Score("at_border", "At the border", "share of looks", high="max_at_border"),
+    Score("occlusion", "Occlusion", "share of the box under another", high="max_occlusion"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,23 +73,24 @@ class Histogram:
     summary: str
 
 
-def histograms(clips: list[Row], reasons: dict[str, str | None], policy: Policy) -> list[Histogram]:
-    """One histogram per score over all clips; `reasons` is the verdict of each (None: kept)."""
-    kept = np.array([reasons[clip["clip_id"]] is None for clip in clips], bool)
-    return [_histogram(score, np.array([clip[score.column] for clip in clips]), kept, policy) for score in SCORES]
+def histograms(clips: pa.Table, policy: Policy) -> list[Histogram]:
+    """One histogram per score over clips with the `reason` of the verdict on each (null: kept)."""
+    kept = clips["reason"].is_null().to_numpy()
+    return [_histogram(score, clips[score.column].to_numpy().astype(float), kept, policy) for score in SCORES]
 
 
 def _histogram(score: Score, values: np.ndarray, kept: np.ndarray, policy: Policy) -> Histogram:
-    limits = {side: getattr(policy, name) for side in ("low", "high") if (name := getattr(score, side))}
+    named = {side: name for side in ("low", "high") if (name := getattr(score, side))}
+    limits = {side: value for side, name in named.items() if (value := getattr(policy, name)) is not None}
     finite = np.isfinite(values)
-    values, kept = values[finite].astype(float), kept[finite]
-    top = float(max([score.least_top, *values, *limits.values()]))
+    values, kept = values[finite], kept[finite]
+    top = float(max([score.least_top, values.max(initial=0.0), *limits.values()]))
     scale = Scale(1.0 if score.log else 0.0, top, LEFT, RIGHT, log=score.log)
     places = [scale(value) for value in limits.values()]
     edges = _edges(places)
     # a value on a limit is kept, so bins are closed on the side where it is
     closed_right = score.low is None
-    which = np.searchsorted(edges, [scale(v) for v in values], side="left" if closed_right else "right") - 1
+    which = np.searchsorted(edges, scale.places(values), side="left" if closed_right else "right") - 1
     which = np.clip(which, 0, len(edges) - 2)
     counts = [np.bincount(which[mask], minlength=len(edges) - 1) for mask in (kept, ~kept)]
     tallest = max(1, int((counts[0] + counts[1]).max()))
@@ -88,7 +100,7 @@ def _histogram(score: Score, values: np.ndarray, kept: np.ndarray, policy: Polic
     for side, value in limits.items():
         x = scale(value)
         lines.append((x, f"{value:g}", LEFT if side == "low" else x, x - LEFT if side == "low" else RIGHT - x))
-    ends = [significant(f(values)) for f in (np.median, np.min, np.max)] if len(values) else []
+    ends = [significant(float(f(values))) for f in (np.median, np.min, np.max)] if len(values) else []
     summary = "median {}, from {} to {}; tallest bar {:,}".format(*ends, tallest) if ends else "nothing measured"
     missing = f", {int((~finite).sum())} not measured" if ends and not finite.all() else ""
     return Histogram(score, bars, [(scale(t), f"{t:g}") for t in scale.ticks()], lines, summary + missing)

@@ -30,11 +30,10 @@ def contact_sheet(video: bytes, clip: Row, pose: Row | None) -> Image:
     return grid([annotate(image, clip, pose, first + k * step) for k, image in enumerate(frames)], columns)
 
 
-def thumbnail(video: bytes, clip: Row) -> Image:
-    """The middle frame of a clip with the track's box. Raises `ValueError` where the video is unreadable."""
-    middle = clip["frames"] // 2
+def thumbnail(video: bytes, clip: Row, frame: int) -> Image:
+    """A frame of a clip with the track's box. Raises `ValueError` where the video is unreadable."""
     size = (THUMBNAIL, _even(THUMBNAIL * clip["height"] / clip["width"]))
-    return annotate(decode(video, start=middle, stop=middle + 1, size=size)[0], clip, None, middle)
+    return annotate(decode(video, start=frame, stop=frame + 1, size=size)[0], clip, None, frame)
 
 
 def annotate(image: Image, clip: Row, pose: Row | None, frame: int) -> Image:

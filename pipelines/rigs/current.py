@@ -1,16 +1,48 @@
-"""What is known of cameras now: the newest measurement of each rig, as columns."""
+"""What is known of rigs now: the newest measurement of each, as columns."""
+
+import json
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.columns import Column, look_up
 from pipelines.revisions import newest
 from storage_schemas.lake import Lake
 
 
 def camera_verdicts(lake: Lake) -> pa.Table:
-    """A row per camera that was measured: `capture_id`, `view`, `verdict`, `offset_frames` (null: unknown)."""
+    """A row per camera that was measured: `capture_id`, `view`, `verdict`, `offset_frames` and `offset_residual` (null:
+    unknown)."""
     rigs = newest(lake, "rigs", ["capture_id"], ["rig_id", "cameras"])
     cameras = pc.list_flatten(rigs["cameras"])
     owners = rigs["capture_id"].take(pc.list_parent_indices(rigs["cameras"]))
-    columns = {name: pc.struct_field(cameras, name) for name in ("view", "verdict", "offset_frames")}
+    columns = {name: pc.struct_field(cameras, name) for name in ("view", "verdict", "offset_frames", "offset_residual")}
     return pa.table({"capture_id": owners, **columns})
+
+
+def frames_late(lake: Lake, clips: pa.Table) -> pa.ChunkedArray:
+    """By how many frames the view of each of `clips` (`capture_id`, `view`) is late, to tenths.
+
+    0 where nothing is known, or where pairs of views contradict the offset by as much as it is.
+    """
+    cameras = camera_verdicts(lake)
+    offsets = cameras.filter(pc.greater(pc.abs(cameras["offset_frames"]), cameras["offset_residual"]))
+    by_camera = pa.table({"camera": _camera(offsets), "late": pc.round(offsets["offset_frames"], 1)})
+    return pc.fill_null(look_up(_camera(clips), by_camera, "camera", "late"), 0.0)
+
+
+def measured_gravity(lake: Lake) -> pa.Table:
+    """A row per capture of which only its rig tells where down is: `capture_id` and `down`, [x, y, z] to thousandths as
+    JSON text."""
+    rigs = newest(lake, "rigs", ["capture_id"], ["gravity_down.data"])
+    where = "kind = 'multiview' AND gravity_down IS NOT NULL"
+    stated = lake.dataset("captures").to_table(columns=["capture_id"], filter=where)["capture_id"]
+    alone = pc.and_(pc.is_valid(rigs["gravity_down.data"]), pc.invert(pc.is_in(rigs["capture_id"], value_set=stated)))
+    rigs = rigs.filter(alone)  # 10^5 at most
+    down = [json.dumps([round(x, 3) for x in vector]) for vector in rigs["gravity_down.data"].to_pylist()]
+    return pa.table({"capture_id": rigs["capture_id"], "down": pa.array(down, pa.string())})
+
+
+def _camera(rows: pa.Table) -> Column:
+    """What tells cameras apart."""
+    return pc.binary_join_element_wise(rows["capture_id"], rows["view"], "\n")

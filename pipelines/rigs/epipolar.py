@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.poses.between import points_at
 from pipelines.rigs.views import Array, RigView
 
 LEAST = 0.5
@@ -21,15 +22,9 @@ class Seen:
 
     def late(self, offset: float) -> "Seen":
         """The view as if it were in time: what it sees `offset` frames later, between frames by interpolation."""
-        length = self.points.shape[1]
-        x = np.arange(length) + offset
-        low = np.clip(np.floor(x).astype(int), 0, length - 1)
-        high = np.minimum(low + 1, length - 1)
-        share = (x - low)[:, None, None]
-        a, b = self.points[:, low], self.points[:, high]
-        points = a * (1 - share) + b * share
-        points[..., 2] = np.where(share[..., 0] > 0, np.minimum(a[..., 2], b[..., 2]), a[..., 2])
-        points[:, (x < 0) | (x > length - 1), :, 2] = 0
+        by_time = np.moveaxis(self.points, 1, 0)
+        moved = points_at(by_time, np.arange(len(by_time)) + offset)
+        points = np.asarray(np.moveaxis(moved, 0, 1), np.float64)
         frames = self.frames + round(offset)
         return Seen(self.view, frames, points)
 

@@ -4,6 +4,6 @@ All foreign conventions are converted here, and nowhere else.
 """
 
 from pipelines.sources.config import SourcesConfig
-from pipelines.sources.stage import SourcesStage, discover
+from pipelines.sources.stage import SourcesStage, discover, plan
 
-__all__ = ["SourcesConfig", "SourcesStage", "discover"]
+__all__ = ["SourcesConfig", "SourcesStage", "discover", "plan"]

@@ -7,6 +7,7 @@ stands for every frame.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_calibratio
 from pipelines.sources.times import read_times
 from pipelines.stage import DataError, Work
 from storage_schemas.ids import sha256_bytes, sha256_file, stable_id
+from storage_schemas.lake import Lake
 from storage_schemas.video import decode
 
 KIND = "multiview"
@@ -43,6 +45,20 @@ def discover(root: Path, config: SourcesConfig) -> list[Work]:
     if not takes:
         raise DataError(f"{root}: no videos below ({', '.join(sorted(VIDEO_SUFFIXES))}): a take is a folder of videos")
     return [work for take in takes for work in _take(take, root, config)]
+
+
+def with_stored_views(lake: Lake, works: list[Work]) -> list[Work]:
+    """The works of rigs, whose captures keep the views that are stored of them: a take may come in several parts."""
+    stored = {
+        row["capture_id"]: row["views"] for row in lake.read("captures", ["capture_id", "views"], f"kind = '{KIND}'")
+    }
+
+    def together(work: Work) -> Work:
+        if not (views := stored.get(work.payload.get("capture_id"))):
+            return work
+        return replace(work, payload={**work.payload, "views": sorted({*work.payload["views"], *views})})
+
+    return [together(work) for work in works]
 
 
 def rows(payload: dict[str, Any]) -> Rows:

@@ -20,6 +20,7 @@ from storage_schemas.video import VideoInfo
 CHILD = Path(probe_child.__file__)  # run by its path, so that it does not wait for the imports around it
 SECONDS = 30.0  # for one file
 READ = 10_000_000.0  # bytes a second that a disk reads at least
+DEATHS = 3  # of it on a file are the file's fault; fewer may have come from elsewhere
 HELP = "Replace it by a playable video, or remove it"
 
 
@@ -32,21 +33,16 @@ class Prober:
 
     def ask(self, path: Path, seconds: float, asked: str = "info") -> dict[str, Any]:
         """The answer of the process; its `problem` is `crashes` or `hangs` where the process ended on the file."""
+        request = json.dumps({"path": str(path), "seconds": seconds, "asked": asked}) + "\n"
         with self._alone:
-            process = self._process = self._process or _start()
-            assert process.stdin is not None and process.stdout is not None
-            request = json.dumps({"path": str(path), "seconds": seconds, "asked": asked}) + "\n"
-            try:
-                process.stdin.write(request.encode())
-                process.stdin.flush()
-                answer = process.stdout.readline()
-            except BrokenPipeError:
-                answer = b""
-            if answer.endswith(b"\n"):
-                return dict(json.loads(answer, object_hook=_fractions))
-            self._process = None
-            process.kill()
-            return {"problem": "hangs" if process.wait() == -signal.SIGALRM else "crashes"}
+            for _ in range(DEATHS):
+                process = self._process = self._process or _start()
+                if (answer := _exchange(process, request.encode())).endswith(b"\n"):
+                    return dict(json.loads(answer, object_hook=_fractions))
+                self.close()
+                if process.returncode == -signal.SIGALRM:
+                    return {"problem": "hangs"}
+            return {"problem": "crashes"}
 
     def close(self) -> None:
         """End the process."""
@@ -93,6 +89,17 @@ def stream_hash(path: Path) -> str | None:
     """`stream_sha256` of a video that `probe_safely` knows; None where it cannot be read to its end in time."""
     found = _PROBER.ask(path, SECONDS + path.stat().st_size / READ, "stream").get("stream")
     return None if found is None else str(found)
+
+
+def _exchange(process: "subprocess.Popen[bytes]", request: bytes) -> bytes:
+    """The line that it answers, without an end where it died."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(request)
+        process.stdin.flush()
+        return process.stdout.readline()
+    except BrokenPipeError:
+        return b""
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.planned import Planned
 from pipelines.sources import internet, multiview, unreal
 from pipelines.sources.config import SourcesConfig
 from pipelines.sources.items import NAME, VERSION, Row, Rows
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from storage_schemas.ids import stable_id
-from storage_schemas.lake import local_folder
+from storage_schemas.lake import Lake, local_folder
 
 KINDS = ("internet", "unreal", "multiview")
 
@@ -27,6 +28,17 @@ def discover(kind: str, path: str | Path, options: SourcesConfig) -> list[Work]:
     adapter: Any = {"internet": internet, "unreal": unreal, "multiview": multiview}[kind]
     works: list[Work] = adapter.discover(root, options)
     return sorted(works, key=lambda work: (work.name, work.key))
+
+
+def plan(lake: Lake, stage: "SourcesStage", kind: str, path: str | Path) -> Planned:
+    """All work of what is at `path`. Raises as `discover` does."""
+    works = discover(kind, path, stage.config)
+    return Planned.of(multiview.with_stored_views(lake, works) if kind == multiview.KIND else works)
+
+
+def downloads_folder(lake_uri: str) -> Path:
+    """Where downloads of a lake are kept unless the config says otherwise."""
+    return local_folder(lake_uri) / "downloads"
 
 
 class SourcesStage:
@@ -76,4 +88,4 @@ class SourcesStage:
                 return multiview.rows(payload)
 
     def _cache(self) -> Path:
-        return Path(self.config.cache or local_folder(self.lake_uri) / "downloads").absolute()
+        return Path(self.config.cache or downloads_folder(self.lake_uri)).absolute()

@@ -46,7 +46,9 @@ def ingest(lake: Lake, folder: Path) -> None:
     planned = Planned.of(discover("internet", folder, stage.config))
     with prepare(lake, stage, planned, shard_size=2) as run:
         for k, shard in enumerate(run.shards):
-            stage_outcome(lake, run.shard(k), stage, stage.run(shard))
+            outcome = stage.run(shard)
+            outcome.times = {work.key: (0, 10**9) for work in shard}
+            stage_outcome(lake, run.shard(k), stage, outcome)
         finish(lake, run)
 
 
@@ -70,6 +72,17 @@ def test_a_plan_writes_nothing_and_says_what_is_done_and_what_comes_next(folder:
     assert files(tmp_path) == before
 
 
+def test_where_no_run_is_known_a_few_items_are_tried_and_everything_is_extrapolated(
+    folder: Path, tmp_path: Path
+) -> None:
+    plan = ("plan", "ingest", "internet", folder, "--lake", tmp_path / "lake")
+    assert "no run yet" in dimo(*plan).stdout
+    sources, clips, _ = answer(*plan, "--sample", "4")
+    assert sources["tried"] and clips["tried"] and (clips["left"], clips["later"]) == (0, 2)
+    assert clips["seconds"] > 0 and clips["bytes"] > 0 and "tried" in clips["basis"]
+    assert not (tmp_path / "lake").exists()
+
+
 def test_a_plan_takes_the_options_of_its_command_and_names_its_mistakes(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     mistake = dimo("plan", "caption", "--lake", lake.uri, "--server", "http://nowhere")
@@ -86,6 +99,10 @@ def test_a_plan_of_everything_has_a_line_per_stage(tmp_path: Path) -> None:
     assert [found[stage]["left"] for stage in ("clips", "rigs", "poses", "captions")] == [0, 0, 1, 1]
     table = dimo("plan", "all", "--lake", lake.uri).stdout
     assert all(word in table for word in (*STATES, "poses", "unknown yet"))
+    policy = tmp_path / "quality.toml"
+    policy.write_text("max_people = 5.0")
+    found = {row["stage"]: row for row in answer("plan", "all", "--lake", lake.uri, "--policy", policy)}
+    assert [found[stage]["left"] for stage in ("poses", "captions")] == [2, 2]
 
 
 def test_failures_are_retried_on_request_with_the_command_to_run(tmp_path: Path) -> None:

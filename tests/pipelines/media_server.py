@@ -19,13 +19,18 @@ MODIFIED = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
 class MediaServer(ThreadingHTTPServer):
-    """`requests`: (path, headers) of every request. `release` lets bodies of /held go on."""
+    """`requests`: (path, headers) of every request. `release` lets bodies of /held go on. `files`: what /file/NAME is;
+    `sent`: (path, bytes) of every answer of these."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("0.0.0.0", 0), Handler)
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.files: dict[str, bytes] = {}
+        self.sent: list[tuple[str, int]] = []
+        self.heads: list[str] = []
+        self.tag, self.tagged_status = ETAG, 200
         self.release = threading.Event()
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
@@ -60,6 +65,20 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with self.server.lock:
                 self.server.at_once -= 1
+
+    def do_HEAD(self) -> None:
+        """Only what is below /tagged, which also knows GET."""
+        with self.server.lock:
+            self.server.heads.append(self.path)
+        if not self.path.startswith("/tagged/"):
+            return self.answer(405, b"")
+        return self.answer(self.server.tagged_status, b"", length=len(VIDEO), ETag=self.server.tag)
+
+    def tagged(self, _: str) -> None:
+        """The server's `tag`, and only as its `tagged_status` allows."""
+        if self.server.tagged_status != 200:
+            return self.answer(self.server.tagged_status, b"")
+        return self.ranged(ETag=self.server.tag)
 
     def video(self, _: str) -> None:
         """As a good server does: tagged, with ranges."""
@@ -106,6 +125,26 @@ class Handler(BaseHTTPRequestHandler):
     def held(self, _: str) -> None:
         """The first half; the rest when the test lets it."""
         self.ranged(hold=True, ETag=ETAG)
+
+    def file(self, name: str) -> None:
+        """One of `files`, with ranges, slowly: in about two seconds."""
+        if (body := self.server.files.get(name)) is None:
+            return self.answer(404, b"sorry")
+        tag = f'"{name}"'
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(found[1]) if found and self.headers.get("If-Range") == tag else 0
+        span = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {}
+        self.answer(206 if start else 200, b"", length=len(body) - start, ETag=tag, **span)
+        piece, sent = len(body) // 40 + 1, 0
+        try:
+            for at in range(start, len(body), piece):
+                time.sleep(0.05)
+                self.wfile.write(body[at : at + piece])
+                sent += len(body[at : at + piece])
+        finally:
+            with self.server.lock:
+                self.server.sent.append((self.path, sent))
+        return None
 
     def busy(self, _: str) -> None:
         """Takes its time."""

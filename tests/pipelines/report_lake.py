@@ -97,3 +97,24 @@ def run(lake: Lake, stage: str, rows: dict[str, list[dict]], inputs: int) -> Non
     commit.begin(lake, f"run of {stage}", {"shards": 1})
     commit.stage_shard(lake, f"run of {stage}", 0, rows, {})
     commit.commit(lake, f"run of {stage}", lambda notes: {"stage": stage, "counts": {"in": inputs}})
+
+
+def duplicate_row(worse: str, better: str, **changes) -> dict:
+    row = {
+        "duplicate_id": f"{worse} {better}", "clip_id": f"clip {worse}", "other_clip_id": f"clip {better}",
+        "representative_id": f"clip {better}", "kind": "copy", "mirrored": False, "offset_frames": 0, "start_frame": 0,
+        "end_frame": FRAMES, "share": 1.0, "similarity": 0.97, "distance": 2.0, "work_key": f"compare {worse}",
+    }  # fmt: skip
+    return row | changes
+
+
+def rig_row(capture: str, *cameras: dict) -> dict:
+    known = {
+        "offset_frames": 0.0, "offset_residual": 0.1, "residual_px": 3.0, "epipolar_px": 1.0, "observations": 900,
+        "verdict": "ok", "note": "",
+    }  # fmt: skip
+    return {
+        "rig_id": f"rig {capture}", "capture_id": capture, "sync_witness": "motion", "qa_witness": "people",
+        "cameras": [known | camera for camera in cameras], "metric": True, "gravity_down": None,
+        "gravity_spread": None, "work_key": f"measure {capture}",
+    }  # fmt: skip

@@ -233,7 +233,14 @@ def test_landmarks_do_not_depend_on_the_clip_before(juggler: dict[str, Any]) -> 
         landmarker.detect(frames, clip["track"][:6])
 
 
-def lake_with(tmp_path: Path, clips: list[dict[str, Any]], source: dict[str, Any], bytes_of: dict[str, bytes]) -> Lake:
+def lake_with(
+    tmp_path: Path,
+    clips: list[dict[str, Any]],
+    source: dict[str, Any],
+    bytes_of: dict[str, bytes],
+    unstated: tuple[str, ...] = (),
+) -> Lake:
+    """A lake of these clips; the captures `unstated` say nothing of gravity."""
     lake = Lake(tmp_path / "lake")
     base = {n: "x" for n in ("uri", "local_path", "content_sha256", "container", "codec", "view")}
     base |= {"size": 1, "width": 640, "height": 480, "rotation": 0, "fps_num": 30, "fps_den": 1}
@@ -246,7 +253,8 @@ def lake_with(tmp_path: Path, clips: list[dict[str, Any]], source: dict[str, Any
         sources[clip["source_id"]] = base | truth | about | {"source_id": clip["source_id"]}
         captures[clip["capture_id"]] = {
             "capture_id": clip["capture_id"], "kind": clip["kind"], "take": "t", "views": ["a"],
-            "sync_method": "single", "gravity_down": GRAVITY, "work_key": "w",
+            "sync_method": "single", "work_key": "w",
+            "gravity_down": None if clip["capture_id"] in unstated else GRAVITY,
         }  # fmt: skip
     videos = [{"clip_id": c, "video": b, "sha256": ids.sha256_bytes(b), "work_key": "w"} for c, b in bytes_of.items()]
     rows = {"sources": list(sources.values()), "captures": list(captures.values()), "clips": clips}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines import status
 from pipelines.quality import Policy
-from pipelines.report import media, write_report
+from pipelines.report import judged, media, write_report
 from storage_schemas.lake import Lake
 from storage_schemas.releases.approval import approve_release
 from storage_schemas.releases.release import create_release
@@ -23,9 +23,11 @@ from tests.pipelines.report_lake import (
     HOSTILE,
     caption_row,
     clip_row,
+    duplicate_row,
     film,
     pose_row,
     reject_row,
+    rig_row,
     run,
     source_row,
     tombstone_row,
@@ -158,6 +160,68 @@ def test_a_video_that_cannot_be_read_does_not_stop_the_page(tmp_path) -> None:
     broken = {"clip_id": "clip a", "video": b"broken", "sha256": "0", "work_key": "cut a"}
     run(lake, "clips", {"clips": [clip_row("a")], "clip_videos": [broken]}, 1)
     assert "the stored video cannot be shown: not a readable video" in text_of(page(lake, tmp_path / "out"))
+
+
+def clips_of(lake: Lake, *clips: dict) -> None:
+    videos = [{"clip_id": c["clip_id"], "video": film(), "sha256": "0", "work_key": c["work_key"]} for c in clips]
+    run(lake, "clips", {"clips": list(clips), "clip_videos": videos}, len(clips))
+
+
+def test_a_pair_of_duplicates_is_shown_with_the_evidence_and_who_is_dropped(tmp_path) -> None:
+    lake = Lake(tmp_path / "lake")
+    clips_of(lake, *(clip_row(name, capture_id=name) for name in ("copy", "best", "mirror")))
+    found = [duplicate_row("copy", "best"), duplicate_row("mirror", "best", mirrored=True, distance=3.25)]
+    seen_by_the_other = duplicate_row(
+        "copy", "best", duplicate_id="again", clip_id="clip best", other_clip_id="clip copy"
+    )
+    run(lake, "duplicates", {"duplicates": [*found, seen_by_the_other]}, 3)
+    source = page(lake, tmp_path / "out")
+    text = text_of(source[source.index('id="duplicates"') : source.index('id="rigs"')])
+    assert "2 pairs of clips with footage in common; 1 clip dropped for it" in text
+    assert "kept rather: best , 96 x 64, 24 frames dropped: copy ," in text
+    assert "not dropped: mirror" in text and "copy, mirrored: 100 % of its frames" in text and "3.2 bits" in text
+    assert text.index("dropped: copy") < text.index("not dropped: mirror")
+
+
+def test_both_pictures_of_a_pair_are_of_the_same_moment(tmp_path) -> None:
+    lake = Lake(tmp_path / "lake")
+    clips_of(lake, *(clip_row(name, capture_id=name, track=None) for name in ("part", "best")))
+    part = duplicate_row("part", "best", kind="part", start_frame=2, end_frame=8, offset_frames=10, share=0.25)
+    run(lake, "duplicates", {"duplicates": [part]}, 2)
+    source = page(lake, tmp_path / "out")
+    section = source[source.index('id="duplicates"') : source.index('id="rigs"')]
+    pictures = [np.asarray(Image.open(tmp_path / "out" / link)) for link in re.findall(r'src="([^"]+)"', section)]
+    # the square is 24 wide, begins at 10 + 2 t, and the picture is 240 wide for 96: frames 15 and 5
+    left = [int((picture[80, :, 0] > 180).argmax()) for picture in pictures]
+    assert left == pytest.approx([2.5 * (10 + 2 * 15), 2.5 * (10 + 2 * 5)], abs=4)
+
+
+def test_cameras_of_a_rig_have_their_offset_residual_and_verdict(tmp_path) -> None:
+    lake = Lake(tmp_path / "lake")
+    clips_of(lake, clip_row("a"))
+    late = {"view": HOSTILE, "offset_frames": 2.25, "verdict": "late", "note": "two frames late"}
+    lost = {"view": "lost", "offset_frames": None, "residual_px": 37.5, "verdict": "quarantined"}
+    run(lake, "rigs", {"rigs": [rig_row("fine", {"view": "x"}, {"view": "y"}), rig_row("take", late, lost)]}, 2)
+    source = page(lake, tmp_path / "out")
+    text = text_of(source[source.index('id="rigs"') : source.index('id="release"')])
+    assert "2 rigs measured: 1 camera late, 2 cameras ok, 1 camera quarantined" in text
+    assert text.index("quarantined", 120) < text.index("fine")  # the worst rig first
+    assert "2.25" in text and "37.5" in text and "two frames late" in text and "unknown" in text
+    assert Tags(source).tags["script"] == 0
+
+
+def test_limits_of_the_policy_are_lines_on_the_scores_they_limit(lake, tmp_path) -> None:
+    def limits(policy: Policy) -> list[str]:
+        return re.findall(r'aria-label="Histogram of ([^:]+):[^"]*limit 0.3"', page(lake, tmp_path, policy=policy))
+
+    assert limits(Policy()) == []
+    assert limits(Policy(max_text_share=0.3, max_occlusion=0.3)) == ["Text", "Occlusion"]
+
+
+def test_of_very_many_clips_a_fair_sample_is_drawn(lake, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(judged, "MOST_SCORED", 2)
+    text = text_of(page(lake, tmp_path))
+    assert "A fair sample of 2 clips by score" in text or "A fair sample of 1 clip by score" in text
 
 
 def test_the_newest_release_is_shown(lake, tmp_path) -> None:

@@ -31,15 +31,15 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return outcome.rows["sources"]
 
 
-def camera(name: str, verdict: str) -> dict[str, Any]:
+def camera(name: str, verdict: str, **changes: Any) -> dict[str, Any]:
     return {
         "view": name, "offset_frames": 0.0, "offset_residual": 0.0, "residual_px": 1.0, "epipolar_px": 1.0,
-        "observations": 100, "verdict": verdict, "note": None,
+        "observations": 100, "verdict": verdict, "note": None, **changes,
     }  # fmt: skip
 
 
-def rig(capture: str, run: str, *cameras: dict[str, Any]) -> dict[str, Any]:
-    facts = {"sync_witness": "motion", "qa_witness": "people", "metric": True, "gravity_down": None}
+def rig(capture: str, run: str, *cameras: dict[str, Any], gravity_down: np.ndarray | None = None) -> dict[str, Any]:
+    facts = {"sync_witness": "motion", "qa_witness": "people", "metric": True, "gravity_down": gravity_down}
     return {"rig_id": f"{capture} {run}", "capture_id": capture, "cameras": list(cameras), "work_key": run, **facts}
 
 

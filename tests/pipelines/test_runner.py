@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.planned import Planned
 from pipelines.planning import account, finish, prepare, stage_outcome
-from pipelines.runner import Pool, pool_size, ray_session
+from pipelines.runner import DEATHS, Pool, pool_size, ray_session
 from pipelines.stage import DataError, Needs, Outcome, TransientError, Work, run_each
 from storage_schemas.lake import Lake
 
@@ -23,6 +23,12 @@ class Config:
     busy: tuple[str, ...] = ()
     deadly: tuple[str, ...] = ()
     flag: str = ""
+    deaths: int = 1
+
+
+def row(work: Work) -> dict:
+    """What becomes of a piece of work."""
+    return {"capture_id": work.item_id, "kind": "internet", "views": [], "sync_method": "single", "take": ""}
 
 
 class CaptureStage:
@@ -45,17 +51,43 @@ class CaptureStage:
             raise DataError("corrupt")
         if work.item_id in self.config.busy:
             raise TransientError("busy")
-        if work.item_id in self.config.deadly or self._dies_once():
+        if work.item_id in self.config.deadly or self._dies():
             os.kill(os.getpid(), signal.SIGKILL)
-        row = {"capture_id": work.item_id, "kind": "internet", "views": [], "sync_method": "single", "take": ""}
-        return {"captures": [row]}
+        return {"captures": [row(work)]}
 
-    def _dies_once(self) -> bool:
+    def _dies(self) -> bool:
+        """As often as it shall, whatever worker it is in."""
         flag = Path(self.config.flag) if self.config.flag else None
-        if flag is None or flag.exists():
+        died = len(flag.read_bytes()) if flag is not None and flag.exists() else 0
+        if flag is None or died == self.config.deaths:
             return False
-        flag.touch()
+        flag.write_bytes(bytes(died + 1))
         return True
+
+
+class DeadlyRow(dict):
+    """Kills the process that stages it."""
+
+    def __init__(self, stage: CaptureStage, row: dict) -> None:
+        super().__init__(row)
+        self.stage = stage
+
+    def __getitem__(self, column: str) -> object:
+        if self.stage._dies():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(column)
+
+
+class StagingStage(CaptureStage):
+    """Dies after its works are done, not on one of them."""
+
+    def _make(self, work: Work) -> dict:
+        return {"captures": [row(work)]}
+
+    def run(self, batch: list[Work]) -> Outcome:
+        outcome = super().run(batch)
+        outcome.rows["captures"] = [DeadlyRow(self, made) for made in outcome.rows["captures"]]
+        return outcome
 
 
 def works(count: int) -> Planned:
@@ -142,11 +174,15 @@ def test_workers_fill_the_table(lake: Lake, cluster: None) -> None:
     assert (counted.done, counted.rejected) == (6, {"data": 1})
 
 
-def test_a_worker_that_dies_once_costs_nothing(lake: Lake, cluster: None, tmp_path: Path) -> None:
-    stage = CaptureStage(Config(flag=str(tmp_path / "died")))
+@pytest.mark.parametrize("kind", [CaptureStage, StagingStage])
+def test_workers_that_die_of_something_else_cost_nothing(
+    lake: Lake, cluster: None, tmp_path: Path, kind: type[CaptureStage]
+) -> None:
+    """All of them on one work, or while they stage."""
+    stage = kind(Config(flag=str(tmp_path / "died"), deaths=DEATHS - 1 if kind is CaptureStage else DEATHS))
     assert run_on_ray(lake, stage, works(4)) == 4
-    assert account(lake, stage, works(4)).done == 4
-    assert (tmp_path / "died").exists()
+    assert (account(lake, stage, works(4)).done, lake.read("rejects")) == (4, [])
+    assert len((tmp_path / "died").read_bytes()) == stage.config.deaths
 
 
 def test_what_kills_every_worker_is_rejected_alone(lake: Lake, cluster: None) -> None:

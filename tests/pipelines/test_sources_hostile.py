@@ -197,6 +197,17 @@ def test_a_file_on_which_the_reader_dies_or_hangs_costs_itself_only(tmp_path, mo
         prober.close()
 
 
+def test_a_reader_that_was_killed_by_somebody_else_costs_nothing(tmp_path):
+    (tmp_path / "good.mp4").write_bytes(GOOD)
+    prober = Prober()
+    try:
+        expected = prober.ask(tmp_path / "good.mp4", 10.0)
+        prober._process.kill()
+        assert prober.ask(tmp_path / "good.mp4", 10.0) == expected and "info" in expected
+    finally:
+        prober.close()
+
+
 def test_a_frame_that_is_too_large_is_refused_before_it_is_decoded(tmp_path):
     path = tmp_path / "wide.mov"
     with av.open(str(path), "w") as container:

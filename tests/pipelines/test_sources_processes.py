@@ -86,6 +86,7 @@ def test_a_file_that_was_whole_when_its_process_was_killed_is_not_fetched_again(
     assert download(server.url + path, cache, FAST, rows).read_bytes() == VIDEO
     assert len(server.requests) == 1
     assert (rows[0]["status"], rows[0]["sha256"]) == ("fetched", sha256_bytes(VIDEO))
+    assert rows[0]["etag"] == (None if path == "/plain/x" else ETAG)
     assert [entry.name for entry in (cache / "parts").iterdir() if entry.suffix != ".lock"] == []
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.sources import SourcesConfig, SourcesStage, discover
+from pipelines.sources import SourcesConfig, SourcesStage, discover, plan
 from pipelines.stage import Outcome
+from storage_schemas.lake import Lake
 from storage_schemas.video import encode
 from tests.pipelines import calibration_files as files
 
@@ -38,6 +39,18 @@ def test_easymocap_folders(tmp_path: Path) -> None:
     assert names(outcome) == ["jump/c01", "jump/c02", "walk/c01", "walk/c02"] and not outcome.rejects
     assert outcome.rows["sources"][0]["K"][0, 0, 0] == files.K[0, 0]
     assert names(ingest(tmp_path / "walk")) == ["walk/c01", "walk/c02"]
+
+
+def test_a_take_that_comes_in_parts_keeps_all_its_views(tmp_path: Path) -> None:
+    lake, stage = Lake(tmp_path / "lake"), SourcesStage(str(tmp_path / "lake"), SourcesConfig())
+    for part, cameras in enumerate((("c01", "c02"), ("c01",))):
+        folder = tmp_path / str(part) / "walk"
+        for k, camera in enumerate(cameras):
+            video(folder / "videos" / f"{camera}.mp4", k)
+        files.write_easymocap(folder)
+        lake.append(str(part), stage.run(plan(lake, stage, "multiview", folder).all()).rows)
+    (capture,) = lake.read("captures")
+    assert (capture["views"], capture["sync_method"]) == (["c01", "c02"], "synchronised")
 
 
 def test_pose2sim_projects(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dags.commands.trainer import VARIANTS as IN_HELP
+from dags.variants import VARIANTS as IN_HELP
 from model.controls import CONTROLS
 from model.controls.implicit import ImplicitControl
 from storage_schemas.releases.release import Release

@@ -19,9 +19,14 @@ from pipelines.stage import TransientError
 
 @contextmanager
 def request(
-    url: httpx.URL, headers: dict[str, str], config: SourcesConfig, proxy: str | None, deadline: float
+    url: httpx.URL,
+    headers: dict[str, str],
+    config: SourcesConfig,
+    proxy: str | None,
+    deadline: float,
+    method: str = "GET",
 ) -> Iterator[httpcore.Response]:
-    """The answer to a GET of `url`, with its body unread; `deadline` (monotonic clock) ends it wherever it is.
+    """The answer to a request for `url`, with its body unread; `deadline` (monotonic clock) ends it wherever it is.
 
     Raises the errors of `httpcore`, and those of `Guard`.
     """
@@ -29,7 +34,7 @@ def request(
     raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
     with (
         _pool(url, config, proxy, deadline) as pool,
-        pool.stream("GET", _raw(url), headers=raw, extensions={"timeout": limits}) as response,
+        pool.stream(method, _raw(url), headers=raw, extensions={"timeout": limits}) as response,
     ):
         yield response
 

@@ -49,6 +49,7 @@ def download(url: str, cache: Path, config: SourcesConfig, journal: list[Row]) -
             journal.append(attempt.row(error=error))
             place.drop_part()
             raise
+        attempt.etag = place.version().etag  # also of what a killed attempt had fetched
         row = attempt.row(sha256=path.name)
         place.write_record(Record(path.name, path.stat().st_size, attempt.etag, row))
         journal.append(row)

@@ -3,7 +3,7 @@
 import base64
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -45,21 +45,7 @@ class HttpFetch:
 
         Raises `PermanentError`, `TransientError` or `DataError`, each with its reason.
         """
-        target = first = _parsed(url)
-        hops = 0
-        with _named_errors(target.host, self.config, self.deadline):
-            while True:
-                headers = HEADERS | (self.given if target.host == first.host else {})
-                if target.scheme == "https" or first.scheme == "http":  # secrets do not fall back to plain text
-                    headers |= _basic(target) | self.access.headers_for(str(target), target.host)
-                found = self._ask(target, headers)
-                if found == "whole":
-                    return
-                if found != "again":
-                    target, hops = _redirected(target, found), hops + 1
-                if hops > self.config.max_redirects:
-                    text = f"{first.host}: more than {self.config.max_redirects} redirects: give the final URL"
-                    raise PermanentError(text, reason="redirects")
+        follow(url, self.config, self.access, self.deadline, self._ask, self.given)
 
     def _ask(self, url: httpx.URL, headers: dict[str, str]) -> str:
         """One request: `whole` where the part is now, `again` where it starts over, or where a redirect leads to."""
@@ -120,6 +106,35 @@ class HttpFetch:
             raise DataError(f"{host}: the server sent an empty file", reason="empty")
         if part.version.length not in (None, part.size):
             raise _wrong_length(part, host)
+
+
+def follow(
+    url: str,
+    config: SourcesConfig,
+    access: Access,
+    deadline: float,
+    ask: Callable[[httpx.URL, dict[str, str]], str],
+    given: dict[str, str] | None = None,
+) -> None:
+    """Ask for `url`, and where that leads to, until `ask` says `whole`; it may say `again`, or where a redirect leads.
+
+    Raises what `ask` does, and the errors of the network by name.
+    """
+    target = first = _parsed(url)
+    hops = 0
+    with _named_errors(target.host, config, deadline):
+        while True:
+            headers = HEADERS | ((given or {}) if target.host == first.host else {})
+            if target.scheme == "https" or first.scheme == "http":  # secrets do not fall back to plain text
+                headers |= _basic(target) | access.headers_for(str(target), target.host)
+            found = ask(target, headers)
+            if found == "whole":
+                return
+            if found != "again":
+                target, hops = _redirected(target, found), hops + 1
+            if hops > config.max_redirects:
+                text = f"{first.host}: more than {config.max_redirects} redirects: give the final URL"
+                raise PermanentError(text, reason="redirects")
 
 
 def _wrong_length(part: Part, host: str) -> TransientError:

@@ -22,6 +22,8 @@ from filelock import FileLock
 from storage_schemas.files import read_json, sync_folder, write_bytes, write_json
 from storage_schemas.ids import stable_id
 
+RECORDS, PARTS = "urls", "parts"
+
 
 @dataclass(frozen=True)
 class Version:
@@ -56,10 +58,10 @@ class Place:
     def __init__(self, cache: Path, url: str) -> None:
         self.cache = cache
         name = stable_id(url)
-        self._record = cache / "urls" / name
-        self._part = cache / "parts" / f"{name}.part"
-        self._version = cache / "parts" / f"{name}.json"
-        self._lock = cache / "parts" / f"{name}.lock"
+        self._record = cache / RECORDS / name
+        self._part = cache / PARTS / f"{name}.part"
+        self._version = cache / PARTS / f"{name}.json"
+        self._lock = cache / PARTS / f"{name}.lock"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -79,7 +81,7 @@ class Place:
 
     def open(self) -> "Part":
         """The part, as far as it is there."""
-        return Part(self._part, self._version, self._stored_version() if self._part.is_file() else Version())
+        return Part(self._part, self._version, self.version() if self._part.is_file() else Version())
 
     def finish(self, part: "Part") -> Path:
         """Give a whole part its name."""
@@ -90,7 +92,7 @@ class Place:
 
     def finished(self) -> Path | None:
         """The file of an attempt that was killed between its last byte and its record; None where there is none."""
-        version = self._stored_version()
+        version = self.version()
         if version.sha256 is not None and (path := self.cache / version.sha256).is_file():
             return path
         stored = self._part.stat().st_size if self._part.is_file() else 0
@@ -102,7 +104,8 @@ class Place:
         write_bytes(self._record, json.dumps(asdict(record), sort_keys=True).encode())
         self.drop_part()
 
-    def _stored_version(self) -> Version:
+    def version(self) -> Version:
+        """Of which version of the file the bytes are that are there."""
         content = read_json(self._version)
         return Version(**content) if isinstance(content, dict) else Version()
 

@@ -1,0 +1,6 @@
+"""Names for `--help`, which has to be fast: those of training/variants.py, which takes seconds to import."""
+
+VARIANTS = (
+    "full, smpl_ctrl, channel_concat, no_geometry, no_hands, stage1_only, stages12, pose2d, mimicmotion, smpl_render, "
+    "smpl_vq, global_attention, first_frame, no_augmentation"
+)

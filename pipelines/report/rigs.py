@@ -1,0 +1,80 @@
+"""Cameras of rigs as bars: how late each is, how far what it sees is from what the others see, and the verdict."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.report.plots import Scale
+from pipelines.revisions import newest
+from storage_schemas.lake import Lake, in_list
+
+Row = dict[str, Any]
+MOST_RIGS = 20
+WIDTH, MIDDLE = 160.0, 80.0
+LEAST_OFFSET, LEAST_RESIDUAL = 1.0, 5.0  # frames and pixels at the end of an axis
+BAD = ("quarantined", "late", "unchecked")
+"""Verdicts in the order in which rigs are shown: those with the worst camera first."""
+
+
+@dataclass(frozen=True)
+class CameraRow:
+    """One camera; `offset` and `residual`: (left end, length) of the bar, None where that is not known."""
+
+    camera: Row
+    offset: tuple[float, float] | None
+    residual: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Rig:
+    """One capture's cameras; `offset_top` frames and `residual_top` pixels are at the end of the axes."""
+
+    take: str
+    rig: Row
+    cameras: list[CameraRow]
+    offset_top: float
+    residual_top: float
+
+
+@dataclass(frozen=True)
+class Rigs:
+    """Cameras by verdict, and some of the rigs."""
+
+    count: int
+    verdicts: dict[str, int]
+    shown: list[Rig]
+
+
+def read_rigs(lake: Lake) -> Rigs:
+    """The newest measurement of every rig."""
+    rigs = newest(lake, "rigs", ["capture_id"], ["rig_id", "sync_witness", "qa_witness", "metric", "cameras"])
+    cameras = pc.list_flatten(rigs["cameras"])
+    verdicts, owner = pc.struct_field(cameras, "verdict"), pc.list_parent_indices(rigs["cameras"])
+    badness = pc.fill_null(pc.index_in(verdicts, value_set=pa.array(BAD)), len(BAD))
+    worst = pa.table({"rig": owner, "badness": badness}).group_by("rig").aggregate([("badness", "min")])
+    order = [("badness_min", "ascending"), ("rig", "ascending")]
+    chosen = worst["rig"].take(pc.select_k_unstable(worst, min(MOST_RIGS, worst.num_rows), order))
+    rows = rigs.take(chosen).to_pylist()
+    where = in_list("capture_id", [row["capture_id"] for row in rows]) if rows else "false"
+    takes = {row["capture_id"]: row["take"] for row in lake.read("captures", ["capture_id", "take"], where)}
+    counts = {entry["values"]: entry["counts"] for entry in verdicts.value_counts().to_pylist()}
+    return Rigs(rigs.num_rows, counts, [_rig(takes.get(row["capture_id"], row["capture_id"]), row) for row in rows])
+
+
+def _rig(take: str, rig: Row) -> Rig:
+    values: dict[str, list[float]] = defaultdict(list)
+    for camera in rig["cameras"]:
+        for name in ("offset_frames", "residual_px"):
+            values[name] += [abs(camera[name])] if camera[name] is not None else []
+    offset_top = max([LEAST_OFFSET, *values["offset_frames"]])
+    residual_top = max([LEAST_RESIDUAL, *values["residual_px"]])
+    across, along = Scale(-offset_top, offset_top, 0, WIDTH), Scale(0, residual_top, 0, WIDTH)
+    rows = []
+    for camera in rig["cameras"]:
+        late, off = camera["offset_frames"], camera["residual_px"]
+        offset = None if late is None else (min(MIDDLE, across(late)), max(2.0, abs(across(late) - MIDDLE)))
+        rows.append(CameraRow(camera, offset, None if off is None else (0.0, max(2.0, along(off)))))
+    return Rig(take, rig, rows, offset_top, residual_top)

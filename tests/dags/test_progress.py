@@ -1,0 +1,73 @@
+"""What a person sees of long work: how much is done, how fast, and how long it still takes."""
+
+import io
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from dags import progress
+from dags.progress import display, pace, step
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds, which the test moves on."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def written(monkeypatch: pytest.MonkeyPatch, **options: Any) -> io.StringIO:
+    out = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=out, highlight=False, width=120, **options))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("speed", "left", "text"),
+    [
+        (3.14, 12_000, "3.1/s, 63.7 min left"),
+        (0.05, 600, "3.0/min, 3.3 h left"),
+        (1 / 7200, 48, "0.5/h, 4.0 d left"),
+    ],
+)
+def test_a_pace_is_said_in_words_that_fit_it(speed: float, left: int, text: str) -> None:
+    assert pace(speed, left) == text
+
+
+def test_without_a_terminal_a_line_a_minute_says_how_long_it_still_takes(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = written(monkeypatch, force_terminal=False)
+    with display(), step("clips", 1000) as shown:
+        clock[0] += 30  # workers load their models
+        for _ in range(100):
+            clock[0] += 2
+            shown.advance()
+    lines = out.getvalue().splitlines()
+    # from the first one on, half a piece of work a second
+    assert [line.split() for line in lines[:-1]] == [
+        ["clips", str(done), "of", "1000,", "30.0/min,", *left.split(), "left"]
+        for done, left in ((15, "32.8 min"), (45, "31.8 min"), (75, "30.8 min"))
+    ]
+    assert re.fullmatch(r"clips +100 in +230\.0 s", lines[-1])
+
+
+def test_short_work_is_one_line(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    out = written(monkeypatch, force_terminal=False)
+    with display(), step("pairs", 3) as shown:
+        shown.advance(3)
+        shown.note("3 in = 3 done")
+    assert re.fullmatch(r"pairs +3 in +0\.0 s +3 in = 3 done\n", out.getvalue())
+
+
+def test_the_bar_on_a_terminal_has_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = written(monkeypatch, force_terminal=True)
+    with display(), step("clips", 1000) as shown:
+        for _ in range(5):
+            shown.advance()
+        assert progress._live is not None
+        progress._live.refresh()
+    assert re.search(r"5/1000.*/s, .* left", out.getvalue())

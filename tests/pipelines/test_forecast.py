@@ -1,0 +1,138 @@
+"""Estimates of time and disk by what earlier runs measured, or by a few items that are tried."""
+
+import json
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.forecast import forecast, measured, try_out
+from pipelines.forecast.rates import Rates
+from pipelines.forecast.sizes import DOWNLOAD_START, FILE_START, Sizes
+from pipelines.planned import Planned
+from pipelines.planning import finish, prepare, stage_outcome
+from pipelines.sources import SourcesConfig, SourcesStage, discover
+from storage_schemas.lake import Lake
+from storage_schemas.video import encode
+from tests.pipelines.cheap_stage import CheapConfig, CheapStage
+from tests.pipelines.media_server import VIDEO, MediaServer
+from tests.pipelines.report_lake import clip_row
+
+
+def run(lake: Lake, stage: CheapStage, planned: Planned, limit: int, seconds: float) -> None:
+    """One run of `limit` pieces of work that all begin at once, each for `seconds` a frame."""
+    frames = {row["clip_id"]: row["frames"] for row in lake.read("clips", ["clip_id", "frames"])}
+    with prepare(lake, stage, planned, shard_size=limit, limit=limit) as found:
+        outcome = stage.run(found.shards[0])
+        outcome.times = {work.key: (0, round(1e9 * seconds * frames[work.item_id])) for work in found.shards[0]}
+        stage_outcome(lake, found.shard(0), stage, outcome)
+        finish(lake, found)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """40 clips, half of them ten times as long."""
+    lake = Lake(tmp_path / "lake")
+    clips = [clip_row(f"{k}", frames=100 * (10 if k % 2 else 1), video_sha256=None) for k in range(40)]
+    lake.append("clips", {"clips": clips})
+    return lake
+
+
+def items(lake: Lake) -> list[str]:
+    return [row["clip_id"] for row in lake.read("clips", ["clip_id"])]
+
+
+def test_long_clips_are_expected_to_take_longer(lake: Lake) -> None:
+    stage = CheapStage()
+    planned = stage.plan(items(lake))
+    run(lake, stage, planned, 10, seconds=0.01)
+    found = forecast(lake, "captions", planned)
+    frames = {row["clip_id"]: row["frames"] for row in lake.read("clips", ["clip_id", "frames"])}
+    done = {row["clip_id"] for row in lake.read("captions", ["clip_id"])}
+    left = sum(frames[name] for name in frames if name not in done)
+    counts = json.loads(lake.read("ledger", ["counts"], "stage = 'captions'")[0]["counts"])
+    rates = measured(lake, "captions", planned.revision)
+    assert found.left == 30 and found.basis == "10 items of 1 run"
+    assert found.seconds == pytest.approx(rates.start + 0.01 * left * counts["active"] / counts["busy"], rel=1e-6)
+    assert found.least == pytest.approx(found.seconds) and found.most == pytest.approx(found.seconds)  # all alike
+    assert found.bytes > 0
+
+
+def test_runs_of_another_config_count_only_where_there_is_no_other(lake: Lake) -> None:
+    old, new = CheapStage(CheapConfig(1)), CheapStage(CheapConfig(2))
+    run(lake, old, old.plan(items(lake)), 10, seconds=1.0)
+    assert forecast(lake, "captions", new.plan(items(lake))).basis == "10 items of 1 run with another version or config"
+    run(lake, new, new.plan(items(lake)), 5, seconds=0.01)
+    assert forecast(lake, "captions", new.plan(items(lake))).basis == "5 items of 1 run"
+
+
+def test_without_a_run_nothing_is_claimed(lake: Lake) -> None:
+    found = forecast(lake, "captions", CheapStage().plan(items(lake)))
+    assert (found.seconds, found.least, found.most, found.bytes) == (None, None, None, None)
+    assert found.basis == "no run yet: try --sample 4"
+
+
+def test_nine_of_ten_totals_lie_within_what_is_said() -> None:
+    random, within = np.random.default_rng(3), 0
+    for _ in range(300):
+        units = random.uniform(10, 100, 220)
+        seconds = units * random.gamma(4, 0.25, 220)
+        few = Sizes(np.full(20, "", object), units[:20])
+        rates = Rates(few, seconds[:20], 1, 1.0, 0.0, True)
+        _, least, most = rates.time(Sizes(np.full(200, "", object), units[20:]))
+        within += least <= seconds[20:].sum() <= most
+    assert 0.82 <= within / 300 <= 0.95
+
+
+def test_a_sort_that_was_measured_is_not_mixed_with_others() -> None:
+    sizes = Sizes(np.array(["unreal", "internet"], object), np.array([10.0, 10.0]))
+    rates = Rates(sizes, np.array([1.0, 100.0]), 1, 2.0, 3.0, True)
+    seconds, _, _ = rates.time(Sizes(np.array(["unreal"], object), np.array([1000.0])))
+    assert seconds == 3.0 + 1000 * (1.0 / 10.0) / 2
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "videos"
+    root.mkdir()
+    for k in range(12):
+        (root / f"{k:02d}.mp4").write_bytes(encode([np.full((32, 32, 3), 20 * k, np.uint8)] * 5, Fraction(24)))
+    return root
+
+
+def test_a_few_items_are_tried_in_a_lake_of_their_own(folder: Path, tmp_path: Path) -> None:
+    lake, away = Lake(tmp_path / "lake"), Lake(tmp_path / "away")
+    planned = Planned.of(discover("internet", folder, SourcesConfig()))
+    try_out(lake, away, SourcesStage(away.uri, SourcesConfig()), planned, 3, time.monotonic() + 100)
+    assert lake.dataset("sources").count_rows() == 0
+    found = forecast(lake, "sources", planned, away)
+    assert found.tried and 3 <= found.measured < 12 and found.basis == f"{found.measured} items tried"
+    assert 0 < found.least <= found.seconds <= found.most and found.bytes > 0
+
+
+def test_what_takes_too_long_to_try_is_ended(folder: Path, tmp_path: Path) -> None:
+    lake, away = Lake(tmp_path / "lake"), Lake(tmp_path / "away")
+    planned = Planned.of(discover("internet", folder, SourcesConfig()))
+    try_out(lake, away, SourcesStage(away.uri, SourcesConfig()), planned, 3, time.monotonic() + 0.01)
+    assert forecast(lake, "sources", planned, away).basis == "no run yet: try --sample 4"
+
+
+def test_disk_of_downloads_is_that_of_files_like_those_fetched(server: MediaServer, tmp_path: Path) -> None:
+    table = tmp_path / "urls.csv"
+    table.write_text("url\n" + "".join(f"{server.url}/video/{k}.mp4\n" for k in range(100)))
+    config = SourcesConfig(allow_private=True, host_rate=0)
+    lake, planned = Lake(tmp_path / "lake"), Planned.of(discover("internet", table, config))
+    stage = SourcesStage(lake.uri, config)
+    with prepare(lake, stage, planned, shard_size=4, limit=4) as found:
+        outcome = stage.run(found.shards[0])
+        outcome.times = {work.key: (0, 10**9) for work in found.shards[0]}
+        stage_outcome(lake, found.shard(0), stage, outcome)
+        finish(lake, found)
+    expected = forecast(lake, "sources", planned)
+    assert expected.left == 96
+    assert expected.bytes > 96 * len(VIDEO)
+    sizes = measured(lake, "sources", "").sizes
+    assert set(sizes.sorts) == {"download"} and set(sizes.units) == {len(VIDEO) + DOWNLOAD_START}
+    assert FILE_START > DOWNLOAD_START

@@ -1,0 +1,24 @@
+"""What the ledger keeps of a run's clocks."""
+
+from pipelines.spent import KEPT, spent
+
+SECOND = 1_000_000_000
+
+
+def span(start: float, end: float) -> tuple[int, int]:
+    return round(start * SECOND), round(end * SECOND)
+
+
+def test_time_in_which_nothing_was_in_work_does_not_count() -> None:
+    # 0-1 and 0.5-2 overlap, 0.1-2 lies within; then the driver was dead for 8 s
+    times = [("d", span(0.1, 2)), ("a", span(0, 1)), ("c", span(10, 11)), ("b", span(0.5, 2))]
+    assert spent(times) == {"busy": 5.4, "active": 3.0, "most": 3, "seconds": {"a": 1.0, "b": 1.5, "c": 1.0, "d": 1.9}}
+
+
+def test_of_a_long_run_the_times_of_some_items_are_kept() -> None:
+    found = spent([(f"{k:04d}", span(k, k + 1)) for k in range(1000)])
+    assert (found["busy"], found["active"], len(found["seconds"])) == (1000.0, 1000.0, KEPT)
+
+
+def test_a_run_without_clocks_says_nothing() -> None:
+    assert spent([]) == {}
