@@ -8,16 +8,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from model.augment import AugmentConfig, augment_driving
 from model.backbones import generator_class
+from model.backbones.inject import Attention
 from model.backbones.interface import Generator, Reference
 from model.batch import Batch, Driving, Prediction
 from model.controls import Control, control_class
 from model.controls.interface import Shapes
-from model.encoder_config import ENCODERS, EncoderConfig
+from model.encoder.augment import AugmentConfig, augment_driving
+from model.encoder.config import ENCODERS, EncoderConfig
 from model.flow import TIMESTEPS, noisy, per_sample
 from model.geometry import GeometryHead
-from model.inject import Attention
 
 __all__ = ["Batch", "DiMo", "DiMoConfig", "Driving", "Prediction"]
 

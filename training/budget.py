@@ -15,7 +15,7 @@ from model.backbones.interface import Generator
 from model.backbones.wan import WanMotionTransformer3DModel
 from model.batch import Driving
 from model.dimo import DiMo, DiMoConfig
-from model.encoder_config import EncoderConfig
+from model.encoder.config import EncoderConfig
 from model.latent_geometry import LatentGeometry
 from model.signal import Signal
 from model.vae import Strides

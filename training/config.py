@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from model.dimo import DiMoConfig
-from model.encoder_config import ENCODERS
+from model.encoder.config import ENCODERS
 from training.stages import Schedule, three_stages
 
 

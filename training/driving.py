@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.batch import Driving
-from model.encoder_config import EncoderConfig
-from model.person import Person, driving_of
+from model.driving.person import Person, driving_of
+from model.encoder.config import EncoderConfig
 from storage_schemas.conventions import assumed_intrinsics
 from storage_schemas.video import decode
 from training.release import Pair, Release

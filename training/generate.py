@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.footage import DrivingInput, FindPerson, ReadVideo
-from model.pictures import open_image
 from model.pipeline import DiMoOutput, DiMoPipeline
+from model.pipeline.footage import DrivingInput, FindPerson, ReadVideo
+from model.pipeline.pictures import open_image
 from storage_schemas.video import encode
 
 

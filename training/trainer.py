@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from model import im_animation
 from model.base_folder import base_folder
 from model.dimo import DiMo
-from model.tokens import MotionEncoder
+from model.encoder import im_animation
+from model.encoder.tokens import MotionEncoder
 from training import checkpoints
 from training.config import TrainConfig
 from training.data import TrainingData

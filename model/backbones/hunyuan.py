@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from model.backbones.hunyuan_attention import JointAttention, KeyMaskedRefiner, without_padding
+from model.backbones.inject import Attention, MotionContext, MotionCrossAttention
 from model.backbones.interface import Generator, Reference
-from model.inject import Attention, MotionContext, MotionCrossAttention
 from model.signal import Signal
 
 

@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from model.inject import Attention, MotionAlignment, MotionContext, MotionCrossAttention
+from model.backbones.inject import Attention, MotionAlignment, MotionContext, MotionCrossAttention
 from model.signal import Grid, Signal
 
 Reference = Literal["prefix", "first_frame"]

@@ -12,8 +12,8 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel,
 from torch import Tensor
 from torch.nn.functional import pad
 
+from model.backbones.inject import Attention, MotionContext, MotionCrossAttention
 from model.backbones.interface import Generator, Reference
-from model.inject import Attention, MotionContext, MotionCrossAttention
 from model.signal import Signal
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from model.batch import Driving
 from model.controls.folding import by_latent_frame, where_present
 from model.controls.interface import Control, Shapes
-from model.encoder_config import EncoderConfig
+from model.encoder.config import EncoderConfig
+from model.encoder.tokens import MotionEncoder
 from model.signal import Grid, Signal
-from model.tokens import MotionEncoder
 
 CHANNELS = 64  # [ours]
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from model.batch import Driving
 from model.controls.interface import Control, Shapes
-from model.encoder_config import EncoderConfig
+from model.encoder.config import EncoderConfig
+from model.encoder.tokens import MotionEncoder
 from model.signal import Grid, MotionTokens, Signal
-from model.tokens import MotionEncoder
 
 
 class ImplicitControl(Control):

@@ -9,7 +9,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from model.batch import Driving
-from model.encoder_config import EncoderConfig
+from model.encoder.config import EncoderConfig
 from model.signal import Grid, Signal
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from model.batch import Driving
 from model.controls.folding import by_latent_frame
 from model.controls.pose2d import SURE, Pose2DControl, bone_confidence
-from model.driving import HAND_JOINTS
+from model.driving.crops import HAND_JOINTS
 from model.signal import Grid, Signal
 
 AMPLIFIED = 10.0

@@ -18,9 +18,9 @@ from model.body.skeleton import BONES
 from model.controls.folding import where_present
 from model.controls.guider import Guider, picture_size
 from model.controls.interface import Control, Shapes
-from model.limbs import limbs_ok
+from model.drawing.limbs import limbs_ok
+from model.drawing.skeleton_picture import draw_skeleton
 from model.signal import Grid, Signal
-from model.skeleton_picture import draw_skeleton
 
 SURE = 0.3
 """Joints of a lower confidence are not drawn, as in DWPose's drawings."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from model.batch import Driving
 from model.controls.interface import Control, Shapes
-from model.quantiser import Quantiser
+from model.controls.quantiser import Quantiser
 from model.signal import Grid, MotionTokens, Signal
 
 JOINTS = 22

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from model.backbones.wan import WanMotionTransformer3DModel
 from model.batch import Batch, Driving
 from model.dimo import DiMo, DiMoConfig
-from model.encoder_config import ENCODERS, EncoderConfig
+from model.encoder.config import ENCODERS, EncoderConfig
 from model.signal import MotionTokens, Signal
 
 SIDES = ("plain backbone", "with motion attention", "all of 3DiMo")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from model.backbones.inject import MotionCrossAttention
 from model.dimo import Batch, DiMo, DiMoConfig, Driving
-from model.inject import MotionCrossAttention
 from model.signal import MotionTokens, Signal
 from model.tiny import FAMILIES, LATENT_CHANNELS, TEXT_DIM, make_tiny_base
 

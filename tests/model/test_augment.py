@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as golden
 
-from model.augment import AugmentConfig, augment_driving, follow, homography, random_homographies, warp
 from model.batch import Driving
-from model.colour import colour_map, random_colours, recolour
+from model.encoder.augment import AugmentConfig, augment_driving, follow, homography, random_homographies, warp
+from model.encoder.colour import colour_map, random_colours, recolour
 
 SIZE, HAND = 128, 64
 

@@ -17,7 +17,7 @@ from model.controls.pose2d import bone_confidence
 from model.controls.smpl_render import draw_body
 from model.controls.smpl_vq import centred
 from model.dimo import DiMo
-from model.encoder_config import ENCODERS
+from model.encoder.config import ENCODERS
 from model.signal import Grid, Signal
 
 GRID = Grid(3, 8, 8, 96)

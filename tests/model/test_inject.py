@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from model import inject
-from model.inject import MotionAlignment, MotionContext, MotionCrossAttention
+from model.backbones import inject
+from model.backbones.inject import MotionAlignment, MotionContext, MotionCrossAttention
 from model.signal import MotionTokens
 
 DIM, MOTION_DIM, HEADS, PER_FRAME = 32, 16, 4, 6

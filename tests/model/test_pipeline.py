@@ -10,8 +10,8 @@ from PIL import Image
 
 from model.controls import CONTROLS
 from model.dimo import DiMo
-from model.pictures import fitted, open_image
 from model.pipeline import DiMoPipeline
+from model.pipeline.pictures import fitted, open_image
 from model.vae import decode, encode
 from storage_schemas.video import centre_crop
 from tests.model.pipelines import WINDOW, driving, picture, sampled, tiny_pipeline

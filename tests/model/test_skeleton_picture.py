@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from model.body.skeleton import BONES, JOINTS
-from model.skeleton_picture import BODY_WIDTH, COLOURS, draw_skeleton
+from model.drawing.skeleton_picture import BODY_WIDTH, COLOURS, draw_skeleton
 
 ELBOW = BONES.index((JOINTS.index("left_shoulder"), JOINTS.index("left_elbow")))
 

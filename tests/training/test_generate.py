@@ -11,9 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from model import plugs
 from model.dimo import DiMo, DiMoConfig
-from model.pipeline import DiMoPipeline
+from model.pipeline import DiMoPipeline, plugs
 from model.tiny import make_tiny_base
 from pipelines.driving import find_person, read_video
 from storage_schemas.lake import Lake

@@ -24,19 +24,19 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from model.backbones.interface import Generator
-from model.card import model_card
 from model.controls import Control
 from model.dimo import DiMo
-from model.encoder_config import EncoderConfig
-from model.folder import check_folder
-from model.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage
-from model.guidance import Told, evaluations, guided_velocity
+from model.encoder.config import EncoderConfig
 from model.latent_geometry import LatentGeometry
-from model.pictures import OutputType, as_asked, fitted, open_image
+from model.pipeline.card import model_card
+from model.pipeline.folder import check_folder
+from model.pipeline.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage
+from model.pipeline.guidance import Told, evaluations, guided_velocity
+from model.pipeline.pictures import OutputType, as_asked, fitted, open_image
+from model.pipeline.windows import Span, frames_of, window_weights, windows
 from model.signal import Signal
 from model.text import encode_prompt, load_text
 from model.vae import VAE, decode, encode, load_vae
-from model.windows import Span, frames_of, window_weights, windows
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from model.batch import Driving
-from model.colour import random_colours, recolour
+from model.encoder.colour import random_colours, recolour
 
 FRAME_SHARE = 0.1
 """Share of the warp that differs from frame to frame; the rest is one warp a clip, as another camera would be."""

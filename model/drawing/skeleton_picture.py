@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from model.body.skeleton import BONES
-from model.boxes import pixels_in
+from model.drawing.boxes import pixels_in
 
 BODY_WIDTH, HAND_WIDTH = 0.008, 0.004
 """Half width of lines over the shorter side of the picture: of body bones and of finger bones."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from model.body.skeleton import BONES, JOINTS
-from model.capsules import Capsules
+from model.drawing.capsules import Capsules
 
 _HEAD, _NECK = JOINTS.index("head"), JOINTS.index("neck")
 SKULL = 0.11

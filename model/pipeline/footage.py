@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from model.batch import Driving
-from model.encoder_config import EncoderConfig
-from model.person import Person, at_frames, driving_of
-from model.plugs import FINDERS, READERS, installed
+from model.driving.person import Person, at_frames, driving_of
+from model.encoder.config import EncoderConfig
+from model.pipeline.plugs import FINDERS, READERS, installed
 
 Frames = NDArray[np.uint8]
 DrivingInput = str | Path | list[Image.Image] | Frames | Tensor | Driving

@@ -2,7 +2,7 @@
 
 3DiMo, section 3.2: patchify, concatenate K = 5 learnable latents, several attention layers, keep only the latents;
 one such tokenizer for the body and one for the hands; z = [z_body; z_hands]. The shape is that of TiTok's encoder (Yu
-et al. 2024), as in IM-Animation by the same group, whose weights `model/im_animation.py` loads.
+et al. 2024), as in IM-Animation by the same group, whose weights `model/encoder/im_animation.py` loads.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.encoder_config import EncoderConfig
+from model.encoder.config import EncoderConfig
 
 
 class FrameTokenizer(nn.Module):

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from model.batch import Driving
 from model.body.rotations import axis_angle_to_matrix, matrix_to_6d
-from model.driving import driving_crops
-from model.encoder_config import EncoderConfig
-from model.framing import Framing
+from model.driving.crops import driving_crops
+from model.driving.framing import Framing
+from model.encoder.config import EncoderConfig
 
 Array = NDArray[np.floating]
 
