@@ -43,7 +43,7 @@ class DiMoConfig:
 
     @classmethod
     def tiny(cls) -> Self:
-        """For tests and demos on a CPU, with the bases of `model/tiny.py`."""
+        """For tests and demos on a CPU, with the bases of `model/tiny`."""
         return cls(encoder=ENCODERS["tiny"], geometry_width=128)
 
     @classmethod
