@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pipelines.columns import among
 from pipelines.planned import Planned
 from pipelines.spent import spent
-from pipelines.stage import Outcome, Reject, Stage, Work
+from pipelines.stage import PAUSED, Outcome, Reject, Stage, Work
 from pipelines.standing import DONE, RESOLVED, Account, Standing, open_failures, standing
 from storage_schemas import commit
 from storage_schemas.ids import stable_id
@@ -33,27 +33,33 @@ RUN_LIMIT = 1 << 14  # pieces of work that one run commits at once
 
 @dataclass(frozen=True)
 class Shard:
-    """What one worker does of a run before it stages; `attempts` that earlier runs made at some of it, by key."""
+    """What one worker does of a run before it stages; `attempts` that earlier runs made at some of it, by key, and how
+    many of those were `untried`: nobody was asked."""
 
     run_id: str
     number: int
     works: list[Work]
     attempts: dict[str, int]
+    untried: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a stage: its shards of work, and the attempts that earlier runs made at some of it."""
+    """One run of a stage: its shards of work, and the attempts that earlier runs made at some of it, as in `Shard`."""
 
     run_id: str
     shards: list[list[Work]]
     attempts: dict[str, int]
+    untried: dict[str, int]
 
     def shard(self, number: int) -> Shard:
         """One shard."""
         works = self.shards[number]
-        made = {work.key: self.attempts[work.key] for work in works if work.key in self.attempts}
-        return Shard(self.run_id, number, works, made)
+        made, untried = (
+            {work.key: counts[work.key] for work in works if work.key in counts}
+            for counts in (self.attempts, self.untried)
+        )
+        return Shard(self.run_id, number, works, made, untried)
 
     @property
     def size(self) -> int:
@@ -77,7 +83,7 @@ def prepare(lake: Lake, stage: Stage, planned: Planned, shard_size: int, limit: 
         if not keys:
             if planned.revision and len(planned) and current_revision(lake, stage.name) != planned.revision:
                 ask_again(lake, stage.name, _config(stage, planned))
-            yield Run(run_id, [], {})
+            yield Run(run_id, [], {}, {})
             return
         with lake.lock(f"run-{run_id}"):
             if commit.is_committed(lake, run_id):  # by whom we waited for
@@ -86,7 +92,8 @@ def prepare(lake: Lake, stage: Stage, planned: Planned, shard_size: int, limit: 
             request = {"stage": stage.name, "config": _config(stage, planned), "shards": len(shards), "keys": shards}
             plan = commit.begin(lake, run_id, request)
             work = dict(zip(keys, planned.works(places), strict=True))
-            yield Run(run_id, [[work[k] for k in shard] for shard in plan["keys"]], attempts)
+            untried = _untried(lake, stage.name, list(attempts))
+            yield Run(run_id, [[work[k] for k in shard] for shard in plan["keys"]], attempts, untried)
             return
 
 
@@ -129,6 +136,14 @@ def _left(found: Standing, limit: int) -> tuple[list[str], dict[str, int], list[
     names = keys["key"].take(pa.array(chosen)).to_pylist()
     made = zip(names, found.attempts(places), strict=True)
     return names, {key: attempts for key, attempts in made if attempts}, places.tolist()
+
+
+def _untried(lake: Lake, stage: str, keys: list[str]) -> dict[str, int]:
+    """How many of the attempts at some works asked nobody, where there were such."""
+    where = f"stage = '{stage}' AND reason = '{PAUSED}'"
+    paused = lake.dataset("rejects").to_table(columns=["work_key"], filter=where)["work_key"]
+    counts = paused.filter(among(paused, pa.array(keys, pa.string()))).value_counts().to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counts}
 
 
 def _run_id(lake: Lake, stage: Stage, keys: list[str], attempts: dict[str, int]) -> str:
@@ -189,7 +204,7 @@ def _config(stage: Stage, planned: Planned) -> dict[str, Any]:
 def _failed(shard: Shard, stage: Stage, reject: Reject) -> dict[str, Any]:
     """The row of `rejects` of an attempt that failed."""
     row = _attempt(shard, stage, reject, reject.error_class, reject.message)
-    next_at = _next_attempt(reject, row["attempts"])
+    next_at = _next_attempt(reject, row["attempts"] - shard.untried.get(reject.key, 0))
     return row | {"traceback": reject.traceback, "reason": reject.reason, "next_attempt_at": next_at}
 
 
@@ -208,8 +223,9 @@ def _attempt(shard: Shard, stage: Stage, work: Work | Reject, kind: str, message
     }
 
 
-def _next_attempt(reject: Reject, attempts: int) -> int | None:
-    if reject.error_class != "transient" or (attempts >= MAX_ATTEMPTS and not reject.untried):
+def _next_attempt(reject: Reject, tried: int) -> int | None:
+    """When to try again, nanoseconds since 1970; `tried`: attempts so far that asked somebody, and this one."""
+    if reject.error_class != "transient" or (tried >= MAX_ATTEMPTS and not reject.untried):
         return None
-    backoff = time.time_ns() + BACKOFF_NS * 2 ** min(attempts - 1, MAX_ATTEMPTS)
+    backoff = time.time_ns() + BACKOFF_NS * 2 ** min(tried - 1, MAX_ATTEMPTS)
     return max(backoff, reject.not_before or 0)

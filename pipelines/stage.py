@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+PAUSED = "paused"
+"""The reason of a failure of which nobody was asked: its attempt does not count against the next one."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -23,8 +26,8 @@ class Work:
 
 @dataclass(frozen=True)
 class Reject:
-    """A failed piece of work. `error_class` is what `classify` says: transient, permanent, data or bug; `reason`,
-    `not_before` and `untried` what a `Failure` says."""
+    """A failed piece of work. `error_class` is what `classify` says: transient, permanent, data or bug; `reason` and
+    `not_before` what a `Failure` says."""
 
     key: str
     item_id: str
@@ -34,7 +37,11 @@ class Reject:
     traceback: str | None = None
     reason: str | None = None
     not_before: int | None = None
-    untried: bool = False
+
+    @property
+    def untried(self) -> bool:
+        """Whether nobody was asked, so that this attempt does not count."""
+        return self.reason == PAUSED
 
 
 @dataclass
@@ -88,14 +95,16 @@ class DataError(Failure, ValueError):
 
 class TransientError(Failure, RuntimeError):
     """The world is at fault (network, a full disk): trying again may help, but not `not_before` (nanoseconds since
-    1970). `untried`: nobody was asked, so this attempt does not count against the next one."""
+    1970)."""
 
-    def __init__(
-        self, message: str = "", *, reason: str | None = None, not_before: int | None = None, untried: bool = False
-    ) -> None:
+    def __init__(self, message: str = "", *, reason: str | None = None, not_before: int | None = None) -> None:
         super().__init__(message, reason=reason)
         self.not_before = not_before
-        self.untried = untried
+
+    @property
+    def untried(self) -> bool:
+        """Whether nobody was asked, so that this attempt does not count."""
+        return self.reason == PAUSED
 
 
 class PermanentError(Failure, RuntimeError):
@@ -123,17 +132,20 @@ def reject(work: Work, error: Exception) -> Reject:
     trace = "".join(traceback.format_exception(error))[-8000:] if kind == "bug" else None
     message = str(error) if kind != "bug" else f"{type(error).__name__}: {error}"
     reason = error.reason if isinstance(error, Failure) else None
-    wait = (error.not_before, error.untried) if isinstance(error, TransientError) else (None, False)
-    return Reject(work.key, work.item_id, work.name, kind, message[:2000], trace, reason, *wait)
+    wait = error.not_before if isinstance(error, TransientError) else None
+    return Reject(work.key, work.item_id, work.name, kind, message[:2000], trace, reason, wait)
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What one worker of a stage occupies."""
+    """What one worker of a stage occupies; `shard`: pieces of work that it holds in memory at most before it stages
+    them, and does again if it dies; `seconds`: longest that one of them may take, far above what is normal."""
 
     cpus: float = 1.0
     gpus: float = 0.0
     memory_gb: float = 2.0
+    shard: int = 256
+    seconds: float = 7200.0
 
 
 class Stage(Protocol):

@@ -11,7 +11,8 @@ from pipelines.planned import Planned
 from pipelines.planning import MAX_ATTEMPTS, finish, prepare, stage_outcome
 from pipelines.rejects import Choice, group_rejects, rejects, retry
 from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.sources.downloads import platforms
+from pipelines.sources.downloads import hosts, platforms
+from pipelines.sources.downloads.urls import host_of
 from storage_schemas.lake import Lake
 from tests.dags.command import dimo
 from tests.pipelines.media_server import VIDEO, MediaServer
@@ -98,6 +99,23 @@ def test_what_was_not_asked_for_stays_due(server, lake, tmp_path):
     [reject] = [row for row in rejects(lake).to_pylist() if row["reason"] == "paused"]
     assert reject["attempts"] == MAX_ATTEMPTS + 1 and reject["next_attempt_at"] is not None
     assert [path for path, _ in server.requests] == ["/later/600"]
+
+
+def test_pauses_do_not_use_up_the_attempts_of_a_file(server, lake, tmp_path):
+    busy = f"{server.url}/status/503"
+    hosts.pause(host_of(busy), 600)
+    path = listed(tmp_path, busy)
+    for _ in range(MAX_ATTEMPTS):
+        ingest(lake, path)
+        retry(lake, Choice())
+    Path(hosts._path(host_of(busy))).unlink()  # the pause is over
+    waits = []
+    for _ in range(MAX_ATTEMPTS):
+        ingest(lake, path)
+        [reject] = rejects(lake).to_pylist()
+        waits.append(reject["next_attempt_at"] is not None)
+        retry(lake, Choice())
+    assert (reject["reason"], waits) == ("server_error", [True, True, False])
 
 
 def test_rejects_are_grouped_by_reason(server, lake, tmp_path):

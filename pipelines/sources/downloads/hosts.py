@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipelines.sources.config import SourcesConfig
-from pipelines.stage import TransientError
+from pipelines.stage import PAUSED, TransientError
 from storage_schemas.files import write_bytes
 from storage_schemas.ids import stable_id
 
@@ -88,7 +88,7 @@ def _sleep(host: str, seconds: float, deadline: float) -> None:
 
 def _paused(host: str, until: float) -> TransientError:
     text = f"{host}: it is not this file's turn yet: the server asked for a pause, or many files wait for it"
-    return TransientError(text, reason="paused", not_before=int(until * 1e9), untried=True)
+    return TransientError(text, reason=PAUSED, not_before=int(until * 1e9))
 
 
 @contextmanager
