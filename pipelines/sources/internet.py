@@ -51,17 +51,11 @@ def rows(payload: dict[str, Any], config: SourcesConfig, cache: Path, fetches: l
 
     Raises the errors of `download` and of `open_video`.
     """
-    url = payload.get("url")
-    if url:
-        path = download(url, cache, config, fetches)
-        video = open_video(path)
-        if video.sha256 != path.name:
-            forget(url, cache)
-            text = f"{payload['name']}: the downloaded copy was damaged: it is fetched again"
-            raise TransientError(text, reason="damaged")
+    if payload.get("url"):
+        video = _downloaded(payload, config, cache, fetches)
     else:
         video = open_video(Path(payload["video"]))
-    _check_content(video, payload)
+        _check_content(video, payload)
     capture_id = stable_id(KIND, video.sha256)
     source = source_row(video, payload, capture_id=capture_id, view=VIEW)
     capture = capture_row(
@@ -165,6 +159,27 @@ def _about(entry: Entry, config: SourcesConfig) -> dict[str, str | None]:
     }
     given = {"sha256": entry.sha256, "extra": entry.extra}
     return always | {name: value for name, value in given.items() if value is not None}
+
+
+def _downloaded(payload: dict[str, Any], config: SourcesConfig, cache: Path, fetches: list[Row]) -> VideoFile:
+    """The video behind a URL. What cannot be used is forgotten: another attempt asks the server for it again."""
+    url = payload["url"]
+    path = download(url, cache, config, fetches)
+    try:
+        video = open_video(path)
+    except DataError:
+        forget(url, cache, and_file=True)
+        raise
+    if video.sha256 != path.name:
+        forget(url, cache, and_file=True)
+        text = f"{payload['name']}: the downloaded copy was damaged: it is fetched again"
+        raise TransientError(text, reason="damaged")
+    try:
+        _check_content(video, payload)
+    except DataError:
+        forget(url, cache, and_file=False)  # another URL may mean just this video
+        raise
+    return video
 
 
 def _check_content(video: VideoFile, payload: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from pipelines.sources import SourcesConfig, SourcesStage, discover
 from pipelines.sources.downloads import download, guard
+from pipelines.sources.downloads.access import Access, access
+from pipelines.sources.downloads.http import follow
 from pipelines.stage import DataError, Failure, PermanentError, TransientError
 from storage_schemas.ids import sha256_bytes, sha256_file
 from tests.pipelines.media_server import ETAG, MODIFIED, VIDEO, MediaServer
@@ -279,6 +281,9 @@ def test_cookies_and_headers_go_to_the_hosts_they_are_meant_for(server, cache, t
         ("access", "SECRET"),
         ("access", '[headers.h]\nA = "a\\nSECRET"'),
         ("access", "proxy = 5"),
+        ("access", 'proxy = "http://ann:SECRET@proxy.example:port"'),
+        ("access", 'proxy = "http://ann:SEC/SECRET@proxy.example:3128"'),
+        ("access", 'proxy = "SECRET"'),
         ("access", 'prxy = "SECRET"'),
     ],
 )
@@ -286,9 +291,27 @@ def test_files_with_secrets_that_cannot_be_used_are_not_quoted(tmp_path, option,
     path = tmp_path / "file"
     path.write_text(content)
     (tmp_path / "a.mp4").write_bytes(VIDEO)
-    with pytest.raises(DataError, match="file: not ") as caught:
+    with pytest.raises(DataError, match=r"file: (proxy: )?not ") as caught:
         discover("internet", tmp_path / "a.mp4", config(**{option: str(path)}))
     assert "SECRET" not in str(caught.value)
+
+
+def test_a_socks_proxy_is_refused_by_name(tmp_path):
+    (tmp_path / "access.toml").write_text('proxy = "socks5://ann:SECRET@proxy.example:1080"')
+    with pytest.raises(DataError, match="SOCKS proxies are not supported") as caught:
+        access(config(access=str(tmp_path / "access.toml")))
+    assert "SECRET" not in str(caught.value)
+
+
+def test_headers_of_a_page_do_not_fall_back_to_plain_text():
+    sent = []
+
+    def ask(url, headers):
+        sent.append((url.scheme, headers.get("Cookie")))
+        return "whole" if url.scheme == "http" else "http://media.example/a.mp4"
+
+    follow("https://media.example/a.mp4", FAST, Access(), time.monotonic() + 9, ask, {"Cookie": "session=SECRET"})
+    assert sent == [("https", "session=SECRET"), ("http", None)]
 
 
 def test_a_proxy_is_used_and_told_its_password(server, cache, tmp_path):

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import httpx
+
 from pipelines.sources.config import SourcesConfig
+from pipelines.sources.downloads.urls import HTTP
 from pipelines.stage import DataError
 
 Headers = dict[str, str]
@@ -67,7 +70,22 @@ def _read(cookies: Path | None, file: Path | None, _times: tuple[int, ...]) -> A
     except (ValueError, AssertionError, AttributeError):  # their messages may quote secrets
         text = 'not `proxy = "http://..."` and tables [headers."HOST"] of names and values in TOML'
         raise DataError(f"{file}: {text}") from None
+    if proxy is not None and (problem := _proxy_problem(proxy)):
+        raise DataError(f"{file}: proxy: {problem}")
     return Access({host.lower(): values for host, values in headers.items()}, proxy, jar)
+
+
+def _proxy_problem(proxy: str) -> str | None:
+    """What is wrong with the URL of a proxy, in words that hold nothing of it."""
+    try:
+        url = httpx.URL(proxy)
+    except (httpx.InvalidURL, UnicodeError):
+        return "not a URL: check its port, and write characters such as @ : / # of a password as %40 %3A %2F %23"
+    if url.scheme.startswith("socks"):
+        return "SOCKS proxies are not supported: give the URL of an HTTP one"
+    if url.scheme not in HTTP or not url.host:
+        return "not the URL of a proxy: write http://HOST:PORT"
+    return None
 
 
 def _are_headers(values: object) -> bool:

@@ -56,11 +56,11 @@ def download(url: str, cache: Path, config: SourcesConfig, journal: list[Row]) -
         return path
 
 
-def forget(url: str, cache: Path) -> None:
-    """Fetch the URL again the next time: its file turned out damaged."""
+def forget(url: str, cache: Path, *, and_file: bool) -> None:
+    """Fetch the URL again the next time; `and_file`: its file is of no use to other URLs either, and is removed."""
     place = Place(cache, url)
     with place.lock():
-        place.forget()
+        place.forget(and_file)
 
 
 def _fetch(url: str, place: Place, config: SourcesConfig, attempt: Attempt) -> Path:

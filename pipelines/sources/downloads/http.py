@@ -124,8 +124,9 @@ def follow(
     hops = 0
     with _named_errors(target.host, config, deadline):
         while True:
-            headers = HEADERS | ((given or {}) if target.host == first.host else {})
+            headers = HEADERS
             if target.scheme == "https" or first.scheme == "http":  # secrets do not fall back to plain text
+                headers = headers | ((given or {}) if target.host == first.host else {})
                 headers |= _basic(target) | access.headers_for(str(target), target.host)
             found = ask(target, headers)
             if found == "whole":

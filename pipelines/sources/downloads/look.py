@@ -84,7 +84,7 @@ class _Look:
         retagged = etag and self.known.etag and _strong(etag) != _strong(self.known.etag)
         resized = length.isdecimal() and self.known.size is not None and int(length) != self.known.size
         if resized or retagged:
-            raise DataError(f"{host}: another file by now: fetch it again, or keep what there is", reason="changed")
+            raise DataError(f"{host}: another file by now; the one that was fetched is kept", reason="changed")
 
 
 def _strong(etag: str) -> str:

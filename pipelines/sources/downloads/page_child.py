@@ -3,8 +3,10 @@
 It is run by its path, so that it does not wait for the imports of the packages around it.
 """
 
+import io
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from pipelines.addresses import is_public
@@ -33,13 +35,15 @@ def main() -> None:
 def _ask(wish: dict[str, Any]) -> dict[str, Any]:
     import yt_dlp
 
+    # a text stream, as yt-dlp writes its cookies back at the end: the file is the user's, and for many processes
+    cookies = io.StringIO(Path(wish["cookies"]).read_text(encoding="utf-8")) if wish["cookies"] else None
     options = {
         "quiet": True,
         "no_warnings": True,
         "noprogress": True,
         "noplaylist": True,
         "playlist_items": "1:2",
-        "cookiefile": wish["cookies"],
+        "cookiefile": cookies,
         "proxy": wish["proxy"] or "",
         "socket_timeout": wish["timeout"],
         "format": FORMATS,
@@ -56,9 +60,9 @@ def _ask(wish: dict[str, Any]) -> dict[str, Any]:
             info = entries[0]
         if not info.get("url"):
             return {"error": "no_file"}
-        cookies = page.cookiejar.get_cookie_header(info["url"])
+        cookie = page.cookiejar.get_cookie_header(info["url"])
     headers = {k: v for k, v in (info.get("http_headers") or {}).items() if k.lower() not in NOT_PASSED}
-    return {"url": info["url"], "headers": headers | ({"Cookie": cookies} if cookies else {})}
+    return {"url": info["url"], "headers": headers | ({"Cookie": cookie} if cookie else {})}
 
 
 def _only_public(event: str, args: tuple[Any, ...]) -> None:

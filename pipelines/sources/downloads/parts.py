@@ -114,9 +114,9 @@ class Place:
         self._version.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
 
-    def forget(self) -> None:
-        """Remove the record of a file that turned out damaged, and the file."""
-        if (known := self.known()) is not None:
+    def forget(self, and_file: bool) -> None:
+        """Remove the record of a file that turned out useless, and perhaps the file."""
+        if and_file and (known := self.known()) is not None:
             known[0].unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
 
