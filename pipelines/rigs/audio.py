@@ -3,18 +3,20 @@
 import itertools
 
 import av
-import av.error
 import numpy as np
 from scipy.signal import correlate, correlation_lags
 
 from pipelines.rigs.offsets import Offsets, settle
 from pipelines.rigs.views import Array, RigView
+from storage_schemas.codec.opening import opened
+from storage_schemas.image_sequence import is_pattern
 
 RATE = 8000
 """Samples a second that sound is read at."""
 ENVELOPE = 200
 """Values a second of its envelope."""
 SECONDS = 120.0
+"""How much of it is read; sound that begins farther from the first picture is none of this recording."""
 REACH = 30.0
 """Longest lag that is looked for, seconds."""
 ALIKE = 0.35
@@ -36,12 +38,15 @@ def from_audio(views: list[RigView]) -> Offsets | None:
 
 def onsets(path: str) -> Array | None:
     """How much louder it gets, `ENVELOPE` times a second, from the first frame on; None where there is no sound."""
+    if is_pattern(path):
+        return None
     try:
-        with av.open(path) as container:
-            if not container.streams.audio or not container.streams.video:
+        with opened(path) as (container, pictures):
+            if not container.streams.audio:
                 return None
-            start = _start(container.streams.video[0])
-            shift = _start(container.streams.audio[0]) - start
+            shift = _start(container.streams.audio[0]) - _start(pictures)
+            if abs(shift) > SECONDS:
+                return None
             resampler = av.AudioResampler("s16", "mono", RATE)
             blocks, count = [], 0
             for frame in container.decode(container.streams.audio[0]):
@@ -50,7 +55,7 @@ def onsets(path: str) -> Array | None:
                     count += len(blocks[-1])
                 if count > SECONDS * RATE:
                     break
-    except av.error.FFmpegError:
+    except ValueError:
         return None
     sound = np.concatenate([np.zeros(max(0, round(shift * RATE))), *blocks])[max(0, round(-shift * RATE)) :]
     hop = RATE // ENVELOPE

@@ -14,11 +14,13 @@ LEAST = 0.5
 
 @dataclass(frozen=True)
 class Seen:
-    """What a view sees: `points` [B, L, P, 3] (x, y, confidence) of a pinhole camera at its own `frames` [B, L]."""
+    """What a view sees: `points` [B, L, P, 3] (x, y, confidence) of a pinhole camera at its own `frames` [B, L], which
+    are `shift` frames after the moments that are looked at."""
 
     view: RigView
     frames: NDArray[np.int64]
     points: Array
+    shift: int = 0
 
     def late(self, offset: float) -> "Seen":
         """The view as if it were in time: what it sees `offset` frames later, between frames by interpolation."""
@@ -26,7 +28,7 @@ class Seen:
         moved = points_at(by_time, np.arange(len(by_time)) + offset)
         points = np.asarray(np.moveaxis(moved, 0, 1), np.float64)
         frames = self.frames + round(offset)
-        return Seen(self.view, frames, points)
+        return Seen(self.view, frames, points, self.shift + round(offset))
 
     @property
     def extent(self) -> float:

@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipelines.people.detector import DetectorConfig
 from pipelines.people.mediapipe_pose import WEIGHTS
@@ -17,6 +18,7 @@ from pipelines.rigs.board import Board, read_board, see_board
 from pipelines.rigs.epipolar import Seen
 from pipelines.rigs.gravity import BODY, body_length, gravity
 from pipelines.rigs.motion import from_motion
+from pipelines.rigs.offsets import Offsets
 from pipelines.rigs.people import see_people
 from pipelines.rigs.times import from_times
 from pipelines.rigs.verdicts import Limits, check, in_time, judge, unseen
@@ -48,9 +50,9 @@ class RigsStage:
     """Writes one row of `rigs` per capture of two or more calibrated views."""
 
     name = "rigs"
-    version = "1"
+    version = "2"
     weights = WEIGHTS
-    needs = Needs(cpus=1.0, memory_gb=2.0)
+    needs = Needs(cpus=1.0, memory_gb=2.0, shard=16)
 
     def __init__(self, lake_uri: str, config: RigsConfig | None = None) -> None:
         self.lake_uri = lake_uri
@@ -84,7 +86,7 @@ def measure_rig(views: list[RigView], config: RigsConfig, detector: "Callable[[]
     limits, metric = config.limits, all(view.metric for view in views)
     offsets = from_times(views) or from_audio(views)
     board = next((read_board(Path(view.board)) for view in views if view.board), None)
-    seen, witness = _see(views, config, board, detector)
+    seen, witness = _see(views, offsets, config, board, detector)
     offsets = offsets or from_motion(seen, config.reach)
     checked = check(in_time(seen, offsets), limits)
     points = checked.residuals.points.reshape(-1, *checked.residuals.points.shape[2:])
@@ -100,28 +102,38 @@ def measure_rig(views: list[RigView], config: RigsConfig, detector: "Callable[[]
 
 
 def _see(
-    views: list[RigView], config: RigsConfig, board: Board | None, detector: "Callable[[], Detector]"
+    views: list[RigView],
+    offsets: Offsets | None,
+    config: RigsConfig,
+    board: Board | None,
+    detector: "Callable[[], Detector]",
 ) -> tuple[list[Seen], str]:
-    """What the views see, without distortion, and what that is: the board where there is one, else people."""
-    frames = config.sampling.frames(views)
+    """What the views see, without distortion, and what that is: the board where there is one, else people.
+
+    Each is looked at in those of its frames that show the same moments, as far as `offsets` are known.
+    """
+    shifts = np.round(offsets.frames if offsets else np.zeros(len(views))).astype(np.int64)
+    moments = config.sampling.moments(views, shifts)
+    late = [(view, int(shift)) for view, shift in zip(views, shifts, strict=True)]
     if board is not None:
-        seen = [_seen(view, frames, see_board(view, frames, board)) for view in views]
+        seen = [_seen(view, moments, shift, see_board(view, moments + shift, board)) for view, shift in late]
         if sum((one.points[..., 2] > 0).sum() >= config.limits.observations for one in seen) >= 2:
             return seen, "board"
     clear = True
     seen = []
-    for view in views:
-        points, plain = see_people(view, frames, detector())
+    for view, shift in late:
+        points, plain = see_people(view, moments + shift, detector())
         clear = clear and plain
-        seen.append(_seen(view, frames, points))
+        seen.append(_seen(view, moments, shift, points))
     if not clear:
         return unseen(seen), "none"  # two views may have looked at two people
     return seen, "people" if any((one.points[..., 2] > 0).any() for one in seen) else "none"
 
 
-def _seen(view: RigView, frames: Any, points: Array) -> Seen:
+def _seen(view: RigView, moments: NDArray[np.int64], shift: int, points: Array) -> Seen:
+    frames = moments + shift
     flat = view.pinhole(points.reshape(-1, *points.shape[2:]), frames.ravel())
-    return Seen(view, frames, flat.reshape(points.shape))
+    return Seen(view, frames, flat.reshape(points.shape), shift)
 
 
 def _contradicted(points: Array, board: Board | None, witness: str) -> bool:

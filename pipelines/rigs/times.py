@@ -14,7 +14,7 @@ def from_times(views: list[RigView]) -> Offsets | None:
     deviation from that over the video: a camera that drops frames or runs slower has no one offset.
     """
     times = [view.times for view in views if view.times is not None]
-    if len(times) < len(views) or min(map(len, times)) < 2:
+    if len(times) < len(views) or any(len(t) < 2 or t[-1] <= t[0] for t in times):
         return None
     length = min(map(len, times))
     clock = np.median([t[:length] for t in times], axis=0)

@@ -96,11 +96,12 @@ def judge(views: list[Seen], offsets: Offsets | None, checked: Checked, limits: 
 
 
 def in_time(views: list[Seen], offsets: Offsets | None) -> list[Seen]:
-    """The views as if they were all in time, as far as their offsets are known."""
+    """The views as if they were all in time, as far as their offsets are known: what is left of the offset where a view
+    was looked at later already."""
     if offsets is None:
         return views
     known = np.nan_to_num(offsets.frames)
-    return [view.late(float(off)) for view, off in zip(views, known, strict=True)]
+    return [view.late(float(off) - view.shift) for view, off in zip(views, known, strict=True)]
 
 
 def unseen(views: list[Seen]) -> list[Seen]:

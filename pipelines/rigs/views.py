@@ -79,23 +79,31 @@ class Sampling:
     block: int = 48
     seconds: float = 20.0
 
-    def frames(self, views: list[RigView]) -> NDArray[np.int64]:
-        """The same frame numbers [B, L] of all views, evenly spread. Raises `DataError` where videos are too short."""
-        known = [view.frames for view in views if view.frames]
-        limit = int(min([self.seconds * views[0].fps, *known]))
+    def moments(self, views: list[RigView], shifts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Moments [B, L] of the rig's clock, evenly spread over what all views show; view k shows moment m in its frame
+        m + `shifts`[k]. Where views overlap by too little, the moments are those of views without a shift. Raises
+        `DataError` where videos are too short."""
+        ends = [view.frames - shift for view, shift in zip(views, shifts, strict=True) if view.frames]
+        first = int(max(-shifts))
+        limit = int(min([self.seconds * views[0].fps, *(end - first for end in ends)]))
         length = min(self.block, limit // self.blocks)
+        if length < 2 and shifts.any():
+            return self.moments(views, np.zeros_like(shifts))
         if length < 2:
             raise DataError(f"the videos have {limit} frames: too few to compare them")
-        starts = np.linspace(0, limit - length, self.blocks).round().astype(np.int64)
+        starts = first + np.linspace(0, limit - length, self.blocks).round().astype(np.int64)
         return np.asarray(starts[:, None] + np.arange(length), np.int64)
 
 
 def images(view: RigView, wanted: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """(block, place in it, image [H, W, 3]) of the frames `wanted` [B, L], in order, in one pass."""
+    """(block, place in it, image [H, W, 3]) of those frames `wanted` [B, L] that there are, in order, in one pass."""
     places: dict[int, list[tuple[int, int]]] = {}
     for (b, k), wish in np.ndenumerate(wanted):
-        places.setdefault(int(wish), []).append((b, k))
-    last = int(wanted.max())
+        if 0 <= wish < (view.frames or wish + 1):
+            places.setdefault(int(wish), []).append((b, k))
+    if not places:
+        return
+    last = max(places)
     try:
         for number, image in enumerate(video.frames(view.path, rotation=view.rotation)):
             for b, k in places.get(number, []):

@@ -56,21 +56,33 @@ def view(name: str, pose: np.ndarray, **changes: object) -> RigView:
     return RigView(**{**facts, **changes})
 
 
+def turned(pose: np.ndarray, degrees: float) -> np.ndarray:
+    """A camera that was turned to the side."""
+    return np.asarray(Rotation.from_euler("y", degrees, degrees=True).as_matrix() @ pose)
+
+
 def seen(
-    late: list[float], askew: dict[int, float] | None = None, noise: float = 2.0, blocks: int = 2, **person: bool
+    late: list[float],
+    askew: dict[int, float] | None = None,
+    noise: float = 2.0,
+    blocks: int = 2,
+    shifts: list[int] | None = None,
+    **person: bool,
 ) -> list[Seen]:
     """What views see that are `late` by so many frames, and stand where the calibration says but for `askew`: by view,
-    how many degrees it was turned since."""
+    how many degrees it was turned since. `shifts`: by how many frames later each is looked at."""
     rng = np.random.default_rng(0)
-    frames = np.arange(blocks)[:, None] * 50 + np.arange(40)
+    moments = np.arange(blocks)[:, None] * 50 + np.arange(40)
     found = []
     for k, (pose, delay) in enumerate(zip(ring(len(late)), late, strict=True)):
-        turned = Rotation.from_euler("y", (askew or {}).get(k, 0), degrees=True).as_matrix() @ pose
+        shift = (shifts or [0] * len(late))[k]
+        frames = moments + shift
+        stands = turned(pose, (askew or {}).get(k, 0))
         world = body((frames.ravel() - delay) / FPS, **person)
-        rotation = cv2.Rodrigues(turned[:, :3])[0]
-        pixels = cv2.projectPoints(world.reshape(-1, 3), rotation, turned[:, 3], K, np.array(DISTORTION))[0]
+        rotation = cv2.Rodrigues(stands[:, :3])[0]
+        pixels = cv2.projectPoints(world.reshape(-1, 3), rotation, stands[:, 3], K, np.array(DISTORTION))[0]
         pixels = pixels.reshape(*world.shape[:2], 2) + rng.normal(0, noise, (*world.shape[:2], 2))
         own = view(f"cam{k}", pose)
         points = own.pinhole(np.concatenate([pixels, np.ones_like(pixels[..., :1])], 2), frames.ravel())
-        found.append(Seen(own, frames, points.reshape(*frames.shape, 33, 3)))
+        found.append(Seen(own, frames, points.reshape(*frames.shape, 33, 3), shift))
     return found

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.rigs.audio import from_audio
+from pipelines.rigs.audio import from_audio, onsets
 from pipelines.rigs.board import read_board, see_board
 from pipelines.rigs.epipolar import Seen
 from pipelines.rigs.gravity import body_length, gravity
@@ -56,6 +56,14 @@ def test_a_view_that_was_moved_is_quarantined_alone(count: int) -> None:
     assert [row["verdict"] for row in rows.values()] == ["ok", "quarantined", *["ok"] * (count - 2)]
     assert rows["cam1"]["residual_px"] > 40 and rows["cam1"]["offset_frames"] is None
     assert rows["cam0"]["residual_px"] < 4
+
+
+def test_a_view_that_was_looked_at_when_it_is_due_is_checked_whatever_its_offset() -> None:
+    late = [0, 0, 60.4, 0]
+    offsets = Offsets("audio", np.array(late), np.zeros(4))
+    rows = verdicts(seen(late, askew={1: 4.0}, shifts=[0, 0, 60, 0]), offsets)
+    assert [row["verdict"] for row in rows.values()] == ["ok", "quarantined", "late", "ok"]
+    assert rows["cam2"]["observations"] > 1000 and rows["cam2"]["residual_px"] < 4
 
 
 def test_of_two_views_that_differ_neither_is_trusted() -> None:
@@ -130,6 +138,28 @@ def test_other_sound_and_no_sound_tell_nothing(tmp_path: Path, data: Path) -> No
     assert from_audio(views) is None
     silent = view("s", ring(2)[1], path=str(data / "multiview" / "desk_board_4cam" / "cam_0.mp4"))
     assert from_audio([views[0], silent]) is None
+
+
+def test_sound_that_begins_years_from_the_pictures_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "late.mov"
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("libx264", rate=30), container.add_stream("pcm_s16le", rate=8000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        container.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(video.encode())
+        for k in range(8):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 4000), 1000 * k, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 8000, 8000 * 10**8 + 4000 * k
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode())
+    assert onsets(str(path)) is None
+
+
+def test_sound_of_files_that_a_file_names_is_not_heard(tmp_path: Path) -> None:
+    sound(tmp_path / "real.mp4", 0)
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile real.mp4\n")
+    assert onsets(str(tmp_path / "real.mp4")) is not None
+    assert onsets(str(tmp_path / "list.mp4")) is None
 
 
 def test_upright_people_tell_where_down_is() -> None:
@@ -222,7 +252,22 @@ def test_a_board_that_is_none_is_a_data_error(tmp_path: Path, text: str) -> None
 
 def test_a_bounded_number_of_frames_is_looked_at() -> None:
     long = [view("a", ring(1)[0], frames=10**6)]
-    frames = Sampling(2, 48, 20).frames(long)
+    frames = Sampling(2, 48, 20).moments(long, np.array([0]))
     assert frames.shape == (2, 48) and frames.max() < 20 * 30
     with pytest.raises(DataError, match="too few"):
-        Sampling().frames([view("a", ring(1)[0], frames=3)])
+        Sampling().moments([view("a", ring(1)[0], frames=3)], np.array([0]))
+
+
+def test_late_views_are_looked_at_when_all_show_the_same() -> None:
+    views = [view("a", ring(1)[0], frames=frames) for frames in (100, 200, 70)]
+    shifts = np.array([0, 60, -30])
+    moments = Sampling(2, 48, 20).moments(views, shifts)
+    assert (moments.min(), moments.max()) == (30, 99)  # what the third shows first, and the first last
+    for one, shift in zip(views, shifts, strict=True):
+        assert (moments + shift).min() >= 0 and (moments + shift).max() < one.frames
+
+
+def test_a_view_that_shares_nothing_keeps_nobody_from_being_looked_at() -> None:
+    views = [view(name, ring(1)[0], frames=100) for name in "abc"]
+    moments = Sampling(2, 48, 20).moments(views, np.array([0, 0, 5000]))
+    assert (moments.min(), moments.max()) == (0, 99)

@@ -18,8 +18,9 @@ from pipelines.sources import SourcesConfig, SourcesStage, discover
 from pipelines.stage import DataError
 from storage_schemas.lake import Lake
 from storage_schemas.takedown import take_down
+from tests.pipelines import board_video
 from tests.pipelines.clip_sources import source_row
-from tests.pipelines.rig_views import ring, view
+from tests.pipelines.rig_views import ring, turned, view
 from tests.pipelines.test_pairs import clip as pair_clip
 from tests.pipelines.test_pairs import window
 from tests.pipelines.test_quality import clip
@@ -108,6 +109,24 @@ def test_views_of_different_rates_and_views_without_cameras_are_data_errors() ->
     with pytest.raises(DataError, match="no camera"):
         RigView.of({"name": "x", "K": None})
     assert b.fps == 30
+
+
+def test_a_camera_that_was_moved_is_quarantined_where_another_started_two_seconds_early(tmp_path: Path) -> None:
+    """What the views show of one moment lies farther apart than the frames that are looked at in a row."""
+    (tmp_path / "charuco.toml").write_text(board_video.DESCRIPTION)
+    views, facing = [], 0.2 + np.pi / 6
+    for k, (late, moved) in enumerate([(0, 0.0), (0, 4.0), (60, 0.0)]):
+        pose, path = ring(12)[k], tmp_path / f"{k}.mp4"
+        board_video.board_video(path, turned(pose, moved), facing, frames=100, late=late)
+        facts = {"path": str(path), "size": board_video.SIZE, "K": board_video.K[None], "distortion": []}
+        times = (np.arange(100) - late) / 30
+        views.append(view(f"cam{k}", pose, times=times, board=str(tmp_path / "charuco.toml"), **facts))
+    found = measure_rig(views, RigsConfig(sampling=Sampling(2, 8)), lambda: None)  # type: ignore[arg-type, return-value]
+    assert (found["sync_witness"], found["qa_witness"]) == ("timestamps", "board")
+    cameras = found["cameras"]
+    assert [row["verdict"] for row in cameras] == ["ok", "quarantined", "late"]
+    assert [row["offset_frames"] for row in cameras] == pytest.approx([0, 0, 60], abs=0.01)
+    assert cameras[0]["residual_px"] < 1 and cameras[2]["residual_px"] < 1 and cameras[1]["residual_px"] > 20
 
 
 @pytest.mark.slow
