@@ -9,12 +9,13 @@ import numpy as np
 
 from pipelines.sources.probing import probe_safely, stream_hash
 from pipelines.sources.signatures import VIDEO_SUFFIXES
-from pipelines.stage import Work
+from pipelines.stage import DataError, Work
 from storage_schemas.ids import sha256_bytes, sha256_file, stable_id, work_key
 from storage_schemas.video import VideoInfo
 
 NAME = "sources"
 VERSION = "2"
+SAMPLE = 1 << 20  # bytes
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
@@ -50,6 +51,15 @@ def fingerprint(path: Path) -> list[Any]:
     except OSError:
         return [str(path)]
     return [str(path), facts.st_size, facts.st_mtime_ns]
+
+
+def sample_sha256(path: Path) -> str:
+    """Hash of the beginning of a file, to tell takes apart by. Raises `DataError` where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return sha256_bytes(stream.read(SAMPLE))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}): copy it there again, or take it out") from error
 
 
 def videos_in(folder: Path, *, recursive: bool) -> list[Path]:

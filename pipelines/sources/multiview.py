@@ -24,6 +24,7 @@ from pipelines.sources.items import (
     fingerprint,
     new_work,
     open_video,
+    sample_sha256,
     source_row,
 )
 from pipelines.sources.moving import on_frames
@@ -36,7 +37,6 @@ from storage_schemas.lake import Lake
 from storage_schemas.video import decode
 
 KIND = "multiview"
-SAMPLE = 1 << 20  # bytes
 
 
 def discover(root: Path, config: SourcesConfig) -> list[Work]:
@@ -96,6 +96,7 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     try:
         calibration = find_calibration(take, root, config.calibration)
         gravity = _gravity(calibration, config)
+        capture_id = _capture_id(take, calibration)
     except DataError as error:
         return [_broken(take.name, label, video, str(error)) for video, label in take.videos.items()]
 
@@ -108,7 +109,7 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     files = {"board": beside(take, BOARDS), "times": beside(take, TIMES)}
     shared = {
         "calibration": str(calibration.path),
-        "capture_id": _capture_id(take, calibration),
+        "capture_id": capture_id,
         "take": take.name,
         "views": views,
         "gravity_down": gravity,
@@ -183,9 +184,8 @@ def _capture_id(take: Take, calibration: Calibration) -> str:
 
     The other videos are left out so that one of them can be added or repaired later and still belong to the take.
     """
-    with next(iter(take.videos)).open("rb") as stream:
-        sample = stream.read(SAMPLE)
-    return stable_id(KIND, take.name, *(sha256_file(path) for path in calibration.files), sha256_bytes(sample))
+    first = sample_sha256(next(iter(take.videos)))
+    return stable_id(KIND, take.name, *(sha256_file(path) for path in calibration.files), first)
 
 
 def _broken(take: str, name: str, path: Path, problem: str) -> Work:

@@ -14,6 +14,7 @@ from pipelines.sources.calibration import Calibration
 from pipelines.sources.calibrations import read_calibration
 from pipelines.sources.calibrations.document import colmap_files
 from pipelines.sources.items import videos_in
+from pipelines.sources.renders.text_files import read_text
 from pipelines.stage import DataError
 
 AIST = re.compile(r"(g\w{2}_s\w{2})_(c\d{2})_(d\d{2}_m\w{2}\d_ch\d{2})")
@@ -94,7 +95,7 @@ def _candidates(place: Path, take: Take) -> list[Path]:
 
 def _setting(mapping: Path, take: Take) -> str:
     name = take.name.rsplit("/", 1)[-1]
-    lines = (line.split() for line in mapping.read_text(encoding="utf-8").splitlines())
+    lines = (line.split() for line in read_text(mapping).splitlines())
     setting = next((line[1] for line in lines if len(line) == 2 and line[0] == name), None)
     if setting is None or not re.fullmatch(r"\w+", setting):
         raise DataError(f"{mapping}: no line `{name} settingN`: add it")

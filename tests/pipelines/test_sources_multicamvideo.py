@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.pipelines.camera_files import multicam_cameras
 from tests.pipelines.render_jobs import ingest, message, write_json, write_video
 
 FRAMES = 6
+UNREADABLE = Path("/proc/self/mem")  # a plain file by its kind, also for root
 LOOKS = "[1 0 0 0] [-0 1 0 0] [0 -0 1 0]"
 
 
@@ -85,6 +87,16 @@ def test_missing_parts_reject_their_camera(tmp_path):
     assert sorted(messages) == ["cam02", "cam09"] and len(outcome.done) == 2
     assert "no video of camera cam02" in messages["cam02"]
     assert "has no camera cam09, only cam01, cam02, cam03" in messages["cam09"]
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs a file that opens but cannot be read")
+def test_a_scene_whose_first_video_cannot_be_read_costs_itself_only(tmp_path):
+    folder = scene(tmp_path / "f24_aperture5/scene1")
+    scene(tmp_path / "f24_aperture5/scene2")
+    (folder / "videos/cam01.mp4").unlink()
+    (folder / "videos/cam01.mp4").symlink_to(UNREADABLE)
+    outcome = ingest(tmp_path)
+    assert len(outcome.done) == 2 and ["cannot be read" in r.message for r in outcome.rejects] == [True, True]
 
 
 def change(folder, edit):

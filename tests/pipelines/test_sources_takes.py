@@ -12,6 +12,8 @@ from storage_schemas.lake import Lake
 from storage_schemas.video import encode
 from tests.pipelines import calibration_files as files
 
+UNREADABLE = Path("/proc/self/mem")  # a plain file by its kind, also for root
+
 
 def video(path: Path, shade: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +93,26 @@ def test_aist_videos_lie_together(tmp_path: Path) -> None:
     }
     assert "no line `gBR_sBM_cAll_d04_mBR0_ch02 settingN`" in outcome.rejects[0].message
     assert outcome.rows["captures"][0]["gravity_down"].tolist() == [0, -1, 0]
+
+
+def test_a_mapping_that_is_no_text_costs_its_own_takes_only(tmp_path: Path) -> None:
+    video(tmp_path / "aist" / "gBR_sBM_c01_d04_mBR0_ch01.mp4")
+    (tmp_path / "aist" / "mapping.txt").write_bytes(b"\xff\xfe\x00")
+    video(tmp_path / "walk" / "videos" / "c01.mp4")
+    files.write_easymocap(tmp_path / "walk")
+    outcome = ingest(tmp_path)
+    assert names(outcome) == ["walk/c01"] and any("not a text file" in reject.message for reject in outcome.rejects)
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs a file that opens but cannot be read")
+def test_a_take_whose_first_video_cannot_be_read_costs_itself_only(tmp_path: Path) -> None:
+    for take in ("jump", "walk"):
+        video(tmp_path / take / "videos" / "c02.mp4")
+        files.write_easymocap(tmp_path / take)
+    (tmp_path / "jump" / "videos" / "c01.mp4").symlink_to(UNREADABLE)
+    outcome = ingest(tmp_path)
+    assert names(outcome) == ["walk/c02"]
+    assert [r.name for r in outcome.rejects if "cannot be read" in r.message] == ["jump/c01", "jump/c02"]
 
 
 @pytest.mark.parametrize("setting", ["../../etc/passwd", "/etc/passwd"])

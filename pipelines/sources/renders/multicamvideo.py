@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.sources.config import SourcesConfig
-from pipelines.sources.items import fingerprint, videos_in
+from pipelines.sources.items import fingerprint, sample_sha256, videos_in
 from pipelines.sources.renders.cameras import Cameras, finite_numbers, unit_intrinsics
 from pipelines.sources.renders.shot import Shot, broken
 from pipelines.sources.renders.text_files import read_object
@@ -27,7 +27,6 @@ FOCAL = re.compile(r"f(\d+(?:\.\d+)?)(?:mm)?_aperture.*", re.IGNORECASE)
 SENSOR = 23.76  # mm, square
 ROW = r"\[\s*" + r"\s+".join([r"([^\s\[\]]+)"] * 4) + r"\s*\]"
 ROWS = re.compile(r"\s*".join([ROW] * 4))
-SAMPLE = 1 << 20  # bytes
 ORTHOGONAL = 1e-3
 
 
@@ -43,11 +42,11 @@ def shots(name: str, folder: Path, config: SourcesConfig) -> list[Shot]:
     videos = {p.stem: p for p in videos_in(folder / "videos", recursive=False)} if (folder / "videos").is_dir() else {}
     try:
         focal, poses = _focal(folder), read_extrinsics(path)
+        capture_id = _capture_id(folder, path, list(videos.values()))
     except DataError as error:
         return [broken(LAYOUT, f"{name}/{camera}", video, str(error)) for camera, video in videos.items()] or [
             broken(LAYOUT, f"{name}/cameras", path, str(error))
         ]
-    capture_id = _capture_id(folder, path, list(videos.values()))
     found = []
     for camera in sorted({*videos, *poses}):
         view, video = f"{name}/{camera}", videos.get(camera)
@@ -124,8 +123,5 @@ def _focal(folder: Path) -> float:
 
 def _capture_id(folder: Path, extrinsics: Path, videos: list[Path]) -> str:
     """One scene: its cameras and a sample of a video, as scenes repeat their names and camera paths."""
-    sample = b""
-    if videos:
-        with videos[0].open("rb") as stream:
-            sample = stream.read(SAMPLE)
-    return stable_id("unreal", LAYOUT, folder.name, sha256_bytes(extrinsics.read_bytes()), sha256_bytes(sample))
+    first = sample_sha256(videos[0]) if videos else sha256_bytes(b"")
+    return stable_id("unreal", LAYOUT, folder.name, sha256_bytes(extrinsics.read_bytes()), first)
