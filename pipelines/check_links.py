@@ -19,6 +19,8 @@ from storage_schemas.lake import Lake
 
 AT_ONCE = 32  # hosts have budgets of their own
 BATCH = 1000  # answers that are committed together
+RECEIVED = "bytes > 0 OR resumed_from > 0 OR http_status IS NULL"
+"""Of attempts that fetched: not only looked at. What was on the disk of a process that was killed is 0 bytes long."""
 
 Row = dict[str, Any]
 
@@ -60,7 +62,7 @@ def _fetched(lake: Lake) -> pa.Table:
     """A row per URL that was fetched: that of the last time; `size` of the file where it is still a source. In order of
     hashes, so that hosts take turns."""
     columns = ["url", "url_sha256", "etag", "sha256", "started", "bytes", "work_key"]
-    got = lake.dataset("fetches").to_table(columns=columns, filter="status = 'fetched' AND bytes > 0")
+    got = lake.dataset("fetches").to_table(columns=columns, filter=f"status = 'fetched' AND ({RECEIVED})")
     last = last_of(got, ["url_sha256"], lambda rows: [rows["started"]])
     sources = lake.dataset("sources").to_table(columns=["content_sha256", "size"])
     return last.append_column("size", look_up(last["sha256"], sources, "content_sha256", "size")).sort_by("url_sha256")

@@ -71,8 +71,14 @@ def sources(
     check: Annotated[
         bool, typer.Option("--check", help="With --links: first ask whether what was fetched is still there.")
     ] = False,
+    cookies: Annotated[
+        Path | None, typer.Option(exists=True, help="With --check: cookies in the format of Netscape.")
+    ] = None,
     access: Annotated[
         Path | None, typer.Option(exists=True, help="With --check: TOML file with a proxy and headers by host.")
+    ] = None,
+    platform: Annotated[
+        list[str] | None, typer.Option(help="With --check: a further host of which URLs are pages, not asked.")
     ] = None,
     allow_private: Annotated[bool, typer.Option(help="With --check: also this machine and its network.")] = False,
     json_: Json = False,
@@ -88,7 +94,7 @@ def sources(
     if check and not links:
         raise ValueError("--check goes with --links")
     if check:
-        _check(lake, str(access.absolute()) if access else None, allow_private)
+        _check(lake, cookies, access, platform or [], allow_private)
     if links:
         return _links(lake, limit, json_)
     from dags.show import as_json, table
@@ -187,14 +193,20 @@ def migrate(
         print(f"{home.uri} has this version's schema: nothing to do")
 
 
-def _check(lake: str, access: str | None, allow_private: bool) -> None:
+def _check(lake: str, cookies: Path | None, access: Path | None, hosts: list[str], allow_private: bool) -> None:
     from dags.follow import follow
     from dags.progress import console, display
     from pipelines.check_links import check_links
     from pipelines.sources import SourcesConfig
+    from pipelines.sources.config import PLATFORMS
     from storage_schemas.lake import Lake
 
-    config = SourcesConfig(access=access, allow_private=allow_private)
+    config = SourcesConfig(
+        cookies=str(cookies.absolute()) if cookies else None,
+        access=str(access.absolute()) if access else None,
+        platforms=(*PLATFORMS, *hosts),
+        allow_private=allow_private,
+    )
     with display(), follow("check links") as report:
         found = check_links(Lake(lake), config, report)
     if found.not_asked:

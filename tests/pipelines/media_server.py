@@ -67,9 +67,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.at_once -= 1
 
     def do_HEAD(self) -> None:
-        """Only what is below /tagged, which also knows GET."""
+        """Only what is below /tagged, which also knows GET; what is below /headless is not found."""
         with self.server.lock:
             self.server.heads.append(self.path)
+        if self.path.startswith("/headless/"):
+            return self.answer(404, b"")
         if not self.path.startswith("/tagged/"):
             return self.answer(405, b"")
         return self.answer(self.server.tagged_status, b"", length=len(VIDEO), ETag=self.server.tag)
@@ -91,6 +93,12 @@ class Handler(BaseHTTPRequestHandler):
     def chunked(self, _: str) -> None:
         """Ranges and a tag, but no length."""
         self.ranged(length=False, ETag=ETAG)
+
+    def headless(self, _: str) -> None:
+        """Known to GET only, and who brings the cookie."""
+        if "session=SECRET" in self.headers.get("Cookie", ""):
+            return self.ranged(ETag=ETAG)
+        return self.answer(403, b"")
 
     def plain(self, _: str) -> None:
         """Neither ranges nor tags."""

@@ -1,5 +1,7 @@
 """Asking again whether what was fetched is still there."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,18 +12,19 @@ from pipelines.planned import Planned
 from pipelines.planning import finish, prepare, stage_outcome
 from pipelines.sources import SourcesConfig, SourcesStage, discover
 from pipelines.sources.downloads.look import Known, look
+from pipelines.sources.downloads.parts import Place, Version
 from storage_schemas.lake import Lake
 from tests.dags.command import dimo
-from tests.pipelines.media_server import VIDEO, MediaServer
+from tests.pipelines.media_server import ETAG, VIDEO, MediaServer
 
 CONFIG = SourcesConfig(allow_private=True, host_rate=0, timeout=3, patience=0)
 
 
-def fetched(server: MediaServer, tmp_path: Path, *paths: str) -> Lake:
+def fetched(server: MediaServer, tmp_path: Path, *paths: str, config: SourcesConfig = CONFIG) -> Lake:
     lake, table = Lake(tmp_path / "lake"), tmp_path / "urls.csv"
     table.write_text("url\n" + "".join(f"{server.url}/{path}\n" for path in paths))
-    stage = SourcesStage(lake.uri, CONFIG)
-    with prepare(lake, stage, Planned.of(discover("internet", table, CONFIG)), shard_size=10) as run:
+    stage = SourcesStage(lake.uri, config)
+    with prepare(lake, stage, Planned.of(discover("internet", table, config)), shard_size=10) as run:
         stage_outcome(lake, run.shard(0), stage, stage.run(run.shards[0]))
         finish(lake, run)
     server.requests.clear()
@@ -90,6 +93,29 @@ def test_urls_that_were_stored_without_their_secrets_are_not_asked(server: Media
     lake = fetched(server, tmp_path, "video/a.mp4?token=secret")
     assert check_links(lake, CONFIG) == Checked(asked=0, not_asked=1, later=0)
     assert server.requests == []
+
+
+def test_what_a_killed_process_had_on_its_disk_is_asked_for(server: MediaServer, tmp_path: Path) -> None:
+    part = Place(tmp_path / "cache", f"{server.url}/video/a.mp4")
+    with part.lock():
+        begun = part.open()
+        begun.begin(Version(len(VIDEO), ETAG))
+        begun.append(VIDEO)
+        begun.abandon()
+    lake = fetched(server, tmp_path, "video/a.mp4", config=replace(CONFIG, cache=str(tmp_path / "cache")))
+    assert lake.read("fetches")[0]["bytes"] == 0
+    assert check_links(lake, CONFIG).asked == 1
+
+
+def test_the_command_asks_with_the_cookies_of_the_user_and_leaves_pages_alone(
+    server: MediaServer, tmp_path: Path
+) -> None:
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tSECRET\n")
+    lake = fetched(server, tmp_path, "headless/a.mp4", "video/page", config=replace(CONFIG, cookies=str(cookies)))
+    options = ("--cookies", str(cookies), "--platform", "127.0.0.1", "--allow-private", "--json")
+    [row] = json.loads(dimo("sources", "--lake", lake.uri, "--links", "--check", *options).stdout)
+    assert (row["fetched"], row["attempts"], server.heads) == (2, 3, ["/headless/a.mp4"])
 
 
 def test_the_command_asks_before_it_shows(server: MediaServer, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from pipelines.sources.downloads.http import CONTENT_RANGE, REDIRECTS, follow
 from pipelines.sources.downloads.urls import host_of
 from pipelines.stage import DataError, Failure, TransientError
 
-NO_HEAD = (400, 401, 403, 405, 501)
-"""Answers to HEAD that say little about GET: not known, or not what a signature is for."""
+NO_HEAD = (400, 401, 403, 404, 405, 410, 501)
+"""Answers to HEAD that say little about GET: not known, or not what a signature is for. Some servers find nothing."""
 FIRST_BYTE = {"Range": "bytes=0-0"}
 
 
