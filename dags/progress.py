@@ -3,7 +3,8 @@ goes and how long it still takes."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -52,19 +53,30 @@ class Step:
     def __init__(self, name: str, total: int) -> None:
         self._name, self._total, self._started, self._note = name, total, time.monotonic(), ""
         self._done, self._said = 0, self._started
-        self._first: tuple[int, float] | None = None  # parts and when: what was loaded before them is no work
+        self._reached: dict[Hashable, int] = {}
+        self._marks: deque[tuple[int, float]] = deque()  # parts and when, from the first one on: loading is no work
         self._task: TaskID | None = _live.add_task(name, total=total, note="") if _live else None
 
     def advance(self, count: int = 1) -> None:
         """`count` more parts are done."""
+        with _lock:
+            self._advance(count)
+
+    def reach(self, group: Hashable, count: int) -> None:
+        """`count` parts of a group are done; those done again after a failure count once."""
+        with _lock:
+            before = self._reached.get(group, 0)
+            self._reached[group] = max(before, count)
+            self._advance(max(0, count - before))
+
+    def _advance(self, count: int) -> None:
         if not count:
             return
-        with _lock:
-            self._done += count
-            if _live and self._task is not None:
-                _live.advance(self._task, count)
-            else:
-                self._say(time.monotonic())
+        self._done += count
+        if _live and self._task is not None:
+            _live.advance(self._task, count)
+        else:
+            self._say(time.monotonic())
 
     def note(self, text: str) -> None:
         """Words beside the bar."""
@@ -74,13 +86,16 @@ class Step:
 
     def _say(self, now: float) -> None:
         """A line, if there was none for a while."""
-        if self._first is None:
-            self._first = self._done, now
-        done, began = self._first
+        if not self._marks:
+            self._marks.append((self._done, now))
+        while len(self._marks) > 1 and now - self._marks[1][1] >= RECENT:
+            self._marks.popleft()
+        done, began = self._marks[0]
         if now - self._said < QUIET or self._done == done:
             return
         self._said = now
-        how_fast = pace((self._done - done) / (now - began), self._total - self._done)
+        self._marks.append((self._done, now))
+        how_fast = pace((self._done - done) / (now - began), max(0, self._total - self._done))
         console.print(f"{self._name:<22} {self._done:>4} of {self._total}, {how_fast}", soft_wrap=True)
 
     def end(self) -> None:

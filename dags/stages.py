@@ -1,6 +1,12 @@
-"""One pipeline stage as Prefect tasks: a task run per shard, a commit per run, and an account that must balance."""
+"""One pipeline stage as Prefect tasks: a task run per part of a run, a commit per run, an account that must balance.
 
+A part is some shards of the run, staged one after another: shards are as small as memory and the loss of a worker want
+them, task runs as few as Prefect's dashboard bears.
+"""
+
+import math
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from prefect import task
@@ -18,23 +24,26 @@ from pipelines.stage import Stage
 from pipelines.standing import Account, standing
 from storage_schemas.lake import Lake
 
-SHARDS_PER_WORKER = 4
-MAX_SHARD = 256
+PARTS_PER_WORKER = 4  # of a run: the slowest of them is waited for
+MAX_PARTS = 1000  # of a stage in one flow run, unless there are more workers: Prefect's dashboard bears few thousands
 
 
-@task(task_run_name="{name} shard {shard.number}", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
-def run_shard(name: str, shard: Shard, pool: Pool, shown: progress.Step) -> None:
-    """Run and stage one shard; the worker's log lines go to this task run's log."""
+@task(task_run_name="{name} part {part}", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
+def run_part(name: str, part: int, shards: list[Shard], pool: Pool, shown: progress.Step) -> None:
+    """Run and stage some shards, one after another; the workers' log lines go to this task run's log."""
     log = get_run_logger()
+    done, rejected = 0, Counter[str]()
+    for shard in shards:
 
-    def report(finished: int, lines: list[tuple[int, str]]) -> None:
-        shown.advance(finished)
-        for level, text in lines:
-            log.log(level, text)
+        def report(finished: int, lines: list[tuple[int, str]], shard: Shard = shard) -> None:
+            shown.reach((shard.run_id, shard.number), finished)
+            for level, text in lines:
+                log.log(level, text)
 
-    manifest = pool.run_shard(shard, report)
-    rejected = {kind: len(keys) for kind, keys in manifest["note"]["rejected"].items()}
-    log.info("%s shard %d staged: %d done, rejected: %s", name, shard.number, len(manifest["note"]["done"]), rejected)
+        note = pool.run_shard(shard, report)["note"]
+        done += len(note["done"])
+        rejected.update({kind: len(keys) for kind, keys in note["rejected"].items()})
+    log.info("%s part %d staged: %d done, rejected: %s", name, part, done, dict(rejected))
 
 
 @task(task_run_name="{name} commit", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
@@ -56,7 +65,8 @@ def map_stage(lake: Lake, step: Step) -> Account:
     first = None
     left = len(standing(lake, stage.name, planned, time.time_ns()).left)  # of all runs: the time left is for all
     with progress.step(stage.name, left) as shown:
-        while (run := _run(lake, stage, planned, shown)).shards:
+        runs = math.ceil(left / RUN_LIMIT)
+        while (run := _run(lake, stage, planned, shown, runs)).shards:
             if first == (first := (work := run.shards[0][0], run.attempts.get(work.key))):
                 raise AssertionError(f"{stage.name}: {work.name} is done, but another piece of work has made its row")
         counted = account(lake, stage, planned, step.filtered())
@@ -65,19 +75,30 @@ def map_stage(lake: Lake, step: Step) -> Account:
     return counted
 
 
-def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step) -> Run:
-    """Do the next run of a plan, which has no shards where nothing is left."""
+def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step, runs: int) -> Run:
+    """Do the next of about so many `runs` of a plan, which has no shards where nothing is left."""
     most = min(RUN_LIMIT, len(planned))
-    shard_size = min(MAX_SHARD, max(1, most // (pool_size(stage, max(1, most)) * SHARDS_PER_WORKER)))
+    shard_size = min(stage.needs.shard, max(1, most // (pool_size(stage, max(1, most)) * PARTS_PER_WORKER)))
     with prepare(lake, stage, planned, shard_size) as run:
         if run.shards:
-            with Pool(stage, lake, pool_size(stage, len(run.shards))) as pool:
-                futures = [run_shard.submit(stage.name, run.shard(k), pool, shown) for k in range(len(run.shards))]
+            workers = pool_size(stage, len(run.shards))
+            with Pool(stage, lake, workers) as pool:
+                futures = [
+                    run_part.submit(stage.name, number, [run.shard(k) for k in numbers], pool, shown)
+                    for number, numbers in enumerate(parts(len(run.shards), workers, runs))
+                ]
                 wait(futures)
                 for future in futures:
                     future.result()
             commit_run(stage.name, lake, run)
         return run
+
+
+def parts(shards: int, workers: int, runs: int) -> list[range]:
+    """The numbers of the shards of each part of a run, of about so many `runs`: enough parts that every worker has
+    some, few enough for Prefect."""
+    count = min(shards, max(workers, min(workers * PARTS_PER_WORKER, MAX_PARTS // max(1, runs))))
+    return [range(number, shards, count) for number in range(count)]
 
 
 def describe(counted: Account) -> str:

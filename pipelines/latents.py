@@ -54,7 +54,7 @@ class LatentsStage:
 
     name = "latents"
     version = "2"  # 2: text is cleaned as diffusers does
-    needs = Needs(cpus=1, memory_gb=4)
+    needs = Needs(cpus=1, memory_gb=4, shard=8)
 
     def __init__(self, lake_uri: str, config: LatentsConfig) -> None:
         self.lake_uri, self.config = lake_uri, config

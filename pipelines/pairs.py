@@ -78,7 +78,7 @@ class PairsStage:
     name = "pairs"
     version = "3"
     weights = ""
-    needs = Needs(cpus=1, memory_gb=4)
+    needs = Needs(cpus=1, memory_gb=4, seconds=24 * 3600)
 
     def __init__(self, lake_uri: str, config: PairsConfig) -> None:
         self.lake_uri, self.config = lake_uri, config

@@ -1,7 +1,8 @@
 """Maps a stage over shards on Ray: a pool of actors, each with its own copy of the stage.
 
 Paths and ids travel between processes, never frames. A worker stages its shard itself; nobody commits here. A worker
-that dies costs a retry; a piece of work on which one died again and again ends as a reject, and the rest goes on.
+that dies costs a retry, one that takes too long over a piece of work is ended and costs the same; a piece of work that
+does so again and again ends as a reject, and the rest goes on.
 """
 
 import logging
@@ -10,7 +11,7 @@ import os
 import queue
 import secrets
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +26,18 @@ logger = logging.getLogger(__name__)
 
 LOGGED = ("pipelines", "storage_schemas", "model", "training")
 STARTS = 3  # of Ray, one after another
+STAGING = 3600.0  # seconds that staging a shard may take
 DEATHS = 3  # a piece of work on which so many workers died is rejected; fewer deaths may have come from elsewhere
 
+SLACK = float(os.environ.get("OPENDIMO_TIME_LIMITS", "1"))  # that all time limits are multiplied with
+DIED = f"the worker process died {DEATHS} times on it: the file may be broken or too large for memory"
+LATE = (
+    "given up after {} attempts: the last took longer than the time limit of {:g} s (OPENDIMO_TIME_LIMITS=2 doubles it)"
+)
+
 OnProgress = Callable[[int, list[tuple[int, str]]], None]
-"""Called with the pieces of work finished since the last call, and the worker's log lines (level, text)."""
+"""Called with the pieces of the shard that are finished, fewer again after a worker died, and the worker's log lines
+(level, text)."""
 
 
 @contextmanager
@@ -91,31 +100,32 @@ class Pool:
     def run_shard(self, shard: Shard, on_progress: OnProgress) -> dict[str, Any]:
         """Run the works of a shard in one worker, which stages what comes out; return the shard's manifest."""
         import ray
-        from ray.exceptions import RayActorError
+        from ray.exceptions import GetTimeoutError, RayActorError
 
         if (manifest := staged(self._lake, shard.run_id, shard.number)) is not None:
             on_progress(len(shard.works), [])
             return manifest
-        worker = self._free.get()
-        deaths: Counter[str] = Counter()
-        reported = 0
+        worker, limit = self._free.get(), SLACK * self._stage.needs.seconds
+        ends: defaultdict[str, list[str]] = defaultdict(list)  # of workers, by the piece of work that they were at
         try:
             while True:
                 worker = worker or _start(self._stage)
                 current = ""
                 try:
-                    ray.get(worker.begin.remote())
-                    for done, work in enumerate(shard.works):
+                    ray.get(worker.begin.remote())  # without a limit: it may wait for its place on the cluster
+                    for done, work in enumerate(shard.works, 1):
                         current = work.key
-                        logs = ray.get(worker.run.remote(work, deaths[work.key] >= DEATHS))
-                        on_progress(max(0, done + 1 - reported), logs)
-                        reported = max(reported, done + 1)
+                        why = ends[current][-1] if len(ends[current]) >= DEATHS else None
+                        on_progress(done, ray.get(worker.run.remote(work, why), timeout=limit))
                     current = ""  # from here on it is nobody's fault
-                    return dict(ray.get(worker.stage.remote(self._lake.uri, shard)))
-                except RayActorError:
+                    return dict(ray.get(worker.stage.remote(self._lake.uri, shard), timeout=SLACK * STAGING))
+                except (RayActorError, GetTimeoutError) as error:
+                    late = isinstance(error, GetTimeoutError)
+                    if late:
+                        ray.kill(worker)
                     worker = None
-                    deaths[current] += 1
-                    if deaths[current] > DEATHS:
+                    ends[current].append(LATE.format(DEATHS, limit) if late else DIED)
+                    if len(ends[current]) > DEATHS:
                         raise
         finally:
             self._free.put(worker)
@@ -155,11 +165,10 @@ class Worker:
         """Start a shard."""
         self._outcome = Outcome()
 
-    def run(self, work: Work, deadly: bool) -> list[tuple[int, str]]:
-        """Do one piece of work, or reject it where it is known to kill workers; return the log lines."""
-        if deadly:
-            message = f"the worker process died {DEATHS} times on it: the file may be broken or too large for memory"
-            outcome = Outcome(rejects=[Reject(work.key, work.item_id, work.name, "bug", message)])
+    def run(self, work: Work, why: str | None) -> list[tuple[int, str]]:
+        """Do one piece of work, or reject it where it is known `why` it cannot be done; return the log lines."""
+        if why is not None:
+            outcome = Outcome(rejects=[Reject(work.key, work.item_id, work.name, "bug", why)])
         else:
             began = time.time_ns()
             outcome = self._stage.run([work])

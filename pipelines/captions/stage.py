@@ -68,7 +68,7 @@ class CaptionsStage:
         local = config.vlm if isinstance(config.vlm, QwenLocal) else None
         self.weights = local.fingerprint() if local else ""
         on_gpu = local is not None and local.device.startswith("cuda")
-        self.needs = Needs(gpus=1.0 if on_gpu else 0.0, memory_gb=24.0 if local else 2.0)
+        self.needs = Needs(gpus=1.0 if on_gpu else 0.0, memory_gb=24.0 if local else 2.0, shard=32)
         self.captioner: QwenCaptioner | ServerCaptioner | None = None
 
     def setup(self) -> None:

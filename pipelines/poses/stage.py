@@ -41,7 +41,7 @@ class PosesStage:
 
     def __init__(self, lake_uri: str, config: PosesConfig) -> None:
         self.lake_uri, self.config = lake_uri, config
-        self.needs = Needs(cpus=1, memory_gb=3)
+        self.needs = Needs(cpus=1, memory_gb=3, shard=16)
         self.weights = stable_id(_body_file(config), describe(config.landmarks)[1])
 
     def setup(self) -> None:

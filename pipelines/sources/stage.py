@@ -51,7 +51,7 @@ class SourcesStage:
     name = NAME
     version = VERSION
     weights = ""
-    needs = Needs(cpus=1.0, memory_gb=1.0)
+    needs = Needs(cpus=1.0, memory_gb=1.0, shard=32)
 
     def __init__(self, lake_uri: str, config: SourcesConfig) -> None:
         self.lake_uri = lake_uri

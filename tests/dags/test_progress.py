@@ -55,6 +55,23 @@ def test_without_a_terminal_a_line_a_minute_says_how_long_it_still_takes(
     assert re.fullmatch(r"clips +100 in +230\.0 s", lines[-1])
 
 
+def test_the_time_left_is_by_the_last_ten_minutes(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    out = written(monkeypatch, force_terminal=False)
+    with display(), step("clips", 5000) as shown:
+        for seconds in [1] * 1200 + [60] * 12:
+            clock[0] += seconds
+            shown.advance()
+    assert "1.0/min" in out.getvalue().splitlines()[-2]
+
+
+def test_what_is_done_again_after_a_failure_counts_once(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    out = written(monkeypatch, force_terminal=False)
+    with display(), step("clips", 7) as shown:
+        for shard, done in (("a", 1), ("a", 2), ("a", 1), ("a", 3), ("b", 4), ("b", 4)):
+            shown.reach(shard, done)
+    assert re.fullmatch(r"clips +7 in +0\.0 s\n", out.getvalue())
+
+
 def test_short_work_is_one_line(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     out = written(monkeypatch, force_terminal=False)
     with display(), step("pairs", 3) as shown:

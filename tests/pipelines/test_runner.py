@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ class Config:
     corrupt: tuple[str, ...] = ()
     busy: tuple[str, ...] = ()
     deadly: tuple[str, ...] = ()
+    endless: tuple[str, ...] = ()
     flag: str = ""
     deaths: int = 1
 
@@ -53,6 +55,8 @@ class CaptureStage:
             raise TransientError("busy")
         if work.item_id in self.config.deadly or self._dies():
             os.kill(os.getpid(), signal.SIGKILL)
+        if work.item_id in self.config.endless:
+            time.sleep(600)
         return {"captures": [row(work)]}
 
     def _dies(self) -> bool:
@@ -116,18 +120,13 @@ def run_here(lake: Lake, stage: CaptureStage, todo: Planned) -> int:
 
 
 def run_on_ray(lake: Lake, stage: CaptureStage, todo: Planned) -> int:
-    finished = 0
-
-    def count(items: int, logs: list[tuple[int, str]]) -> None:
-        nonlocal finished
-        finished += items
-
+    finished: dict[int, int] = {}
     with prepare(lake, stage, todo, shard_size=3) as run:
         with Pool(stage, lake, pool_size(stage, len(run.shards))) as pool:
             for k in range(len(run.shards)):
-                pool.run_shard(run.shard(k), count)
+                pool.run_shard(run.shard(k), lambda items, _, k=k: finished.update({k: items}))
         finish(lake, run)
-    return finished
+    return sum(finished.values())
 
 
 def test_a_second_run_has_nothing_to_do(lake: Lake) -> None:
@@ -192,6 +191,18 @@ def test_what_kills_every_worker_is_rejected_alone(lake: Lake, cluster: None) ->
     reject = lake.read("rejects")[0]
     assert (reject["item_id"], reject["error_class"]) == ("item-1", "bug")
     assert "died" in reject["message"]
+
+
+def test_what_takes_too_long_is_rejected_alone(lake: Lake, cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.runner.SLACK", 0.5)
+    monkeypatch.setattr("pipelines.runner.DEATHS", 2)
+    stage = CaptureStage(Config(endless=("item-1",)))
+    stage.needs = Needs(seconds=2.0)
+    run_on_ray(lake, stage, works(4))
+    assert account(lake, stage, works(4)).done == 3
+    [reject] = lake.read("rejects")
+    assert (reject["item_id"], reject["error_class"]) == ("item-1", "bug")
+    assert "given up after 2 attempts: the last took longer than the time limit of 1 s" in reject["message"]
 
 
 def test_what_fits_nowhere_is_said(cluster: None) -> None:
