@@ -89,29 +89,33 @@ def _evidence(overlap: _Overlap, offset: int) -> Evidence | None:
 
 
 def _offsets(a: Film, b: Film) -> list[int]:
-    """Promising offsets, in steps of `b`: the best one by the motions, and the best one away from it."""
+    """Promising offsets, in steps of `b`: the best one by the motions, and the best one away from it.
+
+    Memory goes with the length of both, not with its square: moment by moment of `a`, what it says of every offset.
+    """
     motions = []
     for film, lag in ((a, LAG), (b, LAG * FINE)):
         low = frequencies(film).reshape(-1, LOW, LOW)[:, :LOWEST, :LOWEST].reshape(len(film), -1)[:, 1:]
         motions.append(low[lag:] - low[:-lag])
     x, y = motions
-    places = (np.arange(len(y)) - FINE * np.arange(len(x))[:, None]).ravel() + FINE * (len(x) - 1)
-
-    def summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(places, values.ravel()).astype(np.float64)
-
-    shape = (len(x), len(y))
-    lengths = [(np.broadcast_to(n, shape)) for n in ((x**2).sum(1)[:, None], (y**2).sum(1)[None])]
-    scale = np.sqrt(summed(lengths[0]) * summed(lengths[1])) + 1e-9
-    found = summed(x @ y.T) / scale
-    found[np.bincount(places) < MIN_MOMENTS] = -1
+    norms, y_norms = (x**2).sum(1), (y**2).sum(1)
+    first = FINE * (len(x) - 1)  # the place of offset 0
+    products, of_x, of_y, moments = np.zeros((4, first + len(y)))
+    for k, motion in enumerate(x):
+        there = slice(first - FINE * k, first - FINE * k + len(y))
+        products[there] += y @ motion
+        of_x[there] += norms[k]
+        of_y[there] += y_norms
+        moments[there] += 1
+    found = products / (np.sqrt(of_x * of_y) + 1e-9)
+    found[moments < MIN_MOMENTS] = -1
     chosen: list[int] = []
     best = float(found.max(initial=-1))
     for _ in range(2):
         place = int(found.argmax())
         if found[place] < max(PROMISING, RUNNER_UP * best):
             break
-        chosen.append(place - FINE * (len(x) - 1))
+        chosen.append(place - first)
         found[max(0, place - FINE * LAG) : place + FINE * LAG + 1] = -1
     return chosen
 

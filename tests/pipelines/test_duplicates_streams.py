@@ -1,0 +1,57 @@
+"""The same coded pictures in another container, from files to verdicts."""
+
+from pathlib import Path
+
+import av
+
+from pipelines.clips import ClipsConfig, ClipsStage
+from pipelines.clips import plan as plan_clips
+from pipelines.quality import Policy
+from pipelines.quality import verdicts as judge
+from pipelines.sources import SourcesConfig, SourcesStage, discover
+from pipelines.stage import Outcome, Work
+from storage_schemas.lake import Lake
+from tests.pipelines import duplicate_clips as made
+from tests.pipelines.clip_sources import start_of
+
+
+def remuxed(path: Path, out: Path) -> None:
+    """The packets of a video in another container."""
+    with av.open(str(path)) as given, av.open(str(out), "w") as written:
+        stream = given.streams.video[0]
+        copy = written.add_stream_from_template(stream)
+        for packet in given.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                written.mux(packet)
+
+
+def test_a_re_mux_is_known_by_its_stream_and_one_of_both_is_kept(data: Path, tmp_path: Path) -> None:
+    folder, lake = tmp_path / "videos", Lake(tmp_path / "lake")
+    folder.mkdir()
+    original = start_of(data / "internet/virtual_camera/static.mp4", folder, frames=36, height=240)
+    remuxed(original, folder / "copy.mkv")
+    config = SourcesConfig()
+    store(lake, SourcesStage(lake.uri, config), discover("internet", folder, config))
+    contents = lake.column("sources", "content_sha256").to_pylist()
+    assert len(set(contents)) == 2  # as files they differ
+    cut = ClipsStage(lake.uri, ClipsConfig())
+    cut.setup()
+    store(lake, cut, plan_clips(lake, cut).all())
+    found = {(row["clip_id"], row["other_clip_id"]): row for row in made.compare(lake)}
+    first, second = sorted(lake.column("clips", "clip_id").to_pylist())
+    assert set(found) == {(first, second), (second, first)}
+    assert {(row["kind"], row["share"], row["offset_frames"]) for row in found.values()} == {("stream", 1.0, 0)}
+    [kept] = {row["representative_id"] for row in found.values()}
+    verdicts = judge(lake, Policy())
+    reasons = dict(zip(verdicts["clip_id"].to_pylist(), verdicts["reason"].to_pylist(), strict=True))
+    assert {clip for clip, reason in reasons.items() if reason == "duplicate"} == {first, second} - {kept}
+
+
+def store(lake: Lake, stage: SourcesStage | ClipsStage, works: list[Work]) -> Outcome:
+    """Do `works`, and put what comes of it into the lake."""
+    outcome = stage.run(works)
+    outcome.check(works)
+    assert not outcome.rejects, outcome.rejects
+    lake.append(stage.name, outcome.rows)
+    return outcome
