@@ -2,6 +2,8 @@
 
 import ipaddress
 
+UNICAST = ipaddress.IPv6Network("2000::/3")
+"""What is given out of IPv6 (IANA); the rest is local, reserved, or another spelling of an IPv4 address."""
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -12,7 +14,7 @@ def is_public(address: str) -> bool:
     Raises `ValueError` where it is no address.
     """
     ip = _inner(ipaddress.ip_address(address.partition("%")[0]))
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and (ip.version == 4 or ip in UNICAST)
 
 
 def _inner(ip: Address) -> Address:

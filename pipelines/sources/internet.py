@@ -74,7 +74,7 @@ def _folder(path: Path, config: SourcesConfig) -> Iterator[Work]:
         raise DataError(f"{path}: no videos below, and no lists; files with {suffixes} are taken")
     known: set[str] = set()
     for entry in read_lists(lists, path, config) if lists else []:
-        known.add(str((entry.folder / entry.uri).absolute()) if entry.uri else "")
+        known.add(entry.target)
         yield _listed(entry, path, config)
     for video in videos:
         if str(video) not in known:

@@ -40,6 +40,11 @@ class Entry:
     problem: str | None = None
     reason: str | None = None
 
+    @property
+    def target(self) -> str:
+        """The URL, or the path of the file: `./a.mp4` is `a.mp4`, but not the one of another folder."""
+        return self.uri if "://" in self.uri else str(self.folder / self.uri)
+
 
 def list_files(folder: Path) -> list[Path]:
     """The lists in a folder: the shards of a saved dataset, or all lists below; hidden ones are left alone.
@@ -69,7 +74,7 @@ def read_lists(paths: list[Path], root: Path, config: SourcesConfig) -> list[Ent
                 named = named or any(name in record for name in columns["url"])
                 entry = _entry(path, place, record, columns, config)
                 where = f"{path.relative_to(root).as_posix()} {place}" if path != root else place
-                first = first_place.setdefault(entry.uri, where)
+                first = first_place.setdefault(entry.target, where)
                 if entry.uri and first != where and not entry.problem:
                     text = f"{path} {place}: the same as {first}"
                     entry = Entry(place, entry.uri, path.parent, problem=text, reason="repeated")

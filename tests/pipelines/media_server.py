@@ -100,6 +100,20 @@ class Handler(BaseHTTPRequestHandler):
             return self.ranged(ETag=ETAG)
         return self.answer(403, b"")
 
+    def torn(self, _: str) -> None:
+        """Hangs up between chunks."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n" + VIDEO[:1000] + b"\r\n")
+
+    def longer(self, _: str) -> None:
+        """Sends more than it says."""
+        self.answer(200, VIDEO, length=len(VIDEO) // 2)
+
+    def unsaid(self, _: str) -> None:
+        """Says no length, and hangs up in the middle."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(VIDEO[: len(VIDEO) // 2])
+
     def plain(self, _: str) -> None:
         """Neither ranges nor tags."""
         self.answer(200, VIDEO)

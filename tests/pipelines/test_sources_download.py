@@ -21,6 +21,7 @@ FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=5, patience=0)
 PRIVATE = [
     *("127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
     *("::1", "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1"),
+    *("::127.0.0.1", "64:ff9b:1::7f00:1", "::ffff:0:7f00:1", "fec0::1"),
 ]
 
 
@@ -256,6 +257,21 @@ def begun(server, path, cache, size=1000):
     part.begin(Version(length, None if "dated" in path else ETAG, MODIFIED if "dated" in path else None))
     part.append(VIDEO[:size])
     part.abandon()
+
+
+def test_a_body_in_chunks_that_breaks_off_is_not_whole(server, cache):
+    error, row = fails(server, "/torn", cache)
+    assert (type(error), row["reason"], row["bytes"]) == (TransientError, "wrong_length", 1000)
+
+
+@pytest.mark.parametrize("path", ["/longer", "/unsaid"])
+def test_of_a_body_that_ends_elsewhere_than_the_file_nothing_is_stored(server, tmp_path, path):
+    """Longer than its length, or without a length and cut short: only the video itself can tell."""
+    (tmp_path / "list.csv").write_text(f"url\n{server.url}{path}\n")
+    stage = SourcesStage(str(tmp_path / "lake"), FAST)
+    outcome = stage.run(discover("internet", tmp_path / "list.csv", FAST))
+    assert [(reject.error_class, reject.reason) for reject in outcome.rejects] == [("data", "not_a_video")]
+    assert files(tmp_path / "lake" / "downloads") == []
 
 
 def test_cookies_and_headers_go_to_the_hosts_they_are_meant_for(server, cache, tmp_path):

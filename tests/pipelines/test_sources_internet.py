@@ -217,6 +217,22 @@ def test_metadata_beside_videos_tells_about_them(folder):
     assert {row["name"]: row["licence"] for row in rows} == {"a.mp4": None, "deep/b.mp4": "CC0"}
 
 
+def test_a_file_is_listed_once_however_it_is_written(folder):
+    (folder / "metadata.csv").write_text("file_name\na.mp4\n./a.mp4\ndeep//b.mp4\n")
+    outcome = ingest(folder)
+    assert len(outcome.done) == 2
+    assert ["the same as metadata.csv line 2" in reject.message for reject in outcome.rejects] == [True]
+
+
+def test_one_name_in_two_folders_of_lists_is_two_files(folder):
+    for place, name in (("x", "a.mp4"), ("y", "deep/b.mp4")):
+        (folder / place).mkdir()
+        (folder / name).rename(folder / place / "one.video")
+        (folder / place / "list.csv").write_text("path\none.video\n")
+    outcome = ingest(folder)
+    assert len(outcome.done) == 2 and not outcome.rejects
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

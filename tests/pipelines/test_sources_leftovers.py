@@ -49,6 +49,13 @@ def test_a_part_goes_when_it_is_old_enough(server: MediaServer, cache: Path) -> 
     assert names(cache) == {}
 
 
+def test_a_dry_run_makes_no_files(server: MediaServer, cache: Path) -> None:
+    give_up(f"{server.url}/untagged/1000", cache)
+    next((cache / "parts").glob("*.lock")).unlink()
+    assert clean_downloads(cache, NOW, dry_run=True).files == 2
+    assert names(cache).keys() == {".part", ".json"}
+
+
 def test_of_what_was_fetched_only_the_lock_goes(server: MediaServer, cache: Path) -> None:
     path = download(f"{server.url}/video/x", cache, CONFIG, [])
     assert clean_downloads(cache, NOW).files == 1 and names(cache) == {}
