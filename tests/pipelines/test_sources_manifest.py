@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from model.body.mannequin import mannequin_file
 from model.body.skeleton import BODY_JOINTS
-from pipelines.sources import unreal
+from pipelines.sources import SourcesStage, unreal
 from pipelines.sources.config import SourcesConfig
+from pipelines.sources.renders import manifest
 from pipelines.sources.renders.declared_axes import World, look, look_by_angles, look_by_quaternion
 from pipelines.sources.renders.unreal_axes import point, world_to_camera
 from storage_schemas.conventions import project, transform
@@ -136,6 +137,16 @@ def test_views_of_a_sequence_are_one_capture(tmp_path):
     assert first["truth_joints"][0, 1, -1] == pytest.approx([0.23, -1.7, 4])
     assert first["world_to_camera"].shape == (1, 3, 4) and second["world_to_camera"].shape == (FRAMES, 3, 4)
     assert first["K"][0].tolist() == [[32, 0, 32], [0, 32, 18], [0, 0, 1]]
+
+
+def test_a_take_is_checked_once_for_all_its_views(tmp_path, monkeypatch):
+    path = job(tmp_path)
+    change(path, lambda _, take: take["bodies"][0].update(joints=skeleton(-400.0)))  # no view sees it: all are asked
+    listed = unreal.discover(tmp_path, SourcesConfig())
+    checked = []
+    read = manifest.read_take
+    monkeypatch.setattr(manifest, "read_take", lambda *given: checked.append(given) or read(*given))
+    assert len(SourcesStage("lake", SourcesConfig()).run(listed).rejects) == 2 and len(checked) == 1
 
 
 def test_same_motion_in_two_jobs_is_one_capture(tmp_path):

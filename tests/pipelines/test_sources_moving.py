@@ -1,6 +1,7 @@
 """Moving cameras: COLMAP and nerfstudio, by the formulas of their documentation, and frames without a pose."""
 
 import json
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from pipelines.sources import SourcesConfig, SourcesStage, discover
 from pipelines.sources.calibration import make_camera
-from pipelines.sources.calibrations import read_calibration
+from pipelines.sources.calibrations import colmap, read_calibration
 from pipelines.sources.moving import on_frames
 from pipelines.stage import DataError, Outcome
 from storage_schemas.video import encode
@@ -180,6 +181,21 @@ def test_a_lens_that_cannot_be_stored_is_refused_by_name(tmp_path: Path, model: 
     (tmp_path / "cameras.txt").write_text(f"7 {model} {SIZE[0]} {SIZE[1]} {'1 ' * count}\n")
     (reject,) = ingest(tmp_path).rejects
     assert message in reject.message
+
+
+def test_a_model_of_any_size_is_not_read(tmp_path: Path) -> None:
+    write_colmap(tmp_path, [0], binary=True)
+    os.truncate(tmp_path / "images.bin", colmap.MAX_BYTES + 1)
+    with pytest.raises(DataError, match=r"images\.bin: \d+ bytes, more than"):
+        read_calibration(tmp_path)
+
+
+def test_a_model_is_read_once_for_all_views_and_again_where_it_changed(tmp_path: Path) -> None:
+    write_colmap(tmp_path, [0, 1], binary=True)
+    first = read_calibration(tmp_path)
+    assert read_calibration(tmp_path) is first
+    write_colmap(tmp_path, [0, 1, 2], binary=True)
+    assert read_calibration(tmp_path) is not first
 
 
 def test_a_model_that_breaks_off_is_a_data_error(tmp_path: Path) -> None:

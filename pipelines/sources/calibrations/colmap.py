@@ -4,8 +4,10 @@ COLMAP counts pixels from the corner of the image, as we do; `qvec` (w x y z) an
 of a reconstruction is arbitrary, so its lengths are not metres.
 """
 
+import json
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from pipelines.sources.calibration import FISHEYE, OPENCV, Calibration
 from pipelines.sources.calibrations.document import Document
 from pipelines.sources.calibrations.shots import Lens, Shot, gather
+from pipelines.sources.items import fingerprint
 from pipelines.stage import DataError
 
 NAME = "COLMAP (text, binary)"
@@ -37,6 +40,7 @@ LENSES = {
 }
 """Of the models that OpenCV has too: its name, and which parameter after the principal point is which number of it."""
 MAX_IMAGES = 10_000_000
+MAX_BYTES = 2 << 30  # of one file: `images` also lists the points seen in each
 
 
 def fits(document: Document) -> bool:
@@ -47,6 +51,14 @@ def fits(document: Document) -> bool:
 def read(document: Document) -> Calibration:
     """The images with a place."""
     files: tuple[Path, Path] = document.tree
+    for file in files:
+        if (size := file.stat().st_size) > MAX_BYTES:
+            raise DataError(f"{file}: {size} bytes, more than {MAX_BYTES}: give a model of fewer images")
+    return _read(files, json.dumps([fingerprint(file) for file in files]))
+
+
+@lru_cache(maxsize=1)  # every view of a rig asks for the same model
+def _read(files: tuple[Path, Path], _prints: str) -> Calibration:
     binary = files[0].suffix == ".bin"
     try:
         cameras = dict(_cameras_bin(files[0]) if binary else _cameras_txt(files[0]))

@@ -134,10 +134,11 @@ def _no_links(pattern: str) -> None:
 
 def _read(facts: dict[str, Any]) -> tuple[Header, Take, View]:
     path = Path(facts["manifest"])
-    header = _header(*fingerprint(path))
+    version = fingerprint(path)
+    header = _header(*version)
     if facts["place"] >= len(header.sequences):
         raise DataError(f"{path}: it has changed since it was listed; ingest again")
-    take = read_take(path, header.sequences[facts["place"]], facts["place"])
+    take = _take(facts["place"], *version)
     view = next((view for view in take.views if view.name == facts["view"]), None)
     if view is None:
         raise DataError(f"{path}: it has changed since it was listed; ingest again")
@@ -147,6 +148,11 @@ def _read(facts: dict[str, Any]) -> tuple[Header, Take, View]:
 @lru_cache(maxsize=2)
 def _header(path: str, *_size_and_time: int) -> Header:
     return read_header(Path(path))
+
+
+@lru_cache(maxsize=2)  # every view of a take asks for all the others
+def _take(place: int, path: str, *size_and_time: int) -> Take:
+    return read_take(Path(path), _header(path, *size_and_time).sequences[place], place)
 
 
 def _pose(header: Header, world: World, camera: Camera) -> Array:
