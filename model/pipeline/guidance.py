@@ -38,7 +38,7 @@ def evaluations(
     """The evaluations of a step in one batch, or `in_sequence`, each on its own, which takes the least memory.
 
     `text`, `no_text` [m, D] and [m', D]: embeddings of the prompt and of what to guide away from. `hear(present)` gives
-    the signal of one sample with or without motion; it is called no more than once for each.
+    the signal of one sample with or without motion; it is called once, or once for each where it adds to video tokens.
     """
     passes = [
         (text, True, text_scale + motion_scale - 1),
@@ -46,7 +46,7 @@ def evaluations(
         (text, False, 1 - motion_scale),
     ]
     passes = [p for p in passes if p[2] != 0]
-    signals = {present: hear(present) for present in {p[1] for p in passes}}
+    signals = _signals(hear, {p[1] for p in passes})
     told = [
         Told(words[None], torch.ones_like(words[None, :, 0], dtype=torch.bool), signals[present], (weight,))
         for words, present, weight in passes
@@ -72,6 +72,20 @@ def guided_velocity(
         for weight, velocity in zip(weights, velocities.float(), strict=True):
             total += weight * velocity
     return total
+
+
+def _signals(hear: Callable[[bool], Signal], wanted: set[bool]) -> dict[bool, Signal]:
+    """The signals with (True) and without motion that are wanted. In place of absent motion tokens a generator has its
+    learned null, whatever they are, so that a control that only sends tokens need not make them twice."""
+    signals = {present: hear(present) for present in wanted & {True} or wanted}
+    if wanted > signals.keys():
+        signals[False] = hear(False) if signals[True].additions else _without_motion(signals[True])
+    return signals
+
+
+def _without_motion(signal: Signal) -> Signal:
+    motion = signal.motion
+    return signal._replace(motion=motion and motion._replace(present=torch.zeros_like(motion.present)))
 
 
 def _batched(told: list[Told]) -> Told:

@@ -9,6 +9,8 @@ import torch
 
 from model.dimo import DiMo
 from model.pipeline import DiMoPipeline
+from model.pipeline.guidance import evaluations
+from model.signal import Grid
 from tests.model.pipelines import driving, sampled, tiny_pipeline
 
 SCALES = [((1.0, 1.0), 1), ((5.0, 1.0), 2), ((1.0, 2.0), 2), ((5.0, 2.0), 3)]
@@ -64,10 +66,29 @@ def test_evaluations_in_sequence_give_the_same(scales: tuple[float, float], pipe
     torch.testing.assert_close(one_by_one, batched, rtol=1e-4, atol=1e-4)
 
 
-def test_without_motion_guidance_the_control_is_not_asked_what_no_motion_is(pipeline: DiMoPipeline) -> None:
+@pytest.mark.parametrize(
+    ("control", "scale", "expected"),
+    [("implicit", 1, [True]), ("implicit", 2, [True]), ("pose2d", 1, [True]), ("pose2d", 2, [True, False])],
+)
+def test_a_control_is_asked_what_no_motion_is_only_where_it_adds_to_video_tokens(
+    control: str, scale: float, expected: list[bool], tiny_base: Path, make_dimo: Callable[..., DiMo]
+) -> None:
+    pipeline = tiny_pipeline(tiny_base, make_dimo(trained=True, control=control))
     asked: list[bool] = []
     pipeline.control.register_forward_pre_hook(lambda _, args: asked.append(bool(args[1])))
-    guided(pipeline, 5, 1)
-    assert asked == [True]
-    guided(pipeline, 5, 2)
-    assert asked[1:] in ([True, False], [False, True])
+    guided(pipeline, 5, scale)
+    assert asked == expected
+
+
+def test_motion_that_is_guided_away_from_is_marked_absent(tiny_base: Path, make_dimo: Callable[..., DiMo]) -> None:
+    control = make_dimo(trained=True).control
+    words = torch.zeros(3, 32)
+    heard = evaluations(
+        words,
+        words,
+        lambda present: control(driving(), torch.tensor([present]), Grid(3, 4, 8, 32)),
+        text_scale=1,
+        motion_scale=3,
+        in_sequence=True,
+    )
+    assert [(bool(told.signal.motion.present), told.weights) for told in heard] == [(True, (3,)), (False, (-2,))]
