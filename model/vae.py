@@ -33,7 +33,16 @@ def load_vae(base_dir: Path, dtype: torch.dtype = torch.float32) -> VAE:
     name = json.loads(config.read_text()).get("_class_name")
     if name not in VAES:
         raise ValueError(f"{config} is of {name}: there are {', '.join(VAES)}")
-    return VAES[name].from_pretrained(config.parent, torch_dtype=dtype)
+    return in_tiles(VAES[name].from_pretrained(config.parent, dtype=dtype))
+
+
+def in_tiles(vae: VAE) -> VAE:
+    """The VAE as it comes into use, until its `disable_tiling()`: that of HunyuanVideo-1.5 builds a dense mask of all
+    latents against all, 9.7 GB for 121 frames of 480 x 848; diffusers' examples switch its tiles on, 256 pixels wide.
+    """
+    if isinstance(vae, AutoencoderKLHunyuanVideo15):
+        vae.enable_tiling()
+    return vae
 
 
 def strides(config: Mapping[str, Any]) -> Strides:
@@ -44,9 +53,12 @@ def strides(config: Mapping[str, Any]) -> Strides:
 
 
 def encode(vae: VAE, video: Tensor) -> Tensor:
-    """RGB [B, 3, T, H, W] in [0, 1], T = 4k + 1, to the mode of the latents [B, C, k + 1, h, w]."""
+    """RGB [B, 3, T, H, W] in [0, 1], T = 4k + 1, to the mode of the latents [B, C, k + 1, h, w].
+
+    One video after another: that of HunyuanVideo-1.5 takes no more at a time.
+    """
     pixels = (2 * video - 1).to(vae.dtype)
-    latents = torch.cat([_in_tiles(vae).encode(one).latent_dist.mode() for one in pixels.split(1)])
+    latents = torch.cat([vae.encode(one).latent_dist.mode() for one in pixels.split(1)])
     mean, std = _statistics(vae, latents)
     return (latents - mean) / std
 
@@ -55,16 +67,8 @@ def decode(vae: VAE, latents: Tensor) -> Tensor:
     """Normalised latents [B, C, L, h, w] to RGB [B, 3, 4L - 3, H, W], about in [0, 1]."""
     latents = latents.to(vae.dtype)
     mean, std = _statistics(vae, latents)
-    videos = [_in_tiles(vae).decode(one).sample for one in (latents * std + mean).split(1)]
+    videos = [vae.decode(one).sample for one in (latents * std + mean).split(1)]
     return torch.cat(videos) / 2 + 0.5
-
-
-def _in_tiles(vae: VAE) -> VAE:
-    """HunyuanVideo-1.5's VAE takes one video at a time, and builds a dense mask of all latents against all, 9.7 GB for
-    121 frames of 480 x 848: diffusers' examples switch its tiles on, 256 pixels wide."""
-    if isinstance(vae, AutoencoderKLHunyuanVideo15):
-        vae.enable_tiling()
-    return vae
 
 
 def _statistics(vae: VAE, like: Tensor) -> tuple[Tensor, Tensor]:

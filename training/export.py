@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 from huggingface_hub import ModelCard
@@ -63,10 +64,14 @@ def base_licence(base: Path) -> str:
     return str(stated.get("license_name") or stated.get("license") or "not stated")
 
 
-def _window(release: Release) -> dict[str, int]:
-    pair = release.read("pairs", ["latent_id"])[0]
-    [row] = release.read("latents", list(WINDOW), f"latent_id = '{pair['latent_id']}'")
-    return row
+def _window(release: Release) -> dict[str, float]:
+    """The window of its pairs, and `fps`: how many of its frames are a second, in the median of the driving clips."""
+    pairs = release.read("pairs", ["latent_id", "driving_clip_id"])
+    [row] = release.read("latents", list(WINDOW), f"latent_id = '{pairs[0]['latent_id']}'")
+    clips = release.read("clips", ["clip_id", "fps_num", "fps_den"])
+    rates = {clip["clip_id"]: clip["fps_num"] / clip["fps_den"] for clip in clips}
+    fps = median_low(rates[pair["driving_clip_id"]] for pair in pairs)
+    return row | {"fps": fps / row["frame_step"]}
 
 
 def _attributions(release: Release) -> list[str]:

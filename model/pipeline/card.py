@@ -26,6 +26,7 @@ def model_card(config: Mapping[str, Any], transformer: Any, control: Any) -> str
                 "SHA-256 of the release": f"`{facts.get('release_sha256', NOT_STATED)}`",
                 "window": f"{config['num_frames']} frames, one in {config['frame_step']} of a clip, "
                 f"{config['width']} x {config['height']}",
+                "frames a second": f"about {config['fps']:.4g}" if config["fps"] else NOT_STATED,
             },
         ),
         _section(

@@ -23,8 +23,9 @@ DrivingInput = str | Path | list[Image.Image] | Frames | Tensor | Driving
 
 FindPerson = Callable[[Frames, float, bool], Mapping[str, NDArray[Any]]]
 """(frames [T, H, W, 3] RGB, frames a second, whether poses are wanted) -> `Person`; `ValueError` for nobody."""
-ReadVideo = Callable[[Path, int], tuple[Frames, Fraction]]
-"""(file, number of frames) -> its first frames and how many are a second; `ValueError` where it cannot."""
+ReadVideo = Callable[[Path, int, float | None], tuple[Frames, Fraction]]
+"""(file, number of frames, about how many of them a second, None as it likes) -> the first such frames and how many are
+a second; `ValueError` where it cannot."""
 
 
 class Footage(Protocol):
@@ -72,13 +73,15 @@ def open_footage(
     *,
     fps: Fraction,
     frame_step: int,
+    rate: float | None,
     encoder: EncoderConfig,
     size: tuple[int, int],
     poses: bool,
     read_video: ReadVideo | None,
     find_person: FindPerson | None,
 ) -> Footage:
-    """The first `count` driving frames: of a video file every `frame_step`-th one, of anything else each.
+    """The first `count` driving frames: of a video file about `rate` a second, or where that is None every
+    `frame_step`-th one; of anything else each.
 
     `fps`: of what is no file. `poses`: the control reads them. `read_video`, `find_person`: None for those installed.
     Raises `ValueError` for what is no video, is too short, or shows nobody.
@@ -90,8 +93,8 @@ def open_footage(
     step, name = 1, "the driving frames"
     if isinstance(given, (str, Path)):
         read = read_video or installed(READERS, "read_video")
-        step, name = frame_step, str(given)
-        frames, fps = read(Path(given), (count - 1) * step + 1)
+        step, name = 1 if rate else frame_step, str(given)
+        frames, fps = read(Path(given), (count - 1) * step + 1, rate)
     else:
         frames = frames_of(given)[:count]
     if len(frames) < (needed := (count - 1) * step + 1):

@@ -13,7 +13,6 @@ from typing import Any, Self
 import diffusers
 import numpy as np
 import torch
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.outputs import BaseOutput
@@ -34,9 +33,10 @@ from model.pipeline.footage import DrivingInput, FindPerson, Footage, ReadVideo,
 from model.pipeline.guidance import Told, evaluations, guided_velocity
 from model.pipeline.pictures import OutputType, as_asked, fitted, open_image
 from model.pipeline.windows import Span, frames_of, window_weights, windows
+from model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 from model.signal import Signal
 from model.text import encode_prompt, load_text
-from model.vae import VAE, decode, encode, load_vae
+from model.vae import VAE, decode, encode, in_tiles, load_vae
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class DiMoPipeline(DiffusionPipeline):
 
     Its folder (`save_pretrained`) has diffusers' layout: model_index.json and safetensors; besides a model card and,
     where the model was trained by us, `training.json` with what it was made of. The window that it was trained on
-    (`num_frames`, every `frame_step`-th of a clip, `height`, `width`) is in its config.
+    (`num_frames`, every `frame_step`-th of a clip, about `fps` a second, `height`, `width`) is in its config.
     """
 
     model_cpu_offload_seq = "text_encoder->control->transformer->vae"  # type: ignore[assignment]
@@ -73,6 +73,7 @@ class DiMoPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         num_frames: int = 121,
         frame_step: int = 1,
+        fps: float | None = None,
         height: int = 480,
         width: int = 832,
         training: dict[str, Any] | None = None,
@@ -81,13 +82,13 @@ class DiMoPipeline(DiffusionPipeline):
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
-            vae=vae,
+            vae=in_tiles(vae),
             transformer=transformer,
             control=control,
             scheduler=scheduler,
         )
         self.register_to_config(
-            num_frames=num_frames, frame_step=frame_step, height=height, width=width, training=training
+            num_frames=num_frames, frame_step=frame_step, fps=fps, height=height, width=width, training=training
         )
 
     @classmethod
@@ -121,14 +122,6 @@ class DiMoPipeline(DiffusionPipeline):
             facts = json.dumps(self.config["training"], indent=1, sort_keys=True)
             (Path(save_directory) / "training.json").write_text(facts)
 
-    def enable_vae_tiling(self) -> None:
-        """Decode in tiles of the picture, for less memory."""
-        self.vae.enable_tiling()
-
-    def enable_vae_slicing(self) -> None:
-        """Decode one video after another, for less memory."""
-        self.vae.enable_slicing()
-
     @torch.no_grad()
     def __call__(
         self,
@@ -139,9 +132,9 @@ class DiMoPipeline(DiffusionPipeline):
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 5.0,
-        motion_guidance_scale: float = 2.0,
+        num_inference_steps: int = STEPS,
+        guidance_scale: float = GUIDANCE,
+        motion_guidance_scale: float = MOTION_GUIDANCE,
         generator: torch.Generator | None = None,
         latents: Tensor | None = None,
         *,
@@ -150,7 +143,7 @@ class DiMoPipeline(DiffusionPipeline):
         fps: Fraction | float = 24,
         find_person: FindPerson | None = None,
         read_video: ReadVideo | None = None,
-        callback_on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end: OnStepEnd | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
         output_type: OutputType = "np",
         return_dict: bool = True,
@@ -159,8 +152,9 @@ class DiMoPipeline(DiffusionPipeline):
 
         Args:
             reference: the person and place to show; cut around its centre to the aspect ratio of the video.
-            driving: a video file, of which every `frame_step`-th frame is followed; a list of images, an array
-                [T, H, W, 3] of uint8 or a tensor [T, 3, H, W] in [0, 1], of which each frame is; or a `Driving`.
+            driving: a video file, of which as many frames a second are followed as in training, as nearly as every
+                n-th frame allows (where the rate of training is not known, every `frame_step`-th); a list of images,
+                an array [T, H, W, 3] of uint8 or a tensor [T, 3, H, W] in [0, 1], of which each is; or a `Driving`.
             prompt: camera motion and content.
             negative_prompt: what to guide away from; without it guidance compares with no text at all.
             num_frames: 4 k + 1. More than in training are made in windows that overlap, with a prefix reference only.
@@ -172,7 +166,8 @@ class DiMoPipeline(DiffusionPipeline):
             fps: frames a second of driving that is not a file.
             find_person, read_video: as `pipelines.driving`'s, which are used where opendimo is installed.
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; what it returns of
-                the tensors named in `callback_on_step_end_tensor_inputs` (latents, reference_latents) is used.
+                the tensors named in `callback_on_step_end_tensor_inputs` (latents, reference_latents) is used. No
+                `PipelineCallback` of diffusers: those change prompts and adapters, which stay as they are here.
 
         Raises `ValueError` for sizes and lengths that the model cannot represent and for unusable images and videos.
         """
@@ -180,8 +175,6 @@ class DiMoPipeline(DiffusionPipeline):
             self.config[name] if given is None else given
             for name, given in (("num_frames", num_frames), ("height", height), ("width", width))
         )
-        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            callback_on_step_end_tensor_inputs = tuple(callback_on_step_end.tensor_inputs)
         if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
             raise ValueError(f"callbacks can have {self._callback_tensor_inputs}, not {sorted(unknown)}")
         spans = self._spans(num_frames, height, width, window_overlap)
@@ -191,6 +184,7 @@ class DiMoPipeline(DiffusionPipeline):
             num_frames,
             fps=Fraction(fps).limit_denominator(1001),
             frame_step=self.config["frame_step"],
+            rate=self.config["fps"],
             encoder=EncoderConfig(**self.control.config.get("encoder", {})),
             size=(width, height),
             poses=self.control.reads_poses,

@@ -17,11 +17,11 @@ from storage_schemas.files import read_json
 from storage_schemas.ids import sha256_file
 
 Row = dict[str, Any]
-Window = tuple[int, int]  # frames, step
+Window = tuple[int, int, float]  # frames, step, about how many a second before that step
 Frames = NDArray[np.uint8]
 SIDE = 360  # short side of what is shown
 MOST_FRAMES = 300
-DRIVING_FPS = 30  # rate to which `pipelines.driving` thins out a driving video
+DRIVING_FPS = 30.0  # where the rate of training is not known, as `pipelines.driving` has it
 STRIP, STRIP_HEIGHT = 9, 120
 
 
@@ -41,7 +41,8 @@ class Generated:
 
 def read_generated(clip: Path, media: Media) -> Generated:
     """The clip FILE.mp4 with what the record FILE.json beside it names: `reference`, `driving` (paths), `prompt`, and
-    where it is there `facts.window` (`num_frames`, `frame_step`): what was read of the driving video."""
+    where it is there `facts.window` (`num_frames` and `fps`, or else `frame_step`): what was read of the driving video.
+    """
     problems: list[str] = []
     record = _record(clip, problems)
     window = _window(record)
@@ -77,10 +78,12 @@ def _record(clip: Path, problems: list[str]) -> Row:
 
 
 def _window(record: Row) -> Window | None:
-    """(frames, step) of the driving window, if the record has it."""
+    """The driving window, if the record has it."""
     match record:
+        case {"facts": {"window": {"num_frames": int(count), "fps": float(rate)}}} if count > 0 and rate > 0:
+            return count, 1, rate
         case {"facts": {"window": {"num_frames": int(count), "frame_step": int(step)}}} if count > 0 and step > 0:
-            return count, step
+            return count, step, DRIVING_FPS
     return None
 
 
@@ -138,10 +141,11 @@ def _strip(clip: Path, driving: Path | None, window: Window | None, media: Media
 
 
 def _window_frames(path: Path, window: Window) -> Frames:
-    """The driving frames that were encoded: one in `frame_step` of those left at about 30 frames a second."""
+    """The driving frames that were encoded, as `pipelines.driving` reads them."""
+    count, every, rate = window
     info = video.probe(path)
-    step = window[1] * max(1, round(float(info.fps) / DRIVING_FPS))
-    stop = (window[0] - 1) * step + 1
+    step = every * max(1, round(float(info.fps) / rate))
+    stop = (count - 1) * step + 1
     return video.decode(path, stop=stop, step=step, size=_fit(info.width, info.height), rotation=info.rotation)
 
 

@@ -51,14 +51,17 @@ def find_bright(frames: np.ndarray, fps: float, poses: bool) -> Person:
     )
 
 
-def read(path: Path, count: int) -> tuple[np.ndarray, Fraction]:
-    return film()[:count], Fraction(24)
+def read(path: Path, count: int, rate: float | None) -> tuple[np.ndarray, Fraction]:
+    """A film of 24 frames a second, or of half as many where so few are asked for."""
+    every = 2 if rate == 12 else 1
+    return film()[::every][:count], Fraction(24, every)
 
 
 def opened(given: Any, count: int = T, **changes: Any) -> Any:
     asked = {
         "fps": Fraction(24),
         "frame_step": 1,
+        "rate": None,
         "encoder": ENCODERS["tiny"],
         "size": (64, 64),
         "poses": False,
@@ -93,6 +96,12 @@ def test_of_a_file_every_step_th_frame_is_followed_and_of_frames_each() -> None:
     assert np.array_equal(skipping.frames, film()[::2])
     assert len(skipping.person["track"]) == 5
     assert np.array_equal(opened(film(), count=5, frame_step=2).frames, film()[:5])
+
+
+def test_of_a_file_as_many_frames_a_second_are_followed_as_in_training() -> None:
+    slower = opened("dance.mp4", count=5, frame_step=2, rate=12.0)
+    assert slower.fps == 12 and np.array_equal(slower.frames, film()[::2])
+    assert len(slower.person["track"]) == 5
 
 
 def test_joints_and_camera_are_counted_in_the_part_that_has_the_shape_of_the_video() -> None:

@@ -48,7 +48,7 @@ def test_it_goes_to_disk_and_back_and_generates_the_same_bits(
 
 def test_it_generates_in_half_precision(family: str, make_pipeline: Make, tmp_path: Path) -> None:
     make_pipeline(family).save_pretrained(tmp_path)
-    pipeline = loaded(tmp_path, torch_dtype=torch.bfloat16)
+    pipeline = loaded(tmp_path, dtype=torch.bfloat16)
     assert pipeline.transformer.dtype == pipeline.control.dtype == torch.bfloat16
     latents = sampled(make_pipeline(family))
     assert (sampled(pipeline).float() - latents).abs().mean() < 0.1 * latents.std()
@@ -172,11 +172,13 @@ def test_offloaded_it_gives_the_same_bits(family: str, make_pipeline: Make) -> N
     assert torch.equal(sampled(pipeline, output_type="pt"), expected)
 
 
-def test_the_vae_can_decode_in_tiles_and_slices(make_pipeline: Make) -> None:
-    pipeline = make_pipeline()
-    pipeline.enable_vae_tiling()
-    pipeline.enable_vae_slicing()
-    assert pipeline.vae.use_tiling and pipeline.vae.use_slicing
+def test_the_vae_of_hunyuan_works_in_tiles_until_it_is_told_not_to(make_pipeline: Make, tmp_path: Path) -> None:
+    make_pipeline("hunyuan").save_pretrained(tmp_path)
+    pipeline = loaded(tmp_path)
+    assert pipeline.vae.use_tiling
+    pipeline.vae.disable_tiling()
+    sampled(pipeline, output_type="pt")
+    assert not pipeline.vae.use_tiling
 
 
 @pytest.mark.parametrize("shape", [(90, 160), (160, 90), (33, 64), (20, 30)])

@@ -124,7 +124,7 @@ def test_the_checkpoint_names_its_release(release: Release, undisturbed: Path) -
     assert (state["release"], state["release_sha256"], state["step"]) == ("small@1", release.sha256, 12)
     facts = json.loads((undisturbed / "pipeline" / "training.json").read_text())
     assert facts["release_sha256"] == release.sha256
-    assert facts["window"] == {"num_frames": 9, "frame_step": 2, "width": 64, "height": 64}
+    assert facts["window"] == {"num_frames": 9, "frame_step": 2, "width": 64, "height": 64, "fps": 12}
 
 
 def test_old_checkpoints_go_but_not_the_ends_of_stages(undisturbed: Path) -> None:
