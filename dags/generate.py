@@ -4,20 +4,28 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from dags.progress import silence_libraries
+from dags.progress import silence_libraries, step
 from pipelines.driving import find_person, read_video
 from storage_schemas.files import write_json
 from storage_schemas.ids import sha256_file
 from training.export import read_facts
-from training.generate import Sampling, find_pipeline, generate, open_image
+from training.generate import Placing, Sampling, find_pipeline, generate, open_image
 
 
 def animate(
-    checkpoint: Path, reference: Path, driving: Path, prompt: str, out: Path, sampling: Sampling, seed: int = 0
+    checkpoint: Path,
+    reference: Path,
+    driving: Path,
+    prompt: str,
+    out: Path,
+    sampling: Sampling,
+    seed: int = 0,
+    placing: Placing | None = None,
 ) -> Path:
     """Write the MP4 and, beside it, a JSON file that says what it was made of; the same request is not made again."""
     if out.suffix.lower() != ".mp4":
         raise ValueError(f"--out must end in .mp4, got {out}")
+    placing = placing or Placing()
     open_image(reference)
     pipeline = find_pipeline(checkpoint)
     request = {
@@ -28,6 +36,7 @@ def animate(
         "sha256": [sha256_file(reference), sha256_file(driving)],
         "prompt": prompt,
         "sampling": asdict(sampling),
+        "precision": placing.precision,
         "seed": seed,
     }
     record = out.with_suffix(".json")
@@ -35,8 +44,19 @@ def animate(
         return out
     silence_libraries()
     out.parent.mkdir(parents=True, exist_ok=True)
-    generate(
-        pipeline, reference, driving, prompt, out, sampling, seed=seed, find_person=find_person, read_video=read_video
-    )
+    with step("sample", sampling.num_inference_steps) as shown:
+        generate(
+            pipeline,
+            reference,
+            driving,
+            prompt,
+            out,
+            sampling,
+            placing=placing,
+            seed=seed,
+            on_step=shown.advance,
+            find_person=find_person,
+            read_video=read_video,
+        )
     write_json(record, request)
     return out

@@ -1,7 +1,9 @@
 """One video from a trained pipeline: a person from an image, motion from a driving video, the camera from text."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -9,17 +11,35 @@ import torch
 from model.pipeline import DiMoOutput, DiMoPipeline
 from model.pipeline.footage import DrivingInput, FindPerson, ReadVideo
 from model.pipeline.pictures import open_image
+from model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 from storage_schemas.video import encode
+
+Precision = Literal["bfloat16", "float32"]
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How to sample, as `DiMoPipeline` names it; `num_frames` None: as many as in training."""
 
-    num_inference_steps: int = 30
-    guidance_scale: float = 3.0
-    motion_guidance_scale: float = 2.0
+    num_inference_steps: int = STEPS
+    guidance_scale: float = GUIDANCE
+    motion_guidance_scale: float = MOTION_GUIDANCE
     num_frames: int | None = None
+    guidance_in_sequence: bool = False
+
+
+def usual_precision() -> Precision:
+    """bfloat16 on a GPU, float32 without one."""
+    return "bfloat16" if torch.cuda.is_available() else "float32"
+
+
+@dataclass(frozen=True)
+class Placing:
+    """`precision` of all parts but the VAE, which is float32 always; `offload`: a part is on the GPU only while it
+    runs, which takes less memory."""
+
+    precision: Precision = field(default_factory=usual_precision)
+    offload: bool = False
 
 
 def find_pipeline(checkpoint: str | Path) -> Path:
@@ -30,6 +50,20 @@ def find_pipeline(checkpoint: str | Path) -> Path:
     raise ValueError(f"no pipeline in {checkpoint}: train to the end of the last stage first")
 
 
+def load_pipeline(folder: Path, placing: Placing) -> DiMoPipeline:
+    """The pipeline on a GPU where there is one. Raises `ValueError` for offloading where there is none."""
+    gpu = torch.cuda.is_available()
+    if placing.offload and not gpu:
+        raise ValueError("PyTorch sees no GPU to offload from: generate without offload")
+    precisions = {"default": getattr(torch, placing.precision), "vae": torch.float32}
+    pipeline = DiMoPipeline.from_pretrained(folder, dtype=precisions)
+    if placing.offload:
+        pipeline.enable_model_cpu_offload()
+    else:
+        pipeline.to("cuda" if gpu else "cpu")
+    return pipeline
+
+
 def generate(
     checkpoint: str | Path,
     reference: str | Path,
@@ -38,18 +72,25 @@ def generate(
     out: str | Path,
     sampling: Sampling | None = None,
     *,
+    placing: Placing | None = None,
     seed: int = 0,
+    on_step: Callable[[], None] = lambda: None,
     find_person: FindPerson | None = None,
     read_video: ReadVideo | None = None,
 ) -> Path:
     """Write an MP4 in which the person of `reference` moves as the driving person does; return its path.
 
-    `driving`, `find_person` and `read_video` are as `DiMoPipeline` takes them. Raises `ValueError` as it does.
+    `on_step` is called after each step. `driving`, `find_person` and `read_video` are as `DiMoPipeline` takes them.
+    Raises `ValueError` as it and `load_pipeline` do.
     """
     image = open_image(reference)
-    pipeline = DiMoPipeline.from_pretrained(find_pipeline(checkpoint))
-    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load_pipeline(find_pipeline(checkpoint), placing or Placing())
+    pipeline.set_progress_bar_config(disable=True)  # `on_step` is there
+
+    def step_done(*_: Any) -> dict[str, torch.Tensor]:
+        on_step()
+        return {}
+
     made = pipeline(
         image,
         driving,
@@ -58,6 +99,7 @@ def generate(
         generator=torch.Generator().manual_seed(seed),
         find_person=find_person,
         read_video=read_video,
+        callback_on_step_end=step_done,
         output_type="np",
     )
     assert isinstance(made, DiMoOutput)

@@ -1,9 +1,19 @@
 """The command that makes a video."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
+
+
+class Precision(StrEnum):
+    """As `training.generate.Precision`."""
+
+    bfloat16 = "bfloat16"
+    float32 = "float32"
 
 
 def generate(
@@ -15,9 +25,20 @@ def generate(
     frames: Annotated[
         int | None, typer.Option(min=1, help="Frames to make, 4 k + 1; more than in training are made in windows.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 30,
-    guidance: Annotated[float, typer.Option(help="How far to go beyond the answer without text; 1: no further.")] = 3.0,
-    motion_guidance: Annotated[float, typer.Option(help="The same for the answer without motion.")] = 2.0,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = STEPS,
+    guidance: Annotated[
+        float, typer.Option(help="How far to go beyond the answer without text; 1: no further.")
+    ] = GUIDANCE,
+    motion_guidance: Annotated[float, typer.Option(help="The same for the answer without motion.")] = MOTION_GUIDANCE,
+    guidance_in_sequence: Annotated[
+        bool, typer.Option("--guidance-in-sequence", help="Compare the answers one by one: slower, in less memory.")
+    ] = False,
+    dtype: Annotated[
+        Precision | None, typer.Option(help="Of all but the VAE; by default bfloat16 on a GPU, float32 without.")
+    ] = None,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep each part on the GPU only while it runs: slower, in less memory.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
 ) -> None:
     """Animate a person with the motion of a video.
@@ -29,7 +50,11 @@ def generate(
     --out long.mp4 --frames 361
     """
     from dags.generate import animate
-    from training.generate import Sampling
+    from dags.progress import display
+    from training.generate import Placing, Sampling
 
-    sampling = Sampling(steps, guidance, motion_guidance, frames)
-    print(animate(checkpoint, reference, driving, prompt, out, sampling, seed))
+    sampling = Sampling(steps, guidance, motion_guidance, frames, guidance_in_sequence)
+    placing = Placing(dtype.value, offload) if dtype else Placing(offload=offload)
+    with display():
+        made = animate(checkpoint, reference, driving, prompt, out, sampling, seed, placing)
+    print(made)

@@ -20,7 +20,7 @@ from storage_schemas.releases.release import Release
 from storage_schemas.video import decode, encode, probe
 from training.config import TrainConfig
 from training.export import base_licence
-from training.generate import Sampling, find_pipeline, generate
+from training.generate import Placing, Sampling, find_pipeline, generate, load_pipeline
 from training.trainer import train
 
 GIVEN = {"find_person": find_person, "read_video": read_video}
@@ -110,6 +110,47 @@ def test_a_video_longer_than_in_training_comes_out_whole(
     sampling = Sampling(num_inference_steps=2, num_frames=25)
     out = generate(folder, reference, dance, "", tmp_path / "a.mp4", sampling, **GIVEN)
     assert probe(out).frames == 25
+
+
+def test_all_but_the_vae_is_in_the_precision_asked_for(folder: Path) -> None:
+    pipeline = load_pipeline(folder, Placing("bfloat16"))
+    parts = (pipeline.text_encoder, pipeline.control, pipeline.transformer, pipeline.vae)
+    assert [part.dtype for part in parts] == [torch.bfloat16] * 3 + [torch.float32]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_there_is_full_precision_and_nothing_to_offload_from(folder: Path) -> None:
+    assert Placing() == Placing("float32", offload=False)
+    with pytest.raises(ValueError, match="no GPU to offload from: generate without offload"):
+        load_pipeline(folder, Placing(offload=True))
+
+
+def test_every_step_is_reported_in_any_precision_and_order(
+    folder: Path, dance: Path, reference: Path, tmp_path: Path
+) -> None:
+    steps: list[None] = []
+    sampling = Sampling(num_inference_steps=2, guidance_in_sequence=True)
+    how = {"placing": Placing("bfloat16"), "on_step": lambda: steps.append(None)}
+    out = generate(folder, reference, dance, "", tmp_path / "a.mp4", sampling, **how, **GIVEN)
+    assert len(steps) == 2 and decode(out).std() > 1
+
+
+@pytest.mark.parametrize(("rate", "fps"), [(None, 30), (60, 30), (24, 30), (12.0, 15), (11, 10)])
+def test_a_driving_video_is_read_at_the_rate_asked_for_as_nearly_as_whole_steps_allow(
+    rate: float | None, fps: int, dance: Path
+) -> None:
+    frames, found = read_video(dance, 5, rate)
+    assert found == fps and np.array_equal(frames, decode(dance, stop=150)[:: 30 // fps][:5])
+
+
+def test_a_pipeline_that_knows_the_rate_of_its_clips_follows_that_rate(
+    folder: Path, dance: Path, reference: Path
+) -> None:
+    pipeline = DiMoPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.register_to_config(fps=10.0)
+    made = pipeline(reference, dance, "", num_inference_steps=1, output_type="latent", **GIVEN)
+    assert made.fps == 10
 
 
 def test_the_finder_and_the_reader_are_known_by_their_entry_points(
