@@ -1,0 +1,60 @@
+"""A transformer that knows the answer: whatever the windows, guidance, reference and scheduler, it must come out."""
+
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from torch import Tensor
+
+from model.pipeline import DiMoPipeline
+from model.pipeline.pictures import fitted
+from model.pipeline.windows import Span
+from model.vae import encode
+from tests.model.pipelines import driving, picture, sampled, tiny_pipeline
+
+SCHEDULERS = {
+    "euler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+    "unipc": UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+}
+ONE: list[Span] = [(0, 3)]
+THREE: list[Span] = [(0, 3), (2, 5), (4, 7)]
+"""Windows of three latent frames, of 9 and of 25 frames."""
+
+
+def knows(pipeline: DiMoPipeline, answer: Tensor, spans: list[Span]) -> list[float]:
+    """Its velocity is (x - x0) / sigma, which is noise - x0 on the way from noise to x0 [1, C, L, h, w]; asked for one
+    window after another, at times which UniPC rounds down. The sigmas that it is asked at."""
+    windows, asked = cycle(spans), []
+
+    def velocity(latents: Tensor, timestep: Tensor, *_: Any) -> Tensor:
+        start, stop = next(windows)
+        sigma = float(pipeline.scheduler.sigmas[len(asked) // len(spans)])
+        assert timestep.tolist() == pytest.approx([1000 * sigma] * 3, abs=1)  # three evaluations, guided
+        asked.append(sigma)
+        return (latents - answer[:, :, start:stop]) / sigma
+
+    pipeline.transformer.forward = velocity
+    return asked
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(
+    ("reference", "spans"), [("prefix", ONE), ("prefix", THREE), ("first_frame", ONE)], ids=["one", "three", "first"]
+)
+def test_an_oracle_velocity_recovers_the_answer(
+    reference: str, spans: list[Span], scheduler: str, family: str, tiny_bases: dict[str, Path], make_dimo: Any
+) -> None:
+    pipeline = tiny_pipeline(tiny_bases[family], make_dimo(family=family, reference=reference))
+    pipeline.scheduler = SCHEDULERS[scheduler]
+    length = spans[-1][1]
+    answer = torch.randn(1, 8, length, 8, 16, generator=torch.Generator().manual_seed(1))
+    if pipeline.transformer.first_frame_is_given:
+        answer[:, :, :1] = encode(pipeline.vae, fitted(picture(), 32, 64)).detach()
+    asked = knows(pipeline, answer, spans)
+    frames = 4 * length - 3
+    found = sampled(pipeline, num_inference_steps=6, num_frames=frames, driving=driving(frames), window_overlap=1)
+    assert len(asked) == 6 * len(spans) and asked[0] == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(found, answer, rtol=1e-4, atol=1e-4)
