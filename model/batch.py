@@ -45,6 +45,24 @@ class Driving(_Tensors):
     pose_ok: Tensor  # [B, T] bool, body6d and the joints of the body are labelled
     hands_pose_ok: Tensor  # [B, T, 2] bool, the same of hands
 
+    @classmethod
+    def zeros(cls, samples: int, frames: int, body_size: int, hand_size: int) -> Self:
+        """Nothing, in the right shapes."""
+        n = samples, frames
+        return cls(
+            body=torch.zeros(*n, 3, body_size, body_size),
+            hands=torch.zeros(*n, 2, 3, hand_size, hand_size),
+            hand_ok=torch.zeros(*n, 2, dtype=torch.bool),
+            hand_boxes=torch.zeros(*n, 2, 3),
+            body6d=torch.zeros(*n, 21, 6),
+            hands6d=torch.zeros(*n, 2, 15, 6),
+            joints_3d=torch.zeros(*n, 52, 3),
+            joints_2d=torch.zeros(*n, 52, 3),
+            K=torch.zeros(*n, 3, 3),
+            pose_ok=torch.zeros(*n, dtype=torch.bool),
+            hands_pose_ok=torch.zeros(*n, 2, dtype=torch.bool),
+        )
+
 
 @dataclass(frozen=True)
 class Batch(_Tensors):

@@ -54,7 +54,7 @@ class DiMoConfig:
 
 
 class DiMo(nn.Module):
-    """The jointly trained model. `geometry` may be set to None once its loss is annealed to zero."""
+    """The jointly trained model; `geometry` is None where there is nothing to read poses from, or nobody wants them."""
 
     geometry: GeometryHead | None
 
@@ -116,15 +116,17 @@ class DiMo(nn.Module):
         drop_text: Tensor,
         drop_motion: Tensor,
         augment_seed: int | None,
+        read_poses: bool = True,
     ) -> Prediction:
         """Velocity at noise level `sigma` [B] along the path from `batch.target` to `noise` (of the same shape).
 
         `drop_text`, `drop_motion` [B] bool: samples that learn to do without, for classifier-free guidance; dropped
-        text is zeros, dropped motion is the control's null. `augment_seed`: None = no augmentation.
+        text is zeros, dropped motion is the control's null. `augment_seed`: None = no augmentation. `read_poses`: use
+        the geometry head, if there is one; once its loss is annealed to zero it is left alone.
         In `first_frame` mode a latent frame 0 that is given has the velocity that leads to the reference.
         """
         driving = batch.driving
-        if augment_seed is not None:
+        if augment_seed is not None and not self.control.reads_poses:  # which do not look at pixels
             driving = augment_driving(driving, self.config.augment, torch.Generator().manual_seed(augment_seed))
         signal = self.control(driving, ~drop_motion, self.transformer.grid(batch.target))
         velocity = self.transformer(
@@ -137,5 +139,5 @@ class DiMo(nn.Module):
         )
         if self.transformer.first_frame_is_given:
             velocity = torch.cat([noise[:, :, :1] - batch.reference, velocity[:, :, 1:]], dim=2)
-        body6d, hands6d = (None, None) if self.geometry is None else self.geometry(signal.features)
+        body6d, hands6d = self.geometry(signal.features) if self.geometry and read_poses else (None, None)
         return Prediction(velocity, body6d, hands6d, signal.loss_weight, signal.losses)

@@ -4,6 +4,9 @@ x_sigma = (1 - sigma) x_0 + sigma noise, v = dx/dsigma = noise - x_0 (Lipman et 
 convention of Wan and of diffusers' FlowMatchEulerDiscreteScheduler). 3DiMo calls it flow-based v-prediction.
 """
 
+import json
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -45,3 +48,14 @@ def flow_loss(velocity: Tensor, target: Tensor, noise: Tensor, weight: Tensor | 
     """
     error = (velocity.float() - velocity_target(target, noise).float()).square()
     return (error if weight is None else weight * error).flatten(1).mean(1)
+
+
+def scheduler_shift(base: Path) -> float:
+    """The shift that a base model in the diffusers layout is sampled with. ValueError where its scheduler has none."""
+    path = base / "scheduler" / "scheduler_config.json"
+    if not path.is_file():
+        raise ValueError(f"{base} is no base model in the diffusers layout: {path} is missing")
+    config = json.loads(path.read_text())
+    if (shift := config.get("shift", config.get("flow_shift"))) is None:
+        raise ValueError(f"{path} has no shift: choose a flow-matching base model, or give the shift in the config")
+    return float(shift)

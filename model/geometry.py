@@ -73,7 +73,8 @@ def geometry_loss(prediction: Prediction, batch: Batch, joints_weight: float) ->
         loss = _pose_loss(prediction.body6d, driving.body6d, weight * driving.pose_ok, body_points, joints_weight)
         if prediction.hands6d is None:
             return loss
-        weight = weight[..., None] * driving.hands_pose_ok  # [B, T, 2]
+        seen = driving.hands_pose_ok & driving.hand_ok  # of a hand unseen there is just the null token
+        weight = weight[..., None] * seen  # [B, T, 2]
         return loss + _pose_loss(prediction.hands6d, driving.hands6d, weight, hand_points, joints_weight)
 
 

@@ -131,17 +131,22 @@ class LatentsStage:
 
         video = torch.from_numpy(frames).to(self._device).permute(3, 0, 1, 2)[None] / 255  # [1, 3, T, H, W]
         with torch.inference_mode():
-            latents = encode(self._vae, video)[0].cpu().numpy()  # [C, L, h, w]
-        if not np.isfinite(latents).all():
-            raise DataError("the VAE made values that are not finite")
-        return np.ascontiguousarray(latents, dtype=np.float16)
+            return _halved(encode(self._vae, video)[0], "the VAE")  # [C, L, h, w]
 
     def _encode_text(self, text: str) -> NDArray[np.float16]:
         """One text -> [n, D], n its true number of tokens, cut to what the base model reads."""
         from model.text import encode_prompt
 
-        embedding = encode_prompt(self._tokenizer, self._text_encoder, text).embedding
-        return np.ascontiguousarray(embedding.float().cpu().numpy(), dtype=np.float16)
+        return _halved(encode_prompt(self._tokenizer, self._text_encoder, text).embedding, "the text encoder")
+
+
+def _halved(values: Any, whose: str) -> NDArray[np.float16]:
+    """A tensor in half the bits. Raises `DataError` where it does not fit."""
+    with np.errstate(over="ignore"):
+        halves = np.ascontiguousarray(values.float().cpu().numpy(), dtype=np.float16)
+    if not np.isfinite(halves).all():
+        raise DataError(f"{whose} made values that are not finite, or too large for half precision")
+    return halves
 
 
 def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:

@@ -15,7 +15,6 @@ from model.backbones.interface import Generator
 from model.backbones.wan import WanMotionTransformer3DModel
 from model.batch import Driving
 from model.dimo import DiMo, DiMoConfig
-from model.encoder.config import EncoderConfig
 from model.latent_geometry import LatentGeometry
 from model.signal import Signal
 from model.vae import Strides
@@ -89,7 +88,8 @@ def budget(config: TrainConfig) -> Budget:
         dimo = DiMo.around(_generator(size, config.model), config.model)
         latents = torch.empty(1, size.channels, *size.geometry.latent_shape(*size.video))
         present, grid = torch.ones(1, dtype=torch.bool), dimo.transformer.grid(latents)
-        driving = _driving(size.video[0], config.model.encoder)
+        encoder = config.model.encoder
+        driving = Driving.zeros(1, size.video[0], encoder.body_size, encoder.hand_size)
         base = _extended(size, config.model, latents, None)
         try:
             signal = dimo.control(driving, present, grid)
@@ -139,24 +139,6 @@ def _extended(size: FullSize, config: DiMoConfig, latents: Tensor, signal: Signa
 
 def _generator(size: FullSize, config: DiMoConfig, **changes: int) -> Generator:
     return size.transformer(**config.generator | changes)
-
-
-def _driving(frames: int, encoder: EncoderConfig) -> Driving:
-    """One sample of nothing in the right shapes."""
-    s, h = encoder.body_size, encoder.hand_size
-    return Driving(
-        body=torch.empty(1, frames, 3, s, s),
-        hands=torch.empty(1, frames, 2, 3, h, h),
-        hand_ok=torch.ones(1, frames, 2, dtype=torch.bool),
-        hand_boxes=torch.empty(1, frames, 2, 3),
-        body6d=torch.empty(1, frames, 21, 6),
-        hands6d=torch.empty(1, frames, 2, 15, 6),
-        joints_3d=torch.empty(1, frames, 52, 3),
-        joints_2d=torch.empty(1, frames, 52, 3),
-        K=torch.empty(1, frames, 3, 3),
-        pose_ok=torch.ones(1, frames, dtype=torch.bool),
-        hands_pose_ok=torch.ones(1, frames, 2, dtype=torch.bool),
-    )
 
 
 def _count(module: nn.Module) -> int:

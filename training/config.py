@@ -13,6 +13,7 @@ from training.stages import Schedule, three_stages
 class TrainConfig:
     """A training run. `base` is the pretrained model, a folder in the diffusers layout or ORG/NAME of the hub, and
     `init_encoder` weights for the motion encoder; where they lie may change between resumes, everything else may not.
+    `shift`: of the noise levels, None: that of the base model's scheduler.
     `joints_weight`: of the places of joints, in metres, within the geometric loss [ours]."""
 
     preset: str
@@ -20,7 +21,7 @@ class TrainConfig:
     model: DiMoConfig
     schedule: Schedule
     batch_size: int
-    shift: float
+    shift: float | None
     checkpoint_every: int
     variant: str = "full"
     init_encoder: str | None = None
@@ -52,7 +53,7 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             DiMoConfig(),
             three_stages((10_000, 15_000, 5_000), lr=1e-5),
             batch_size=64,
-            shift=FULL_SIZE[name],
+            shift=None,
             checkpoint_every=500,
             bf16=True,
             gradient_checkpointing=True,
@@ -62,5 +63,4 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
     return config if encoder is None else replace(config, model=replace(config.model, encoder=ENCODERS[encoder]))
 
 
-FULL_SIZE = {"wan2.2-ti2v-5b": 5.0, "hunyuanvideo-1.5": 5.0}
-"""Shift of the noise schedule by preset: what each family's authors sample 480p video with."""
+FULL_SIZE = ("wan2.2-ti2v-5b", "hunyuanvideo-1.5")

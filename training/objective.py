@@ -9,7 +9,6 @@ from torch.nn.functional import interpolate
 from model.dimo import Batch, DiMo
 from model.flow import flow_loss, sample_sigma
 from model.geometry import geometry_loss
-from training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -40,29 +39,29 @@ class Terms:
         return {name: None if term is None else float(term.detach()) for name, term in terms.items()}
 
 
-def draw(batch: Batch, step: int, config: TrainConfig, text_dropout: float, motion_dropout: float) -> Conditions:
-    """The random part of `step`, from (seed, step) alone; drawn on the CPU, so that devices agree."""
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+def draw(batch: Batch, step: int, seed: int, *, shift: float, text_dropout: float, motion_dropout: float) -> Conditions:
+    """The random part of `step`, from (seed, step) alone; on the CPU, so that devices agree. `shift`: of sigma."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     n, device = len(batch.target), batch.target.device
-    sigma = sample_sigma(n, config.shift, generator)
+    sigma = sample_sigma(n, shift, generator)
     noise = torch.randn(batch.target.shape, generator=generator)
     dropped = torch.rand(2, n, generator=generator) < torch.tensor([[text_dropout], [motion_dropout]])
-    return Conditions(
-        sigma.to(device), noise.to(device), dropped[0].to(device), dropped[1].to(device), config.seed * 1_000_003 + step
-    )
+    augment_seed = int(torch.randint(2**62, (), generator=generator))
+    return Conditions(sigma.to(device), noise.to(device), dropped[0].to(device), dropped[1].to(device), augment_seed)
 
 
 def training_loss(
     model: DiMo, batch: Batch, conditions: Conditions, geometry_weight: float, joints_weight: float
 ) -> Terms:
     """The loss of one batch; `joints_weight` is that of places of joints within `geometry`."""
-    prediction = model(batch, **{f.name: getattr(conditions, f.name) for f in fields(conditions)})
+    drawn = {f.name: getattr(conditions, f.name) for f in fields(conditions)}
+    prediction = model(batch, **drawn, read_poses=geometry_weight > 0)
     flow = loss = flow_loss(prediction.velocity, batch.target, conditions.noise).mean()
     weighted = geometry = None
     if prediction.loss_weight is not None:
         weight = interpolate(prediction.loss_weight, batch.target.shape[2:])  # of tokens -> of latents
         loss = weighted = flow_loss(prediction.velocity, batch.target, conditions.noise, weight).mean()
-    if geometry_weight and prediction.body6d is not None:
+    if prediction.body6d is not None:
         geometry = geometry_loss(prediction, batch, joints_weight)
         loss = loss + geometry_weight * geometry
     loss = loss + sum(prediction.losses.values())

@@ -11,6 +11,7 @@ from model.dimo import Batch, DiMo
 from training.config import TrainConfig
 from training.data import TrainingData
 from training.objective import Conditions, training_loss
+from training.precision import computing
 from training.stages import StagePoint
 
 PROBE_BATCHES = 2
@@ -55,10 +56,23 @@ def _loss(model: DiMo, data: TrainingData, point: StagePoint, config: TrainConfi
             None,
         )
         for i, seen in enumerate((batch, _with_other_drivers(batch))):
-            with torch.inference_mode():
-                sums[i] += float(training_loss(model, seen, conditions, 0, 0).flow)
+            sums[i] += sum(_sample_loss(model, seen, conditions, k, config.bf16) for k in range(n)) / n
     model.train()
     return sums[0] / PROBE_BATCHES, sums[1] / PROBE_BATCHES
+
+
+def _sample_loss(model: DiMo, batch: Batch, conditions: Conditions, k: int, bf16: bool) -> float:
+    """Flow loss of sample k by itself: all at once, without checkpoints, would take more memory than training."""
+    only = slice(k, k + 1)
+    one = replace(
+        conditions,
+        sigma=conditions.sigma[only],
+        noise=conditions.noise[only],
+        drop_text=conditions.drop_text[only],
+        drop_motion=conditions.drop_motion[only],
+    )
+    with torch.inference_mode(), computing(batch.target.device, bf16):
+        return float(training_loss(model, batch.map(lambda x: x[only]), one, 0, 0).flow)
 
 
 def _with_other_drivers(batch: Batch) -> Batch:

@@ -16,12 +16,14 @@ from model.base_folder import base_folder
 from model.dimo import DiMo
 from model.encoder import im_animation
 from model.encoder.tokens import MotionEncoder
+from model.flow import scheduler_shift
 from training import checkpoints
 from training.config import TrainConfig
 from training.data import TrainingData
 from training.export import export_pipeline
 from training.log import MetricsLog
 from training.objective import Terms, draw, training_loss
+from training.precision import computing
 from training.probes import probe
 from training.release import Release
 from training.stages import stage_at
@@ -103,6 +105,7 @@ class _Run:
         config = self.config
         torch.manual_seed(config.seed)  # what the base model lacks is initialised at random
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.shift = scheduler_shift(base_folder(config.base)) if config.shift is None else config.shift
         if self.checkpoint:
             self.model = DiMo.load(self.checkpoint / "model")
         else:
@@ -165,10 +168,17 @@ class _Run:
         config, point = self.config, stage_at(self.step, self.config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = point.lr
-        torch.manual_seed(config.seed * 1_000_003 + self.step)  # for whatever draws without a generator
-        conditions = draw(batch, self.step, config, point.text_dropout, point.motion_dropout)
+        conditions = draw(
+            batch,
+            self.step,
+            config.seed,
+            shift=self.shift,
+            text_dropout=point.text_dropout,
+            motion_dropout=point.motion_dropout,
+        )
+        torch.manual_seed(conditions.augment_seed or 0)  # for whatever draws without a generator
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16 and self.device.type == "cuda"):
+        with computing(self.device, config.bf16):
             terms = training_loss(self.model, batch, conditions, point.geometry_weight, config.joints_weight)
         terms.loss.backward()
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))

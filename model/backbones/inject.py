@@ -124,4 +124,5 @@ class MotionCrossAttention(nn.Module):
             k = apply_rotary_emb(k, context.key_rope)  # type: ignore[arg-type]
         out = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         out = self.to_out(out).reshape(len(hidden), frames, -1, hidden.shape[2])  # [B, L, S / L, D]
-        return (out * context.audible[:, None, None]).flatten(1, 2)
+        # the sum of modules' parts may be wider than what they are computed in, which would widen all blocks to come
+        return (out * context.audible[:, None, None]).flatten(1, 2).to(hidden.dtype)

@@ -5,6 +5,11 @@ per token. `prefix`: an extra frame in front that hears no motion and is dropped
 may show any pose. `first_frame`: it takes the place of latent frame 0, as TI2V-5B was trained.
 """
 
+import json
+import logging
+from pathlib import Path
+from typing import Self
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
@@ -15,6 +20,8 @@ from torch.nn.functional import pad
 from model.backbones.inject import Attention, MotionContext, MotionCrossAttention
 from model.backbones.interface import Generator, Reference
 from model.signal import Signal
+
+logger = logging.getLogger(__name__)
 
 
 class WanMotionBlock(WanTransformerBlock):
@@ -53,6 +60,8 @@ class WanMotionTransformer3DModel(WanTransformer3DModel, Generator):  # type: ig
     base = WanTransformer3DModel
     _no_split_modules = ["WanMotionBlock"]  # noqa: RUF012
     _repeated_blocks = ["WanMotionBlock"]  # noqa: RUF012
+    # the base's splits the video tokens anywhere, and aligned motion needs whole latent frames
+    _cp_plan = None  # type: ignore[assignment]
 
     @register_to_config
     def __init__(
@@ -79,8 +88,11 @@ class WanMotionTransformer3DModel(WanTransformer3DModel, Generator):  # type: ig
         temporal_stride: int = 4,
         text_length: int = 512,
     ) -> None:
-        if image_dim is not None:
-            raise ValueError("Wan bases with CLIP image embeddings (2.1 image-to-video) are not supported")
+        if image_dim is not None or in_channels != out_channels:
+            raise ValueError(
+                "only Wan bases that take a clean first frame (2.2 TI2V) are supported, not with image embeddings "
+                f"or conditions in channels: image_dim is {image_dim}, {in_channels} channels in, {out_channels} out"
+            )
         super().__init__(
             patch_size=patch_size,
             num_attention_heads=num_attention_heads,
@@ -100,6 +112,16 @@ class WanMotionTransformer3DModel(WanTransformer3DModel, Generator):  # type: ig
             pos_embed_seq_len=pos_embed_seq_len,
         )
         self.add_motion(self.blocks, WanMotionBlock)
+
+    @classmethod
+    def from_base(
+        cls, path: Path, *, motion_dim: int, motion_attention: Attention | None, reference: Reference
+    ) -> Self:
+        """As `Generator.from_base`; a warning for a base that was not trained with a timestep per token."""
+        index = Path(path).parent / "model_index.json"
+        if index.is_file() and not json.loads(index.read_text()).get("expand_timesteps"):
+            logger.warning("%s was not trained with a clean reference in the sequence", path.parent)
+        return super().from_base(path, motion_dim=motion_dim, motion_attention=motion_attention, reference=reference)
 
     @property
     def patch(self) -> int:

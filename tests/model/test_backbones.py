@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from model.backbones import GENERATORS, generator_class
 from model.backbones.interface import Generator
-from model.dimo import DiMo
+from model.dimo import Batch, DiMo
 from model.signal import MotionTokens, Signal
 
 Make = Callable[..., DiMo]
@@ -199,3 +199,24 @@ def test_the_defaults_are_the_full_size(name: str, billions: float) -> None:
 def test_an_unknown_reference_mode_is_refused(kind: type[Generator]) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match="'prefix' or 'first_frame'"):
         kind(num_layers=1, reference="middle")
+
+
+@attentions
+def test_in_half_precision_silent_motion_changes_nothing_and_widens_nothing(
+    family: str, attention: str, make_dimo: Make, make_batch: Callable[..., Batch], inputs: Inputs
+) -> None:
+    """Autocast computes in bfloat16 from weights in float32; what is added to the tokens has to stay that narrow."""
+    dimo = make_dimo(family=family, motion_attention=attention)
+    driving, present = make_batch().driving, torch.tensor([True, True])
+    seen: list[torch.dtype] = []
+    for block in blocks_of(dimo.transformer):
+        block.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        signal = dimo.control(driving, present, dimo.transformer.grid(inputs["latents"]))
+        given, without = (dimo.transformer(**inputs | {"signal": heard}) for heard in (signal, None))
+    assert (given - without).abs().max() == 0.0
+    assert set(seen) == {torch.bfloat16}
+
+
+def test_tokens_are_not_split_among_devices_in_the_middle_of_a_latent_frame(family: str, make_dimo: Make) -> None:
+    assert make_dimo(family=family).transformer._cp_plan is None

@@ -1,5 +1,6 @@
 """The generator on Wan against the base model it extends: the same class and weights, without motion."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,5 +75,22 @@ def test_a_text_longer_than_the_base_was_trained_with_is_refused(make_dimo: Make
 
 
 def test_a_base_with_image_embeddings_is_refused() -> None:
-    with pytest.raises(ValueError, match="CLIP image embeddings"):
+    with pytest.raises(ValueError, match="image_dim is 1280"):
         WanMotionTransformer3DModel(num_layers=1, num_attention_heads=1, ffn_dim=8, image_dim=1280)
+
+
+def test_bases_with_conditions_in_their_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="36 channels in, 16 out"), torch.device("meta"):
+        WanMotionTransformer3DModel(num_layers=1, in_channels=36, out_channels=16)
+
+
+def test_a_base_without_a_timestep_per_token_is_warned_of(
+    tiny_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"motion_dim": 64, "motion_attention": "aligned", "reference": "prefix"}
+    WanMotionTransformer3DModel.from_base(tiny_base / "transformer", **settings)
+    assert not caplog.records
+    shutil.copytree(tiny_base / "transformer", tmp_path / "transformer")
+    (tmp_path / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    WanMotionTransformer3DModel.from_base(tmp_path / "transformer", **settings)
+    assert "was not trained with a clean reference in the sequence" in caplog.text
