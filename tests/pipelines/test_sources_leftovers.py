@@ -54,6 +54,7 @@ def test_a_dry_run_makes_no_files(server: MediaServer, cache: Path) -> None:
     next((cache / "parts").glob("*.lock")).unlink()
     assert clean_downloads(cache, NOW, dry_run=True).files == 2
     assert names(cache).keys() == {".part", ".json"}
+    assert clean_downloads(cache, NOW).files == 2 and names(cache) == {}
 
 
 def test_of_what_was_fetched_only_the_lock_goes(server: MediaServer, cache: Path) -> None:

@@ -30,7 +30,8 @@ def clean_downloads(cache: Path, older_than: timedelta, dry_run: bool = False) -
     for name, paths in _by_url(cache).items():
         if not _old(paths, latest):
             continue
-        with _lock(cache / PARTS / f"{name}.lock", dry_run) as ours:
+        lock = cache / PARTS / f"{name}.lock"
+        with _lock(lock, dry_run) as ours:
             left = [path for path in paths if path.exists()]
             if not ours or not _old(left, latest):
                 held += 1
@@ -38,8 +39,8 @@ def clean_downloads(cache: Path, older_than: timedelta, dry_run: bool = False) -
                 unrecorded += 1
             else:
                 files, size = files + len(left), size + sum(path.stat().st_size for path in left)
-                for path in () if dry_run else left:
-                    path.unlink()
+                for path in () if dry_run else [*left, lock]:  # which may be new
+                    path.unlink(missing_ok=True)
     kept = []
     if held:
         kept.append(f"downloads under way: {held}")
