@@ -21,7 +21,7 @@ MAY_IMPORT = {
         "model.text",
     ),
     "training": ("model", "storage_schemas"),
-    "dags": ("pipelines", "training", "storage_schemas"),
+    "dags": ("pipelines", "training", "storage_schemas", "model.sampling"),
 }
 KEPT_BY = {"prefect": ("dags/",), "ray": ("pipelines/runner", "training/launch"), "lance": ("storage_schemas/",)}
 TOP_LEVEL = {*ROOMS, "tests", "docker", "pyproject.toml", "README.md", "Makefile", "LICENSE"}

@@ -103,7 +103,7 @@ def test_killed_at_any_moment_it_resumes(
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= 6):  # about step 5
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
