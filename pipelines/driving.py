@@ -52,8 +52,10 @@ def read_video(path: Path, count: int, rate: float | None = None) -> tuple[NDArr
 def find_person(frames: NDArray[np.uint8], fps: float, poses: bool = False) -> Person:
     """The main person in `frames` [T, H, W, 3] RGB, as `model.person.Person`; with `poses`, a body fitted to them.
 
-    Without `poses` joints are where landmarks are, none of the poses is valid, and `joints_3d` are zero. Raises
-    `ValueError` where nobody is seen.
+    Without `poses` joints are where landmarks are, none of the poses is valid, and `joints_3d` are zero. The hand crops
+    of training are around fitted hands: on 51 frames of three test videos those around landmarks have the same middle
+    to 5 % of their side in the median, 9 % at most, and sides of 0.75 to 0.9 of theirs, as fitted hands reach a little
+    further than the landmarks. Raises `ValueError` where nobody is seen.
     """
     with _without_native_chatter():
         track = track_person(frames, fps)
