@@ -1,5 +1,7 @@
 """Black bars about the picture: found on a few frames from all over a video, so that they are never encoded."""
 
+from functools import reduce
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ def kept_region(frames: list[Gray]) -> Region | None:
     lit = [frame for frame in frames if np.percentile(frame, 99) > LIT]
     if not lit:
         return None
-    brightest = np.max(lit, axis=0)  # [H, W]
+    brightest = reduce(np.maximum, lit)  # [H, W]
     height, width = brightest.shape
     top, bottom = _bars(brightest)
     left, right = _bars(brightest[top : height - bottom].T)

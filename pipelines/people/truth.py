@@ -1,5 +1,6 @@
 """People of a render, from its true joints and cameras: no detector, no guess."""
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -73,4 +74,5 @@ class TruePeople:
         return Followed(self._tracks[:, span.start : span.stop], seen)
 
     def forget(self, before: int) -> None:
-        """Nothing was kept that grows."""
+        """Drop what no span from frame `before` on can ask for."""
+        del self._looks[: bisect_left(self._looks, before)]

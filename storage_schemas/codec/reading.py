@@ -92,7 +92,8 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFr
             count += 1
             if frame.time is not None:
                 start = frame.time if start is None else start
-                end = max(end or 0.0, frame.time)
+                held = float((frame.duration or 0) * (frame.time_base or 0))  # the last picture may be held long
+                end = max(end or 0.0, frame.time + held)
             yield frame
     except av.error.FFmpegError as error:
         raise ValueError(f"it breaks off after {count} frames: {error.strerror or error}") from error

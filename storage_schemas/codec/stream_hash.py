@@ -38,7 +38,7 @@ def _pictures(packet: Packet, codec: str) -> Iterator[bytes]:
     if codec not in START_CODES:
         yield data
         return
-    for unit in data.split(b"\x00\x00\x01")[1:]:  # the payload never holds a start code
+    for unit in filter(None, data.split(b"\x00\x00\x01")[1:]):  # the payload never holds a start code
         kind = unit[0] & 0x1F if codec == "h264" else unit[0] >> 1 & 0x3F
         if 1 <= kind <= 5 if codec == "h264" else kind < 32:
             yield unit.rstrip(b"\x00")

@@ -189,6 +189,26 @@ def test_a_hole_of_an_hour_is_not_filled_and_a_step_back_begins_anew() -> None:
     assert list(constant_rate(zip(range(6), times, strict=True), Fraction(10))) == list(range(6))
 
 
+def test_a_file_of_hardly_any_pictures_is_not_blown_up() -> None:
+    with pytest.raises(ValueError, match=r"202 pictures for \d+ s at 50 a second: re-encode it at its true rate"):
+        list(constant_rate(((k, 5.0 * k) for k in range(1000)), Fraction(50)))
+
+
+def test_a_last_picture_that_is_held_long_is_not_missing(tmp_path: Path) -> None:
+    path = tmp_path / "held.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        frames_ = [av.VideoFrame.from_ndarray(image, format="rgb24") for image in scene(50)]
+        packets = [packet for frame in [*frames_, None] for packet in stream.encode(frame)]
+        packets[-1].duration = round(5 / packets[-1].time_base)
+        for packet in packets:
+            container.mux(packet)
+    with av.open(str(path)) as container:
+        assert container.duration == pytest.approx(6.96e6, abs=1e4)  # microseconds
+    assert len(read(path)) == 50
+
+
 # interlaced
 
 

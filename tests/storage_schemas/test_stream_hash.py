@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from storage_schemas import video
-from storage_schemas.codec.stream_hash import stream_sha256
+from storage_schemas.codec.stream_hash import _pictures, stream_sha256
 
 
 def encoded(path: Path, codec: str, seed: int = 0) -> Path:
@@ -47,6 +47,11 @@ def test_a_re_mux_has_the_same_hash(tmp_path: Path, codec: str, suffixes: tuple[
 def test_a_real_file_keeps_its_hash_in_another_container(data: Path, tmp_path: Path) -> None:
     path = data / "internet/cups_hands_static.mp4"  # has audio, which does not count
     assert stream_sha256(copied(path, tmp_path / "a.mkv")) == stream_sha256(path) == stream_sha256(path.read_bytes())
+
+
+def test_start_codes_with_nothing_between_are_passed_over() -> None:
+    packet = av.Packet(b"\0\0\1\0\0\1\x65picture\0\0\1")
+    assert list(_pictures(packet, "h264")) == [b"\x65picture"]
 
 
 def test_other_pictures_have_another_hash(tmp_path: Path) -> None:
