@@ -1,26 +1,75 @@
-"""All real data in one lake: every input is accounted for, and what is known about it holds."""
+"""All real data in one lake: every file is accounted for, and what is known about it holds.
 
+A command takes in one kind of source, since a folder does not say which it is: the three commands of one lake are the
+run. Facts are those of the data's README; sizes, rates and frames are read a second time, by OpenCV.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from pipelines.people.detector import Detector, DetectorConfig
+from pipelines.quality import Policy
+from pipelines.quality import verdicts as judge
+from storage_schemas import video
 from storage_schemas.lake import Lake
 from tests.dags.command import dimo
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-INTERNET = {
-    "juggle_static_fullbody.mp4": (1280, 720, 24, 247),
-    "dance_balloon_static.mp4": (1280, 720, 30, 330),
-    "cups_hands_static.mp4": (1280, 720, Fraction(30000, 1001), 300),
-    "generated_dance_indoor.mp4": (576, 1024, 30, 300),
-    "pedestrians_static_multi.mp4": (768, 576, 10, 150),
-    "driving_pose_dwpose.mp4": (512, 704, 30, 200),
+FACTS = {
+    "internet/juggle_static_fullbody.mp4": (1280, 720, 24, 247),
+    "internet/dance_balloon_static.mp4": (1280, 720, 30, 330),
+    "internet/cups_hands_static.mp4": (1280, 720, Fraction(30000, 1001), 300),
+    "internet/generated_dance_indoor.mp4": (576, 1024, 30, 300),
+    "internet/pedestrians_static_multi.mp4": (768, 576, 10, 150),
+    "internet/driving_pose_dwpose.mp4": (512, 704, 30, 200),
+    "internet/virtual_camera/*.mp4": (640, 360, 24, 96),
+    "ue5/mini_bedlam1/mp4/*.mp4": (1280, 720, 30, 60),
+    "ue5/mini_bedlam2/mp4/*.mp4": (1280, 720, 30, 60),
+    "multiview/balance_1person_4cam/cam01.mp4": (1080, 1920, 60, 100),
+    "multiview/balance_1person_4cam/cam02.mp4": (1080, 1920, 60, 100),
+    "multiview/balance_1person_4cam/cam03.mp4": (1088, 1920, 60, 100),
+    "multiview/balance_1person_4cam/cam04.mp4": (1088, 1920, 60, 100),
+    "multiview/desk_board_4cam/*.mp4": (1280, 720, 6, 57),
 }
-"""Width, height, frames per second, frames; the seven virtual cameras are 640x360 with 24 and 96."""
+"""Width, height, frames per second, frames of every video."""
+BESIDE = "read with the videos it lies beside"
+TRUTH = "truth that tests compare with"
+NO_VIDEO = {
+    "README.md": "words",
+    "ue5/FORMAT.md": "words",
+    "mocap/*": "motions without video, to drive a body",
+    "camera_trajectories/*": "cameras without video",
+    "multiview/panoptic_format_sample/*": "calibration and joints without video, for parsers",
+    "multiview/interhand_format_sample/*": "calibration, joints and four pictures without video, for parsers",
+    "internet/virtual_camera/virtual_camera.json": TRUTH,
+    "ue5/*/camera_labels.json": TRUTH,
+    "ue5/*/processed_labels/*": TRUTH,
+    "multiview/desk_board_4cam/board_corners_?d.csv": TRUTH,
+    "ue5/mini_bedlam2/png/*": "the first frames of a video that is there",
+    "ue5/*/be_seq.csv": BESIDE,
+    "ue5/*/be_camera_animations.json": BESIDE,
+    "ue5/*/ground_truth/*": BESIDE,
+    "ue5/*/motions_npz/*": BESIDE,
+    "multiview/balance_1person_4cam/?alib*": BESIDE,
+    "multiview/desk_board_4cam/camera_array.toml": BESIDE,
+    "multiview/desk_board_4cam/charuco.toml": BESIDE,
+    "multiview/desk_board_4cam/timestamps.csv": BESIDE,
+}
+"""Files that are no inputs by themselves, and why."""
+STATED_RESIDUALS = {"0": 0.94, "1": 1.47, "2": 1.30, "3": 0.91}
+"""Pixels: medians of the published corners about the published points in space, by camera of the board's rig."""
+LOWER, HIGHER = 0.5, 0.1
+"""By how much ours may differ: our points are the best of the rig's looks at one moment, not those that its tool fitted
+over the whole recording together with the cameras, so that they lie closer to what is seen, by up to half a pixel."""
+SHOULDERS, ANKLES = [11, 12], [27, 28]
 
 
 @pytest.fixture(scope="module")
@@ -32,23 +81,48 @@ def lake(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return Lake(home)
 
 
-def test_every_input_is_accounted_for(lake: Lake, data: Path) -> None:
-    kinds = [row["kind"] for row in lake.read("sources")]
-    folders = {"internet": "internet", "unreal": "ue5", "multiview": "multiview"}
-    for kind, folder in folders.items():
-        assert kinds.count(kind) == len(list((data / folder).rglob("*.mp4"))), kind
+@pytest.fixture(scope="module")
+def sources(lake: Lake, data: Path) -> dict[str, dict[str, Any]]:
+    """Sources by their path in the data."""
+    return {str(Path(row["local_path"]).relative_to(data.resolve())): row for row in lake.read("sources")}
+
+
+def test_every_file_is_ingested_or_is_no_video_for_a_reason(
+    lake: Lake, sources: dict[str, dict[str, Any]], data: Path
+) -> None:
+    files = {str(path.relative_to(data)) for path in data.rglob("*") if path.is_file()}
+    left = {name for name in files if not any(fnmatch(name, pattern) for pattern in NO_VIDEO)}
+    assert left == set(sources)
+    assert [pattern for pattern in NO_VIDEO if not any(fnmatch(name, pattern) for name in files)] == []
     assert lake.read("rejects") == []
 
 
-def test_sizes_rates_and_frames_are_those_known(lake: Lake) -> None:
-    found = {Path(row["local_path"]).name: row for row in lake.read("sources", where="kind = 'internet'")}
-    facts = {
-        name: (row["width"], row["height"], Fraction(row["fps_num"], row["fps_den"]), row["frames"])
-        for name, row in found.items()
+def test_kinds_are_those_of_the_folders(sources: dict[str, dict[str, Any]]) -> None:
+    kinds = {"internet": "internet", "ue5": "unreal", "multiview": "multiview"}
+    assert {name: row["kind"] for name, row in sources.items()} == {
+        name: kinds[Path(name).parts[0]] for name in sources
     }
-    virtual = {name for name, row in found.items() if "virtual_camera" in row["local_path"]}
-    assert {name: facts[name] for name in INTERNET} == INTERNET
-    assert len(virtual) == 7 and {facts[name] for name in virtual} == {(640, 360, 24, 96)}
+
+
+def test_sizes_rates_and_frames_are_those_known(sources: dict[str, dict[str, Any]]) -> None:
+    known = {name: facts for name in sources for pattern, facts in FACTS.items() if fnmatch(name, pattern)}
+    assert {name: facts(row) for name, row in sources.items()} == known
+
+
+def test_sizes_rates_and_frames_are_those_that_opencv_reads(sources: dict[str, dict[str, Any]], data: Path) -> None:
+    for name, row in sources.items():
+        capture = cv2.VideoCapture(str(data / name))
+        size = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        width, height, rate = (capture.get(prop) for prop in (*size, cv2.CAP_PROP_FPS))
+        count = 0
+        while capture.grab():
+            count += 1
+        read = facts(row)
+        assert (width, height, pytest.approx(rate, abs=1e-3), count) == (*read[:2], float(read[2]), read[3]), name
+
+
+def facts(row: dict[str, Any]) -> tuple[int, int, Fraction, int]:
+    return row["width"], row["height"], Fraction(row["fps_num"], row["fps_den"]), row["frames"]
 
 
 def of(lake: Lake, name: str) -> list[dict[str, Any]]:
@@ -58,18 +132,45 @@ def of(lake: Lake, name: str) -> list[dict[str, Any]]:
 def test_people_are_counted_and_hands_are_seen(lake: Lake) -> None:
     assert all(row["people"] == 1 for row in of(lake, "juggle") + of(lake, "generated_dance"))
     assert of(lake, "pedestrians")[0]["people"] > 1
-    assert of(lake, "juggle")[0]["hands_visible"] > 0.7
-    assert of(lake, "dance_balloon")[0]["hands_visible"] > 0.7
+    for name in ("juggle", "dance_balloon", "cups", "generated_dance"):
+        assert of(lake, name)[0]["hands_visible"] > 0.7, name
     assert of(lake, "dance_balloon")[0]["body_visible"] < of(lake, "juggle")[0]["body_visible"]  # thighs up
 
 
-def test_views_are_upright(lake: Lake) -> None:
-    """Two are stored as they are seen, one of them as VP9; all hold somebody who stands higher than wide."""
+def test_pedestrians_far_off_show_less_of_their_hands_than_anybody_and_are_not_kept(lake: Lake) -> None:
+    """Hands are read off the body's landmarks, which are guessed for people of any size: who is small is left out as
+    such."""
+    rows = {row["clip_id"]: row for row in lake.read("clips", where="kind = 'internet'")}
+    [pedestrians] = of(lake, "pedestrians")
+    others = [row["hands_visible"] for row in rows.values() if row["clip_id"] != pedestrians["clip_id"]]
+    assert pedestrians["hands_visible"] < min(0.7, *others)
+    found = judge(lake, Policy())
+    reasons = dict(zip(found["clip_id"].to_pylist(), found["reason"].to_pylist(), strict=True))
+    assert reasons[pedestrians["clip_id"]] in ("several_people", "person_too_small")
+
+
+def test_portrait_views_are_upright(lake: Lake) -> None:
+    """One of them is VP9. Whoever stands has ankles below the shoulders, by more than half of the body's box."""
     views = of(lake, "balance")
     assert {row["view"] for row in views} == {"cam01", "cam02", "cam03", "cam04"}
+    detector = Detector(DetectorConfig())
     for row in views:
-        sides = np.nanmedian(row["track"][:, 2:] - row["track"][:, :2], axis=0)
-        assert row["height"] > row["width"] and sides[1] > sides[0], row["view"]
+        assert row["height"] > row["width"]
+        heights = [float(np.diff(levels(landmarks))[0]) for landmarks in people(lake, row, detector)]
+        assert heights and np.median(heights) > 0.5 * np.median(row["track"][:, 3] - row["track"][:, 1]), row["view"]
+
+
+def people(lake: Lake, clip: dict[str, Any], detector: Detector) -> Iterator[np.ndarray]:
+    """Landmarks [33, 3] of the tallest person in four frames of a stored clip."""
+    [stored] = lake.blobs("clip_videos", "video", [clip["clip_id"]])
+    for image in video.decode(stored, step=clip["frames"] // 4):
+        if seen := detector.glance(image):
+            yield max(seen, key=lambda person: person.box[3] - person.box[1]).body.landmarks
+
+
+def levels(landmarks: np.ndarray) -> list[float]:
+    """How far down shoulders and ankles are, pixels."""
+    return [float(landmarks[joints, 1].mean()) for joints in (SHOULDERS, ANKLES)]
 
 
 def test_rigs_are_measured(lake: Lake) -> None:
@@ -82,4 +183,5 @@ def test_rigs_are_measured(lake: Lake) -> None:
     assert balance["cam03"]["offset_frames"] == pytest.approx(2, abs=0.7)
     assert {camera["verdict"] for camera in board.values()} == {"ok"}
     assert all(abs(camera["offset_frames"]) < 0.01 for camera in board.values())  # its timestamps say so
-    assert all(0.4 < camera["residual_px"] < 1.5 for camera in board.values())  # 0.7 to 1.4 by the published corners
+    for view, stated in STATED_RESIDUALS.items():
+        assert stated - LOWER < board[view]["residual_px"] < stated + HIGHER, view
