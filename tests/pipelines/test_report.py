@@ -19,6 +19,7 @@ from storage_schemas.releases.approval import approve_release
 from storage_schemas.releases.release import create_release
 from storage_schemas.video import decode
 from tests.pipelines.report_lake import (
+    FPS,
     FRAMES,
     HOSTILE,
     caption_row,
@@ -242,12 +243,13 @@ def test_the_newest_release_is_shown(lake, tmp_path) -> None:
     assert "newest release first@1" in text and "1 training pair from 1 capture" in text and "CC0-1.0 1" in text
 
 
-def test_a_generated_clip_is_shown_beside_what_it_was_made_of(lake, tmp_path) -> None:
+@pytest.mark.parametrize("window", [{"frame_step": 2}, {"frame_step": 1, "fps": float(FPS) / 2}], ids=["step", "rate"])
+def test_a_generated_clip_is_shown_beside_what_it_was_made_of(window, lake, tmp_path) -> None:
     Image.new("RGB", (40, 40), (200, 0, 0)).save(tmp_path / "reference.png")
     (tmp_path / "driving.mp4").write_bytes(film())
     (tmp_path / "clip.mp4").write_bytes(film())
     record = {"reference": "reference.png", "driving": "driving.mp4", "prompt": HOSTILE}
-    record["facts"] = {"window": {"num_frames": 9, "frame_step": 2}}
+    record["facts"] = {"window": {"num_frames": 9, **window}}
     (tmp_path / "clip.json").write_text(json.dumps(record))
     out = tmp_path / "out"
     source = page(lake, out, generated=tmp_path / "clip.mp4")
