@@ -10,7 +10,7 @@ All on the same files with the same encoder settings and threads, each way in pr
   `data_juicer_steps.py`, with as many threads as its `ffmpeg` likes; it encodes twice, with FFmpeg's own settings.
 
 Data-Juicer 1.6.1 installs with Python 3.11, but not beside ours (its video operators pin PyAV 13.1, ours needs 18), so
-it has an interpreter of its own; it needs `aiohttp` and `ray` without saying so. NeMo Curator 1.4.0 is not compared: its
+it has an interpreter of its own; it needs `aiohttp` and `ray` without saying so. NeMo Curator 1.4.0 is left out: its
 `video_cpu` pins PyAV 17.1 and cosmos-xenna 0.2 and brings torch and Ray; pip, held to wheels, fails on comment_parser,
 which has none, and with sources allowed was still resolving after three minutes.
 """
