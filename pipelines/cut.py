@@ -1,6 +1,6 @@
 """From one source item to its clips, in one decoding pass: shots, people, scores and the encoder share the frames.
 
-Frames are pulled through a chain of generators, a few are held on the way; of a clip its encoded bytes are.
+Frames are pulled through a chain of generators, a few are held on the way; encoded clips wait on disk.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from pipelines.shots import Cuts, ShotsConfig, by_content
 from pipelines.stage import DataError
 from storage_schemas import video
 from storage_schemas.ids import sha256_bytes, stable_id
+from storage_schemas.spool import Spool
 
 VERSION = "2"
 """Version of the code behind clips: raise it when answers change."""
@@ -59,8 +60,8 @@ def clips_of(
     """Rows of `clips`, one per window of a shot, and of `clip_videos` and `fingerprints` where there is a person.
 
     `source` is a row of `sources`. Where it has true joints these say who is seen, else `detector` does. `cuts` finds
-    the shots, by default by content; `weights` is the identity of both models. Raises `DataError` where the video is
-    unreadable or disagrees with its row or its cameras.
+    the shots, by default by content; `weights` is the identity of both models. Videos are `Spooled`. Raises `DataError`
+    where the source is unreadable or disagrees with its row or its cameras.
     """
     cutter = _Cutter(source, config, detector, weights)
     rows: dict[str, list[Row]] = {"clips": [], "clip_videos": [], "fingerprints": []}
@@ -89,6 +90,7 @@ class _Cutter:
         self.truth = true_people(source, self.cameras, self.size)
         self.encoding = video.Encoding(config.crf, config.encoder)
         self.copies = self._copies()
+        self.spool = Spool()
 
     def frames(self) -> Iterator[Frame]:
         """All frames of the source, at clip size and, where nothing counts its stored frames, at a constant rate.
@@ -164,7 +166,7 @@ class _Cutter:
         fingerprint = {"clip_id": clip_id, **window.fingerprint.columns()}
         return {
             "clips": [row],
-            "clip_videos": [{"clip_id": clip_id, "video": encoded, "sha256": digest}],
+            "clip_videos": [{"clip_id": clip_id, "video": self.spool.keep(encoded), "sha256": digest}],
             "fingerprints": [fingerprint],
         }
 

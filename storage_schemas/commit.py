@@ -27,7 +27,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 
 from storage_schemas.ids import sha256_bytes, stable_id
 from storage_schemas.lock import Check
-from storage_schemas.rows import Row, arrow_bytes, rows_to_arrow
+from storage_schemas.rows import Row, arrow_bytes, rows_to_arrow, rows_to_batches
 from storage_schemas.store import read_json, write_json
 from storage_schemas.tables import TABLES, Table
 
@@ -88,15 +88,16 @@ def stage_shard(
     for name, table_rows in rows.items():
         if not table_rows:
             continue
-        data = rows_to_arrow(TABLES[name], [{**row, "run_id": run_id} for row in table_rows])
+        whole = [{**row, "run_id": run_id} for row in table_rows]
         if TABLES[name].blobs:
-            keys = data[TABLES[name].key].to_pylist()
+            keys = [row[TABLES[name].key] for row in whole]
             if len(set(keys)) < len(keys):
                 raise ValueError(f"run {run_id}, shard {shard}: two rows of {name} have one {TABLES[name].key}")
+            data = rows_to_batches(TABLES[name], whole)
             fragments = write_fragments(data, lake.table_uri(name), mode="append", enable_stable_row_ids=True)
             tables[name] = {"fragments": [f.to_json() for f in fragments], "keys": keys}
         else:
-            content = arrow_bytes(data)
+            content = arrow_bytes(rows_to_arrow(TABLES[name], whole))
             # named by content: should two workers make one shard, a manifest names the rows of its own worker
             file = f"runs/{run_id}/staged/{shard:06d}.{name}.{sha256_bytes(content)[:16]}.arrow"
             lake.store.write(file, content)

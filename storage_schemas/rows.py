@@ -1,4 +1,4 @@
-"""Rows as people write them (dicts, numpy arrays, bytes) to Arrow tables and back."""
+"""Rows as people write them (dicts, numpy arrays, bytes or what becomes bytes) to Arrow tables and back."""
 
 import io
 from typing import Any
@@ -26,6 +26,12 @@ def rows_to_arrow(table: Table, rows: list[Row]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
+def rows_to_batches(table: Table, rows: list[Row]) -> pa.RecordBatchReader:
+    """The same as `rows_to_arrow`, row by row as somebody reads them: long bytes are never all in memory."""
+    batches = (batch for row in rows for batch in rows_to_arrow(table, [row]).to_batches())
+    return pa.RecordBatchReader.from_batches(table.schema, batches)
+
+
 def arrow_to_rows(data: pa.Table) -> list[Row]:
     """Arrow table -> rows; arrays come back as float32 numpy arrays of their shape."""
     columns = {
@@ -50,7 +56,7 @@ def _column(field: pa.Field, values: list[Any]) -> pa.Array:
         data = pa.array(flat, TENSOR.field("data").type)
         return pa.StructArray.from_arrays([shapes, data], fields=list(TENSOR), mask=shapes.is_null())
     if isinstance(field.type, pa.ExtensionType):  # a Lance blob
-        return lance.blob_array(values)
+        return lance.blob_array([None if value is None else bytes(value) for value in values])
     return pa.array(values, field.type)
 
 

@@ -53,7 +53,8 @@ class Encoder:
             raise ValueError("no frames to encode")
         self._container.mux(self._stream.encode())
         self._container.close()
-        return self._buffer.getvalue()
+        with self._buffer:  # let go at once: the container refers to itself, so that it stays until it is looked for
+            return self._buffer.getvalue()
 
     def _open(self, first: VideoFrame) -> tuple[OutputContainer, VideoStream]:
         if first.height % 2 or first.width % 2:

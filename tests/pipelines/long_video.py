@@ -1,4 +1,5 @@
-"""The most memory that cutting a long video takes, in a process of its own: `python -m tests.pipelines.long_video`."""
+"""The most memory that cutting and staging a long video takes, in a process of its own:
+`python -m tests.pipelines.long_video FILE SECONDS WIDTH HEIGHT NOISE`."""
 
 import resource
 import sys
@@ -11,7 +12,9 @@ import cv2
 import numpy as np
 
 from pipelines.cut import ClipsConfig, clips_of
-from storage_schemas import video
+from pipelines.stage import Outcome, Work
+from storage_schemas import commit, video
+from storage_schemas.lake import Lake
 from tests.pipelines.clip_sources import source_row
 from tests.pipelines.test_cutting import Standing, counted
 
@@ -19,10 +22,12 @@ FPS = 10
 PART = 2 * FPS  # frames that are repeated
 
 
-def lengthen(path: Path, seconds: int, size: tuple[int, int]) -> Path:
-    """A file of `seconds`: the packets of two seconds over and over, so that it costs no encoding."""
-    part = path.with_name("part.mp4")
+def lengthen(path: Path, seconds: int, size: tuple[int, int], noise: int) -> Path:
+    """A file of `seconds`: the packets of two seconds over and over, so that it costs no encoding. With `noise`
+    (standard deviation) a frame takes many bytes."""
+    part, rng = path.with_name("part.mp4"), np.random.default_rng(0)
     images = [cv2.resize(image, size) for image in counted(PART)]
+    images = [np.clip(image + rng.normal(0, noise, image.shape), 0, 255).astype(np.uint8) for image in images]
     part.write_bytes(video.encode(images, Fraction(FPS)))
     with av.open(str(part)) as source, av.open(str(path), "w") as container:
         packets = [(p.pts, p.dts, p.is_keyframe, bytes(p)) for p in source.demux(video=0) if p.size]
@@ -38,12 +43,14 @@ def lengthen(path: Path, seconds: int, size: tuple[int, int]) -> Path:
     return path
 
 
-def main(path: Path, seconds: int, width: int, height: int) -> None:
+def main(path: Path, seconds: int, width: int, height: int, noise: int) -> None:
     """Print frames, clips, bytes of clips, seconds, and MiB at most."""
     cv2.setNumThreads(1)
-    lengthen(path, seconds, (width, height))
+    lengthen(path, seconds, (width, height), noise)
     source, started = source_row(path), time.perf_counter()
-    rows = clips_of(source, ClipsConfig(), Standing())
+    rows, outcome = clips_of(source, ClipsConfig(), Standing()), Outcome()
+    outcome.add(Work("key", "item", "name"), rows)
+    commit.stage_shard(Lake(path.parent / "lake"), "run", 0, outcome.rows, {})
     frames = sum(row["frames"] for row in rows["clips"])
     size = sum(len(row["video"]) for row in rows["clip_videos"])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -58,7 +58,7 @@ def test_a_video_of_one_person_is_kept_whole(data: Path, detector: Detector, tmp
     (clip,), (stored,) = rows["clips"], rows["clip_videos"]
     assert verdict(clip, Policy()) is None, clip
     assert clip["people"] == 1 and clip["person_share"] > 0.85
-    frames = video.decode(stored["video"])
+    frames = video.decode(bytes(stored["video"]))
     assert frames.shape == (clip["frames"], clip["height"], clip["width"], 3)
     assert clip["track"].shape == (clip["frames"], 4) and clip["video_sha256"] == stored["sha256"]
 
@@ -100,7 +100,7 @@ def test_two_videos_glued_together_are_two_clips(data: Path, detector: Detector,
     rows = clips_of(source_row(write(tmp_path / "glued.mp4", images)), CONFIG, detector)
     assert [(c["start_frame"], c["end_frame"]) for c in rows["clips"]] == [(0, 35), (39, 66)]
     assert all(verdict(c, Policy()) is None for c in rows["clips"])
-    second = video.decode(rows["clip_videos"][1]["video"])
+    second = video.decode(bytes(rows["clip_videos"][1]["video"]))
     assert np.abs(second[0].astype(int) - images[39]).mean() < 6 < np.abs(second[0].astype(int) - images[36]).mean()
 
 

@@ -74,7 +74,7 @@ def made(path: Path, images: Iterator[np.ndarray] | list[np.ndarray], fps: int =
 
 def cut(path: Path, config: ClipsConfig, **columns: object) -> list[dict]:
     rows = clips_of(source_row(path, **columns), config, Standing())
-    videos = {row["clip_id"]: row["video"] for row in rows["clip_videos"]}
+    videos = {row["clip_id"]: bytes(row["video"]) for row in rows["clip_videos"]}
     return [clip | {"pictures": video.decode(videos[clip["clip_id"]])} for clip in rows["clips"]]
 
 
@@ -136,7 +136,8 @@ def test_a_source_without_a_frame_between_its_cuts_is_rejected(tmp_path: Path) -
 def test_the_same_file_gives_the_same_rows_and_bytes(tmp_path: Path) -> None:
     path = made(tmp_path / "a.mp4", counted(60))
     first, second = (clips_of(source_row(path), ClipsConfig(), Standing()) for _ in range(2))
-    assert [row["video"] for row in first["clip_videos"]] == [row["video"] for row in second["clip_videos"]]
+    videos = [[bytes(row["video"]) for row in rows["clip_videos"]] for rows in (first, second)]
+    assert videos[0] == videos[1]
     for a, b in zip(first["clips"], second["clips"], strict=True):
         assert a.keys() == b.keys()
         assert all(np.array_equal(a[name], b[name]) for name in a)
@@ -225,10 +226,23 @@ def test_a_variable_rate_becomes_constant(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_video_of_two_hours_takes_little_memory(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.pipelines.long_video", str(tmp_path / "long.mp4"), "7200", "320", "180"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    frames, clips, _, _, most = map(int, done.stdout.split())
+    frames, clips, _, _, most = measured(tmp_path, 7200, 320, 180, 0)
     assert (frames, clips) == (72_000, 240) and most < 1536
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_memory_does_not_grow_with_the_bytes_of_the_clips(tmp_path: Path) -> None:
+    _, _, short, _, less = measured(tmp_path / "short", 60, 1280, 720, 25)
+    _, _, long, _, more = measured(tmp_path / "long", 180, 1280, 720, 25)
+    assert long - short > 128 << 20 and more - less < 64, (short, long, less, more)
+
+
+def measured(folder: Path, *how: int) -> list[int]:
+    """What `long_video` prints for a video of so many seconds, width, height, noise."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.pipelines.long_video", str(folder / "long.mp4"), *map(str, how)]
+    return [int(word) for word in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()]
 
 
 def packets(content: bytes | Path) -> list[bytes]:
@@ -243,10 +257,10 @@ def test_packets_are_copied_where_a_clip_lies_between_key_frames(tmp_path: Path)
     assert spans(clips) == [(0, 50), (50, 90)] and [clip["encoder"] for clip in clips] == ["copy", "copy"]
     for clip in clips:
         assert [number(image) for image in clip["pictures"]] == list(range(clip["start_frame"], clip["end_frame"]))
-    videos = clips_of(source_row(path), config, Standing())["clip_videos"]
+    videos = [bytes(row["video"]) for row in clips_of(source_row(path), config, Standing())["clip_videos"]]
     whole = packets(path)
-    assert packets(videos[0]["video"]) == whole[:50] and packets(videos[1]["video"]) == whole[50:]
-    assert video.probe(videos[1]["video"]).frames == 40
+    assert packets(videos[0]) == whole[:50] and packets(videos[1]) == whole[50:]
+    assert video.probe(videos[1]).frames == 40
 
 
 @pytest.mark.parametrize(
@@ -261,7 +275,7 @@ def test_what_ends_elsewhere_is_encoded(tmp_path: Path, windows: WindowsConfig, 
     rows = clips_of(source_row(path), ClipsConfig(copy=True, windows=windows), Standing(), begins_at_95)
     assert [clip["encoder"] for clip in rows["clips"]][: len(encoders)] == encoders
     for clip, stored in zip(rows["clips"], rows["clip_videos"], strict=True):
-        shown = [number(image) for image in video.decode(stored["video"])]
+        shown = [number(image) for image in video.decode(bytes(stored["video"]))]
         assert shown == list(range(clip["start_frame"], clip["end_frame"]))
 
 
