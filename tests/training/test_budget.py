@@ -1,14 +1,18 @@
 """Costs of full-size runs, against figures from elsewhere."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from training.budget import Budget, budget
-from training.config import preset
+from training.config import FULL_SIZE, preset
 from training.counting import counted
 from training.variants import with_variant
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,21 @@ def test_a_variant_without_motion_tokens_has_no_motion_attention(wan: Budget) ->
     drawn = budget(with_variant(preset("wan2.2-ti2v-5b", "base"), "pose2d"))
     assert drawn.motion == 0 and wan.motion == 708_529_920
     assert drawn.flops is None
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_the_documents_say_what_is_counted(name: str) -> None:
+    config = preset(name, "base")
+    found = budget(config)
+    assert found.flops is not None
+    memory = [f"{found.memory(gpus) / 2**30:.0f}" for gpus in (1, 8)]
+    frames, height, width = found.video
+    operations = f"{found.base_flops / 1e15:.3f} / {found.flops / 1e15:.3f}"
+    days = found.flops * config.batch_size * config.schedule.steps / (8 * 250e12) / 86_400
+    row = [f"`{name}`", f"{found.parameters / 1e9:.2f} B", operations, *memory, f"{days:.1f}"]
+    assert f"| {' | '.join(row)} |" in (ROOT / "model" / "README.md").read_text()
+    row = [f"`{name}`", f"{height} x {width}", *memory]
+    assert f"| {' | '.join(row)} |" in (ROOT / "README.md").read_text() and frames == 121
 
 
 def test_a_preset_without_a_full_size_is_refused() -> None:
