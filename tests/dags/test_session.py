@@ -81,7 +81,7 @@ def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
 
     assert captures() == [4, 3, 1]
     names = sorted(run["name"] for run in eventually(f"{api}/task_runs/filter", {}, 5))
-    assert names == ["captures commit", *(f"captures shard {k}" for k in range(4))]
+    assert names == ["captures commit", *(f"captures part {k}" for k in range(4))]
     lines = [entry["message"] for entry in eventually(f"{api}/logs/filter", {"limit": 200}, 14)]
     assert "looking at bad" in lines
     artifacts = eventually(f"{api}/artifacts/filter", {}, 1)
