@@ -22,7 +22,7 @@ def fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("attention", ["aligned", "global"])
+@pytest.mark.parametrize("attention", ["aligned", pytest.param("global", marks=pytest.mark.slow)])
 def test_the_blocks_compile_to_one_graph_and_compute_the_same(
     family: str, attention: str, make_dimo: Make, inputs: Inputs
 ) -> None:
@@ -35,6 +35,7 @@ def test_the_blocks_compile_to_one_graph_and_compute_the_same(
     assert counters["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.slow
 def test_a_checkpointed_training_step_compiles_with_additions_to_the_tokens(
     family: str, make_dimo: Make, inputs: Inputs
 ) -> None:

@@ -39,7 +39,13 @@ def run(release: Release, config: TrainConfig, runs: Path, name: str) -> Path:
     return runs / name
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+QUICK = ("full", "channel_concat", "no_geometry", "smpl_ctrl", "mimicmotion", "smpl_vq")
+"""One of each sort of terms; the others take as long and are tried with the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
+)
 def test_a_variant_trains_and_every_term_is_finite(
     name: str, release: Release, config: TrainConfig, runs: Path
 ) -> None:
