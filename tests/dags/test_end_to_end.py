@@ -21,7 +21,7 @@ def demo(*args: str | Path) -> dict[str, Any]:
     """Run it in a process of its own; what it answers."""
     code = "from dags.cli import main; main()"
     command = [sys.executable, "-c", code, "--debug", "demo", "--json", *map(str, args)]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
     assert answer.returncode == 0, answer.stderr[-4000:]
     return dict(json.loads(answer.stdout))
 
@@ -53,7 +53,7 @@ def ran(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tu
     return demo(*args), args
 
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1600)
 
 
 def test_every_input_is_accounted_for(ran: tuple[dict[str, Any], Any]) -> None:
