@@ -16,6 +16,7 @@ a test keeps it so.
 | file | what it is |
 |---|---|
 | `tables.py`, `rows.py` | schemas, with meaning, unit and shape in each field's metadata; rows to Arrow and back |
+| `spool.py` | long bytes that wait on disk until they are stored |
 | `ids.py`, `conventions.py` | content-derived ids and work keys; cameras, time, rotations |
 | `lake.py`, `store.py`, `lock.py` | reading a lake; small files beside it; locks: on a disk and on an object store |
 | `commit.py`, `ledger.py` | exactly-once writes: plan, stage, commit; what was committed and asked for |
