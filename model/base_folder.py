@@ -1,7 +1,9 @@
 """Where a base model is on this machine: a folder that the user has, or a copy of one on the Hugging Face hub."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -35,3 +37,17 @@ def base_folder(base: str | Path) -> Path:
             f"no folder {base}, and the hub does not give a model of that name: {said}; give a folder, or set HF_TOKEN"
         ) from error
     return Path(folder)
+
+
+def part_config(base: str | Path, part: str) -> dict[str, Any]:
+    """The config of a part of a base model in the diffusers layout. Raises `ValueError` where there is none."""
+    path = Path(base) / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    try:
+        config = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"{base} is no base model in the diffusers layout: {path} is missing") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): copy the base model again") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds a {type(config).__name__}, not an object: copy the base model again")
+    return config

@@ -70,8 +70,8 @@ class DiMo(nn.Module):
     @classmethod
     def from_base(cls, base_dir: Path, config: DiMoConfig) -> Self:
         """A pretrained generator (`base_dir/transformer`, diffusers layout) with a fresh, silent control."""
-        path = Path(base_dir) / "transformer"
-        return cls.around(generator_class(path).from_base(path, **config.generator), config)
+        transformer = generator_class(base_dir).from_base(Path(base_dir) / "transformer", **config.generator)
+        return cls.around(transformer, config)
 
     @classmethod
     def around(cls, transformer: Generator, config: DiMoConfig) -> Self:
@@ -102,7 +102,7 @@ class DiMo(nn.Module):
         config = DiMoConfig.of(parts["config"])
         return cls(
             config,
-            generator_class(directory / "transformer").from_pretrained(directory / "transformer"),
+            generator_class(directory).from_pretrained(directory / "transformer"),
             control_class(config.control).from_pretrained(directory / "control"),
             GeometryHead.from_pretrained(directory / "geometry") if parts["geometry"] else None,
         ).train()

@@ -4,11 +4,12 @@ x_sigma = (1 - sigma) x_0 + sigma noise, v = dx/dsigma = noise - x_0 (Lipman et 
 convention of Wan and of diffusers' FlowMatchEulerDiscreteScheduler). 3DiMo calls it flow-based v-prediction.
 """
 
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from model.base_folder import part_config
 
 TIMESTEPS = 1000
 """The network is told `sigma * TIMESTEPS` (`num_train_timesteps` of the schedulers)."""
@@ -52,10 +53,9 @@ def flow_loss(velocity: Tensor, target: Tensor, noise: Tensor, weight: Tensor | 
 
 def scheduler_shift(base: Path) -> float:
     """The shift that a base model in the diffusers layout is sampled with. ValueError where its scheduler has none."""
-    path = base / "scheduler" / "scheduler_config.json"
-    if not path.is_file():
-        raise ValueError(f"{base} is no base model in the diffusers layout: {path} is missing")
-    config = json.loads(path.read_text())
+    config = part_config(base, "scheduler")
     if (shift := config.get("shift", config.get("flow_shift"))) is None:
-        raise ValueError(f"{path} has no shift: choose a flow-matching base model, or give the shift in the config")
+        raise ValueError(
+            f"the scheduler of {base} has no shift: choose a flow-matching base model, or give the shift in the config"
+        )
     return float(shift)

@@ -1,11 +1,11 @@
 """Which videos a base model can make, and how large they are as latents and as tokens."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from model.backbones.interface import Generator
+from model.backbones.interface import Generator, patch_side
+from model.base_folder import part_config
 from model.vae import VAE, Strides, strides
 
 
@@ -24,14 +24,7 @@ class LatentGeometry:
     @classmethod
     def of_folder(cls, base: Path) -> Self:
         """Of a base model in the diffusers layout. Raises `ValueError` where its VAE or its transformer is missing."""
-        try:
-            vae, transformer = (
-                json.loads((base / part / "config.json").read_text()) for part in ("vae", "transformer")
-            )
-        except FileNotFoundError as error:
-            raise ValueError(f"{base} is no base model in the diffusers layout: {error.filename} is missing") from error
-        patch = transformer["patch_size"]
-        return cls(strides(vae), patch if isinstance(patch, int) else patch[1])
+        return cls(strides(part_config(base, "vae")), patch_side(part_config(base, "transformer")))
 
     @property
     def unit(self) -> int:

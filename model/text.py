@@ -1,6 +1,5 @@
 """A prompt to embeddings of its tokens, as diffusers' own pipeline of the base model computes them, without padding."""
 
-import json
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,8 @@ from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import Hunyu
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLTextModel, UMT5EncoderModel
+
+from model.base_folder import part_config
 
 TextEncoder = UMT5EncoderModel | Qwen2_5_VLTextModel
 ENCODERS: dict[str, type[TextEncoder]] = {"umt5": UMT5EncoderModel, "qwen2_5_vl_text": Qwen2_5_VLTextModel}
@@ -35,14 +36,11 @@ def load_text(base_dir: Path, dtype: torch.dtype | None = None) -> tuple[PreTrai
 
     Raises `ValueError` where there is none or of unknown kind.
     """
-    config = Path(base_dir) / "text_encoder" / "config.json"
-    if not config.is_file():
-        raise ValueError(f"no text encoder at {config.parent}: expected a folder of transformers with config.json")
-    kind = json.loads(config.read_text()).get("model_type")
+    kind = part_config(base_dir, "text_encoder").get("model_type")
     if kind not in ENCODERS:
-        raise ValueError(f"{config} is of type {kind}: there are {', '.join(ENCODERS)}")
+        raise ValueError(f"the text encoder of {base_dir} is of type {kind}: there are {', '.join(ENCODERS)}")
     tokenizer = AutoTokenizer.from_pretrained(Path(base_dir) / "tokenizer")
-    return tokenizer, ENCODERS[kind].from_pretrained(config.parent, dtype=dtype or "auto")
+    return tokenizer, ENCODERS[kind].from_pretrained(Path(base_dir) / "text_encoder", dtype=dtype or "auto")
 
 
 @torch.no_grad()

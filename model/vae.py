@@ -4,7 +4,6 @@ Wan normalises each channel by the mean and standard deviation in its config (`p
 HunyuanVideo-1.5 multiplies by one scaling factor (`pipelines/hunyuan_video1_5`).
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_hunyuanvideo15 import AutoencoderKLHunyuanVideo15
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
+
+from model.base_folder import part_config
 
 VAE = AutoencoderKLWan | AutoencoderKLHunyuanVideo15
 VAES: dict[str, type[VAE]] = {kind.__name__: kind for kind in (AutoencoderKLWan, AutoencoderKLHunyuanVideo15)}
@@ -27,13 +28,10 @@ class Strides(NamedTuple):
 
 def load_vae(base_dir: Path, dtype: torch.dtype = torch.float32) -> VAE:
     """The VAE of a base folder in diffusers' layout. Raises `ValueError` where there is none or of unknown class."""
-    config = Path(base_dir) / "vae" / "config.json"
-    if not config.is_file():
-        raise ValueError(f"no VAE at {config.parent}: expected a folder in the diffusers layout with config.json")
-    name = json.loads(config.read_text()).get("_class_name")
+    name = part_config(base_dir, "vae").get("_class_name")
     if name not in VAES:
-        raise ValueError(f"{config} is of {name}: there are {', '.join(VAES)}")
-    return in_tiles(VAES[name].from_pretrained(config.parent, dtype=dtype))
+        raise ValueError(f"the VAE of {base_dir} is of class {name}: there are {', '.join(VAES)}")
+    return in_tiles(VAES[name].from_pretrained(Path(base_dir) / "vae", dtype=dtype))
 
 
 def in_tiles(vae: VAE) -> VAE:

@@ -5,7 +5,6 @@ length (a trainer pads it). They are cached because they never change; driving f
 on their pixels.
 """
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from model.base_folder import base_folder
+from model.base_folder import base_folder, part_config
 from pipelines.columns import Column, json_lists, json_strings, look_up
 from pipelines.planned import Planned
 from pipelines.quality import Policy, kept_clips
@@ -72,7 +71,7 @@ class LatentsStage:
     def vae(self) -> str:
         """What the `vae` column says: the classes of the VAE and the text encoder, and their weights."""
         base = base_folder(self.config.base)
-        vae, text = (json.loads((base / part / "config.json").read_text()) for part in ("vae", "text_encoder"))
+        vae, text = (part_config(base, part) for part in ("vae", "text_encoder"))
         return f"{vae['_class_name']}+{text['architectures'][0]}:{self.weights}"
 
     def setup(self) -> None:

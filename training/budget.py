@@ -91,13 +91,12 @@ def budget(config: TrainConfig) -> Budget:
         encoder = config.model.encoder
         driving = Driving.zeros(1, size.video[0], encoder.body_size, encoder.hand_size)
         base = _extended(size, config.model, latents, None)
-        try:
-            signal = dimo.control(driving, present, grid)
-        except (RuntimeError, NotImplementedError):  # it looks at values, which this device has not: it draws
+        if dimo.control.draws:
             full, flops = base, None
         else:
-            full = _extended(size, config.model, latents, signal)
-            flops = 3.0 * (full.flops + counted(dimo.control, lambda: dimo.control(driving, present, grid)).flops)
+            control = dimo.control.eval()  # in training a quantiser looks at values, and there are none here
+            full = _extended(size, config.model, latents, control(driving, present, grid))
+            flops = 3.0 * (full.flops + counted(control, lambda: control(driving, present, grid)).flops)
     layers = dimo.transformer.config["num_layers"]
     [block] = {
         type(b): b for b in dimo.transformer.modules() if type(b).__name__ in dimo.transformer._repeated_blocks

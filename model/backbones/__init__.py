@@ -1,11 +1,11 @@
 """Video transformers that hear motion: one file per family of pretrained models, one interface (`interface.py`)."""
 
-import json
 from pathlib import Path
 
 from model.backbones.hunyuan import HunyuanMotionTransformer3DModel
 from model.backbones.interface import Generator
 from model.backbones.wan import WanMotionTransformer3DModel
+from model.base_folder import part_config
 
 GENERATORS: dict[str, type[Generator]] = {
     name: kind
@@ -15,12 +15,14 @@ GENERATORS: dict[str, type[Generator]] = {
 """Our class for the `_class_name` in the config.json of a base model or of a trained one."""
 
 
-def generator_class(path: Path) -> type[Generator]:
-    """The `Generator` for a `transformer` folder. Raises `ValueError` where it is none, or of a family not known."""
-    config = Path(path) / "config.json"
-    if not config.is_file():
-        raise ValueError(f"no transformer at {path}: expected a folder in the diffusers layout with config.json")
-    name = json.loads(config.read_text()).get("_class_name")
+def generator_class(model: Path) -> type[Generator]:
+    """The `Generator` for the folder of a base model, or of a trained one.
+
+    Raises `ValueError` where it has no transformer, or one of a family not known.
+    """
+    name = part_config(model, "transformer").get("_class_name")
     if name not in GENERATORS:
-        raise ValueError(f"{config} is of {name}: no generator for it; there are {', '.join(GENERATORS)}")
+        raise ValueError(
+            f"the transformer of {model} is of class {name}: no generator for it, only for {', '.join(GENERATORS)}"
+        )
     return GENERATORS[name]

@@ -22,8 +22,7 @@ from torch.nn.functional import pad
 
 from model.backbones.hunyuan_attention import JointAttention, KeyMaskedRefiner, without_padding
 from model.backbones.inject import Attention, MotionContext, MotionCrossAttention
-from model.backbones.interface import Generator, Reference
-from model.signal import Signal
+from model.backbones.interface import Generator, Reference, unpatched
 
 
 class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
@@ -63,11 +62,12 @@ class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
         return video, text
 
 
-class HunyuanMotionTransformer3DModel(HunyuanVideo15Transformer3DModel, Generator):  # type: ignore[misc]  # as there
+class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DModel):  # type: ignore[misc]  # as there
     """`HunyuanVideo15Transformer3DModel` plus motion cross-attentions; without `signal` and `reference` it is the base
     model on text alone."""
 
     base = HunyuanVideo15Transformer3DModel
+    keeps_first_frame = False
     _no_split_modules = ["HunyuanMotionBlock", "HunyuanVideo15PatchEmbed", "HunyuanVideo15TokenRefiner"]  # noqa: RUF012
     _repeated_blocks = ["HunyuanMotionBlock"]  # noqa: RUF012
 
@@ -128,32 +128,21 @@ class HunyuanMotionTransformer3DModel(HunyuanVideo15Transformer3DModel, Generato
                 module.set_processor(JointAttention())  # type: ignore[arg-type]  # diffusers lists its own
         self.context_embedder.token_refiner.__class__ = KeyMaskedRefiner
 
-    @property
-    def patch(self) -> int:
-        """As `Generator.patch`."""
-        return int(self.config["patch_size"])
-
-    @property
-    def first_frame_is_given(self) -> bool:
-        """As `Generator.first_frame_is_given`: latent frame 0 is predicted in either mode."""
-        return False
-
-    def forward(  # type: ignore[override]  # as `Generator`
+    def velocity(
         self,
         latents: Tensor,
         timestep: Tensor,
         text: Tensor,
         text_ok: Tensor,
-        signal: Signal | None = None,
-        reference: Tensor | None = None,
+        reference: Tensor | None,
+        prefix: int,
+        motion: MotionContext | None,
+        additions: list[Tensor | None],
     ) -> Tensor:
-        """As `Generator.forward`."""
-        prefix = int(reference is not None and self.config["reference"] == "prefix")
-        motion, additions = self.heard(signal, self.grid(latents), prefix, len(self.transformer_blocks))
+        """As `Generator.velocity`."""
         conditioned = self._conditioned(latents, reference, prefix)
         text, padding = without_padding(text, text_ok)
 
-        frames, height, width, _ = self.grid(conditioned)
         rope = self.rope(conditioned)
         # the embedder of the base, less its rounding of the timestep in half precision
         temb = self.time_embed.timestep_embedder(self.time_embed.time_proj(timestep).to(latents.dtype))
@@ -162,15 +151,10 @@ class HunyuanMotionTransformer3DModel(HunyuanVideo15Transformer3DModel, Generato
         text = text + self.cond_type_embed(torch.zeros_like(text[..., 0], dtype=torch.long))  # [B, n, D]
         keys = None if padding is None else pad(padding, (tokens.shape[1], 0), value=True)  # [B, S + n]
         for block, addition in zip(self.transformer_blocks, additions, strict=True):
-            tokens = tokens if addition is None else tokens + addition
-            tokens, text = self.run_block(block, tokens, text, temb, keys, rope, motion)
+            tokens, text = self.run_block(block, addition, tokens, text, temb, keys, rope, motion)
 
         out = self.proj_out(self.norm_out(tokens, temb))
-        out = out.unflatten(2, (-1, self.patch, self.patch)).unflatten(1, (frames, height, width))
-        out = (
-            out.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
-        )  # [B, L, h/p, w/p, C, p, p] -> [B, C, L, h, w]
-        return out[:, :, prefix:]
+        return unpatched(out.unflatten(2, (-1, self.patch, self.patch)), self.grid(conditioned))
 
     @staticmethod
     def _conditioned(latents: Tensor, reference: Tensor | None, prefix: int) -> Tensor:

@@ -1,5 +1,7 @@
 """What all generators have in common, so that controls, training and the pipeline do not know which one they have."""
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -18,20 +20,30 @@ Reference = Literal["prefix", "first_frame"]
 output, so that it may show any pose; or as latent frame 0 in the base model's own way, closest to its weights."""
 
 
+def patch_side(config: Mapping[str, Any]) -> int:
+    """Latents on a side of the square that is one video token, by the config of a transformer."""
+    patch = config["patch_size"]
+    return int(patch if isinstance(patch, int) else patch[1])
+
+
 class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
     """A diffusers transformer of the flow-matching kind that hears a control's `Signal`; without it, the base model.
 
-    Mixed into our subclass of a transformer of diffusers, whose config gets `motion_dim`, `motion_attention`,
+    The first base of our subclass of a transformer of diffusers, whose config gets `motion_dim`, `motion_attention`,
     `reference` and `temporal_stride`.
     """
 
     base: ClassVar[Any]
     """The class of diffusers that ours extends."""
+    keeps_first_frame: ClassVar[bool]
+    """Whether a reference given as latent frame 0 stays as it is; else that frame is predicted all the same."""
     motion_alignment: MotionAlignment | None
     """None in a generator for controls without motion tokens."""
     gradient_checkpointing: bool
     _no_split_modules: list[str]  # type: ignore[assignment]  # None only where there are none
     _repeated_blocks: list[str]
+    # the bases' split the video tokens anywhere, and aligned motion needs whole latent frames
+    _cp_plan = None
 
     @classmethod
     def from_base(
@@ -87,12 +99,12 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
     @property
     def patch(self) -> int:
         """Latents on a side of the square that is one video token."""
-        raise NotImplementedError
+        return patch_side(self.config)
 
     @property
     def first_frame_is_given(self) -> bool:
         """Whether latent frame 0 is the reference itself, so that its velocity is not predicted."""
-        raise NotImplementedError
+        return self.keeps_first_frame and self.config["reference"] == "first_frame"
 
     def grid(self, latents: Tensor) -> Grid:
         """The video tokens that stand for latents [B, C, L, h, w], the reference's not counted."""
@@ -113,15 +125,31 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         `timestep` [B] in 0..1000, `text` [B, n, D] and `text_ok` [B, n] bool (False where padded, at the end),
         `reference` a clean latent frame [B, C, 1, h, w].
         """
-        raise NotImplementedError
+        prefix = int(reference is not None and self.config["reference"] == "prefix")
+        motion, additions = self.heard(signal, self.grid(latents), prefix)
+        return self.velocity(latents, timestep, text, text_ok, reference, prefix, motion, additions)[:, :, prefix:]
 
-    def heard(
-        self, signal: Signal | None, grid: Grid, prefix: int, blocks: int
-    ) -> tuple[MotionContext | None, list[Tensor | None]]:
+    @abstractmethod
+    def velocity(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_ok: Tensor,
+        reference: Tensor | None,
+        prefix: int,
+        motion: MotionContext | None,
+        additions: list[Tensor | None],
+    ) -> Tensor:
+        """Velocity [B, C, prefix + L, h, w], with what is `heard`; the reference is one of `prefix` frames in front, or
+        where that is 0 latent frame 0."""
+
+    def heard(self, signal: Signal | None, grid: Grid, prefix: int) -> tuple[MotionContext | None, list[Tensor | None]]:
         """Motion for all blocks, and what is added [B, S, D] in front of each; `prefix` frames in front hear nothing.
 
         Raises `ValueError` where there are more additions than blocks, and for motion that nothing here can hear.
         """
+        blocks = self.config["num_layers"]
         if signal is None:
             return None, [None] * blocks
         if len(signal.additions) > blocks:
@@ -135,8 +163,16 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         additions = [pad(addition, (0, 0, silent, 0)) for addition in signal.additions]
         return motion, [*additions, *[None] * (blocks - len(additions))]
 
-    def run_block(self, block: nn.Module, *arguments: Any) -> Any:
-        """A block, recomputed in the backward where gradients are checkpointed."""
+    def run_block(self, block: nn.Module, addition: Tensor | None, tokens: Tensor, *arguments: Any) -> Any:
+        """A block on video tokens plus what is added to them, recomputed in the backward where gradients are
+        checkpointed."""
+        tokens = tokens if addition is None else tokens + addition
         if torch.is_grad_enabled() and self.gradient_checkpointing:
-            return self._gradient_checkpointing_func(block, *arguments)
-        return block(*arguments)
+            return self._gradient_checkpointing_func(block, tokens, *arguments)
+        return block(tokens, *arguments)
+
+
+def unpatched(patches: Tensor, grid: Grid) -> Tensor:
+    """What is predicted for each video token, [B, S, C, p, p] -> [B, C, L, h, w]."""
+    patches = patches.unflatten(1, (grid.frames, grid.height, grid.width))  # [B, L, h/p, w/p, C, p, p]
+    return patches.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)

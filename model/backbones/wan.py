@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from model.backbones.inject import Attention, MotionContext, MotionCrossAttention
-from model.backbones.interface import Generator, Reference
-from model.signal import Signal
+from model.backbones.interface import Generator, Reference, unpatched
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +53,13 @@ class WanMotionBlock(WanTransformerBlock):
         return (h.float() + self.ffn(normed).float() * ffn_gate).type_as(h)
 
 
-class WanMotionTransformer3DModel(WanTransformer3DModel, Generator):  # type: ignore[misc]  # as there
+class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ignore[misc]  # as there
     """`WanTransformer3DModel` plus motion cross-attentions; without `signal` and `reference` it is the base model."""
 
     base = WanTransformer3DModel
+    keeps_first_frame = True
     _no_split_modules = ["WanMotionBlock"]  # noqa: RUF012
     _repeated_blocks = ["WanMotionBlock"]  # noqa: RUF012
-    # the base's splits the video tokens anywhere, and aligned motion needs whole latent frames
-    _cp_plan = None  # type: ignore[assignment]
 
     @register_to_config
     def __init__(
@@ -123,33 +121,22 @@ class WanMotionTransformer3DModel(WanTransformer3DModel, Generator):  # type: ig
             logger.warning("%s was not trained with a clean reference in the sequence", path.parent)
         return super().from_base(path, motion_dim=motion_dim, motion_attention=motion_attention, reference=reference)
 
-    @property
-    def patch(self) -> int:
-        """As `Generator.patch`."""
-        return int(self.config["patch_size"][1])
-
-    @property
-    def first_frame_is_given(self) -> bool:
-        """As `Generator.first_frame_is_given`."""
-        return bool(self.config["reference"] == "first_frame")
-
-    def forward(  # type: ignore[override]  # as `Generator`
+    def velocity(
         self,
         latents: Tensor,
         timestep: Tensor,
         text: Tensor,
         text_ok: Tensor,
-        signal: Signal | None = None,
-        reference: Tensor | None = None,
+        reference: Tensor | None,
+        prefix: int,
+        motion: MotionContext | None,
+        additions: list[Tensor | None],
     ) -> Tensor:
-        """As `Generator.forward`. Text is padded here with zeros to `text_length`, as the base was trained."""
-        prefix = int(reference is not None and self.config["reference"] == "prefix")
-        motion, additions = self.heard(signal, self.grid(latents), prefix, len(self.blocks))
+        """As `Generator.velocity`. Text is padded here with zeros to `text_length`, as the base was trained."""
         if reference is not None:
             latents = torch.cat([reference, latents[:, :, 1 - prefix :]], dim=2)
             timestep = self._token_timesteps(timestep, latents)
 
-        frames, height, width, _ = self.grid(latents)
         rope = self.rope(latents)
         tokens = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()  # [B, S, D]
         temb, modulation, context, _ = self.condition_embedder(
@@ -157,17 +144,13 @@ class WanMotionTransformer3DModel(WanTransformer3DModel, Generator):  # type: ig
         )
         modulation = modulation.unflatten(-1, (6, -1))  # [B, 6, D] or [B, S, 6, D]
         for block, addition in zip(self.blocks, additions, strict=True):
-            tokens = tokens if addition is None else tokens + addition
-            tokens = self.run_block(block, tokens, context, modulation, rope, motion)
+            tokens = self.run_block(block, addition, tokens, context, modulation, rope, motion)
 
         temb = temb if temb.ndim == 3 else temb[:, None]  # [B, S or 1, D]
         shift, scale = (self.scale_shift_table[0] + temb[..., None, :]).unbind(-2)
         out = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
-        out = out.unflatten(2, (self.patch, self.patch, -1)).unflatten(1, (frames, height, width))
-        out = (
-            out.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
-        )  # [B, L, h/p, w/p, p, p, C] -> [B, C, L, h, w]
-        return out[:, :, prefix:]
+        patches = out.unflatten(2, (self.patch, self.patch, -1)).movedim(-1, 2)  # [B, S, C, p, p]
+        return unpatched(patches, self.grid(latents))
 
     def _padded(self, text: Tensor, text_ok: Tensor) -> Tensor:
         """[B, n, D] -> [B, text_length, D], zero where there is no text. Raises `ValueError` for a longer text."""

@@ -33,6 +33,8 @@ class Control(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models o
     """Whether `Signal.motion` is there, so that the generator needs cross-attentions to hear it."""
     has_features: ClassVar[bool]
     """Whether `Signal.features` are there for the geometry head to read."""
+    draws: ClassVar[bool] = False
+    """Whether it draws poses, which takes as many operations as there is to draw."""
 
     @classmethod
     @abstractmethod

@@ -33,6 +33,7 @@ class Pose2DControl(Control):
     reads_poses = True
     sends_motion = False
     has_features = False
+    draws = True
 
     @register_to_config
     def __init__(self, width: int, stride: int = 4) -> None:

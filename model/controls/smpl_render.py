@@ -32,6 +32,7 @@ class SMPLRenderControl(Control):
     reads_poses = True
     sends_motion = False
     has_features = False
+    draws = True
 
     @register_to_config
     def __init__(self, width: int, branch_width: int = 512, stride: int = 4) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from model.backbones.interface import Generator
+from model.base_folder import part_config
 from model.controls import Control
 from model.dimo import DiMo
 from model.encoder.config import EncoderConfig
@@ -96,7 +97,7 @@ class DiMoPipeline(DiffusionPipeline):
         """A trained model with the tokenizer, text encoder, VAE and scheduler of the base it was trained on; `config`
         is the window it was trained on and what it was made of. The model is put into evaluation mode."""
         tokenizer, text_encoder = load_text(base_dir)
-        kind = json.loads((Path(base_dir) / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
+        kind = part_config(base_dir, "scheduler")["_class_name"]
         return cls(
             tokenizer=tokenizer,
             text_encoder=text_encoder,

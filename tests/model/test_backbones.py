@@ -42,16 +42,21 @@ def test_a_checkpoint_of_something_else_is_refused(
 ) -> None:
     source = tiny_bases[family] / "transformer"
     weights = load_file(source / WEIGHTS) | change
-    save_file({key: value for key, value in weights.items() if value is not None}, tmp_path / WEIGHTS)
-    (tmp_path / "config.json").write_text((source / "config.json").read_text())
+    broken = tmp_path / "transformer"
+    broken.mkdir()
+    save_file({key: value for key, value in weights.items() if value is not None}, broken / WEIGHTS)
+    (broken / "config.json").write_text((source / "config.json").read_text())
     with pytest.raises(ValueError, match=next(iter(change))):
-        generator_class(tmp_path).from_base(tmp_path, **SETTINGS)
+        generator_class(tmp_path).from_base(broken, **SETTINGS)
 
 
 def test_a_folder_without_a_known_transformer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no transformer at .* with config\.json"):
+    with pytest.raises(
+        ValueError, match=r"no base model in the diffusers layout: .*/transformer/config\.json is missing"
+    ):
         generator_class(tmp_path)
-    (tmp_path / "config.json").write_text('{"_class_name": "FluxTransformer2DModel"}')
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text('{"_class_name": "FluxTransformer2DModel"}')
     with pytest.raises(ValueError, match="FluxTransformer2DModel: no generator for it"):
         generator_class(tmp_path)
 
@@ -175,8 +180,8 @@ def test_it_runs_in_half_precision(family: str, attention: str, make_dimo: Make,
 def test_saved_and_loaded_it_is_the_same(family: str, tmp_path: Path, make_dimo: Make, inputs: Inputs) -> None:
     changes = {"motion_attention": "global", "reference": "first_frame"}
     model = make_dimo(family=family, trained=True, **changes).transformer.eval()
-    model.save_pretrained(tmp_path)
-    loaded = generator_class(tmp_path).from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path / "transformer")
+    loaded = generator_class(tmp_path).from_pretrained(tmp_path / "transformer")
     assert type(loaded) is type(model)
     with torch.no_grad():
         assert torch.equal(loaded(**inputs), model(**inputs))

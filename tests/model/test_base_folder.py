@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.base_folder import base_folder
+from model.base_folder import base_folder, part_config
 from tests.model.hub_server import hub
 
 FETCH = "import sys; from model.base_folder import base_folder; print(base_folder(sys.argv[1]))"
@@ -58,3 +58,16 @@ def test_what_the_hub_does_not_know_is_one_clear_line(tmp_path: Path) -> None:
 def test_what_is_neither_is_refused_without_asking(name: str) -> None:
     with pytest.raises(ValueError, match="give a folder in the diffusers layout, or ORG/NAME"):
         base_folder(name)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\udcff"])
+def test_a_broken_config_of_a_part_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=r"vae/config\.json (is not JSON|holds a list).*: copy the base model again"):
+        part_config(tmp_path, "vae")
+
+
+def test_a_missing_part_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no base model .*/scheduler/scheduler_config\.json is missing"):
+        part_config(tmp_path, "scheduler")
