@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -36,13 +36,16 @@ def session(
     api = prefect_api or os.environ.get("PREFECT_API_URL")
     with ExitStack() as stack:
         stack.callback(_restore, before)
+        ready = None
         if api is None:
-            api = stack.enter_context(_server(state))
+            api, ready = stack.enter_context(_server(state))
             stack.callback(_flush)
         os.environ["PREFECT_API_URL"] = api
-        _read_settings_again()
-        if ray:
+        if ray:  # while the server is on its way
             stack.enter_context(ray_session(ray_address or os.environ.get("RAY_ADDRESS")))
+        if ready:
+            ready()
+        _read_settings_again()
         yield api
 
 
@@ -88,18 +91,23 @@ def quiet_environment(state: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _server(state: Path) -> Iterator[str]:
+def _server(state: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A server on its way: its address, and what to call before it is used."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
     server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with ExitStack() as stack:
-        with FileLock(str(state / "start.lock")):  # two that start at once would both make the database
-            with open(state / "prefect-server.log", "ab") as log:
-                command = [sys.executable, "-m", "dags.child", *server]
-                process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-            stack.callback(_end, process)
+        lock = stack.enter_context(FileLock(str(state / "start.lock")))  # of two at once, both would make the database
+        with open(state / "prefect-server.log", "ab") as log:
+            command = [sys.executable, "-m", "dags.child", *server]
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        stack.callback(_end, process)
+
+        def ready() -> None:
             _wait_until_healthy(url, process, state / "prefect-server.log")
-        yield url
+            lock.release()
+
+        yield url, ready
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
