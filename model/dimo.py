@@ -1,7 +1,7 @@
 """3DiMo as one module for training: control, generator, geometry head (arXiv 2602.03796, section 3)."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,48 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from model.backbones import generator_class
-from model.backbones.inject import Attention
-from model.backbones.interface import Generator, Reference
+from model.backbones.interface import Generator
 from model.batch import Batch, Driving, Prediction
+from model.config import DiMoConfig
 from model.controls import Control, control_class
 from model.controls.interface import Shapes
-from model.encoder.augment import AugmentConfig, augment_driving
-from model.encoder.config import ENCODERS, EncoderConfig
+from model.encoder.augment import augment_driving
 from model.flow import TIMESTEPS, noisy, per_sample
 from model.geometry import GeometryHead
 
 __all__ = ["Batch", "DiMo", "DiMoConfig", "Driving", "Prediction"]
 
 
-@dataclass(frozen=True)
-class DiMoConfig:
-    """What the base model does not decide. `control`: one of `model.controls.CONTROLS`. `geometry`: train the scaffold
-    that reads poses off the motion tokens, where the control has any."""
-
-    control: str = "implicit"
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    motion_attention: Attention = "aligned"
-    reference: Reference = "prefix"
-    geometry: bool = True
-    geometry_width: int = 1024
-
-    @property
-    def generator(self) -> dict[str, Any]:
-        """What a `Generator` is told of it."""
-        attention = self.motion_attention if control_class(self.control).sends_motion else None
-        return {"motion_dim": self.encoder.dim, "motion_attention": attention, "reference": self.reference}
-
-    @classmethod
-    def tiny(cls) -> Self:
-        """For tests and demos on a CPU, with the bases of `model/tiny`."""
-        return cls(encoder=ENCODERS["tiny"], geometry_width=128)
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> Self:
-        """From `asdict`."""
-        nested = {"encoder": EncoderConfig(**values["encoder"]), "augment": AugmentConfig(**values["augment"])}
-        return cls(**values | nested)
+def generator_settings(config: DiMoConfig) -> dict[str, Any]:
+    """What a `Generator` is told of the config: motion attention only where the control sends what it hears."""
+    attention = config.motion_attention if control_class(config.control).sends_motion else None
+    return {"motion_dim": config.encoder.dim, "motion_attention": attention, "reference": config.reference}
 
 
 class DiMo(nn.Module):
@@ -70,7 +44,7 @@ class DiMo(nn.Module):
     @classmethod
     def from_base(cls, base_dir: Path, config: DiMoConfig) -> Self:
         """A pretrained generator (`base_dir/transformer`, diffusers layout) with a fresh, silent control."""
-        transformer = generator_class(base_dir).from_base(Path(base_dir) / "transformer", **config.generator)
+        transformer = generator_class(base_dir).from_base(Path(base_dir) / "transformer", **generator_settings(config))
         return cls.around(transformer, config)
 
     @classmethod

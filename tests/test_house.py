@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,12 @@ def test_platform_libraries_stay_in_their_rooms(library: str) -> None:
         and not str(path.relative_to(ROOT)).startswith(KEPT_BY[library])
     ]
     assert not wrong
+
+
+def test_who_starts_a_flow_waits_for_no_torch() -> None:
+    code = "import sys, dags.flows; print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_the_top_level_is_what_was_agreed() -> None:

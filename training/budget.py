@@ -14,7 +14,8 @@ from model.backbones.hunyuan import HunyuanMotionTransformer3DModel
 from model.backbones.interface import Generator
 from model.backbones.wan import WanMotionTransformer3DModel
 from model.batch import Driving
-from model.dimo import DiMo, DiMoConfig
+from model.config import DiMoConfig
+from model.dimo import DiMo, generator_settings
 from model.latent_geometry import LatentGeometry
 from model.signal import Signal
 from model.vae import Strides
@@ -137,7 +138,7 @@ def _extended(size: FullSize, config: DiMoConfig, latents: Tensor, signal: Signa
 
 
 def _generator(size: FullSize, config: DiMoConfig, **changes: int) -> Generator:
-    return size.transformer(**config.generator | changes)
+    return size.transformer(**generator_settings(config) | changes)
 
 
 def _count(module: nn.Module) -> int:

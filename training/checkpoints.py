@@ -9,18 +9,22 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from model.dimo import DiMo
 from training.release import Release
+
+if TYPE_CHECKING:  # who only asks how far a run is need not wait for torch
+    import torch
+
+    from model.dimo import DiMo
 
 KEEP = 2  # newest checkpoints kept, besides the last of each stage
 
 
-def save(out: Path, state: dict[str, Any], model: DiMo, optimizer: torch.optim.Optimizer) -> Path:
+def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "torch.optim.Optimizer") -> Path:
     """Write a checkpoint in a folder beside its place, then rename it there. `state` becomes `state.json`."""
+    import torch
+
     final = out / "checkpoints" / f"step-{state['step']:06d}"
     part = final.with_name(f".{final.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -64,8 +68,10 @@ def check_same_run(state: dict[str, Any], release: Release, config: dict[str, An
         raise ValueError(f"cannot resume: the config changed in {', '.join(changed)}: {advice}")
 
 
-def load_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(checkpoint: Path, optimizer: "torch.optim.Optimizer") -> None:
     """Restore the optimizer's state."""
+    import torch
+
     optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
 
 

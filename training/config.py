@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.dimo import DiMoConfig
+from model.config import DiMoConfig
 from model.encoder.config import ENCODERS
 from training.stages import Schedule, three_stages
 

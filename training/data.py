@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from model.batch import Batch, Driving
+from model.config import DiMoConfig
 from model.controls import control_class
-from model.dimo import DiMoConfig
 from training.driving import read_driving
 from training.release import Pair, Release, read_pairs
 from training.sampling import available, choose

@@ -4,7 +4,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -26,23 +25,13 @@ from training.objective import Terms, draw, training_loss
 from training.precision import computing
 from training.probes import probe
 from training.release import Release
+from training.result import TrainResult
 from training.stages import stage_at
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, dict[str, Any]], None]
 """Called with the steps done, the steps in all, and the record just logged."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Where training stands: `pipeline` is there once the last stage is done."""
-
-    steps_done: int
-    steps_total: int
-    checkpoint: Path
-    metrics: Path
-    pipeline: Path | None
 
 
 def train(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from model.encoder.augment import AugmentConfig
+from model.encoder.config import AugmentConfig
 from training.config import TrainConfig
 
 Change = Callable[[TrainConfig], TrainConfig]

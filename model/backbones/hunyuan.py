@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from model.backbones.hunyuan_attention import JointAttention, KeyMaskedRefiner, without_padding
-from model.backbones.inject import Attention, MotionContext, MotionCrossAttention
-from model.backbones.interface import Generator, Reference, unpatched
+from model.backbones.inject import MotionContext, MotionCrossAttention
+from model.backbones.interface import Generator, unpatched
+from model.config import Attention, Reference
 
 
 class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):

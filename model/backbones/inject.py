@@ -5,7 +5,7 @@ argument: held in an attribute or a closure it gives silently wrong gradients wh
 under gradient checkpointing, because the first one is recomputed with the tokens of the second.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
@@ -13,9 +13,8 @@ from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from model.config import Attention
 from model.signal import MotionTokens
-
-Attention = Literal["aligned", "global"]
 
 
 class MotionContext(NamedTuple):

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import torch
 from accelerate import init_empty_weights
@@ -12,12 +12,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from model.backbones.inject import Attention, MotionAlignment, MotionContext, MotionCrossAttention
+from model.backbones.inject import MotionAlignment, MotionContext, MotionCrossAttention
+from model.config import Attention, Reference
 from model.signal import Grid, Signal
-
-Reference = Literal["prefix", "first_frame"]
-"""How the reference image enters: as an extra clean latent frame in front that hears nothing and is dropped from the
-output, so that it may show any pose; or as latent frame 0 in the base model's own way, closest to its weights."""
 
 
 def patch_side(config: Mapping[str, Any]) -> int:

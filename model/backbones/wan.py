@@ -17,8 +17,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel,
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.backbones.inject import Attention, MotionContext, MotionCrossAttention
-from model.backbones.interface import Generator, Reference, unpatched
+from model.backbones.inject import MotionContext, MotionCrossAttention
+from model.backbones.interface import Generator, unpatched
+from model.config import Attention, Reference
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@
 appearance cannot leak into the tokens. Strengths are not published [ours]. Labels stay as they are.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,20 +12,10 @@ from torch.nn.functional import grid_sample
 
 from model.batch import Driving
 from model.encoder.colour import random_colours, recolour
+from model.encoder.config import AugmentConfig
 
 FRAME_SHARE = 0.1
 """Share of the warp that differs from frame to frame; the rest is one warp a clip, as another camera would be."""
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """`perspective`: how far a corner moves at most, as a share of half a side. `per_frame`: every frame its own warp
-    rather than one a clip and a little jitter. `jitter`: how far factors of brightness, contrast and saturation are
-    from 1 at most; hues turn by half that share of a turn."""
-
-    perspective: float = 0.3
-    jitter: float = 0.3
-    per_frame: bool = False
 
 
 def augment_driving(driving: Driving, config: AugmentConfig, generator: torch.Generator) -> Driving:

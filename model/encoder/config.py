@@ -1,4 +1,4 @@
-"""Shapes of the motion encoder."""
+"""Shapes of the motion encoder, and strengths of the augmentation in front of it."""
 
 from dataclasses import dataclass
 
@@ -31,3 +31,14 @@ ENCODERS = {
     "paper": EncoderConfig(width=1024, depth=24, heads=16, dim=1024),
 }
 """`tiny`: a CPU. `base`: ViT-B. `paper`: TiTok-L, the shape of IM-Animation's encoder by the same group."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Strengths of `model.encoder.augment`. `perspective`: how far a corner moves at most, as a share of half a side.
+    `per_frame`: every frame its own warp rather than one a clip and a little jitter. `jitter`: how far factors of
+    brightness, contrast and saturation are from 1 at most; hues turn by half that share of a turn."""
+
+    perspective: float = 0.3
+    jitter: float = 0.3
+    per_frame: bool = False

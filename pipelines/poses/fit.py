@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from model.body.load import Body
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.motion import Motion
-from pipelines.poses.objective import FitConfig, Objective, Target
+from pipelines.poses.objective import Objective, Target
 
 HISTORY = 12
 

@@ -10,12 +10,13 @@ from model.body.load import Body
 from model.body.skeleton import JOINTS
 from pipelines.poses.between import moments_of, points_at
 from pipelines.poses.fit import fit
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.hands import drop_strange_hands
 from pipelines.poses.label import Label, assess, in_camera
 from pipelines.poses.landmarks import Landmarks
 from pipelines.poses.mapping import GROUP, observe
 from pipelines.poses.motion import motion_at, points_of
-from pipelines.poses.objective import FitConfig, Seen, Target
+from pipelines.poses.objective import Seen, Target
 from pipelines.poses.oneview import MAIN
 from pipelines.poses.triangulation import triangulate
 from pipelines.poses.view import View

@@ -12,6 +12,7 @@ from model.body.load import Body
 from model.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from model.body.skeleton import JOINTS
 from pipelines.poses.crops import fill
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.initial import first_guess
 from pipelines.poses.kinematics import Posed, forward
 from pipelines.poses.limits import limits, usual
@@ -25,29 +26,6 @@ Array = NDArray[np.floating]
 BETAS = 10
 GUESS_SMOOTHING = 0.05
 """Standard deviation of the filter over the points that the first guess looks at, seconds."""
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """Standard deviations of what is fitted, and how long.
-
-    `pixels`: of a landmark, metres at the person's depth; `shape`: of the landmark model's own 3-D body, metres;
-    `points`: of triangulated points, metres; `hands`: of hand points over those of the body; `hand_shape`: of the
-    landmark model's own 3-D hand, metres; `acceleration`: of points, m/s^2; `turning`: of joint angles, rad/s^2;
-    `betas`: of shape coefficients. Beyond `robust` standard deviations the pull of a point no longer grows.
-    `iterations`: of L-BFGS.
-    """
-
-    pixels: float = 0.02
-    shape: float = 0.03
-    points: float = 0.02
-    hands: float = 0.6
-    hand_shape: float = 0.012
-    acceleration: float = 40.0
-    turning: float = 100.0
-    betas: float = 1.0
-    robust: float = 2.0
-    iterations: int = 40
 
 
 @dataclass(frozen=True)

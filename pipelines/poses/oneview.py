@@ -6,13 +6,14 @@ from numpy.typing import NDArray
 from model.body.load import Body
 from model.body.skeleton import JOINTS
 from pipelines.poses.fit import fit
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.hands import drop_strange_hands, hands_met
 from pipelines.poses.initial import shortest_turn
 from pipelines.poses.label import Label, assess, in_camera
 from pipelines.poses.landmarks import Landmarks
 from pipelines.poses.mapping import GROUP, INDEX, SIDES, observe
 from pipelines.poses.motion import points_of
-from pipelines.poses.objective import FitConfig, Seen, Target
+from pipelines.poses.objective import Seen, Target
 from pipelines.poses.view import View
 from pipelines.stage import DataError
 

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from pipelines.columns import Column, json_lists, json_strings, look_up
 from pipelines.planned import Planned
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.landmarks import LandmarkConfig, MediaPipe, Rtmlib, describe
-from pipelines.poses.objective import FitConfig
 from pipelines.quality import Policy, kept_clips
 from pipelines.rigs.current import frames_late, measured_gravity
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from model.body.load import Body
 from model.body.skeleton import JOINTS
 from pipelines.poses.fit import fit
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.label import Label, assess
 from pipelines.poses.mapping import POINTS
 from pipelines.poses.motion import Motion
-from pipelines.poses.objective import FitConfig, Target
+from pipelines.poses.objective import Target
 from pipelines.poses.placement import NEAR
 from pipelines.poses.view import View
 from pipelines.stage import DataError

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as golden
 
 from model.batch import Driving
-from model.encoder.augment import AugmentConfig, augment_driving, follow, homography, random_homographies, warp
+from model.encoder.augment import augment_driving, follow, homography, random_homographies, warp
 from model.encoder.colour import colour_map, random_colours, recolour
+from model.encoder.config import AugmentConfig
 
 SIZE, HAND = 128, 64
 

@@ -20,7 +20,7 @@ from pipelines.columns import distinct, json_lists, json_strings, last_of
 from pipelines.forecast import forecast
 from pipelines.planned import Planned
 from pipelines.planning import account, finish, prepare, stage_outcome
-from pipelines.poses.objective import FitConfig
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.stage import PosesConfig, PosesStage
 from pipelines.poses.stage import plan as plan_poses
 from pipelines.quality import Policy

@@ -11,13 +11,14 @@ from model.body.rotations import axis_angle_to_matrix
 from model.body.skeleton import JOINTS
 from pipelines.poses.accuracy import mpjpe, pa_mpjpe
 from pipelines.poses.fit import fit
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.initial import first_guess
 from pipelines.poses.kinematics import forward
 from pipelines.poses.limits import limits
 from pipelines.poses.mapping import GROUP, POINTS
 from pipelines.poses.metric import inverse_dct
 from pipelines.poses.motion import Motion, points_of
-from pipelines.poses.objective import FitConfig, Seen, Target
+from pipelines.poses.objective import Seen, Target
 from storage_schemas.conventions import project
 
 FRAMES, FPS = 24, 30.0

@@ -11,9 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from model.body.load import Body, load_body
 from pipelines.poses.accuracy import pa_mpjpe
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.landmarks import Landmarker, Landmarks
 from pipelines.poses.multiview import multi_view_labels
-from pipelines.poses.objective import FitConfig
 from pipelines.poses.oneview import one_view_label
 from pipelines.poses.stage import PosesConfig, PosesStage, plan
 from pipelines.poses.truth import truth_label

@@ -11,13 +11,13 @@ from scipy.spatial.transform import Rotation
 from model.body.load import Body, load_body
 from pipelines import clips as cutting
 from pipelines.cut import ClipsConfig
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.hands import drop_strange_hands
 from pipelines.poses.label import Label
 from pipelines.poses.landmarks import Landmarker, Landmarks
 from pipelines.poses.mapping import GROUP, observe
 from pipelines.poses.motion import points_of
 from pipelines.poses.multiview import multi_view_labels
-from pipelines.poses.objective import FitConfig
 from pipelines.poses.stage import PosesConfig, PosesStage, plan
 from pipelines.poses.view import View, view_of
 from pipelines.quality import Policy
