@@ -1,5 +1,6 @@
 """The whole DAG on one machine: sources in, a trained tiny 3DiMo, a generated clip and a report out."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,16 @@ STUDIO = SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")
 
 @flow(flow_run_name="demo")
 def demo(
-    out: str, internet: str | None = None, unreal: str | None = None, multiview: str | None = None
+    out: str,
+    internet: str | None = None,
+    unreal: str | None = None,
+    multiview: str | None = None,
+    steps: int | None = None,
 ) -> dict[str, Any]:
-    """Run everything into the folder `out`; sources that are not given are rendered. Finished work is not redone."""
+    """Run everything into the folder `out`; sources that are not given are rendered. Finished work is not redone.
+
+    `steps`: of the training in all; None: those of the preset.
+    """
     root = Path(out)
     lake = str(root / "lake")
     given = dict(zip(KINDS, (internet, unreal, multiview), strict=True))
@@ -50,7 +58,10 @@ def demo(
     flows.encode(lake, LatentsConfig(str(base)))
     release = flows.publish(lake, "demo")
     training = root / "training" / release
-    flows.train(lake, release, preset("tiny", base), str(training))
+    config = preset("tiny", base)
+    if steps:
+        config = replace(config, schedule=config.schedule.in_steps(steps))
+    flows.train(lake, release, config, str(training))
     clip = show_motion(lake, release, training, root / "generated")
     page = write_page(lake, root / "report", training, clip)
     return {

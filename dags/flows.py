@@ -34,7 +34,7 @@ from storage_schemas.releases.release import create_release, open_release, open_
 from storage_schemas.releases.verify import check_bytes
 from training.checkpoints import steps_done
 from training.config import TrainConfig
-from training.launch import launch
+from training.launch import Launcher
 
 
 @flow(flow_run_name="ingest {kind}")
@@ -110,11 +110,12 @@ def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool =
     with follow("check files (MB)", MEGABYTE) as report:
         check_bytes(Lake(lake), release, report)
     stages, end = config.schedule.stages, 0
-    for number, stage in enumerate(stages, 1):
-        end += stage.steps
-        if resume and number < len(stages) and steps_done(Path(out)) >= end:
-            continue  # the last stage always looks: it refuses another release or config, and exports the pipeline
-        train_stage(lake, release, config, out, number, stage.name, resume or number > 1)
+    with Launcher() as launcher:
+        for number, stage in enumerate(stages, 1):
+            end += stage.steps
+            if resume and number < len(stages) and steps_done(Path(out)) >= end:
+                continue  # the last stage always looks: it refuses another release or config, and exports the pipeline
+            train_stage(launcher, lake, release, config, out, number, stage.name, resume or number > 1)
     return out
 
 
@@ -124,7 +125,9 @@ def _may_pass(_task: object, _run: object, state: State) -> bool:
 
 
 @task(task_run_name="{name}", retries=1, retry_condition_fn=_may_pass, cache_policy=NO_CACHE)
-def train_stage(lake: str, release: str, config: TrainConfig, out: str, number: int, name: str, resume: bool) -> None:
+def train_stage(
+    launcher: Launcher, lake: str, release: str, config: TrainConfig, out: str, number: int, name: str, resume: bool
+) -> None:
     """One training stage in a Ray worker; what is done is not done again."""
     log = get_run_logger()
     with step(f"train {name}", config.schedule.stage_steps[number - 1]) as shown:
@@ -136,5 +139,5 @@ def train_stage(lake: str, release: str, config: TrainConfig, out: str, number: 
             for level, text in lines:
                 log.log(level, text)
 
-        result = launch(lake, release, config, Path(out), until_stage=number, resume=resume, on_progress=report)
+        result = launcher.train(lake, release, config, Path(out), until_stage=number, resume=resume, on_progress=report)
         log.info("%s: %d of %d steps done", name, result.steps_done, result.steps_total)

@@ -6,10 +6,10 @@ import platform
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from training.config import TrainConfig
-from training.trainer import TrainResult, train
+from training.result import TrainResult
 
 logger = logging.getLogger(__name__)
 
@@ -20,44 +20,82 @@ OnProgress = Callable[[int, float | None, list[tuple[int, str]]], None]
 """Called with the steps done since the last call, the newest loss, and the worker's log lines (level, text)."""
 
 
-def launch(
-    lake: str,
-    release: str,
-    config: TrainConfig,
-    out: str | Path,
-    *,
-    until_stage: int | None = None,
-    resume: bool = True,
-    on_progress: OnProgress = lambda *_: None,
-) -> TrainResult:
-    """`train` on release NAME@VERSION of `lake`, in one Ray actor with a GPU where the cluster has one.
+class Launcher:
+    """One Ray actor that trains, with a GPU where the cluster has one. Ray must be running.
 
-    Ray must be running. Raises what `train` raises, and `RayActorError` when the worker died too often.
+    A context manager: the actor is started when first needed, kept from stage to stage, as its start takes longer than
+    a short stage, and replaced when it dies.
     """
+
+    def __init__(self) -> None:
+        self._actor: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def train(
+        self,
+        lake: str,
+        release: str,
+        config: TrainConfig,
+        out: str | Path,
+        *,
+        until_stage: int | None = None,
+        resume: bool = True,
+        on_progress: OnProgress = lambda *_: None,
+    ) -> TrainResult:
+        """`training.trainer.train` on release NAME@VERSION of `lake`.
+
+        Raises what that raises, and `RayActorError` when the actor died too often.
+        """
+        from ray.exceptions import RayActorError, RayTaskError
+
+        for deaths in range(DEATHS + 1):
+            self._actor = self._actor or _started()
+            try:
+                running = self._actor.train.remote(lake, release, config, str(out), until_stage, resume or deaths > 0)
+                return _followed(self._actor, running, on_progress)
+            except RayTaskError as error:  # of the training; the actor is well
+                raise error.cause from None
+            except RayActorError:
+                self._stop()
+                if deaths == DEATHS:
+                    raise
+                message = "the training worker died; another resumes from its newest checkpoint"
+                on_progress(0, None, [(logging.WARNING, message)])
+            except BaseException:  # nobody follows it any more
+                self._stop()
+                raise
+        raise AssertionError("unreachable")
+
+    def _stop(self) -> None:
+        import ray
+
+        if self._actor is not None:
+            ray.kill(self._actor)
+            self._actor = None
+
+
+def _started() -> Any:
     import ray
-    from ray.exceptions import RayActorError, RayTaskError
 
     gpus = min(1, int(ray.cluster_resources().get("GPU", 0)))
-    for deaths in range(DEATHS + 1):
-        # one thread trains, the other answers questions
-        actor: Any = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, max_concurrency=2).remote()
-        running = actor.train.remote(lake, release, config, str(out), until_stage, resume or deaths > 0)
-        try:
-            while not ray.wait([running], timeout=POLL_SECONDS)[0]:
-                on_progress(*ray.get(actor.news.remote()))
-            result: TrainResult = ray.get(running)
-            on_progress(*ray.get(actor.news.remote()))
-            return result
-        except RayActorError:
-            if deaths == DEATHS:
-                raise
-            message = "the training worker died; another resumes from its newest checkpoint"
-            on_progress(0, None, [(logging.WARNING, message)])
-        except RayTaskError as error:
-            raise error.cause from None
-        finally:
-            ray.kill(actor)
-    raise AssertionError("unreachable")
+    # one thread trains, the other answers questions
+    return ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, max_concurrency=2).remote()
+
+
+def _followed(actor: Any, running: Any, on_progress: OnProgress) -> TrainResult:
+    """Tell what is new until it is done."""
+    import ray
+
+    while not ray.wait([running], timeout=POLL_SECONDS)[0]:
+        on_progress(*ray.get(actor.news.remote()))
+    result: TrainResult = ray.get(running)
+    on_progress(*ray.get(actor.news.remote()))
+    return result
 
 
 class Worker:
@@ -74,6 +112,7 @@ class Worker:
     ) -> TrainResult:
         """Open the release and train."""
         from storage_schemas.releases.release import open_release
+        from training.trainer import train
 
         def progress(_done: int, _total: int, record: dict[str, Any]) -> None:
             if "loss" in record:

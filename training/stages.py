@@ -4,7 +4,8 @@
 parts, stage 3 is multi-view and moving-camera only; the geometric loss is annealed to zero in early stage 2.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 ALL_SOURCES = ("internet", "unreal", "multiview")
 
@@ -43,6 +44,11 @@ class Schedule:
     def steps(self) -> int:
         """Optimizer steps of all stages together."""
         return sum(self.stage_steps)
+
+    def in_steps(self, steps: int) -> Self:
+        """The same stages in the same proportions, in about so many steps."""
+        share = steps / self.steps
+        return replace(self, stages=tuple(replace(s, steps=max(1, round(share * s.steps))) for s in self.stages))
 
     @property
     def geometry_steps(self) -> float:

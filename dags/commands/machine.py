@@ -32,6 +32,7 @@ def demo(
     internet: Annotated[Path | None, typer.Option(help="Your own clips instead of made ones: folder or list.")] = None,
     unreal: Annotated[Path | None, typer.Option(help="A BEDLAM-style render job instead of a made one.")] = None,
     multiview: Annotated[Path | None, typer.Option(help="Synchronised videos with calibration instead.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps in all; fewer show less.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo-out"),
     json_: Json = False,
     prefect_api: PrefectApi = None,
@@ -53,5 +54,6 @@ def demo(
         from dags.demo import summary
 
         console.print(f"flows: {api.removesuffix('/api')}")
-        result = demo_flow(str(out), *(None if p is None else str(p) for p in (internet, unreal, multiview)))
+        given = {"internet": internet, "unreal": unreal, "multiview": multiview}
+        result = demo_flow(str(out), **{kind: str(path) for kind, path in given.items() if path}, steps=steps)
     as_json(result) if json_ else summary(result)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,35 +10,50 @@ import pytest
 from pipelines.runner import ray_session
 from storage_schemas.releases.release import Release
 from training.config import TrainConfig
-from training.launch import launch
+from training.launch import Launcher
 from training.log import read_metrics
 from training.summary import stage_losses
 
 
 @pytest.fixture(scope="module")
-def cluster() -> object:
-    """A small Ray on this machine."""
-    with ray_session(cpus=2):
-        yield
+def launcher() -> Iterator[Launcher]:
+    """On a small Ray of this machine."""
+    with ray_session(cpus=2), Launcher() as started:
+        yield started
 
 
 def test_progress_log_lines_and_refusals_arrive(
-    cluster: object, release: Release, config: TrainConfig, tmp_path: Path
+    launcher: Launcher, release: Release, config: TrainConfig, tmp_path: Path
 ) -> None:
     news: list[tuple[int, float | None, list[tuple[int, str]]]] = []
-    result = launch(
+    result = launcher.train(
         release.lake_uri, release.id, config, tmp_path, until_stage=1, on_progress=lambda *said: news.append(said)
     )
     assert result.steps_done == sum(steps for steps, _, _ in news) == 5
     assert isinstance(news[-1][1], float)
     assert any("single_view stage_end" in text for _, _, lines in news for _, text in lines)
     with pytest.raises(ValueError, match="no release small@9"):
-        launch(release.lake_uri, "small@9", config, tmp_path)
+        launcher.train(release.lake_uri, "small@9", config, tmp_path)
+    process = _processes(line for _, _, lines in news for _, line in lines)
+    again: list[str] = []
+    result = launcher.train(
+        release.lake_uri,
+        release.id,
+        config,
+        tmp_path,
+        until_stage=2,
+        on_progress=lambda _steps, _loss, said: again.extend(text for _, text in said),
+    )
+    assert result.steps_done == 9 and _processes(again) == process  # the next stage waits for no new one
+
+
+def _processes(lines: Iterable[str]) -> list[int]:
+    return [int(line.split()[3]) for line in lines if line.startswith("training in process")]
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(
-    cluster: object, release: Release, config: TrainConfig, tmp_path: Path
+    launcher: Launcher, release: Release, config: TrainConfig, tmp_path: Path
 ) -> None:
     steps, lines, killed = [], [], []
 
@@ -45,10 +61,10 @@ def test_a_worker_that_is_killed_is_replaced(
         steps.append(done)
         lines.extend(text for _, text in said)
         if sum(steps) >= 2 and not killed:
-            killed.append(next(int(line.split()[3]) for line in lines if line.startswith("training in process")))
+            killed.append(_processes(lines)[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    result = launch(release.lake_uri, release.id, config, tmp_path, on_progress=progress)
+    result = launcher.train(release.lake_uri, release.id, config, tmp_path, on_progress=progress)
     assert killed and result.steps_done == config.schedule.steps and result.pipeline == tmp_path / "pipeline"
     assert any("worker died" in line for line in lines)
     records = read_metrics(tmp_path / "metrics.jsonl")

@@ -42,3 +42,10 @@ def test_a_schedule_of_one_stage_ends_geometry_with_it() -> None:
 def test_an_unknown_preset_is_named() -> None:
     with pytest.raises(ValueError, match="tiny"):
         preset("huge", "base")
+
+
+def test_a_schedule_in_other_steps_keeps_its_proportions() -> None:
+    schedule = preset("tiny", "base").schedule
+    assert schedule.in_steps(64).stage_steps == (24, 24, 16)
+    assert schedule.in_steps(1).stage_steps == (1, 1, 1)
+    assert schedule.in_steps(240) == schedule
