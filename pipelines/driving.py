@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from model.body.load import load_body
 from model.body.skeleton import JOINTS
 from pipelines.people import track_person
+from pipelines.poses.fit_config import FitConfig
 from pipelines.poses.hands import drop_strange_hands
 from pipelines.poses.label import Label
 from pipelines.poses.landmarks import Landmarker, Landmarks
 from pipelines.poses.mapping import observe
-from pipelines.poses.objective import FitConfig
 from pipelines.poses.oneview import one_view_label
 from pipelines.poses.view import View, view_of
 from pipelines.stage import DataError
