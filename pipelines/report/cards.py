@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from pipelines.report.judged import UNSHOWN
 from pipelines.report.media import Media
 from pipelines.report.paths import TopView, top_view
-from pipelines.report.sheets import contact_sheet, thumbnail
+from pipelines.report.sheets import contact_sheet
+from pipelines.report.thumbnails import Thumbnail, read_thumbnail, stored_video
 from pipelines.report.timeline import Span, lanes
 from pipelines.revisions import best_poses, by_column, newest
 from storage_schemas.lake import Lake, in_list
@@ -49,14 +50,6 @@ class Group:
     capture: Row
     cards: list[Card]
     top: TopView | None
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """One filtered clip; `picture` is None where no bytes were stored."""
-
-    clip: Row
-    picture: str | None
 
 
 @dataclass(frozen=True)
@@ -103,7 +96,7 @@ def filtered_clips(lake: Lake, judged: pa.Table, media: Media) -> list[Filtered]
         ids = judged["clip_id"].filter(pc.equal(judged["reason"], reason))  # hashes: the first ones are a fair sample
         shown = [] if reason in UNSHOWN else ids[:MOST_FILTERED].to_pylist()
         clips = lake.read("clips", where=in_list("clip_id", shown)) if shown else []
-        found.append(Filtered(reason, count, [_thumbnail(lake, media, clip) for clip in clips]))
+        found.append(Filtered(reason, count, [read_thumbnail(lake, media, c, c["frames"] // 2) for c in clips]))
     return sorted(found, key=lambda filtered: -filtered.count)
 
 
@@ -111,27 +104,12 @@ def _card(lake: Lake, media: Media, clip: Row, pose: Row | None, caption: Row | 
     sheet, problem = None, None
     content = ["sheet", clip["clip_id"], clip["video_sha256"], pose["pose_id"] if pose else None]
     try:
-        sheet = media.picture(content, lambda: contact_sheet(_video(lake, clip), clip, pose))
+        sheet = media.picture(content, lambda: contact_sheet(stored_video(lake, clip), clip, pose))
     except (ValueError, KeyError) as error:
         problem = f"the stored video cannot be shown: {error}"
         log.warning("clip %s: %s", clip["name"], problem)
     timeline = lanes(caption["camera_terms"], clip["frames"]) if caption else []
     return Card(clip, sheet, problem, pose, caption, timeline)
-
-
-def _thumbnail(lake: Lake, media: Media, clip: Row) -> Thumbnail:
-    if clip["video_sha256"] is None:
-        return Thumbnail(clip, None)
-    try:
-        content = ["thumbnail", clip["clip_id"], clip["video_sha256"]]
-        return Thumbnail(clip, media.picture(content, lambda: thumbnail(_video(lake, clip), clip, clip["frames"] // 2)))
-    except (ValueError, KeyError) as error:
-        log.warning("clip %s: the stored video cannot be shown: %s", clip["name"], error)
-        return Thumbnail(clip, None)
-
-
-def _video(lake: Lake, clip: Row) -> bytes:
-    return lake.blobs("clip_videos", "video", [clip["clip_id"]])[0]
 
 
 def _sample(kept: pa.Table) -> list[str]:

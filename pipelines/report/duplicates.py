@@ -1,6 +1,5 @@
 """Pairs of clips that show the same footage: which of the two is kept, and why one believes it."""
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +9,10 @@ import pyarrow.compute as pc
 from pipelines.columns import distinct
 from pipelines.duplicates.repeats import links
 from pipelines.report.media import Media
-from pipelines.report.sheets import thumbnail
+from pipelines.report.thumbnails import Thumbnail, read_thumbnail
 from storage_schemas.lake import Lake, in_list
 
 Row = dict[str, Any]
-log = logging.getLogger(__name__)
 MOST_PAIRS = 12
 EVIDENCE = [
     "representative_id", "kind", "mirrored", "offset_frames", "start_frame", "end_frame", "share", "similarity",
@@ -23,19 +21,12 @@ EVIDENCE = [
 
 
 @dataclass(frozen=True)
-class Twin:
-    """One clip of a pair; `picture` of the moment that both show, None where no bytes can be shown."""
-
-    clip: Row
-    picture: str | None
-
-
-@dataclass(frozen=True)
 class Pair:
-    """`better` is kept rather than `worse`, which is `dropped` by the policy or not; `evidence` as in `duplicates`."""
+    """`better` is kept rather than `worse`, which is `dropped` by the policy or not, both at the moment that both show;
+    `evidence` as in `duplicates`."""
 
-    better: Twin
-    worse: Twin
+    better: Thumbnail
+    worse: Thumbnail
     dropped: bool
     evidence: Row
 
@@ -69,15 +60,5 @@ def _pair(lake: Lake, clips: dict[str, Row], found: Row, media: Media) -> Pair:
     at = (found["start_frame"] + found["end_frame"]) // 2
     rates = [clip["fps_num"] / clip["fps_den"] for clip in (worse, better)]
     there = found["offset_frames"] + round(at * rates[1] / rates[0])
-    return Pair(_twin(lake, better, there, media), _twin(lake, worse, at, media), found["dropped"], found)
-
-
-def _twin(lake: Lake, clip: Row, frame: int, media: Media) -> Twin:
-    frame = min(max(frame, 0), clip["frames"] - 1)
-    try:
-        (video,) = lake.blobs("clip_videos", "video", [clip["clip_id"]])
-        content = ["thumbnail", clip["clip_id"], clip["video_sha256"], frame]
-        return Twin(clip, media.picture(content, lambda: thumbnail(video, clip, frame)))
-    except (ValueError, KeyError) as error:
-        log.warning("clip %s: the stored video cannot be shown: %s", clip["name"], error)
-        return Twin(clip, None)
+    kept, copy = read_thumbnail(lake, media, better, there), read_thumbnail(lake, media, worse, at)
+    return Pair(kept, copy, found["dropped"], found)

@@ -1,0 +1,38 @@
+"""One picture of a clip."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.report.media import Media
+from pipelines.report.sheets import thumbnail
+from storage_schemas.lake import Lake
+
+Row = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A clip and the link of its picture, None where no bytes were stored or none can be shown."""
+
+    clip: Row
+    picture: str | None
+
+
+def read_thumbnail(lake: Lake, media: Media, clip: Row, frame: int) -> Thumbnail:
+    """A clip as it is at a frame, or at the end nearest to it."""
+    if clip["video_sha256"] is None:
+        return Thumbnail(clip, None)
+    frame = min(max(frame, 0), clip["frames"] - 1)
+    try:
+        content = ["thumbnail", clip["clip_id"], clip["video_sha256"], frame]
+        return Thumbnail(clip, media.picture(content, lambda: thumbnail(stored_video(lake, clip), clip, frame)))
+    except (ValueError, KeyError) as error:
+        log.warning("clip %s: the stored video cannot be shown: %s", clip["name"], error)
+        return Thumbnail(clip, None)
+
+
+def stored_video(lake: Lake, clip: Row) -> bytes:
+    """The bytes of a clip. Raises `ValueError` or `KeyError` where there are none."""
+    return lake.blobs("clip_videos", "video", [clip["clip_id"]])[0]
