@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -45,12 +45,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a stage: its shards of work, and the attempts that earlier runs made at some of it, as in `Shard`."""
+    """One run of a stage: its shards of work, and the attempts that earlier runs made at some of it, as in `Shard`.
+    `began`: when its driver did, nanoseconds since 1970; it may not be the first."""
 
     run_id: str
     shards: list[list[Work]]
     attempts: dict[str, int]
     untried: dict[str, int]
+    began: int = field(default_factory=time.time_ns)
 
     def shard(self, number: int) -> Shard:
         """One shard."""
@@ -116,7 +118,7 @@ def stage_outcome(lake: Lake, shard: Shard, stage: Stage, outcome: Outcome) -> d
 
 def finish(lake: Lake, run: Run, partial: bool = False) -> dict[str, int]:
     """Commit a run of which every shard is staged, or with `partial` those that are; return the rows per table."""
-    return commit.commit(lake, run.run_id, _facts(lake, commit.read_plan(lake, run.run_id)), partial)
+    return commit.commit(lake, run.run_id, _facts(lake, commit.read_plan(lake, run.run_id), run.began), partial)
 
 
 def account(lake: Lake, stage: Stage, planned: Planned, filtered: dict[str, int] | None = None) -> Account:
@@ -171,9 +173,12 @@ def _adopt(lake: Lake, plan: dict[str, Any]) -> bool:
     return True
 
 
-def _facts(lake: Lake, plan: dict[str, Any]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+def _facts(
+    lake: Lake, plan: dict[str, Any], began: int | None = None
+) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
     """What goes into the ledger. `in` counts the works that nobody answered before, so that the sum over all runs is
-    the number of works that were ever answered, whatever runs overlap."""
+    the number of works that were ever answered, whatever runs overlap. `began`: when the driver did, where one lives.
+    """
 
     def facts(notes: list[dict[str, Any]]) -> dict[str, Any]:
         done = [key for note in notes for key in note["done"]]
@@ -181,6 +186,7 @@ def _facts(lake: Lake, plan: dict[str, Any]) -> Callable[[list[dict[str, Any]]],
         for note in notes:
             for kind, keys in note["rejected"].items():
                 rejected.setdefault(kind, []).extend(keys)
+        clocks = [times for note in notes for times in note.get("times", {}).items()]
         answered = pa.array([*done, *(key for keys in rejected.values() for key in keys)], pa.string())
         failed = open_failures(lake, f"stage = '{plan['stage']}'", [])["work_key"]
         known = pc.or_(among(answered, lake.column(plan["stage"], "work_key")), among(answered, failed))
@@ -188,7 +194,7 @@ def _facts(lake: Lake, plan: dict[str, Any]) -> Callable[[list[dict[str, Any]]],
             "in": len(answered) - int(pc.sum(known).as_py() or 0),
             "done": len(done),
             "rejected": {kind: len(keys) for kind, keys in rejected.items()},
-            **spent([times for note in notes for times in note.get("times", {}).items()]),
+            **spent(clocks, None if began is None else (began, time.time_ns())),
         }
         return {"stage": plan["stage"], "config": plan["config"], "counts": counts}
 

@@ -16,7 +16,7 @@ from dags.options import ExistingLake, Json, PolicyFile
 
 if TYPE_CHECKING:
     from dags.steps import Step
-    from pipelines.forecast import Forecast
+    from pipelines.forecast import Forecast, Tried
     from pipelines.planned import Planned
     from storage_schemas.lake import Lake
 
@@ -169,25 +169,22 @@ def _forecasts(lake: "Lake", away: "Lake | None", calls: list[data.Call], trial:
         tries = getattr(steps, name)(away or lake, *args)
         for step, there in zip(getattr(steps, name)(lake, *args), tries, strict=True):
             stage, planned = step.stage.name, step.plan()
-            if away is not None:
-                _try_out(lake, away, step, there, planned, trial.count, deadline)
-            sources = sum(f.new + f.due for f in found if f.stage == "sources")  # stale ones were cut already
-            found.append(forecast(lake, stage, planned, away, sources))
+            tried = _try_out(lake, away, step, there, planned, trial.count, deadline) if away else None
+            found.append(forecast(lake, stage, planned, tried, found))
     return found
 
 
 def _try_out(
     lake: "Lake", away: "Lake", step: "Step", there: "Step", planned: "Planned", count: int, deadline: float
-) -> None:
+) -> "Tried | None":
     """Do a few pieces of work of a step of which no run is known: of what is left in the lake, or else of what the
     steps before made of theirs. Sources are fetched where the trial is, all else is read where it is."""
     from pipelines.forecast import measured, try_out
 
     if measured(lake, step.stage.name, planned.revision) is not None:
-        return
+        return None
     if step.stage.name == "sources":
-        try_out(lake, away, there.stage, planned, count, deadline)
-    elif len(planned):
-        try_out(lake, away, step.stage, planned, count, deadline)
-    else:
-        try_out(away, away, there.stage, there.plan(), 1 << 20, deadline)
+        return try_out(lake, away, there.stage, planned, count, deadline)
+    if len(planned):
+        return try_out(lake, away, step.stage, planned, count, deadline)
+    return try_out(away, away, there.stage, there.plan(), 1 << 20, deadline)

@@ -2,6 +2,6 @@
 
 from pipelines.forecast.estimate import Forecast, forecast
 from pipelines.forecast.rates import measured
-from pipelines.forecast.sample import try_out
+from pipelines.forecast.sample import Tried, try_out
 
-__all__ = ["Forecast", "forecast", "measured", "try_out"]
+__all__ = ["Forecast", "Tried", "forecast", "measured", "try_out"]

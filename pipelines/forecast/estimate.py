@@ -1,12 +1,14 @@
 """What a run of a stage would do, how long it would take and how much it would store."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
 
 from pipelines.forecast.rates import Rates, measured
+from pipelines.forecast.sample import Tried
 from pipelines.forecast.sizes import DOWNLOAD, DOWNLOAD_START, Sizes, sizes_of
 from pipelines.planned import Planned
 from pipelines.standing import DONE, DUE, FAILED, NEW, WAITING, open_failures, stale, standing
@@ -14,8 +16,8 @@ from storage_schemas.lake import Lake
 
 WRITES = {"sources": ("sources", "captures"), "clips": ("clips", "clip_videos", "fingerprints")}
 """Tables of the stages that fill more than one."""
-LATER = ("clips", "duplicates", "rigs")
-"""Stages of which work comes up while sources are taken in."""
+LATER = {"clips": "sources", "duplicates": "clips", "rigs": "sources"}
+"""Stages of which work comes up while sources are taken in, and the stage that makes it."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,20 @@ class Forecast:
     basis: str
 
 
-def forecast(lake: Lake, stage: str, planned: Planned, away: Lake | None = None, sources: int = 0) -> Forecast:
+def forecast(
+    lake: Lake, stage: str, planned: Planned, tried: Tried | None = None, before: Sequence[Forecast] = ()
+) -> Forecast:
     """What a run of a plan would do now. Writes nothing.
 
-    `away`: a lake where a few pieces of work were tried, which counts where the lake itself has measured nothing.
-    `sources`: source items that are left, and will make work for this stage.
+    `tried`: a trial, which counts instead of runs in the lake, as there were none. `before`: what would be done of the
+    stages before, which will make work for this one.
     """
     found = standing(lake, stage, planned, time.time_ns())
     outdated, left = stale(lake, stage, found), found.left
-    rates, told, tried = measured(lake, stage, planned.revision), lake, False
-    if rates is None and away is not None:
-        rates, told, tried = measured(away, stage, planned.revision, tried=True), away, True
-    wanted, later = sizes_of(lake, stage, planned, left), 0
-    if rates is not None and sources and stage in LATER:
-        later = round(sources * _answered(told, stage) / max(1, _answered(told, "sources")))
+    told, items, known = (tried.away, tried.items, tried.planned) if tried else (lake, lake, planned)
+    rates = measured(told, stage, planned.revision, items if tried else None)
+    wanted, later = sizes_of(lake, stage, planned, left), _later(items, stage, known, before)
+    if rates is not None and later:
         more = Sizes(np.resize(rates.sizes.sorts, later), np.resize(rates.sizes.units, later))  # like those measured
         wanted = Sizes(np.concatenate([wanted.sorts, more.sorts]), np.concatenate([wanted.units, more.units]))
     seconds, least, most = rates.time(wanted) if rates else (None, None, None)
@@ -84,9 +86,19 @@ def forecast(lake: Lake, stage: str, planned: Planned, away: Lake | None = None,
         bytes=None if rates is None else _bytes(told, stage, rates, wanted),
         measured=0 if rates is None else len(rates.seconds),
         runs=0 if rates is None else rates.runs,
-        tried=tried and rates is not None,
+        tried=bool(tried and rates),
         basis=_basis(rates, tried),
     )
+
+
+def _later(items: Lake, stage: str, planned: Planned, before: Sequence[Forecast]) -> int:
+    """The work that comes up while sources are taken in: as much for each piece of the stage that makes it as a plan
+    has for those in the lake `items`. Sources that are stale have made theirs already."""
+    if stage not in LATER:
+        return 0
+    made_by = LATER[stage]
+    coming = sum(f.new + f.due if made_by == "sources" else f.later for f in before if f.stage == made_by)
+    return round(coming * len(planned) / max(1, _answered(items, made_by)))
 
 
 def _answered(lake: Lake, stage: str) -> int:
@@ -105,12 +117,19 @@ def _bytes(lake: Lake, stage: str, rates: Rates, wanted: Sizes) -> int:
     return round(stored * units.sum() / (done * rates.units(rates.sizes).mean()) + downloads)
 
 
-def _basis(rates: Rates | None, tried: bool) -> str:
+def _basis(rates: Rates | None, tried: Tried | None) -> str:
     if rates is None:
-        return "no run yet: try --sample 4"
+        return "no run yet: try --sample 4" if tried is None else _in_vain(tried)
     count = len(rates.seconds)
     text = f"{count} item{'s' * (count != 1)}"
     if tried:
         return f"{text} tried"
     text += f" of {rates.runs} run{'s' * (rates.runs != 1)}"
     return text if rates.alike else f"{text} with another version or config"
+
+
+def _in_vain(tried: Tried) -> str:
+    """Why a trial tells nothing."""
+    if tried.late:
+        return "nothing ended in time: raise --sample-minutes"
+    return "what was tried failed" if tried.count else "no run yet, and nothing to try"

@@ -21,7 +21,8 @@ Span = tuple[float, float, float]
 @dataclass(frozen=True)
 class Rates:
     """`sizes` and `seconds` of pieces of work in the latest `runs`; `at_once`: how many were in work at a time;
-    `start`: seconds of a run in which none was. `alike`: with the version and config that are planned."""
+    `start`: seconds of a run in which none was, 0 where nobody knows. `alike`: with the version and config that are
+    planned."""
 
     sizes: Sizes
     seconds: np.ndarray
@@ -60,25 +61,25 @@ class Rates:
         return found
 
 
-def measured(lake: Lake, stage: str, revision: str, tried: bool = False) -> Rates | None:
+def measured(lake: Lake, stage: str, revision: str, trial_of: Lake | None = None) -> Rates | None:
     """What the latest runs of a stage tell, those of this `revision` if there are any; None where none tells anything.
 
-    What was replaced since is left out. `tried`: they only were to measure, so that workers that had nothing left to do
-    before the others mean nothing, nor does how long they took to start.
+    What was replaced since is left out. `trial_of`: they only were to measure what is in another lake, so that workers
+    that had nothing left to do before the others mean nothing, nor does how long they took to start.
     """
-    columns = ["run_id", "counts", "config", "seconds", "committed_at"]
-    entries = lake.read("ledger", columns, f"stage = '{stage}'")
+    entries = lake.read("ledger", ["run_id", "counts", "config", "committed_at"], f"stage = '{stage}'")
     by_run = {entry["run_id"]: entry for entry in sorted(entries, key=lambda entry: entry["committed_at"])}
     runs = [run for run in map(_read, by_run.values()) if run["counts"].get("seconds")]
     alike = [run for run in runs if run["config"].get("revision", "") == revision]
     latest = (alike or runs)[-RUNS:]
     took: dict[str, float] = {key: taken for run in latest for key, taken in run["counts"]["seconds"].items()}
-    keys, sizes = stored_sizes(lake, stage, list(took)) if took else ([], None)
+    keys, sizes = stored_sizes(lake, stage, trial_of or lake, list(took)) if took else ([], None)
     if not keys or sizes is None:
         return None
     counts = [run["counts"] for run in latest]
-    at_once = max(found["most"] if tried else found["busy"] / max(found["active"], 1e-4) for found in counts)
-    start = 0.0 if tried else min(max(0.0, run["seconds"] - run["counts"]["active"]) for run in latest)
+    at_once = max(found["most"] if trial_of else found["busy"] / max(found["active"], 1e-4) for found in counts)
+    # not what is left of a run's wall time: a run that was stopped and resumed has the time between in it
+    start = 0.0 if trial_of else min((found["idle"] for found in counts if "idle" in found), default=0.0)
     seconds = np.array([took[key] for key in keys])
     return Rates(sizes, seconds, len(latest), max(1.0, at_once), start, bool(alike))
 

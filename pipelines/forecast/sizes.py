@@ -45,9 +45,9 @@ def sizes_of(lake: Lake, stage: str, planned: Planned, places: np.ndarray) -> Si
     return _items(lake, stage, planned.items.take(pa.array(places)))
 
 
-def stored_sizes(lake: Lake, stage: str, keys: list[str] | None = None) -> tuple[list[str], Sizes]:
-    """Work keys of what is done (or those of `keys` that are), and their sizes."""
-    where = None if keys is None else in_list("work_key", keys)
+def stored_sizes(lake: Lake, stage: str, items: Lake, keys: list[str]) -> tuple[list[str], Sizes]:
+    """Those of the work keys that are done in `lake`, and their sizes; what they are about is in the lake `items`."""
+    where = in_list("work_key", keys)
     if stage == "sources":
         rows = lake.dataset(stage).to_table(columns=["work_key", "kind", "uri", "size"], filter=where)
         remote = pc.match_substring(rows["uri"], "://")
@@ -55,7 +55,7 @@ def stored_sizes(lake: Lake, stage: str, keys: list[str] | None = None) -> tuple
         return rows["work_key"].to_pylist(), _files(sorts, rows["size"].to_numpy().astype(float))
     item = ITEM.get(stage, "work_key")
     rows = distinct(lake.dataset(stage).to_table(columns=list({"work_key", item}), filter=where), ["work_key"])
-    return rows["work_key"].to_pylist(), _items(lake, stage, rows[item])
+    return rows["work_key"].to_pylist(), _items(items, stage, rows[item])
 
 
 def _items(lake: Lake, stage: str, items: Column) -> Sizes:

@@ -83,6 +83,17 @@ def test_where_no_run_is_known_a_few_items_are_tried_and_everything_is_extrapola
     assert not (tmp_path / "lake").exists()
 
 
+def test_what_is_tried_of_a_lake_that_has_sources_says_what_comes_of_others(folder: Path, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    ingest(lake, folder)
+    for k in range(3):
+        (folder / f"more-{k}.mp4").write_bytes(encode([np.full((32, 32, 3), 50 * k, np.uint8)] * 5, Fraction(24)))
+    plan = ("plan", "ingest", "internet", folder, "--lake", lake.uri, "--sample", "4")
+    sources, clips, _ = answer(*plan)
+    assert (sources["tried"], sources["new"]) == (False, 3)
+    assert (clips["tried"], clips["left"], clips["later"]) == (True, 2, 2)  # of three sources two were no rejects
+
+
 def test_a_plan_takes_the_options_of_its_command_and_names_its_mistakes(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     mistake = dimo("plan", "caption", "--lake", lake.uri, "--server", "http://nowhere")

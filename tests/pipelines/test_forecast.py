@@ -1,6 +1,7 @@
 """Estimates of time and disk by what earlier runs measured, or by a few items that are tried."""
 
 import json
+import os
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -8,27 +9,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.forecast import forecast, measured, try_out
+from pipelines.forecast import Tried, forecast, measured, try_out
 from pipelines.forecast.rates import Rates
-from pipelines.forecast.sizes import DOWNLOAD_START, FILE_START, Sizes
+from pipelines.forecast.sizes import DOWNLOAD_START, Sizes
 from pipelines.planned import Planned
 from pipelines.planning import finish, prepare, stage_outcome
 from pipelines.sources import SourcesConfig, SourcesStage, discover
+from pipelines.spent import spent
+from pipelines.stage import Needs
 from storage_schemas.lake import Lake
+from storage_schemas.store import read_json, write_json
 from storage_schemas.video import encode
 from tests.pipelines.cheap_stage import CheapConfig, CheapStage
 from tests.pipelines.media_server import VIDEO, MediaServer
 from tests.pipelines.report_lake import clip_row
 
 
-def run(lake: Lake, stage: CheapStage, planned: Planned, limit: int, seconds: float) -> None:
-    """One run of `limit` pieces of work that all begin at once, each for `seconds` a frame."""
-    frames = {row["clip_id"]: row["frames"] for row in lake.read("clips", ["clip_id", "frames"])}
-    with prepare(lake, stage, planned, shard_size=limit, limit=limit) as found:
+class SeesGpus(CheapStage):
+    """Its rows say which GPUs it may use."""
+
+    def setup(self) -> None:
+        self.config = CheapConfig(os.environ["CUDA_VISIBLE_DEVICES"])
+
+
+def run(lake: Lake, stage: CheapStage, planned: Planned, limit: int, seconds: float, away: Lake | None = None) -> None:
+    """One run of `limit` pieces of work that all begin at once, each for `seconds` a frame; or a trial of them."""
+    frames, out = {row["clip_id"]: row["frames"] for row in lake.read("clips", ["clip_id", "frames"])}, away or lake
+    with prepare(out, stage, planned, shard_size=limit, limit=limit) as found:
         outcome = stage.run(found.shards[0])
         outcome.times = {work.key: (0, round(1e9 * seconds * frames[work.item_id])) for work in found.shards[0]}
-        stage_outcome(lake, found.shard(0), stage, outcome)
-        finish(lake, found)
+        stage_outcome(out, found.shard(0), stage, outcome)
+        finish(out, found)
 
 
 @pytest.fixture
@@ -53,11 +64,34 @@ def test_long_clips_are_expected_to_take_longer(lake: Lake) -> None:
     done = {row["clip_id"] for row in lake.read("captions", ["clip_id"])}
     left = sum(frames[name] for name in frames if name not in done)
     counts = json.loads(lake.read("ledger", ["counts"], "stage = 'captions'")[0]["counts"])
-    rates = measured(lake, "captions", planned.revision)
     assert found.left == 30 and found.basis == "10 items of 1 run"
-    assert found.seconds == pytest.approx(rates.start + 0.01 * left * counts["active"] / counts["busy"], rel=1e-6)
+    assert found.seconds == pytest.approx(0.01 * left * counts["active"] / counts["busy"], rel=1e-6)
     assert found.least == pytest.approx(found.seconds) and found.most == pytest.approx(found.seconds)  # all alike
     assert found.bytes > 0
+
+
+def test_the_time_between_a_stop_and_a_resumption_is_not_expected_again(lake: Lake) -> None:
+    stage = CheapStage()
+    planned = stage.plan(items(lake))
+    with prepare(lake, stage, planned, shard_size=10, limit=10) as stopped:
+        plan = f"runs/{stopped.run_id}/plan.json"
+        write_json(lake.store, plan, {**read_json(lake.store, plan), "started_ns": 0})
+    run(lake, stage, planned, 10, seconds=0.01)
+    entry = lake.read("ledger", ["run_id", "seconds"], "stage = 'captions'")[0]
+    assert entry["run_id"] == stopped.run_id and entry["seconds"] > 1e9
+    assert measured(lake, "captions", planned.revision).start < 60
+    assert forecast(lake, "captions", planned).seconds < 600
+
+
+def test_the_start_of_workers_is_that_of_the_quickest_run_of_which_it_is_known(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = CheapStage()
+    planned = stage.plan(items(lake))
+    for idle in ({"idle": 9.0}, {"idle": 4.0}, {}):
+        monkeypatch.setattr("pipelines.planning.spent", lambda *clocks, idle=idle: {**spent(*clocks), **idle})
+        run(lake, stage, planned, 10, seconds=0.01)
+    assert measured(lake, "captions", planned.revision).start == 4.0
 
 
 def test_runs_of_another_config_count_only_where_there_is_no_other(lake: Lake) -> None:
@@ -105,9 +139,9 @@ def folder(tmp_path: Path) -> Path:
 def test_a_few_items_are_tried_in_a_lake_of_their_own(folder: Path, tmp_path: Path) -> None:
     lake, away = Lake(tmp_path / "lake"), Lake(tmp_path / "away")
     planned = Planned.of(discover("internet", folder, SourcesConfig()))
-    try_out(lake, away, SourcesStage(away.uri, SourcesConfig()), planned, 3, time.monotonic() + 100)
+    tried = try_out(lake, away, SourcesStage(away.uri, SourcesConfig()), planned, 3, time.monotonic() + 100)
     assert lake.dataset("sources").count_rows() == 0
-    found = forecast(lake, "sources", planned, away)
+    found = forecast(lake, "sources", planned, tried)
     assert found.tried and 3 <= found.measured < 12 and found.basis == f"{found.measured} items tried"
     assert 0 < found.least <= found.seconds <= found.most and found.bytes > 0
 
@@ -115,8 +149,55 @@ def test_a_few_items_are_tried_in_a_lake_of_their_own(folder: Path, tmp_path: Pa
 def test_what_takes_too_long_to_try_is_ended(folder: Path, tmp_path: Path) -> None:
     lake, away = Lake(tmp_path / "lake"), Lake(tmp_path / "away")
     planned = Planned.of(discover("internet", folder, SourcesConfig()))
-    try_out(lake, away, SourcesStage(away.uri, SourcesConfig()), planned, 3, time.monotonic() + 0.01)
-    assert forecast(lake, "sources", planned, away).basis == "no run yet: try --sample 4"
+    tried = try_out(lake, away, SourcesStage(away.uri, SourcesConfig()), planned, 3, time.monotonic() + 0.01)
+    assert forecast(lake, "sources", planned, tried).basis == "nothing ended in time: raise --sample-minutes"
+
+
+def test_items_that_were_tried_are_as_large_as_the_lake_says_that_they_are_in(lake: Lake, tmp_path: Path) -> None:
+    away, stage = Lake(tmp_path / "away"), CheapStage()
+    planned = stage.plan(items(lake))
+    run(lake, stage, planned, 4, seconds=0.01, away=away)
+    found = forecast(lake, "captions", planned, Tried(away, lake, planned, count=4))
+    total = sum(row["frames"] for row in lake.read("clips", ["frames"]))
+    assert (found.left, found.basis) == (40, "4 items tried")
+    assert found.seconds == pytest.approx(0.01 * total / 4) and found.most == pytest.approx(found.seconds)  # all alike
+
+
+def test_a_trial_that_tells_nothing_says_why(lake: Lake, tmp_path: Path) -> None:
+    away, stage = Lake(tmp_path / "away"), CheapStage(corrupt=frozenset(items(lake)))
+    for planned, why in (
+        (stage.plan([]), "no run yet, and nothing to try"),
+        (stage.plan(items(lake)), "what was tried failed"),
+    ):
+        tried = try_out(lake, away, stage, planned, 3, time.monotonic() + 100)
+        assert forecast(lake, "captions", planned, tried).basis == why
+
+
+@pytest.mark.parametrize(
+    ("needs", "workers"),
+    [
+        (Needs(memory_gb=1e6), ["5,7"]),
+        (Needs(gpus=1.0), ["5", "7"]),
+        (Needs(gpus=2.0), ["5,7"]),
+    ],
+)
+def test_no_more_are_tried_at_once_than_memory_and_gpus_allow(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Needs, workers: list[str]
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    away, stage = Lake(tmp_path / "away"), SeesGpus(needs=needs)
+    tried = try_out(lake, away, stage, stage.plan(items(lake)), 3, time.monotonic() + 100)
+    seen = [row["text"] for row in away.read("captions", ["text"])]
+    assert sorted(set(seen)) == workers and len(seen) == tried.count == 3 + len(workers)
+
+
+def test_what_needs_a_gpu_is_not_tried_without_one(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    stage = CheapStage(needs=Needs(gpus=1.0))
+    with pytest.raises(ValueError, match="needs 1 GPU, this machine has 0; plan without --sample"):
+        try_out(lake, Lake(tmp_path / "away"), stage, stage.plan(items(lake)), 3, time.monotonic() + 100)
 
 
 def test_disk_of_downloads_is_that_of_files_like_those_fetched(server: MediaServer, tmp_path: Path) -> None:
@@ -135,4 +216,3 @@ def test_disk_of_downloads_is_that_of_files_like_those_fetched(server: MediaServ
     assert expected.bytes > 96 * len(VIDEO)
     sizes = measured(lake, "sources", "").sizes
     assert set(sizes.sorts) == {"download"} and set(sizes.units) == {len(VIDEO) + DOWNLOAD_START}
-    assert FILE_START > DOWNLOAD_START

@@ -22,3 +22,10 @@ def test_of_a_long_run_the_times_of_some_items_are_kept() -> None:
 
 def test_a_run_without_clocks_says_nothing() -> None:
     assert spent([]) == {}
+
+
+def test_a_driver_is_idle_while_nothing_is_in_work_and_not_before_it_came() -> None:
+    # another did `a` and died; this one came at 1000, its workers began at 1004, it committed at 1009
+    times = [("a", span(0, 1)), ("b", span(1004, 1006)), ("c", span(1005, 1007))]
+    assert spent(times, span(1000, 1009))["idle"] == 6.0
+    assert "idle" not in spent(times, span(2000, 2001))  # only the commit was left to it
