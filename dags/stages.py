@@ -66,7 +66,7 @@ def map_stage(lake: Lake, step: Step) -> Account:
     left = len(standing(lake, stage.name, planned, time.time_ns()).left)  # of all runs: the time left is for all
     with progress.step(stage.name, left) as shown:
         runs = math.ceil(left / RUN_LIMIT)
-        while (run := _run(lake, stage, planned, shown, runs)).shards:
+        while (run := _run(lake, stage, planned, shown, runs, left)).shards:
             if first == (first := (work := run.shards[0][0], run.attempts.get(work.key))):
                 raise AssertionError(f"{stage.name}: {work.name} is done, but another piece of work has made its row")
         counted = account(lake, stage, planned, step.filtered())
@@ -75,9 +75,10 @@ def map_stage(lake: Lake, step: Step) -> Account:
     return counted
 
 
-def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step, runs: int) -> Run:
-    """Do the next of about so many `runs` of a plan, which has no shards where nothing is left."""
-    most = min(RUN_LIMIT, len(planned))
+def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step, runs: int, left: int) -> Run:
+    """Do the next of about so many `runs` of a plan of which so much was `left` before the first of them; it has no
+    shards where nothing is left now."""
+    most = min(RUN_LIMIT, left)
     shard_size = min(stage.needs.shard, max(1, most // (pool_size(stage, max(1, most)) * PARTS_PER_WORKER)))
     with prepare(lake, stage, planned, shard_size) as run:
         if run.shards:

@@ -100,7 +100,7 @@ class Pool:
     def run_shard(self, shard: Shard, on_progress: OnProgress) -> dict[str, Any]:
         """Run the works of a shard in one worker, which stages what comes out; return the shard's manifest."""
         import ray
-        from ray.exceptions import GetTimeoutError, RayActorError
+        from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
 
         if (manifest := staged(self._lake, shard.run_id, shard.number)) is not None:
             on_progress(len(shard.works), [])
@@ -119,7 +119,7 @@ class Pool:
                         on_progress(done, ray.get(worker.run.remote(work, why), timeout=limit))
                     current = ""  # from here on it is nobody's fault
                     return dict(ray.get(worker.stage.remote(self._lake.uri, shard), timeout=SLACK * STAGING))
-                except (RayActorError, GetTimeoutError) as error:
+                except (RayActorError, OutOfMemoryError, GetTimeoutError) as error:  # Ray ends workers for memory, too
                     late = isinstance(error, GetTimeoutError)
                     if late:
                         ray.kill(worker)

@@ -17,8 +17,12 @@ class Spool:
     def keep(self, content: bytes) -> "Spooled":
         """Write `content` down. Raises `OSError` where the disk is full."""
         left = memoryview(content)
-        while left:
-            left = left[self._file.write(left) :]
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            where = f"{tempfile.gettempdir()}, where clips wait until they are stored: free it, or set TMPDIR"
+            raise OSError(error.errno, f"{error.strerror} in {where}") from error
         self._end += len(content)
         return Spooled(self._file, self._end - len(content), len(content))
 

@@ -7,6 +7,7 @@ stands for every frame.
 """
 
 import re
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,12 @@ def discover(root: Path, config: SourcesConfig) -> list[Work]:
 
 def with_stored_views(lake: Lake, works: list[Work]) -> list[Work]:
     """The works of rigs, whose captures keep the views that are stored of them: a take may come in several parts."""
-    stored = {
-        row["capture_id"]: row["views"] for row in lake.read("captures", ["capture_id", "views"], f"kind = '{KIND}'")
-    }
+    stored: dict[str, set[str]] = defaultdict(set)
+    for row in lake.read("sources", ["capture_id", "view"], f"kind = '{KIND}'"):
+        stored[row["capture_id"]].add(row["view"])
 
     def together(work: Work) -> Work:
-        if not (views := stored.get(work.payload.get("capture_id"))):
+        if not (views := stored.get(work.payload.get("capture_id", ""))):
             return work
         return replace(work, payload={**work.payload, "views": sorted({*work.payload["views"], *views})})
 

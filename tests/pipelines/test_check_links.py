@@ -11,8 +11,10 @@ from pipelines.links import HostLinks, links
 from pipelines.planned import Planned
 from pipelines.planning import finish, prepare, stage_outcome
 from pipelines.sources import SourcesConfig, SourcesStage, discover
+from pipelines.sources.downloads import guard
 from pipelines.sources.downloads.look import Known, look
 from pipelines.sources.downloads.parts import Place, Version
+from pipelines.stage import DataError
 from storage_schemas.lake import Lake
 from tests.dags.command import dimo
 from tests.pipelines.media_server import ETAG, VIDEO, MediaServer
@@ -75,10 +77,22 @@ def test_another_length_is_another_file(server: MediaServer) -> None:
     assert row is not None and (row["status"], row["sha256"], row["bytes"]) == ("fetched", "sha", 0)
 
 
-def test_a_redirect_to_a_private_address_is_not_followed(server: MediaServer) -> None:
-    public = SourcesConfig(host_rate=0, timeout=3)
-    row = look(f"{server.url}/video/a.mp4", Known(), public)
-    assert row is not None and row["reason"] == "private_address" and server.requests == server.heads == []
+def test_a_redirect_to_a_private_address_is_not_followed(server: MediaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = guard.check_address
+    monkeypatch.setattr(guard, "check_address", lambda host, ip: None if ip == "127.0.0.1" else check(host, ip))
+    url = f"{server.url}/to?http://127.0.0.2:{server.server_port}/video"
+    row = look(url, Known(), SourcesConfig(host_rate=0, timeout=3))
+    assert row is not None and row["reason"] == "private_address"
+    assert {path.partition("?")[0] for path in [*server.heads, *(path for path, _ in server.requests)]} == {"/to"}
+
+
+def test_cookies_that_cannot_be_read_say_nothing_about_the_links(server: MediaServer, tmp_path: Path) -> None:
+    lake = fetched(server, tmp_path, "tagged/a.mp4")
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text("no cookies")
+    with pytest.raises(DataError, match="cookies"):
+        check_links(lake, replace(CONFIG, cookies=str(cookies)))
+    assert host(lake).fetched == 1 and server.heads == []
 
 
 def test_a_host_that_wants_a_pause_is_left_alone(server: MediaServer, tmp_path: Path) -> None:

@@ -65,12 +65,12 @@ def forget(url: str, cache: Path, *, and_file: bool) -> None:
 
 def _fetch(url: str, place: Place, config: SourcesConfig, attempt: Attempt) -> Path:
     """One attempt, which goes on by itself where a connection breaks and the server lets it."""
-    part = place.open()
+    part, deadline = place.open(), time.monotonic() + config.download_time
     try:
         for resumes in range(RESUMES + 1):
             before = part.size
             try:
-                _receive(url, part, config, attempt)
+                _receive(url, part, config, attempt, deadline)
                 break
             except TransientError as error:
                 goes_on = error.reason in BROKEN and part.version.validator and part.size > before
@@ -85,8 +85,7 @@ def _fetch(url: str, place: Place, config: SourcesConfig, attempt: Attempt) -> P
         part.abandon()
 
 
-def _receive(url: str, part: Part, config: SourcesConfig, attempt: Attempt) -> None:
-    deadline = time.monotonic() + config.download_time
+def _receive(url: str, part: Part, config: SourcesConfig, attempt: Attempt, deadline: float) -> None:
     parts = urlsplit(url)
     if parts.scheme not in HTTP:
         ObjectFetch(part, config, attempt, deadline).run(url)

@@ -32,12 +32,12 @@ def look(url: str, known: Known, config: SourcesConfig) -> Row | None:
     """The row of `fetches` of asking an http(s) server about `url`, of which no byte but the first is fetched.
 
     `fetched`, with the hash of the file that is known, where it is there and the server says nothing else about it;
-    refused as `changed` where it has another tag or length. None where it was not the host's turn.
+    refused as `changed` where it has another tag or length. None where it was not the host's turn. Raises `DataError`
+    where the config's cookies or proxy cannot be used, which says nothing about the file.
     """
-    attempt = Attempt(url)
+    attempt, deadline = Attempt(url), time.monotonic() + config.timeout + config.patience
+    asking = _Look(known, access(config), config, attempt, deadline)
     try:
-        deadline = time.monotonic() + config.timeout + config.patience
-        asking = _Look(known, access(config), config, attempt, deadline)
         follow(url, config, asking.access, deadline, asking.ask)
     except Failure as error:
         return None if isinstance(error, TransientError) and error.untried else attempt.row(error=error)
