@@ -32,7 +32,7 @@ from storage_schemas.releases.decisions import USABLE
 from storage_schemas.releases.policy import ReleasePolicy
 from storage_schemas.releases.release import create_release, open_release, open_row
 from storage_schemas.releases.verify import check_bytes
-from training.checkpoints import steps_done
+from training.checkpoints import is_finished, steps_done
 from training.config import TrainConfig
 from training.launch import Launcher
 
@@ -109,6 +109,8 @@ def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool =
     """Train the three stages on a release, whose every byte is checked first, one task each; return the folder."""
     with follow("check files (MB)", MEGABYTE) as report:
         check_bytes(Lake(lake), release, report)
+    if resume and is_finished(Path(out), open_release(lake, release), config):
+        return out
     stages, end = config.schedule.stages, 0
     with Launcher() as launcher:
         for number, stage in enumerate(stages, 1):

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.config import TrainConfig
 from training.release import Release
 
 if TYPE_CHECKING:  # who only asks how far a run is need not wait for torch
@@ -66,6 +67,16 @@ def check_same_run(state: dict[str, Any], release: Release, config: dict[str, An
     wanted = json.loads(json.dumps(config))
     if changed := sorted(key for key in {*wanted, *state["config"]} if wanted.get(key) != state["config"].get(key)):
         raise ValueError(f"cannot resume: the config changed in {', '.join(changed)}: {advice}")
+
+
+def is_finished(out: Path, release: Release, config: TrainConfig) -> bool:
+    """Whether a run is done to the end and its pipeline written. Raises `ValueError` as `check_same_run` does."""
+    if steps_done(out) < config.schedule.steps or not (out / "pipeline").exists():
+        return False
+    newest = latest(out)
+    assert newest is not None
+    check_same_run(read_state(newest), release, config.identity(), out)
+    return True
 
 
 def load_optimizer(checkpoint: Path, optimizer: "torch.optim.Optimizer") -> None:

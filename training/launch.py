@@ -58,7 +58,9 @@ class Launcher:
             try:
                 running = self._actor.train.remote(lake, release, config, str(out), until_stage, resume or deaths > 0)
                 return _followed(self._actor, running, on_progress)
-            except RayTaskError as error:  # of the training; the actor is well
+            except RayTaskError as error:
+                if not isinstance(error.cause, ValueError):  # it may have left memory, or a GPU, in a bad state
+                    self._stop()
                 raise error.cause from None
             except RayActorError:
                 self._stop()
@@ -93,8 +95,8 @@ def _followed(actor: Any, running: Any, on_progress: OnProgress) -> TrainResult:
 
     while not ray.wait([running], timeout=POLL_SECONDS)[0]:
         on_progress(*ray.get(actor.news.remote()))
+    on_progress(*ray.get(actor.news.remote()))  # also where it failed: that is what one wants to read
     result: TrainResult = ray.get(running)
-    on_progress(*ray.get(actor.news.remote()))
     return result
 
 

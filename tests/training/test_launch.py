@@ -14,6 +14,8 @@ from training.launch import Launcher
 from training.log import read_metrics
 from training.summary import stage_losses
 
+News = tuple[int, float | None, list[tuple[int, str]]]
+
 
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[Launcher]:
@@ -25,16 +27,20 @@ def launcher() -> Iterator[Launcher]:
 def test_progress_log_lines_and_refusals_arrive(
     launcher: Launcher, release: Release, config: TrainConfig, tmp_path: Path
 ) -> None:
-    news: list[tuple[int, float | None, list[tuple[int, str]]]] = []
+    news: list[News] = []
     result = launcher.train(
         release.lake_uri, release.id, config, tmp_path, until_stage=1, on_progress=lambda *said: news.append(said)
     )
     assert result.steps_done == sum(steps for steps, _, _ in news) == 5
     assert isinstance(news[-1][1], float)
-    assert any("single_view stage_end" in text for _, _, lines in news for _, text in lines)
+    assert any("single_view stage_end" in text for text in _texts(news))
+    refused: list[str] = []
     with pytest.raises(ValueError, match="no release small@9"):
-        launcher.train(release.lake_uri, "small@9", config, tmp_path)
-    process = _processes(line for _, _, lines in news for _, line in lines)
+        launcher.train(
+            release.lake_uri, "small@9", config, tmp_path, on_progress=lambda *said: refused.extend(_texts([said]))
+        )
+    process = _processes(_texts(news))
+    assert _processes(refused) == process
     again: list[str] = []
     result = launcher.train(
         release.lake_uri,
@@ -42,9 +48,13 @@ def test_progress_log_lines_and_refusals_arrive(
         config,
         tmp_path,
         until_stage=2,
-        on_progress=lambda _steps, _loss, said: again.extend(text for _, text in said),
+        on_progress=lambda *said: again.extend(_texts([said])),
     )
     assert result.steps_done == 9 and _processes(again) == process  # the next stage waits for no new one
+
+
+def _texts(news: Iterable[News]) -> list[str]:
+    return [text for _, _, lines in news for _, text in lines]
 
 
 def _processes(lines: Iterable[str]) -> list[int]:
