@@ -5,16 +5,24 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-out
 
-.PHONY: demo test test-slow lint bench clean
+# the many processes would each compile again what they import
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test types test-fast test-slow lint bench clean
 
 demo: $(READY)  ## the whole DAG on made data: ingest, label, release, train, generate, report
 	$(BIN)/dimo demo --out $(OUT)
 
-# two processes on two cores: one thread each, and Ray's workers, which stand back as a rule, get their share
 test: $(READY)  ## lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory --jobs=2 types test-fast
+
+types: $(READY)
 	$(BIN)/mypy
+
+# two processes on two cores: one thread each, and Ray's workers, which stand back as a rule, get their share
+test-fast: $(READY)
 	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## the tests that take minutes

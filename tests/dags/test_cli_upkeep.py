@@ -76,26 +76,27 @@ def test_a_dry_run_of_clean_changes_nothing_and_starts_nothing(lake: Lake) -> No
 def test_clean_is_a_flow_that_frees_and_keeps_what_is_pinned(lake: Lake) -> None:
     create_release(lake, "demo")
     lake.append("more", {"sources": []})
-    answer = dimo("clean", "--lake", lake.uri, "--older-than", "0s", "--json")
-    assert answer.returncode == 0, answer.stderr
-    freed = {place["where"]: place for place in json.loads(answer.stdout)["freed"]}
-    assert freed["runs"]["files"] > 0
-    assert freed["tables/clips"]["kept"] == ["version 2: release.demo.1"]
+    parts = _downloads_that_were_given_up(lake)
+    command = ("clean", "--lake", lake.uri, "--older-than", "0s", "--json")
+    shown, done = dimo(*command, "--dry-run"), dimo(*command)
+    assert done.returncode == 0, done.stderr
+    for answer in (shown, done):
+        freed = {place["where"]: place for place in json.loads(answer.stdout)["freed"]}
+        assert freed["runs"]["files"] > 0
+        assert freed["tables/clips"]["kept"] == ["version 2: release.demo.1"]
+        assert (freed["downloads"]["files"], freed["downloads"]["bytes"]) == (3, 6)
+        assert freed["temporary files"]["files"] == 1
     assert lake.blobs("clip_videos", "video", ["a"]) == [b"a" * 20_000]
+    assert not any(parts.iterdir())
 
 
-def test_clean_shows_and_removes_downloads_that_were_given_up(lake: Lake) -> None:
+def _downloads_that_were_given_up(lake: Lake) -> Path:
     parts = lake.local / "downloads" / "parts"
     parts.mkdir(parents=True)
     for name in ("0ab.part", "0ab.json", "0ab.lock", ".0ab.json.12.tmp"):
         (parts / name).write_text("{}")
         os.utime(parts / name, (0, 0))
-    command = ("clean", "--lake", lake.uri, "--older-than", "1h", "--json")
-    shown, done = (json.loads(dimo(*command, *more).stdout)["freed"] for more in (("--dry-run",), ()))
-    for freed in ({place["where"]: place for place in places} for places in (shown, done)):
-        assert (freed["downloads"]["files"], freed["downloads"]["bytes"]) == (3, 6)
-        assert freed["temporary files"]["files"] == 1
-    assert not any(parts.iterdir())
+    return parts
 
 
 def test_migrate_says_that_there_is_nothing_to_do(lake: Lake) -> None:

@@ -1,4 +1,4 @@
-"""Stages as Prefect tasks on a real server and a real Ray cluster."""
+"""Stages as Prefect tasks, and releases as events, on a real server and a real Ray cluster."""
 
 import logging
 import multiprocessing
@@ -16,6 +16,8 @@ from dags.session import session
 from pipelines.planned import Planned
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from storage_schemas.lake import Lake
+from storage_schemas.releases.policy import ReleasePolicy
+from tests.storage_schemas.release_rows import small_lake
 
 log = logging.getLogger("pipelines.test")
 
@@ -92,6 +94,31 @@ def test_the_server_keeps_to_itself(api: str) -> None:
     assert api.startswith("http://127.0.0.1:")
     settings = httpx.get(f"{api}/admin/settings").json()
     assert settings["server"]["analytics_enabled"] is False
+
+
+def published(api: str, count: int) -> list[str]:
+    """The releases of the events on the server, once there are `count` of them."""
+    asked = {"filter": {"event": {"name": ["dataset.release.published"]}}}
+    deadline = time.monotonic() + 60
+    while True:
+        events = httpx.post(f"{api}/events/filter", json=asked).raise_for_status().json()["events"]
+        if len(events) >= count or time.monotonic() > deadline:
+            return sorted(event["payload"]["release"] for event in events)
+        time.sleep(0.5)
+
+
+def test_a_release_is_announced_when_it_may_be_used_and_once(api: str, tmp_path: Path) -> None:
+    from dags.flows import approve, publish
+
+    lake = small_lake(tmp_path / "lake").uri
+    assert [publish(lake, "free"), publish(lake, "free")] == ["free@1", "free@1"]
+    assert publish(lake, "asking", ReleasePolicy(approval=True)) == "asking@1"
+    assert published(api, 1) == ["free@1"]
+    assert [approve(lake, "asking@1", "ann"), approve(lake, "asking@1", "bob")] == [True, False]
+    assert published(api, 2) == ["asking@1", "free@1"]
+    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).raise_for_status().json()
+    card = next(a for a in artifacts if a["key"] == "release-free")["data"]
+    assert "| kind of pair | same_view | 3 |" in card
 
 
 def hold_a_session(state: str, url: Any) -> None:

@@ -18,7 +18,12 @@ SMALL = {"frames": 5, "size": (128, 72)}
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory):
-    return make_studio(tmp_path_factory.mktemp("set") / "studio", **SMALL)
+    """Made where another was left unfinished."""
+    root = tmp_path_factory.mktemp("set") / "studio"
+    left = root.with_name(".studio.unfinished") / "internet"
+    left.mkdir(parents=True)
+    (left / "half.mp4").write_bytes(b"half")
+    return make_studio(root, **SMALL)
 
 
 def sources(kind, folder, lake):
@@ -104,12 +109,10 @@ def test_a_finished_studio_is_left_alone_and_another_folder_is_the_same(studio, 
     assert not [path for path in tmp_path.iterdir() if "unfinished" in path.name]
 
 
-def test_unfinished_work_is_redone(tmp_path):
-    left = tmp_path / ".studio.unfinished" / "internet"
-    left.mkdir(parents=True)
-    (left / "half.mp4").write_bytes(b"half")
-    studio = make_studio(tmp_path / "studio", frames=2, size=(64, 36))
-    assert not (studio.internet / "half.mp4").exists() and not left.exists()
+def test_unfinished_work_is_redone(studio):
+    root = studio.internet.parent
+    assert not (studio.internet / "half.mp4").exists()
+    assert not list(root.parent.glob("*unfinished*"))
 
 
 def test_other_peoples_folders_are_refused(tmp_path, studio):

@@ -1,6 +1,7 @@
 """A local server that speaks S3, lakes on it and on the disk, and one that upkeep has work in."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -71,9 +72,15 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "lake") if request.param == "disk" else str(request.getfixturevalue("s3"))
 
 
-@pytest.fixture
-def fragmented(tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def fragments_to_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake in which every table that was written is due for compaction."""
-    home = str(tmp_path / "lake")
-    fill(home, 0, ENOUGH_BLOBS)
+    home = tmp_path_factory.mktemp("fragmented") / "lake"
+    fill(str(home), 0, ENOUGH_BLOBS)
     return home
+
+
+@pytest.fixture
+def fragmented(fragments_to_copy: Path, tmp_path: Path) -> str:
+    """Such a lake for one test."""
+    return str(shutil.copytree(fragments_to_copy, tmp_path / "lake"))

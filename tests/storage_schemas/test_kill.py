@@ -52,7 +52,7 @@ def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
     assert step > 10
 
 
-@pytest.mark.parametrize("step", [8, 10])
+@pytest.mark.parametrize("step", [8, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_on_an_object_store_and_run_again(s3: str, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setenv("OPENDIMO_LEASE_SECONDS", "2")
     monkeypatch.setattr("storage_schemas.lock.LEASE_SECONDS", 2.0)

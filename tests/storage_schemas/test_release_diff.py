@@ -1,7 +1,6 @@
 """What changed between two releases, and why, on an example made by hand."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,11 @@ def run(lake: Lake, run_id: str, config: dict[str, Any], rows: dict[str, list[di
     commit.commit(lake, run_id, lambda notes: {"stage": "poses", "config": config, "counts": {}})
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """demo@1 and demo@2: a is relabelled, b taken down, c moved, d new, e newly kept, f filtered, g no longer kept, of
     h one window is gone and one has other latents."""
-    lake = small_lake(tmp_path / "lake")
+    lake = small_lake(tmp_path_factory.mktemp("releases") / "lake")
     for name in "efgh":
         add(lake, f"more {name}", name)
     run(lake, "labels 1", {"version": "1", "config": {"fit": {"smooth": 0.5}}}, {"poses": [pose("a", "old pose")]})

@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from training.budget import Budget, budget
 from training.config import FULL_SIZE, preset
 from training.counting import counted
-from training.variants import VARIANTS, with_variant
+from training.variants import with_variant
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,15 +56,13 @@ def test_sharing_the_state_shares_its_memory(wan: Budget) -> None:
 def test_a_variant_without_motion_tokens_has_no_motion_attention(wan: Budget) -> None:
     drawn = budget(with_variant(preset("wan2.2-ti2v-5b", "base"), "pose2d"))
     assert drawn.motion == 0 and wan.motion == 708_529_920
+    assert drawn.flops is None
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_operations_are_counted_of_every_variant_that_does_not_draw(variant: str, wan: Budget) -> None:
+@pytest.mark.parametrize("variant", ["smpl_vq", "smpl_ctrl"])
+def test_operations_are_counted_of_what_reads_poses_and_does_not_draw(variant: str, wan: Budget) -> None:
     found = budget(with_variant(preset("wan2.2-ti2v-5b", "base"), variant))
-    if variant in ("pose2d", "mimicmotion", "smpl_render"):
-        assert found.flops is None
-    else:
-        assert found.flops is not None and 1 < found.flops / wan.base_flops < 1.2
+    assert found.flops is not None and 1 < found.flops / wan.base_flops < 1.2
 
 
 @pytest.mark.parametrize("name", FULL_SIZE)
