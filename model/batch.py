@@ -73,6 +73,7 @@ class Batch(_Tensors):
     text: Tensor  # [B, n, D] text embeddings, padded with zeros
     text_ok: Tensor  # [B, n] bool, False where padded
     weight: Tensor  # [B] quality of the pose labels, in [0, 1]
+    same_view: Tensor  # [B] bool, the driver's view is the target's: a place in its pictures is one in the target
     driving: Driving
 
 

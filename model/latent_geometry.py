@@ -23,7 +23,8 @@ class LatentGeometry:
 
     @classmethod
     def of_folder(cls, base: Path) -> Self:
-        """Of a base model in the diffusers layout. Raises `ValueError` where its VAE or its transformer is missing."""
+        """Of a base model in the diffusers layout. Raises `ValueError` where its VAE or its transformer is missing,
+        or does not say its strides."""
         return cls(strides(part_config(base, "vae")), patch_side(part_config(base, "transformer")))
 
     @property

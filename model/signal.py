@@ -27,7 +27,7 @@ class Signal(NamedTuple):
     `motion`: tokens for the added cross-attentions. `additions`: added to the video tokens in front of block i, each
     [B, S, D] with S = frames x height x width of the `Grid`, D = its dim; the first may widen the patch embedding, as
     a concatenation of channels would. `loss_weight` [B, 1, frames, height, width] of the `Grid`: weight of the squared
-    error of the velocity, of mean 1.
+    error of the velocity, of mean 1, where the target is seen as the driver is; of other samples it says nothing.
     `losses`: scalars that the control wants minimised. `features` [B, T, N, d]: what the geometry head reads.
     """
 

@@ -5,6 +5,7 @@ HunyuanVideo-1.5 multiplies by one scaling factor (`pipelines/hunyuan_video1_5`)
 """
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from model.base_folder import part_config
 
 VAE = AutoencoderKLWan | AutoencoderKLHunyuanVideo15
 VAES: dict[str, type[VAE]] = {kind.__name__: kind for kind in (AutoencoderKLWan, AutoencoderKLHunyuanVideo15)}
+WAN_STRIDES = "scale_factor_temporal", "scale_factor_spatial"
+HUNYUAN_STRIDES = "temporal_compression_ratio", "spatial_compression_ratio"
 
 
 class Strides(NamedTuple):
@@ -44,10 +47,18 @@ def in_tiles(vae: VAE) -> VAE:
 
 
 def strides(config: Mapping[str, Any]) -> Strides:
-    """By the config of a VAE."""
-    if "scale_factor_temporal" in config:
-        return Strides(config["scale_factor_temporal"], config["scale_factor_spatial"])
-    return Strides(config["temporal_compression_ratio"], config["spatial_compression_ratio"])
+    """By the config of a VAE. Raises `ValueError` where it does not say them."""
+    name = config.get("_class_name")
+    if name == AutoencoderKLWan.__name__:  # older diffusers saved no strides: those of the class then
+        usual = signature(AutoencoderKLWan).parameters
+        config = {stride: usual[stride].default for stride in WAN_STRIDES} | dict(config)
+    names = WAN_STRIDES if WAN_STRIDES[0] in config else HUNYUAN_STRIDES
+    if missing := [stride for stride in names if stride not in config]:
+        raise ValueError(
+            f"the config of the VAE, of class {name}, lacks {' and '.join(missing)}: copy the base model again, or "
+            f"choose one with {' or '.join(VAES)}"
+        )
+    return Strides(*(config[stride] for stride in names))
 
 
 def encode(vae: VAE, video: Tensor) -> Tensor:

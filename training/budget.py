@@ -91,14 +91,14 @@ def budget(config: TrainConfig) -> Budget:
         present, grid = torch.ones(1, dtype=torch.bool), dimo.transformer.grid(latents)
         encoder = config.model.encoder
         driving = Driving.zeros(1, size.video[0], encoder.body_size, encoder.hand_size)
-        base = _extended(size, config.model, latents, None)
+        layers = dimo.transformer.config["num_layers"]
+        base = _extended(size, config.model, layers, latents, None)
         if dimo.control.draws:
             full, flops = base, None
         else:
             control = dimo.control.eval()  # in training a quantiser looks at values, and there are none here
-            full = _extended(size, config.model, latents, control(driving, present, grid))
+            full = _extended(size, config.model, layers, latents, control(driving, present, grid))
             flops = 3.0 * (full.flops + counted(control, lambda: control(driving, present, grid)).flops)
-    layers = dimo.transformer.config["num_layers"]
     [block] = {
         type(b): b for b in dimo.transformer.modules() if type(b).__name__ in dimo.transformer._repeated_blocks
     }.values()
@@ -121,19 +121,18 @@ def budget(config: TrainConfig) -> Budget:
     )
 
 
-def _extended(size: FullSize, config: DiMoConfig, latents: Tensor, signal: Signal | None) -> Counted:
-    """Operations of all blocks of a generator, and what one block keeps."""
+def _extended(size: FullSize, config: DiMoConfig, layers: int, latents: Tensor, signal: Signal | None) -> Counted:
+    """Operations of a generator of so many blocks, and what one block keeps."""
     counts = []
     text, text_ok = (
         torch.empty(1, TEXT_TOKENS, size.text_dim),
         torch.ones(1, TEXT_TOKENS, dtype=torch.bool, device="cpu"),
     )
-    for layers in (1, 2):
-        generator = _generator(size, config, num_layers=layers)
+    for few in (1, 2):
+        generator = _generator(size, config, num_layers=few)
         arguments = latents, torch.empty(1), text, text_ok, signal, latents[:, :, :1]
         counts.append(counted(generator, partial(generator, *arguments)))
     one, two = counts
-    layers = _generator(size, config).config["num_layers"]
     return Counted(one.flops + (layers - 1) * (two.flops - one.flops), two.kept - one.kept)
 
 

@@ -102,6 +102,7 @@ class TrainingData:
             text=pad_sequence([target.text for target in targets], batch_first=True),  # [B, n of the longest, D]
             text_ok=torch.arange(int(lengths.max())) < lengths[:, None],
             weight=torch.tensor([pair.weight for pair in pairs]),
+            same_view=torch.tensor([pair.kind == "same_view" for pair in pairs]),
             driving=_stack(drivings),
         )
 

@@ -51,7 +51,9 @@ def _name(base: str) -> str:
 
 
 def read_facts(pipeline: Path) -> dict[str, Any]:
-    """What `training.json` of a pipeline folder says."""
+    """What `training.json` of a pipeline folder says; nothing where it is missing, as of a model not trained by us."""
+    if not (pipeline / FACTS).is_file():
+        return {}
     facts: dict[str, Any] = json.loads((pipeline / FACTS).read_text())
     return facts
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from model.dimo import Batch, DiMo
-from model.flow import flow_loss, sample_sigma
+from model.flow import flow_loss, per_sample, sample_sigma
 from model.geometry import geometry_loss
 
 
@@ -25,7 +25,8 @@ class Conditions:
 @dataclass(frozen=True)
 class Terms:
     """Scalars: `loss` = `flow` (or `weighted_flow`, where the control weighs regions) + weight * `geometry` + the sum
-    of `control`, the control's own losses by name. None where there is no such term."""
+    of `control`, the control's own losses by name. None where there is no such term. Both flows are means over the
+    latent frames that are predicted."""
 
     loss: Tensor
     flow: Tensor
@@ -56,11 +57,15 @@ def training_loss(
     """The loss of one batch; `joints_weight` is that of places of joints within `geometry`."""
     drawn = {f.name: getattr(conditions, f.name) for f in fields(conditions)}
     prediction = model(batch, **drawn, read_poses=geometry_weight > 0)
-    flow = loss = flow_loss(prediction.velocity, batch.target, conditions.noise).mean()
+    given = int(model.transformer.first_frame_is_given)  # latent frame 0, whose error of 0 would lower the mean
+    velocity, target, noise = (x[:, :, given:] for x in (prediction.velocity, batch.target, conditions.noise))
+    flow = loss = flow_loss(velocity, target, noise).mean()
     weighted = geometry = None
     if prediction.loss_weight is not None:
-        weight = interpolate(prediction.loss_weight, batch.target.shape[2:])  # of tokens -> of latents
-        loss = weighted = flow_loss(prediction.velocity, batch.target, conditions.noise, weight).mean()
+        weight = interpolate(prediction.loss_weight, batch.target.shape[2:])[:, :, given:]  # of tokens -> of latents
+        weight = torch.where(per_sample(batch.same_view, weight), weight, 1.0)  # places are those of the driver's view
+        weight = weight / weight.mean(dim=(1, 2, 3, 4), keepdim=True)  # which is 1, unless a frame is left out
+        loss = weighted = flow_loss(velocity, target, noise, weight).mean()
     if prediction.body6d is not None:
         geometry = geometry_loss(prediction, batch, joints_weight)
         loss = loss + geometry_weight * geometry

@@ -77,4 +77,5 @@ def _sample_loss(model: DiMo, batch: Batch, conditions: Conditions, k: int, bf16
 
 def _with_other_drivers(batch: Batch) -> Batch:
     """Each sample gets the driver of the next one."""
-    return replace(batch, driving=batch.driving.map(lambda x: x.roll(1, dims=0)))
+    others = batch.driving.map(lambda x: x.roll(1, dims=0))
+    return replace(batch, driving=others, same_view=torch.zeros_like(batch.same_view))

@@ -27,13 +27,14 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class Schedule:
-    """All stages. The geometry weight falls linearly from `geometry_weight` at step 0 to 0 a third into stage 2
-    [ours, as are the dropouts]."""
+    """All stages. The geometry weight falls linearly from `geometry_weight` at step 0 to 0 at step `geometry_end`,
+    None: a third into stage 2 [ours, as are the dropouts]."""
 
     stages: tuple[StageConfig, ...]
     geometry_weight: float = 0.1
     text_dropout: float = 0.1
     motion_dropout: float = 0.1
+    geometry_end: float | None = None
 
     @property
     def stage_steps(self) -> tuple[int, ...]:
@@ -48,11 +49,19 @@ class Schedule:
     def in_steps(self, steps: int) -> Self:
         """The same stages in the same proportions, in about so many steps."""
         share = steps / self.steps
-        return replace(self, stages=tuple(replace(s, steps=max(1, round(share * s.steps))) for s in self.stages))
+        stages = tuple(replace(s, steps=max(1, round(share * s.steps))) for s in self.stages)
+        end = None if self.geometry_end is None else share * self.geometry_end
+        return replace(self, stages=stages, geometry_end=end)
+
+    def first(self, count: int) -> Self:
+        """The first stages alone, every step of them as it was: the geometry weight falls as fast."""
+        return replace(self, stages=self.stages[:count], geometry_end=self.geometry_steps)
 
     @property
     def geometry_steps(self) -> float:
         """The step from which the geometry weight is 0."""
+        if self.geometry_end is not None:
+            return self.geometry_end
         return self.stages[0].steps + (self.stages[1].steps / 3 if len(self.stages) > 1 else 0)
 
 

@@ -15,7 +15,7 @@ def _with_model(**changes: Any) -> Change:
 
 
 def _first_stages(count: int) -> Change:
-    return lambda config: replace(config, schedule=replace(config.schedule, stages=config.schedule.stages[:count]))
+    return lambda config: replace(config, schedule=config.schedule.first(count))
 
 
 def _without_hands(config: TrainConfig) -> TrainConfig:

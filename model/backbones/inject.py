@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from model.config import Attention
+from model.folding import by_latent_frame
 from model.signal import MotionTokens
 
 
@@ -55,26 +56,23 @@ class MotionAlignment(nn.Module):
             nn.init.normal_(self.slots, std=0.02)
 
     def forward(self, motion: MotionTokens, latent_frames: int, prefix: int) -> MotionContext:
-        """The context of `prefix` reference frames without motion followed by `latent_frames` with it."""
+        """The context of `prefix` reference frames without motion followed by `latent_frames` with it.
+
+        Raises `ValueError` where motion is not of stride (latent_frames - 1) + 1 frames.
+        """
         tokens, present = motion
         t, n = tokens.shape[1:3]
-        if t != self.stride * (latent_frames - 1) + 1:
-            raise ValueError(
-                f"{latent_frames} latent frames stand for {self.stride * (latent_frames - 1) + 1} frames, "
-                f"but the motion has {t}"
-            )
         tokens = torch.where(present[:, None, None, None], tokens, self.null.to(tokens.dtype))
         audible = torch.ones(prefix + latent_frames, device=tokens.device, dtype=tokens.dtype)
         audible[:prefix] = 0
         if self.slots is not None:
-            lead = tokens[:, :1].expand(-1, self.stride - 1, -1, -1)  # frame 0 fills all slots of latent frame 0
-            grid = torch.cat([lead, tokens], dim=1).unflatten(1, (latent_frames, self.stride)) + self.slots
+            grid = by_latent_frame(tokens, latent_frames, self.stride) + self.slots
             silent = grid.new_zeros(len(grid), prefix, *grid.shape[2:])
             return MotionContext(torch.cat([silent, grid], dim=1).flatten(2, 3), audible)  # [B, L, stride N, d]
 
         times = torch.arange(t, device=tokens.device, dtype=torch.float32)
-        middles = times[:1].repeat(prefix + 1), times[1:].unflatten(0, (-1, self.stride)).mean(1)
-        queries = self._rope(torch.cat(middles))
+        middles = by_latent_frame(times[None], latent_frames, self.stride)[0].mean(1)
+        queries = self._rope(torch.cat([times[:1].repeat(prefix), middles]))
         return MotionContext(tokens.flatten(1, 2), audible, queries, self._rope(times.repeat_interleave(n)))
 
     def _rope(self, times: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,8 +51,12 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         Raises `ValueError` when the folder lacks a weight of the base model or holds others.
         """
         base, info = cls.base.from_pretrained(path, output_loading_info=True)
-        if wrong := sorted([*info["missing_keys"], *info["unexpected_keys"]]):
-            raise ValueError(f"{path} is not a whole {cls.base.__name__}: missing or unknown weights {wrong[:5]}")
+        weights = {"missing": sorted(info["missing_keys"]), "unknown": sorted(info["unexpected_keys"])}
+        if wrong := [f"{kind} weights {_first(names)}" for kind, names in weights.items() if names]:
+            raise ValueError(
+                f"{path} is not a whole {cls.base.__name__}: {'; '.join(wrong)}; download it again, or choose a base "
+                "model of that class"
+            )
         ours = {"motion_dim": motion_dim, "motion_attention": motion_attention, "reference": reference}
         config = cls.extract_init_dict(base.config, **ours)[0]
         with init_empty_weights():
@@ -167,6 +171,11 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             return self._gradient_checkpointing_func(block, tokens, *arguments)
         return block(tokens, *arguments)
+
+
+def _first(names: list[str]) -> str:
+    """A few of them, for a message."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def unpatched(patches: Tensor, grid: Grid) -> Tensor:

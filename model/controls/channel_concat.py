@@ -14,10 +14,10 @@ from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipeline
 from torch import Tensor, nn
 
 from model.batch import Driving
-from model.controls.folding import by_latent_frame, where_present
 from model.controls.interface import Control, Shapes
 from model.encoder.config import EncoderConfig
 from model.encoder.tokens import MotionEncoder
+from model.folding import by_latent_frame, where_present
 from model.signal import Grid, Signal
 
 CHANNELS = 64  # [ours]
@@ -50,7 +50,7 @@ class ChannelConcatControl(Control):
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
         """One addition, the same for all tokens of a latent frame."""
         tokens = self.motion_encoder(driving.body, driving.hands, driving.hand_ok)  # [B, T, N, d]
-        pooled = by_latent_frame(tokens, grid, self.config["stride"]).mean(2)  # [B, L, N, d]
+        pooled = by_latent_frame(tokens, grid.frames, self.config["stride"]).mean(2)  # [B, L, N, d]
         added = self.widening(self.to_channels(pooled.flatten(2)))  # [B, L, D]
         added = added.repeat_interleave(grid.height * grid.width, dim=1)  # [B, S, D]
         return Signal(additions=(where_present(added, present),), features=tokens)

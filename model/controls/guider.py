@@ -5,7 +5,7 @@ Ours: the frames that a latent frame stands for go in together, as channels, bec
 
 from torch import Tensor, nn
 
-from model.controls.folding import by_latent_frame
+from model.folding import by_latent_frame
 from model.signal import Grid
 
 CHANNELS = (16, 32, 64, 128)
@@ -29,7 +29,7 @@ class Guider(nn.Module):
 
     def forward(self, pictures: Tensor, grid: Grid) -> Tensor:
         """[B, T, C, H, W] of the size `picture_size(grid)` -> [B, S, width]."""
-        folded = by_latent_frame(pictures, grid, self.stride).flatten(2, 3)  # [B, L, stride C, H, W]
+        folded = by_latent_frame(pictures, grid.frames, self.stride).flatten(2, 3)  # [B, L, stride C, H, W]
         tokens = self.out(self.layers(folded.flatten(0, 1).to(self.out.weight.dtype)))  # [B L, width, h, w]
         return tokens.flatten(2).transpose(1, 2).unflatten(0, (-1, grid.frames)).flatten(1, 2)
 

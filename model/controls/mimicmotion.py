@@ -2,7 +2,8 @@
 
 Keeps: colours are multiplied by the confidences of a bone's joints; the loss is ten times as large around hands of
 which every joint is sure. Simplifies: what `pose2d` simplifies; weights are divided by their mean, so that learning
-rates mean the same as for other controls; progressive latent fusion is the pipeline's overlapping windows.
+rates mean the same as for other controls, and are 1 where the target is another view than the driver, whose hands are
+elsewhere there (MimicMotion has one view only); progressive latent fusion is the pipeline's overlapping windows.
 """
 
 import torch
@@ -10,9 +11,9 @@ from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipeline
 from torch import Tensor
 
 from model.batch import Driving
-from model.controls.folding import by_latent_frame
 from model.controls.pose2d import SURE, Pose2DControl, bone_confidence
 from model.driving.crops import HAND_JOINTS
+from model.folding import by_latent_frame
 from model.signal import Grid, Signal
 
 AMPLIFIED = 10.0
@@ -30,7 +31,7 @@ class MimicMotionControl(Pose2DControl):
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
         """One addition, and the weights; those of samples without motion are 1."""
         hands = hand_regions(driving, grid.height, grid.width)  # [B, T, h, w]
-        hands = by_latent_frame(hands, grid, self.config["stride"]).any(2)  # [B, L, h, w]
+        hands = by_latent_frame(hands, grid.frames, self.config["stride"]).any(2)  # [B, L, h, w]
         weight = torch.where(hands & present[:, None, None, None], AMPLIFIED, 1.0)
         weight = weight / weight.mean(dim=(1, 2, 3), keepdim=True)
         return super().forward(driving, present, grid)._replace(loss_weight=weight[:, None])

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from model.batch import Driving
 from model.body.skeleton import BONES
-from model.controls.folding import where_present
 from model.controls.guider import Guider, picture_size
 from model.controls.interface import Control, Shapes
 from model.drawing.limbs import limbs_ok
 from model.drawing.skeleton_picture import draw_skeleton
+from model.folding import where_present
 from model.signal import Grid, Signal
 
 SURE = 0.3

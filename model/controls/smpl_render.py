@@ -15,11 +15,11 @@ from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipeline
 from torch import Tensor, nn
 
 from model.batch import Driving
-from model.controls.folding import where_present
 from model.controls.guider import Guider, picture_size
 from model.controls.interface import Control, Shapes
 from model.drawing.capsules import render
 from model.drawing.limbs import body_capsules
+from model.folding import where_present
 from model.signal import Grid, Signal
 
 BLOCKS, HEAD = 4, 64

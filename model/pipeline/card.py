@@ -45,7 +45,11 @@ def model_card(config: Mapping[str, Any], transformer: Any, control: Any) -> str
 
 
 def _front_matter(facts: Mapping[str, Any]) -> str:
+    """Metadata of the hub. Without a licence: one word cannot say those of base model and data together."""
     lines = ["library_name: diffusers", "pipeline_tag: image-to-video", "tags: [3dimo, motion-control, opendimo]"]
+    name, _, _ = facts.get("base", "").partition("@")
+    if "/" in name:  # a model of the hub, not the name of a folder
+        lines.append(f"base_model: {name}")
     return "\n".join(["---", *lines, "---"])
 
 

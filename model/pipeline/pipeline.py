@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import diffusers
 import numpy as np
@@ -170,7 +170,8 @@ class DiMoPipeline(DiffusionPipeline):
                 the tensors named in `callback_on_step_end_tensor_inputs` (latents, reference_latents) is used. No
                 `PipelineCallback` of diffusers: those change prompts and adapters, which stay as they are here.
 
-        Raises `ValueError` for sizes and lengths that the model cannot represent and for unusable images and videos.
+        Raises `ValueError` for sizes and lengths that the model cannot represent, for unusable images and videos, for
+        no steps, and for an unknown output type.
         """
         num_frames, height, width = (
             self.config[name] if given is None else given
@@ -178,6 +179,10 @@ class DiMoPipeline(DiffusionPipeline):
         )
         if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
             raise ValueError(f"callbacks can have {self._callback_tensor_inputs}, not {sorted(unknown)}")
+        if output_type not in (kinds := get_args(OutputType)):
+            raise ValueError(f"output_type is {output_type!r}: take one of {', '.join(kinds)}")
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps is {num_inference_steps}: take 1 or more")
         spans = self._spans(num_frames, height, width, window_overlap)
         picture = fitted(open_image(reference), height, width)
         footage = open_footage(

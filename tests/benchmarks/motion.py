@@ -142,9 +142,9 @@ def _step(size: Size, side: str, device: torch.device, compiled: bool) -> Callab
 
     model.to(dtype).train()
     for part in model.modules():
-        if large and hasattr(part, "enable_gradient_checkpointing"):
+        if large and getattr(part, "_supports_gradient_checkpointing", False):
             part.enable_gradient_checkpointing()
-        if compiled and hasattr(part, "compile_repeated_blocks"):
+        if compiled and getattr(part, "_repeated_blocks", None):
             part.compile_repeated_blocks(fullgraph=True)
 
     def step() -> None:
@@ -184,6 +184,7 @@ def random_batch(size: Size) -> Batch:
         text=torch.randn(n, 64, text_dim),
         text_ok=torch.ones(n, 64, dtype=torch.bool),
         weight=torch.ones(n),
+        same_view=torch.ones(n, dtype=torch.bool),
         driving=driving,
     )
 

@@ -89,6 +89,7 @@ def make_batch() -> Callable[..., Batch]:
             text=normal(12, TEXT_DIM),
             text_ok=torch.ones(samples, 12, dtype=torch.bool),
             weight=normal().sigmoid(),
+            same_view=torch.ones(samples, dtype=torch.bool),
             driving=driving,
         )
 

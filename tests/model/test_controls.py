@@ -10,7 +10,6 @@ import torch
 from model.batch import Batch, Driving
 from model.body.load import load_body
 from model.controls import CONTROLS, Control, control_class
-from model.controls.folding import by_latent_frame
 from model.controls.interface import Shapes
 from model.controls.mimicmotion import AMPLIFIED, hand_regions
 from model.controls.pose2d import bone_confidence
@@ -18,6 +17,7 @@ from model.controls.smpl_render import draw_body
 from model.controls.smpl_vq import centred
 from model.dimo import DiMo
 from model.encoder.config import ENCODERS
+from model.folding import by_latent_frame
 from model.signal import Grid, Signal
 
 GRID = Grid(3, 8, 8, 96)
@@ -149,9 +149,9 @@ def test_an_unknown_control_is_named() -> None:
 
 def test_frame_0_fills_its_latent_frame_and_others_come_by_fours() -> None:
     frames = torch.arange(9)[None]
-    assert by_latent_frame(frames, GRID, 4).tolist() == [[[0, 0, 0, 0], [1, 2, 3, 4], [5, 6, 7, 8]]]
+    assert by_latent_frame(frames, 3, 4).tolist() == [[[0, 0, 0, 0], [1, 2, 3, 4], [5, 6, 7, 8]]]
     with pytest.raises(ValueError, match="3 latent frames stand for 9 frames, the driving has 8"):
-        by_latent_frame(frames[:, 1:], GRID, 4)
+        by_latent_frame(frames[:, 1:], 3, 4)
 
 
 def seen_hand(driving: Driving, centre: tuple[float, float]) -> Driving:
@@ -220,6 +220,12 @@ def test_joints_are_counted_from_the_middle_of_the_walk(driving: Driving) -> Non
     assert torch.allclose(pelvis, torch.zeros_like(pelvis), atol=1e-5)
 
 
+def full_size(name: str, **changes: object) -> int:
+    """Parameters with the encoder `base` on Wan2.2-TI2V-5B."""
+    with torch.device("meta"):
+        return control_class(name).fresh(Shapes(replace(ENCODERS["base"], **changes), 3072)).num_parameters()
+
+
 @pytest.mark.parametrize(
     ("name", "tiny", "full"),
     [
@@ -228,6 +234,19 @@ def test_joints_are_counted_from_the_middle_of_the_walk(driving: Driving) -> Non
     ],
 )
 def test_the_number_of_parameters_is_known(name: str, tiny: int, full: int) -> None:
-    with torch.device("meta"):
-        large = control_class(name).fresh(Shapes(ENCODERS["base"], 3072))
-    assert (made(name).num_parameters(), large.num_parameters()) == (tiny, full)
+    assert (made(name).num_parameters(), full_size(name)) == (tiny, full)
+
+
+def readme_rows() -> list[list[str]]:
+    """Cells of the table of controls."""
+    readme = (Path(__file__).parents[2] / "model" / "README.md").read_text()
+    table = readme.split("\n## Controls\n")[1].split("\n## ")[0]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_the_readme_says_how_large_controls_are(name: str) -> None:
+    [cell] = [cells[-1] for cells in readme_rows() if f"`{name}`" in cells[1] and cells[-1]]
+    assert cell.split(" (")[0] == f"{full_size(name) / 1e6:.1f} M"
+    if name == "implicit":
+        assert f"({full_size(name, hands=False) / 1e6:.1f} M without hands)" in cell

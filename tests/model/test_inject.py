@@ -130,9 +130,10 @@ def test_one_frame_is_one_latent_frame(mode: str) -> None:
     assert attention()(video(1), alignment(mode)(motion(1), 1, 0)).shape == (2, PER_FRAME, DIM)
 
 
-def test_frame_counts_must_fit() -> None:
-    with pytest.raises(ValueError, match="3 latent frames stand for 9 frames, but the motion has 8"):
-        alignment("aligned")(motion(8), 3, 0)
+@pytest.mark.parametrize("mode", ["aligned", "global"])
+def test_frame_counts_must_fit(mode: str) -> None:
+    with pytest.raises(ValueError, match="3 latent frames stand for 9 frames, the driving has 8"):
+        alignment(mode)(motion(8), 3, 0)
 
 
 def test_an_unknown_mode_is_refused() -> None:

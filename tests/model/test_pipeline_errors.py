@@ -11,6 +11,7 @@ from PIL import Image
 
 from model.dimo import DiMo
 from model.pipeline import DiMoPipeline
+from model.pipeline.card import model_card
 from tests.model.pipelines import driving, sampled, tiny_pipeline
 
 
@@ -33,6 +34,8 @@ def folder(pipeline: DiMoPipeline, tmp_path: Path) -> Path:
         ({"height": 36}, "height is 36, not a multiple of 8: take 32 or 40"),
         ({"width": 4}, "width is 4, not a multiple of 8: take 8"),
         ({"callback_on_step_end_tensor_inputs": ("noise",)}, r"callbacks can have .*, not \['noise'\]"),
+        ({"output_type": "mp4"}, "output_type is 'mp4': take one of np, pil, pt, latent"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0: take 1 or more"),
         ({"num_frames": 13}, r"one sample and 13 frames is needed, not of \[B, T\] = \[1, 9\]"),
     ],
 )
@@ -41,6 +44,20 @@ def test_what_cannot_be_made_is_refused_with_a_way_out(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         sampled(pipeline, **change)
+
+
+@pytest.mark.parametrize(
+    ("base", "stated"),
+    [("Wan-AI/Tiny@main", "base_model: Wan-AI/Tiny\n"), ("tiny", None), (None, None)],
+)
+def test_the_card_names_a_base_model_of_the_hub_to_the_hub(
+    base: str | None, stated: str | None, pipeline: DiMoPipeline
+) -> None:
+    facts = {"base": base, "licences": {"base": "apache-2.0"}} if base else None
+    config = dict(pipeline.config) | {"training": facts}
+    _, front_matter, _ = model_card(config, pipeline.transformer, pipeline.control).split("---\n", 2)
+    assert "library_name: diffusers" in front_matter and "license" not in front_matter
+    assert (stated or "") in front_matter and ("base_model" in front_matter) == (stated is not None)
 
 
 def test_a_reference_that_is_the_first_frame_allows_no_windows(tiny_base: Path, make_dimo: Callable[..., DiMo]) -> None:

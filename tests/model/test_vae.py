@@ -1,6 +1,7 @@
 """Latents of both families are those of diffusers' own pipelines."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,6 +39,34 @@ def test_shapes_follow_the_strides(vae: VAE) -> None:
     assert latents.shape == (2, 8, 3, 8, 12)
     assert decode(vae, latents).shape == video().shape
     assert encode(vae, video(1)).shape == (2, 8, 1, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"_class_name": "AutoencoderKLWan"}, (4, 8)),  # Wan 2.1's, as older diffusers saved it
+        ({"_class_name": "AutoencoderKLWan", "scale_factor_spatial": 16}, (4, 16)),
+        ({"scale_factor_temporal": 4, "scale_factor_spatial": 16}, (4, 16)),
+        ({"temporal_compression_ratio": 4, "spatial_compression_ratio": 16}, (4, 16)),
+    ],
+)
+def test_strides_are_those_of_the_config_or_for_wan_of_the_class(
+    config: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    assert strides(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "missing"),
+    [
+        ({"_class_name": "AutoencoderKL"}, "temporal_compression_ratio and spatial_compression_ratio"),
+        ({"_class_name": "AutoencoderKLHunyuanVideo15", "temporal_compression_ratio": 4}, "spatial_compression_ratio"),
+        ({"scale_factor_temporal": 4}, "scale_factor_spatial"),
+    ],
+)
+def test_a_config_that_does_not_say_its_strides_is_refused(config: dict[str, Any], missing: str) -> None:
+    with pytest.raises(ValueError, match=f"of class .*, lacks {missing}: copy the base model again, or choose one"):
+        strides(config)
 
 
 def test_latents_are_repeatable_and_of_the_dtype_of_the_vae(vae: VAE) -> None:

@@ -62,6 +62,11 @@ def test_a_batch_holds_the_latents_and_the_text_of_its_target(data: TrainingData
     assert torch.equal(batch.reference, batch.target[:, :, :1])
 
 
+def test_only_a_pair_of_one_view_has_the_driver_in_the_place_of_the_target(data: TrainingData) -> None:
+    batch = data.batch([pair_of(data, kind) for kind in ("same_view", "cross_view", "moving_camera")])
+    assert batch.same_view.tolist() == [True, False, False]
+
+
 def test_driving_frames_are_those_of_the_driving_view(data: TrainingData) -> None:
     pair = pair_of(data, "cross_view")
     mirrored = replace(pair, driving_clip_id=pair.target_clip_id, pose_id=None)

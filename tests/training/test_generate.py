@@ -1,6 +1,5 @@
 """From a trained run, and from a tiny random pipeline on disk, to a video file of a real driving clip."""
 
-import logging
 import tomllib
 from fractions import Fraction
 from importlib.metadata import EntryPoint
@@ -20,7 +19,7 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases.release import Release
 from storage_schemas.video import decode, encode, probe
 from training.config import TrainConfig
-from training.export import base_licence
+from training.export import base_licence, read_facts
 from training.generate import Placing, Sampling, find_pipeline, generate, load_pipeline
 from training.trainer import train
 
@@ -198,15 +197,13 @@ def test_driving_videos_that_cannot_drive_are_named(
         generate(folder, reference, tmp_path / driving, "", tmp_path / "out.mp4", **GIVEN)
 
 
-def test_a_long_prompt_is_cut_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        DiMoPipeline.from_pretrained(folder).encode_prompt("zebra " * 600)
-    assert "only its first 512 tokens are read" in caplog.text
-
-
 def test_an_unfinished_run_cannot_generate(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no pipeline"):
         find_pipeline(tmp_path)
+
+
+def test_a_pipeline_that_we_did_not_train_has_no_facts(folder: Path) -> None:
+    assert not (folder / "training.json").exists() and read_facts(folder) == {}
 
 
 @pytest.mark.parametrize(

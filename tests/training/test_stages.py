@@ -4,6 +4,7 @@ import pytest
 
 from training.config import preset
 from training.stages import Schedule, StageConfig, stage_at
+from training.variants import with_variant
 
 
 def test_the_papers_schedule() -> None:
@@ -37,6 +38,16 @@ def test_shares_must_sum_to_one() -> None:
 def test_a_schedule_of_one_stage_ends_geometry_with_it() -> None:
     one = Schedule((StageConfig("only", 10, (("same_view", 1.0),), 1e-3),))
     assert stage_at(9, one).geometry_weight == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("variant", ["stage1_only", "stages12"])
+def test_a_run_of_the_first_stages_is_the_whole_one_up_to_there(variant: str) -> None:
+    config = preset("wan2.2-ti2v-5b", "base")
+    whole, cut = config.schedule, with_variant(config, variant).schedule
+    for step in (0, 5_000, 9_999, cut.steps - 1):
+        assert stage_at(step, cut) == stage_at(step, whole)
+    short = cut.in_steps(cut.steps // 10)
+    assert stage_at(500, short).geometry_weight == pytest.approx(stage_at(5_000, cut).geometry_weight)
 
 
 def test_an_unknown_preset_is_named() -> None:

@@ -1,0 +1,73 @@
+"""Which errors count in the loss of a step, and how much; the model is one that says what it is told to."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.batch import Batch, Driving, Prediction
+from training.objective import Conditions, Terms, training_loss
+
+SHAPE = 2, 4, 3, 8, 8
+
+
+class Says:
+    """A model whose squared errors are these [B, C, L, h, w], on a target and noise of zeros."""
+
+    def __init__(self, errors: Tensor, loss_weight: Tensor | None = None, *, first_is_given: bool = False) -> None:
+        self.transformer = SimpleNamespace(first_frame_is_given=first_is_given)
+        self.prediction = Prediction(errors.sqrt(), None, None, loss_weight, {})
+
+    def __call__(self, *_: Any, **__: Any) -> Prediction:
+        return self.prediction
+
+
+def terms(model: Says, same_view: tuple[bool, bool] = (True, True)) -> Terms:
+    none = torch.zeros(2, dtype=torch.bool)
+    batch = Batch(
+        target=torch.zeros(SHAPE),
+        reference=torch.zeros(2, 4, 1, 8, 8),
+        text=torch.zeros(2, 1, 1),
+        text_ok=torch.ones(2, 1, dtype=torch.bool),
+        weight=torch.ones(2),
+        same_view=torch.tensor(same_view),
+        driving=Driving.zeros(2, 9, 8, 8),
+    )
+    return training_loss(model, batch, Conditions(torch.zeros(2), torch.zeros(SHAPE), none, none, None), 0, 0)
+
+
+def left_half() -> Tensor:
+    """Weights of mean 1 of 4 x 4 tokens, ten times as large on the left."""
+    weight = torch.ones(2, 1, 3, 4, 4)
+    weight[..., :2] = 10
+    return weight / 5.5
+
+
+def test_a_map_of_the_drivers_view_weighs_targets_in_that_view_only() -> None:
+    errors = torch.zeros(SHAPE)
+    errors[..., :4] = 1  # on the left
+    both, one, none = (
+        terms(Says(errors, left_half()), same_view) for same_view in ((True, True), (True, False), (False, False))
+    )
+    assert both.weighted_flow == pytest.approx(0.5 * 10 / 5.5)
+    assert one.weighted_flow == pytest.approx((0.5 * 10 / 5.5 + 0.5) / 2)
+    assert none.weighted_flow == pytest.approx(0.5)
+    assert [found.flow for found in (both, one, none)] == [0.5] * 3
+    assert all(found.loss == found.weighted_flow for found in (both, one, none))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_given_frame_does_not_lower_the_mean_over_those_predicted(weighted: bool) -> None:
+    errors = torch.ones(SHAPE)
+    errors[:, :, 0] = 0
+    weight = left_half() if weighted else None
+    given, predicted = (terms(Says(errors, weight, first_is_given=first)) for first in (True, False))
+    assert (float(given.loss), float(predicted.loss)) == pytest.approx((1, 2 / 3))
+
+
+def test_weights_are_1_in_the_mean_over_frames_that_are_predicted() -> None:
+    weight = left_half()
+    weight[:, :, 0] = 0.1  # and so more than 1 in the mean of the others
+    assert terms(Says(torch.ones(SHAPE), weight, first_is_given=True)).loss == pytest.approx(1)
