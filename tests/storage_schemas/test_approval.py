@@ -91,6 +91,7 @@ def test_withdrawn_content_is_not_released_again_until_somebody_approves_it(lake
     assert create_release(lake, "demo")["release_id"] == "demo@3"
 
 
+@pytest.mark.slow
 def test_all_this_holds_on_an_object_store(s3: str) -> None:
     lake = small_lake(s3)
     create_release(lake, "demo", ASKING)

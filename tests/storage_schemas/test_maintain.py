@@ -204,6 +204,7 @@ def test_a_release_that_was_killed_before_its_row_was_committed_is_kept_for_its_
     assert open_release(str(tmp_path), "demo@1").manifest
 
 
+@pytest.mark.slow
 def test_upkeep_works_on_an_object_store_too(s3: str) -> None:
     fill(s3, 0, compact.ENOUGH)
     before, lake = stored(s3), Lake(s3)

@@ -135,6 +135,7 @@ def test_what_was_taken_down_since_is_named_and_is_no_damage(lake: Lake) -> None
     assert (findings.damaged, findings.taken_down, findings.taken_down_pairs) == ([], ["s-b"], 1)
 
 
+@pytest.mark.slow
 def test_verify_reads_an_object_store(s3: str) -> None:
     lake = small_lake(s3)
     create_release(lake, "demo")
