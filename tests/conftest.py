@@ -15,6 +15,6 @@ settings.load_profile("any machine")
 def data() -> Path:
     """The folder of real test data; tests that need it are skipped where it does not exist."""
     root = Path(os.environ.get("OPENDIMO_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    if not root.is_dir():
+    root = root.resolve()  
         pytest.skip("no test data: set OPENDIMO_TEST_DATA")
     return root
