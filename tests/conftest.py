@@ -15,6 +15,7 @@ settings.load_profile("any machine")
 def data() -> Path:
     """The folder of real test data; tests that need it are skipped where it does not exist."""
     root = Path(os.environ.get("OPENDIMO_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    root = root.resolve()  
+    root = root.resolve()  # a lake names files by where they are, not by a link
+    if not root.is_dir():
         pytest.skip("no test data: set OPENDIMO_TEST_DATA")
     return root
