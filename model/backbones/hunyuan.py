@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from model.backbones.hunyuan_attention import JointAttention, KeyMaskedRefiner, without_padding
 from model.backbones.inject import MotionContext, MotionCrossAttention
-from model.backbones.interface import Generator, unpatched
+from model.backbones.interface import Generator, Heard, unpatched
 from model.config import Attention, Reference
 
 
@@ -130,18 +130,10 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
         self.context_embedder.token_refiner.__class__ = KeyMaskedRefiner
 
     def velocity(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        text: Tensor,
-        text_ok: Tensor,
-        reference: Tensor | None,
-        prefix: int,
-        motion: MotionContext | None,
-        additions: list[Tensor | None],
+        self, latents: Tensor, timestep: Tensor, text: Tensor, text_ok: Tensor, reference: Tensor | None, heard: Heard
     ) -> Tensor:
         """As `Generator.velocity`."""
-        conditioned = self._conditioned(latents, reference, prefix)
+        conditioned = self._conditioned(latents, reference, heard.prefix)
         text, padding = without_padding(text, text_ok)
 
         rope = self.rope(conditioned)
@@ -151,8 +143,8 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
         text = self.context_embedder(text, timestep, padding)
         text = text + self.cond_type_embed(torch.zeros_like(text[..., 0], dtype=torch.long))  # [B, n, D]
         keys = None if padding is None else pad(padding, (tokens.shape[1], 0), value=True)  # [B, S + n]
-        for block, addition in zip(self.transformer_blocks, additions, strict=True):
-            tokens, text = self.run_block(block, addition, tokens, text, temb, keys, rope, motion)
+        for block, addition in zip(self.transformer_blocks, heard.additions, strict=True):
+            tokens, text = self.run_block(block, addition, tokens, text, temb, keys, rope, heard.motion)
 
         out = self.proj_out(self.norm_out(tokens, temb))
         return unpatched(out.unflatten(2, (-1, self.patch, self.patch)), self.grid(conditioned))

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, NamedTuple, Self, get_args
 
 import torch
 from accelerate import init_empty_weights
@@ -21,6 +21,15 @@ def patch_side(config: Mapping[str, Any]) -> int:
     """Latents on a side of the square that is one video token, by the config of a transformer."""
     patch = config["patch_size"]
     return int(patch if isinstance(patch, int) else patch[1])
+
+
+class Heard(NamedTuple):
+    """Of a signal: motion for all blocks, and what is added [B, S, D] in front of each. `prefix`: how many frames in
+    front hear nothing, 0 or 1."""
+
+    prefix: int
+    motion: MotionContext | None
+    additions: list[Tensor | None]
 
 
 class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
@@ -127,32 +136,24 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         `reference` a clean latent frame [B, C, 1, h, w].
         """
         prefix = int(reference is not None and self.config["reference"] == "prefix")
-        motion, additions = self.heard(signal, self.grid(latents), prefix)
-        return self.velocity(latents, timestep, text, text_ok, reference, prefix, motion, additions)[:, :, prefix:]
+        heard = self.heard(signal, self.grid(latents), prefix)
+        return self.velocity(latents, timestep, text, text_ok, reference, heard)[:, :, prefix:]
 
     @abstractmethod
     def velocity(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        text: Tensor,
-        text_ok: Tensor,
-        reference: Tensor | None,
-        prefix: int,
-        motion: MotionContext | None,
-        additions: list[Tensor | None],
+        self, latents: Tensor, timestep: Tensor, text: Tensor, text_ok: Tensor, reference: Tensor | None, heard: Heard
     ) -> Tensor:
-        """Velocity [B, C, prefix + L, h, w], with what is `heard`; the reference is one of `prefix` frames in front, or
-        where that is 0 latent frame 0."""
+        """Velocity [B, C, prefix + L, h, w]; the reference is the frame in front, or where `heard.prefix` is 0 latent
+        frame 0."""
 
-    def heard(self, signal: Signal | None, grid: Grid, prefix: int) -> tuple[MotionContext | None, list[Tensor | None]]:
-        """Motion for all blocks, and what is added [B, S, D] in front of each; `prefix` frames in front hear nothing.
+    def heard(self, signal: Signal | None, grid: Grid, prefix: int) -> Heard:
+        """What the blocks are told of a signal; `prefix` frames in front hear nothing.
 
         Raises `ValueError` where there are more additions than blocks, and for motion that nothing here can hear.
         """
         blocks = self.config["num_layers"]
         if signal is None:
-            return None, [None] * blocks
+            return Heard(prefix, None, [None] * blocks)
         if len(signal.additions) > blocks:
             raise ValueError(f"the control adds in front of {len(signal.additions)} blocks, the generator has {blocks}")
         motion = None
@@ -162,7 +163,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
             motion = self.motion_alignment(signal.motion, grid.frames, prefix)
         silent = prefix * grid.height * grid.width
         additions = [pad(addition, (0, 0, silent, 0)) for addition in signal.additions]
-        return motion, [*additions, *[None] * (blocks - len(additions))]
+        return Heard(prefix, motion, [*additions, *[None] * (blocks - len(additions))])
 
     def run_block(self, block: nn.Module, addition: Tensor | None, tokens: Tensor, *arguments: Any) -> Any:
         """A block on video tokens plus what is added to them, recomputed in the backward where gradients are

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from model.backbones.inject import MotionContext, MotionCrossAttention
-from model.backbones.interface import Generator, unpatched
+from model.backbones.interface import Generator, Heard, unpatched
 from model.config import Attention, Reference
 
 logger = logging.getLogger(__name__)
@@ -123,19 +123,11 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
         return super().from_base(path, motion_dim=motion_dim, motion_attention=motion_attention, reference=reference)
 
     def velocity(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        text: Tensor,
-        text_ok: Tensor,
-        reference: Tensor | None,
-        prefix: int,
-        motion: MotionContext | None,
-        additions: list[Tensor | None],
+        self, latents: Tensor, timestep: Tensor, text: Tensor, text_ok: Tensor, reference: Tensor | None, heard: Heard
     ) -> Tensor:
         """As `Generator.velocity`. Text is padded here with zeros to `text_length`, as the base was trained."""
         if reference is not None:
-            latents = torch.cat([reference, latents[:, :, 1 - prefix :]], dim=2)
+            latents = torch.cat([reference, latents[:, :, 1 - heard.prefix :]], dim=2)
             timestep = self._token_timesteps(timestep, latents)
 
         rope = self.rope(latents)
@@ -144,8 +136,8 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
             timestep.flatten(), self._padded(text, text_ok), None, tokens.shape[1] if timestep.ndim == 2 else None
         )
         modulation = modulation.unflatten(-1, (6, -1))  # [B, 6, D] or [B, S, 6, D]
-        for block, addition in zip(self.blocks, additions, strict=True):
-            tokens = self.run_block(block, addition, tokens, context, modulation, rope, motion)
+        for block, addition in zip(self.blocks, heard.additions, strict=True):
+            tokens = self.run_block(block, addition, tokens, context, modulation, rope, heard.motion)
 
         temb = temb if temb.ndim == 3 else temb[:, None]  # [B, S or 1, D]
         shift, scale = (self.scale_shift_table[0] + temb[..., None, :]).unbind(-2)
