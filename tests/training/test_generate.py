@@ -118,8 +118,10 @@ def test_all_but_the_vae_is_in_the_precision_asked_for(folder: Path) -> None:
     assert [part.dtype for part in parts] == [torch.bfloat16] * 3 + [torch.float32]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_there_is_full_precision_and_nothing_to_offload_from(folder: Path) -> None:
+def test_without_a_gpu_there_is_full_precision_and_nothing_to_offload_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert Placing() == Placing("float32", offload=False)
     with pytest.raises(ValueError, match="no GPU to offload from: generate without offload"):
         load_pipeline(folder, Placing(offload=True))
