@@ -23,7 +23,7 @@ from storage_schemas.lake import Lake
 from training.config import preset
 from training.generate import Sampling
 from training.summary import stage_losses
-from training.tiny_vae import prepare_tiny_base
+from training.tiny_base import prepare_tiny_base
 
 KINDS = ("internet", "unreal", "multiview")
 STUDIO = SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")

@@ -1,7 +1,7 @@
 """3DiMo as one module for training: control, generator, geometry head (arXiv 2602.03796, section 3)."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,16 +15,21 @@ from model.config import DiMoConfig
 from model.controls import Control, control_class
 from model.controls.interface import Shapes
 from model.encoder.augment import augment_driving
-from model.flow import TIMESTEPS, noisy, per_sample
+from model.flow import TIMESTEPS, noisy
 from model.geometry import GeometryHead
 
 __all__ = ["Batch", "DiMo", "DiMoConfig", "Driving", "Prediction"]
 
 
 def generator_settings(config: DiMoConfig) -> dict[str, Any]:
-    """What a `Generator` is told of the config: motion attention only where the control sends what it hears."""
+    """Return the arguments of a `Generator`: motion attention only where the control sends motion tokens."""
     attention = config.motion_attention if control_class(config.control).sends_motion else None
-    return {"motion_dim": config.encoder.dim, "motion_attention": attention, "reference": config.reference}
+    return {
+        "motion_dim": config.encoder.dim,
+        "motion_attention": attention,
+        "reference": config.reference,
+        "text_length": config.text_length,
+    }
 
 
 class DiMo(nn.Module):
@@ -87,26 +92,24 @@ class DiMo(nn.Module):
         *,
         sigma: Tensor,
         noise: Tensor,
-        drop_text: Tensor,
         drop_motion: Tensor,
         augment_seed: int | None,
+        perspective: float = 1.0,
         read_poses: bool = True,
     ) -> Prediction:
-        """Velocity at noise level `sigma` [B] along the path from `batch.target` to `noise` (of the same shape).
+        """Predict the velocity at noise level `sigma` [B] on the path from `batch.target` to `noise` (same shape).
 
-        `drop_text`, `drop_motion` [B] bool: samples that learn to do without, for classifier-free guidance; dropped
-        text is zeros, dropped motion is the control's null. `augment_seed`: None = no augmentation. `read_poses`: use
-        the geometry head, if there is one; once its loss is annealed to zero it is left alone.
+        `drop_motion` [B] bool: samples that get the control's null instead of motion, for classifier-free guidance.
+        `augment_seed`: None = no augmentation; `perspective`: share of the strength of its warps. `read_poses`: use
+        the geometry head, if there is one.
         In `first_frame` mode a latent frame 0 that is given has the velocity that leads to the reference.
         """
-        driving = batch.driving
-        if augment_seed is not None and not self.control.reads_poses:  # which do not look at pixels
-            driving = augment_driving(driving, self.config.augment, torch.Generator().manual_seed(augment_seed))
+        driving = self._augmented(batch.driving, augment_seed, perspective)
         signal = self.control(driving, ~drop_motion, self.transformer.grid(batch.target))
         velocity = self.transformer(
             noisy(batch.target, noise, sigma),
             sigma * TIMESTEPS,
-            batch.text * ~per_sample(drop_text, batch.text),
+            batch.text,
             batch.text_ok,
             signal,
             batch.reference,
@@ -115,3 +118,23 @@ class DiMo(nn.Module):
             velocity = torch.cat([noise[:, :, :1] - batch.reference, velocity[:, :, 1:]], dim=2)
         body6d, hands6d = self.geometry(signal.features) if self.geometry and read_poses else (None, None)
         return Prediction(velocity, body6d, hands6d, signal.loss_weight, signal.losses)
+
+    def poses(self, batch: Batch, augment_seed: int | None = None, perspective: float = 1.0) -> Prediction:
+        """Predict the poses of the driving frames alone, without the generator; `velocity` is empty.
+
+        Raises `ValueError` without a geometry head.
+        """
+        if self.geometry is None:
+            raise ValueError("the model has no geometry head: poses cannot be read from its motion tokens")
+        driving = self._augmented(batch.driving, augment_seed, perspective)
+        present = torch.ones(len(batch.target), dtype=torch.bool, device=batch.target.device)
+        signal = self.control(driving, present, self.transformer.grid(batch.target))
+        body6d, hands6d = self.geometry(signal.features)
+        return Prediction(batch.target.new_empty(0), body6d, hands6d, None, signal.losses)
+
+    def _augmented(self, driving: Driving, seed: int | None, perspective: float) -> Driving:
+        """Driving frames with other pixels; controls that read poses do not look at them."""
+        if seed is None or self.control.reads_poses:
+            return driving
+        augment = replace(self.config.augment, perspective=perspective * self.config.augment.perspective)
+        return augment_driving(driving, augment, torch.Generator().manual_seed(seed))

@@ -15,9 +15,12 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
 
 from model.base_folder import part_config
+from model.linear_vae import LinearVideoVAE
 
-VAE = AutoencoderKLWan | AutoencoderKLHunyuanVideo15
-VAES: dict[str, type[VAE]] = {kind.__name__: kind for kind in (AutoencoderKLWan, AutoencoderKLHunyuanVideo15)}
+VAE = AutoencoderKLWan | AutoencoderKLHunyuanVideo15 | LinearVideoVAE
+VAES: dict[str, type[VAE]] = {
+    kind.__name__: kind for kind in (AutoencoderKLWan, AutoencoderKLHunyuanVideo15, LinearVideoVAE)
+}
 WAN_STRIDES = "scale_factor_temporal", "scale_factor_spatial"
 HUNYUAN_STRIDES = "temporal_compression_ratio", "spatial_compression_ratio"
 
@@ -82,7 +85,7 @@ def decode(vae: VAE, latents: Tensor) -> Tensor:
 
 def _statistics(vae: VAE, like: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the latents, each [1, C or 1, 1, 1, 1], as `like` is: a VAE may be offloaded."""
-    if isinstance(vae, AutoencoderKLWan):
+    if isinstance(vae, (AutoencoderKLWan, LinearVideoVAE)):
         values = vae.config["latents_mean"], vae.config["latents_std"]
     else:
         values = [0.0], [1 / vae.config["scaling_factor"]]

@@ -7,9 +7,27 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from storage_schemas.tables import TENSOR, Table
+from storage_schemas.tables import TABLES, TENSOR, Table
 
 Row = dict[str, Any]
+
+
+def filled_row(table: str, frames: int = 1, /, **values: Any) -> Row:
+    """Return a row of `table` with `values`, and something empty in every other column that must not be null.
+
+    `frames` is the length of time axes of arrays that are filled with zeros.
+    """
+    empty = {pa.string(): "", pa.int64(): 0, pa.float64(): 0.0, pa.bool_(): False}
+    row = dict(values)
+    for field in TABLES[table].schema:
+        if field.nullable or field.name in values or field.name == "run_id":
+            continue
+        if field.type == TENSOR:
+            dims = field.metadata[b"dims"].decode().split()
+            row[field.name] = np.zeros([frames if d == "T" else 10 if d == "B" else int(d) for d in dims], np.float32)
+        else:
+            row[field.name] = empty.get(field.type, [])
+    return row
 
 
 def rows_to_arrow(table: Table, rows: list[Row]) -> pa.Table:

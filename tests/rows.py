@@ -2,28 +2,15 @@
 
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from storage_schemas.ids import sha256_bytes
-from storage_schemas.tables import TABLES, TENSOR
+from storage_schemas.rows import filled_row
 
 FRAMES = 12
 
 
 def row(table: str, frames: int = FRAMES, /, **values: Any) -> dict[str, Any]:
     """A row of `table`: `values`, and something empty in every other column that must not be null."""
-    empty = {pa.string(): "", pa.int64(): 0, pa.float64(): 0.0, pa.bool_(): False}
-    made = dict(values)
-    for field in TABLES[table].schema:
-        if field.nullable or field.name in values or field.name == "run_id":
-            continue
-        if field.type == TENSOR:
-            dims = field.metadata[b"dims"].decode().split()
-            made[field.name] = np.zeros([frames if d == "T" else 10 if d == "B" else int(d) for d in dims], np.float32)
-        else:
-            made[field.name] = empty.get(field.type, [])
-    return made
+    return filled_row(table, frames, **values)
 
 
 def _named(table: str, name: str, facts: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,27 @@ from training.stages import Schedule, three_stages
 
 
 @dataclass(frozen=True)
+class FollowPolicy:
+    """When to check whether the driver is followed, and what is too little.
+
+    Every `every` steps, on `pairs` pairs of each kind. From step `from_step` on a warning is given where the gap is
+    below `least_gap`.
+    """
+
+    every: int
+    pairs: int = 16
+    least_gap: float = 0.02
+    from_step: int = 1000
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A training run. `base` is the pretrained model, a folder in the diffusers layout or ORG/NAME of the hub, and
     `init_encoder` weights for the motion encoder; where they lie may change between resumes, everything else may not.
     `shift`: of the noise levels, None: that of the base model's scheduler.
-    `joints_weight`: of the places of joints, in metres, within the geometric loss [ours]."""
+    `joints_weight`: of the places of joints, in metres, within the geometric loss [ours].
+    `reference_share`: of the samples whose reference shows another moment of the clip (mode `prefix` only) [ours].
+    `follow`: when to check that the driver is followed."""
 
     preset: str
     base: str
@@ -23,11 +39,14 @@ class TrainConfig:
     batch_size: int
     shift: float | None
     checkpoint_every: int
+    follow: FollowPolicy
     variant: str = "full"
     init_encoder: str | None = None
     seed: int = 0
     grad_clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
+    reference_share: float = 0.5
     joints_weight: float = 1.0
     bf16: bool = False
     gradient_checkpointing: bool = False
@@ -44,17 +63,26 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
     if encoder is not None and encoder not in ENCODERS:
         raise ValueError(f"no encoder {encoder!r}: there are {', '.join(ENCODERS)}")
     if name == "tiny":
-        model, schedule = DiMoConfig.tiny(), three_stages((90, 90, 60), lr=3e-3)
-        config = TrainConfig(name, str(base), model, schedule, batch_size=4, shift=1.0, checkpoint_every=30)
+        config = TrainConfig(
+            name,
+            str(base),
+            DiMoConfig.tiny(),
+            replace(three_stages((90, 90, 60), lr=2e-3), **LEARNING),
+            batch_size=4,
+            shift=None,
+            checkpoint_every=30,
+            follow=FollowPolicy(every=60, pairs=8, from_step=240),
+        )
     elif name in FULL_SIZE:
         config = TrainConfig(
             name,
             str(base),
             DiMoConfig(),
-            three_stages((10_000, 15_000, 5_000), lr=1e-5),
+            replace(three_stages((10_000, 15_000, 5_000), lr=1e-5), encoder_steps=500, perspective_full=5_000),
             batch_size=64,
             shift=None,
             checkpoint_every=500,
+            follow=FollowPolicy(every=500),
             bf16=True,
             gradient_checkpointing=True,
         )

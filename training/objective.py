@@ -1,10 +1,10 @@
 """The loss of a step: flow matching, the geometric term while its weight is not zero, and what the control adds."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from model.dimo import Batch, DiMo
 from model.flow import flow_loss, per_sample, sample_sigma
@@ -26,17 +26,20 @@ class Conditions:
 class Terms:
     """Scalars: `loss` = `flow` (or `weighted_flow`, where the control weighs regions) + weight * `geometry` + the sum
     of `control`, the control's own losses by name. None where there is no such term. Both flows are means over the
-    latent frames that are predicted."""
+    latent frames that are predicted; `samples` [B] are those of which `flow` is the mean."""
 
     loss: Tensor
     flow: Tensor
+    samples: Tensor
     weighted_flow: Tensor | None = None
     geometry: Tensor | None = None
     control: dict[str, Tensor] = field(default_factory=dict)
 
     def as_floats(self) -> dict[str, float | None]:
         """All terms by name."""
-        terms = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "control"} | self.control
+        terms = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("control", "samples")
+        } | self.control
         return {name: None if term is None else float(term.detach()) for name, term in terms.items()}
 
 
@@ -51,15 +54,55 @@ def draw(batch: Batch, step: int, seed: int, *, shift: float, text_dropout: floa
     return Conditions(sigma.to(device), noise.to(device), dropped[0].to(device), dropped[1].to(device), augment_seed)
 
 
-def training_loss(
-    model: DiMo, batch: Batch, conditions: Conditions, geometry_weight: float, joints_weight: float
+def with_text(batch: Batch, chosen: Tensor, text: Tensor) -> Batch:
+    """Give the samples that are `chosen` [B] the embedding `text` [n, D] in the place of their own."""
+    length = max(batch.text.shape[1], len(text))
+    own = pad(batch.text, (0, 0, 0, length - batch.text.shape[1]))  # [B, length, D]
+    own_ok = pad(batch.text_ok, (0, length - batch.text_ok.shape[1]))
+    other = pad(text.to(own), (0, 0, 0, length - len(text)))
+    other_ok = torch.arange(length, device=own.device) < len(text)
+    return replace(
+        batch,
+        text=torch.where(chosen[:, None, None], other, own),
+        text_ok=torch.where(chosen[:, None], other_ok, own_ok),
+    )
+
+
+def pose_loss(
+    model: DiMo, batch: Batch, augment_seed: int | None, perspective: float, weight: float, joints_weight: float
 ) -> Terms:
-    """The loss of one batch; `joints_weight` is that of places of joints within `geometry`."""
-    drawn = {f.name: getattr(conditions, f.name) for f in fields(conditions)}
-    prediction = model(batch, **drawn, read_poses=geometry_weight > 0)
+    """Compute the loss of encoder and geometry head alone: `flow` is zero, the generator is not run."""
+    prediction = model.poses(batch, augment_seed, perspective)
+    geometry = geometry_loss(prediction, batch, joints_weight)
+    none = geometry.new_zeros(len(batch.target))
+    return Terms(weight * geometry + sum(prediction.losses.values()), none.mean(), none, None, geometry)
+
+
+def training_loss(
+    model: DiMo,
+    batch: Batch,
+    conditions: Conditions,
+    geometry_weight: float,
+    joints_weight: float,
+    perspective: float = 1.0,
+) -> Terms:
+    """Compute the loss of one batch whose text was dropped already (`with_text`).
+
+    `joints_weight` is that of places of joints within `geometry`; `perspective` the share of the strength of warps.
+    """
+    prediction = model(
+        batch,
+        sigma=conditions.sigma,
+        noise=conditions.noise,
+        drop_motion=conditions.drop_motion,
+        augment_seed=conditions.augment_seed,
+        perspective=perspective,
+        read_poses=geometry_weight > 0,
+    )
     given = int(model.transformer.first_frame_is_given)  # latent frame 0, whose error of 0 would lower the mean
     velocity, target, noise = (x[:, :, given:] for x in (prediction.velocity, batch.target, conditions.noise))
-    flow = loss = flow_loss(velocity, target, noise).mean()
+    samples = flow_loss(velocity, target, noise)
+    flow = loss = samples.mean()
     weighted = geometry = None
     if prediction.loss_weight is not None:
         weight = interpolate(prediction.loss_weight, batch.target.shape[2:])[:, :, given:]  # of tokens -> of latents
@@ -70,4 +113,4 @@ def training_loss(
         geometry = geometry_loss(prediction, batch, joints_weight)
         loss = loss + geometry_weight * geometry
     loss = loss + sum(prediction.losses.values())
-    return Terms(loss, flow, weighted, geometry, prediction.losses)
+    return Terms(loss, flow, samples, weighted, geometry, prediction.losses)

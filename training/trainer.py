@@ -19,11 +19,12 @@ from model.flow import scheduler_shift
 from training import checkpoints
 from training.config import TrainConfig
 from training.data import TrainingData
+from training.driver_check import DriverCheck, fixed_loss
 from training.export import export_pipeline
 from training.log import MetricsLog
-from training.objective import Terms, draw, training_loss
+from training.no_text import empty_prompt
+from training.objective import Terms, draw, pose_loss, training_loss, with_text
 from training.precision import computing
-from training.probes import probe
 from training.release import Release
 from training.result import TrainResult
 from training.stages import stage_at
@@ -101,18 +102,25 @@ class _Run:
             self.model = DiMo.from_base(base_folder(config.base), config.model)
             if config.init_encoder is not None:
                 init_encoder(self.model, Path(config.init_encoder))
+        if self.step >= config.schedule.geometry_steps:
+            self.model.geometry = None
         self.model.to(self.device).train()
         if config.gradient_checkpointing:
             self.model.transformer.enable_gradient_checkpointing()
             if self.model.control._supports_gradient_checkpointing:
                 self.model.control.enable_gradient_checkpointing()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=config.weight_decay)
+        parts = (self.model.transformer, self.model.control, *filter(None, [self.model.geometry]))
+        groups = [{"params": list(part.parameters())} for part in parts]
+        self.optimizer = torch.optim.AdamW(groups, betas=config.betas, weight_decay=config.weight_decay)
         if self.checkpoint:
             checkpoints.load_optimizer(self.checkpoint, self.optimizer)
-        self.data = TrainingData(self.release, "train", config.model)
-        for stage_end in self.stage_ends:  # say now, not after days, that a stage has nothing to train on
-            self.data.mix(stage_at(stage_end - 1, config.schedule))
+        self.no_text = empty_prompt(config.base, self.out).to(self.device)
+        self.data = TrainingData(self.release, "train", config.model, reference_share=config.reference_share)
+        points = [stage_at(end - 1, config.schedule) for end in sorted(self.stage_ends)]
+        mixes = [self.data.mix(point) for point in points]  # say now, not after days, that a stage has nothing
         self.held_out = TrainingData(self.release, "test", config.model)
+        kinds = sorted({kind for mix in mixes for kind in mix})
+        self.driver_check = DriverCheck(self.data, self.held_out, kinds, config, self.no_text)
 
     def _steps(self, end: int, on_progress: Progress) -> None:
         config, schedule = self.config, self.config.schedule
@@ -120,8 +128,10 @@ class _Run:
 
         def record(entry: dict[str, Any]) -> None:
             log.write(entry)
-            if "event" in entry:
+            if "fixed_loss" in entry:
                 logger.info("%s %s: fixed loss %.4f", entry["stage"], entry["event"], entry["fixed_loss"])
+            if entry.get("warning"):
+                logger.warning("%s", entry["warning"])
             on_progress(self.step, schedule.steps, entry)
 
         for batch in self.data.batches(self.step, end, schedule, config.batch_size, config.seed):
@@ -131,6 +141,7 @@ class _Run:
                 if missing := sorted(set(point.mix) - set(mix)):
                     logger.warning("%s: the release has no %s pairs to train on", point.name, " or ".join(missing))
                 record(self._event("stage_start") | {"mix": mix})
+            self._end_geometry()
             began = time.perf_counter()
             terms, grad_norm = self._optimize(batch.to(self.device))
             self.step += 1
@@ -141,22 +152,38 @@ class _Run:
                     **terms.as_floats(),
                     "geometry_weight": point.geometry_weight,
                     "lr": point.lr,
+                    "encoder_lr": point.encoder_lr,
                     "grad_norm": grad_norm,
                     "kinds": Counter(p.kind for p in self._pairs(self.step - 1)),
                     "seconds": round(time.perf_counter() - began, 4),
                 }
             )
-            if self.step == point.end:
+            ends = self.step == point.end
+            if ends:
                 record(self._event("stage_end"))
-            if self.step in self.stage_ends or self.step % config.checkpoint_every == 0:
+            if ends or self.step % config.follow.every == 0:
+                record(self.driver_check.measure(self.model, self.step, point.name))
+            if ends or self.step % config.checkpoint_every == 0:
+                self._end_geometry()
                 self._save(log.bytes)
         log.close()
+
+    def _end_geometry(self) -> None:
+        """Let go of the geometry head, and of its part of the optimizer, once its loss has ended."""
+        if self.model.geometry is None or self.step < self.config.schedule.geometry_steps:
+            return
+        for parameter in self.model.geometry.parameters():
+            self.optimizer.state.pop(parameter, None)
+        del self.optimizer.param_groups[2]  # transformer, control, geometry
+        self.model.geometry = None
 
     def _optimize(self, batch: Any) -> tuple[Terms, float]:
         """One optimizer step; the loss terms and the norm of the gradient before clipping."""
         config, point = self.config, stage_at(self.step, self.config.schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = point.lr
+        generator, *encoder = self.optimizer.param_groups
+        generator["lr"] = point.lr
+        for group in encoder:
+            group["lr"] = point.encoder_lr
         conditions = draw(
             batch,
             self.step,
@@ -166,9 +193,22 @@ class _Run:
             motion_dropout=point.motion_dropout,
         )
         torch.manual_seed(conditions.augment_seed or 0)  # for whatever draws without a generator
+        batch = with_text(batch, conditions.drop_text, self.no_text)
         self.optimizer.zero_grad(set_to_none=True)
         with computing(self.device, config.bf16):
-            terms = training_loss(self.model, batch, conditions, point.geometry_weight, config.joints_weight)
+            if point.trains_generator or self.model.geometry is None:
+                terms = training_loss(
+                    self.model, batch, conditions, point.geometry_weight, config.joints_weight, point.perspective
+                )
+            else:
+                terms = pose_loss(
+                    self.model,
+                    batch,
+                    conditions.augment_seed,
+                    point.perspective,
+                    point.geometry_weight,
+                    config.joints_weight,
+                )
         terms.loss.backward()
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
         if not (torch.isfinite(terms.loss) and grad_norm < float("inf")):
@@ -192,12 +232,17 @@ class _Run:
         checkpoints.prune(self.out, self.stage_ends)
 
     def _pairs(self, step: int) -> list[Any]:
-        return self.data.choose(step, stage_at(step, self.config.schedule), self.config.batch_size, self.config.seed)
+        return self.data.choose(step, self.config.schedule, self.config.batch_size, self.config.seed)
 
     def _event(self, event: str) -> dict[str, Any]:
         point = stage_at(self.step - (event == "stage_end"), self.config.schedule)
-        probes = probe(self.model, self.data, self.held_out, point, self.config)
-        return {"event": event, "step": self.step, "stage": point.name, **probes}
+        return {
+            "event": event,
+            "step": self.step,
+            "stage": point.name,
+            "fixed_loss": fixed_loss(self.model, self.data, point, self.config),
+            "test_loss": fixed_loss(self.model, self.held_out, point, self.config),
+        }
 
 
 def init_encoder(model: DiMo, weights: Path) -> None:

@@ -18,6 +18,11 @@ def _first_stages(count: int) -> Change:
     return lambda config: replace(config, schedule=config.schedule.first(count))
 
 
+def _without_geometry(config: TrainConfig) -> TrainConfig:
+    config = replace(config, schedule=config.schedule.without_geometry())
+    return _with_model(geometry=False)(config)
+
+
 def _without_hands(config: TrainConfig) -> TrainConfig:
     return _with_model(encoder=replace(config.model.encoder, hands=False))(config)
 
@@ -31,7 +36,7 @@ VARIANTS: dict[str, Change] = {
     "full": lambda config: config,
     "smpl_ctrl": _with_model(control="smpl_tokens"),
     "channel_concat": _with_model(control="channel_concat"),
-    "no_geometry": _with_model(geometry=False),
+    "no_geometry": _without_geometry,
     "no_hands": _without_hands,
     "stage1_only": _first_stages(1),
     "stages12": _first_stages(2),

@@ -53,7 +53,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
 
     @classmethod
     def from_base(
-        cls, path: Path, *, motion_dim: int, motion_attention: Attention | None, reference: Reference
+        cls, path: Path, *, motion_dim: int, motion_attention: Attention | None, reference: Reference, text_length: int
     ) -> Self:
         """The weights of a base `transformer` folder with new, silent motion modules (none for no `motion_attention`).
 
@@ -66,7 +66,12 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
                 f"{path} is not a whole {cls.base.__name__}: {'; '.join(wrong)}; download it again, or choose a base "
                 "model of that class"
             )
-        ours = {"motion_dim": motion_dim, "motion_attention": motion_attention, "reference": reference}
+        ours = {
+            "motion_dim": motion_dim,
+            "motion_attention": motion_attention,
+            "reference": reference,
+            "text_length": text_length,
+        }
         config = cls.extract_init_dict(base.config, **ours)[0]
         with init_empty_weights():
             model = cls(**config)

@@ -22,6 +22,8 @@ from model.backbones.interface import Generator, Heard, unpatched
 from model.config import Attention, Reference
 
 logger = logging.getLogger(__name__)
+MOST_TEXT = 512
+"""Tokens of a text that Wan was trained with at most."""
 
 
 class WanMotionBlock(WanTransformerBlock):
@@ -114,13 +116,19 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
 
     @classmethod
     def from_base(
-        cls, path: Path, *, motion_dim: int, motion_attention: Attention | None, reference: Reference
+        cls, path: Path, *, motion_dim: int, motion_attention: Attention | None, reference: Reference, text_length: int
     ) -> Self:
         """As `Generator.from_base`; a warning for a base that was not trained with a timestep per token."""
         index = Path(path).parent / "model_index.json"
         if index.is_file() and not json.loads(index.read_text()).get("expand_timesteps"):
             logger.warning("%s was not trained with a clean reference in the sequence", path.parent)
-        return super().from_base(path, motion_dim=motion_dim, motion_attention=motion_attention, reference=reference)
+        return super().from_base(
+            path,
+            motion_dim=motion_dim,
+            motion_attention=motion_attention,
+            reference=reference,
+            text_length=text_length,
+        )
 
     def velocity(
         self, latents: Tensor, timestep: Tensor, text: Tensor, text_ok: Tensor, reference: Tensor | None, heard: Heard
@@ -146,11 +154,11 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
         return unpatched(patches, self.grid(latents))
 
     def _padded(self, text: Tensor, text_ok: Tensor) -> Tensor:
-        """[B, n, D] -> [B, text_length, D], zero where there is no text. Raises `ValueError` for a longer text."""
-        given, length = text.shape[1], self.config["text_length"]
-        if given > length:
-            raise ValueError(f"the text has {given} tokens, at most {length} are allowed: cut it before encoding")
-        return pad(text * text_ok[..., None].to(text), (0, 0, 0, length - given))
+        """[B, n, D] -> [B, text_length or n, D], zero where there is no text. Raises `ValueError` beyond `MOST_TEXT`."""
+        given = text.shape[1]
+        if given > MOST_TEXT:
+            raise ValueError(f"the text has {given} tokens, at most {MOST_TEXT} are allowed: cut it before encoding")
+        return pad(text * text_ok[..., None].to(text), (0, 0, 0, max(0, self.config["text_length"] - given)))
 
     def _token_timesteps(self, timestep: Tensor, latents: Tensor) -> Tensor:
         """[B] -> [B, S]: zero for the tokens of the first latent frame, `timestep` for the others."""

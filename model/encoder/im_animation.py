@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from model.encoder.tokens import FrameTokenizer, MotionEncoder
+from model.encoder.tokens import MIDDLE, SPREAD, FrameTokenizer, MotionEncoder
 
 HEAD_WIDTH = 64
 """Of an attention head in every size of TiTok; a file does not tell."""
@@ -100,10 +100,16 @@ def _for_tokenizer(state: dict[str, Tensor], tokenizer: FrameTokenizer, path: Pa
         given["latents"] = (state[_LATENTS] + state[_LATENT_POSITIONS])[None, :count]
     except RuntimeError as error:
         raise ValueError(f"{path}: positions and tokens do not fit each other: {error}") from error
+    given |= _uncentred(given["patches.weight"], given["patches.bias"])
     for name, tensor in given.items():
         if tensor.shape != own[name].shape:
             raise ValueError(f"{path}: {name} would be {[*tensor.shape]}, the encoder has {[*own[name].shape]}")
     return given
+
+
+def _uncentred(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """Patches for RGB in [0, 1] -> patches [width, 3, p, p] that give the same for centred and scaled RGB."""
+    return {"patches.weight": SPREAD * weight, "patches.bias": bias + MIDDLE * weight.sum((1, 2, 3))}
 
 
 def _check_sizes(state: dict[str, Tensor], tokenizer: FrameTokenizer, path: Path) -> None:

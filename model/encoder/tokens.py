@@ -15,6 +15,11 @@ from torch.utils.checkpoint import checkpoint
 from model.encoder.config import EncoderConfig
 
 
+MIDDLE, SPREAD = 0.5, 0.25
+"""What RGB in [0, 1] is centred on and divided by before the patches. Uncentred, the common brightness of all patches
+is most of what a fresh encoder sees: its tokens hardly differ from frame to frame, and training ends blind."""
+
+
 class FrameTokenizer(nn.Module):
     """A ViT over the patches of one frame, a class token and `tokens` learnable latents; only the latents leave it.
 
@@ -49,7 +54,7 @@ class FrameTokenizer(nn.Module):
         return torch.cat([self._kept(self._tokens, chunk) for chunk in frames.split(self.chunk)])
 
     def _tokens(self, frames: Tensor) -> Tensor:
-        patches = self.patches(frames).flatten(2).transpose(1, 2) + self.positions  # [m, P, width]
+        patches = self.patches((frames - MIDDLE) / SPREAD).flatten(2).transpose(1, 2) + self.positions  # [m, P, width]
         first = torch.cat([self.latents, self.class_token], dim=1).expand(len(frames), -1, -1)  # [m, K + 1, width]
         x = self.norm_in(torch.cat([first, patches], dim=1))
         for layer in self.layers:

@@ -157,7 +157,7 @@ class DiMoPipeline(DiffusionPipeline):
                 n-th frame allows (where the rate of training is not known, every `frame_step`-th); a list of images,
                 an array [T, H, W, 3] of uint8 or a tensor [T, 3, H, W] in [0, 1], of which each is; or a `Driving`.
             prompt: camera motion and content.
-            negative_prompt: what to guide away from; without it guidance compares with no text at all.
+            negative_prompt: what to guide away from; by default the empty prompt, which training drops texts for.
             num_frames: 4 k + 1. More than in training are made in windows that overlap, with a prefix reference only.
             guidance_scale, motion_guidance_scale: how far to go beyond the prediction without text and the one
                 without motion; 1 is no further, and each that is not 1 costs one more evaluation a step.
@@ -200,7 +200,7 @@ class DiMoPipeline(DiffusionPipeline):
         device, dtype = self._execution_device, self.transformer.dtype
 
         text = self.encode_prompt(prompt)  # [n, D]
-        no_text = torch.zeros_like(text) if negative_prompt is None else self.encode_prompt(negative_prompt)
+        no_text = self.encode_prompt(negative_prompt or "")
         clean = encode(self.vae, picture.to(device)).to(dtype)  # [1, C, 1, h, w]
         shape = (1, clean.shape[1], spans[-1][1], *clean.shape[3:])
         if latents is None:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+from model.linear_vae import LinearVideoVAE
 from model.tiny.hunyuan import tiny_hunyuan
 from model.tiny.sizes import LATENT_CHANNELS, TEXT_DIM
 from model.tiny.wan import tiny_wan
@@ -17,15 +18,15 @@ Family = Literal["wan", "hunyuan"]
 FAMILIES: dict[Family, Callable[[], DiffusionPipeline]] = {"wan": tiny_wan, "hunyuan": tiny_hunyuan}
 
 
-def make_tiny_base(out: Path, seed: int = 0, family: Family = "wan") -> Path:
-    """Writes transformer/, vae/, text_encoder/, tokenizer/, scheduler/ and model_index.json to `out`; returns `out`.
+def make_tiny_base(out: Path, seed: int = 0, family: Family = "wan", vae: LinearVideoVAE | None = None) -> Path:
+    """Write transformer/, vae/, text_encoder/, tokenizer/, scheduler/ and model_index.json to `out`; return `out`.
 
-    Raises `ValueError` for an unknown family.
+    `vae` (with family `wan`) takes the place of one with random weights. Raises `ValueError` for an unknown family.
     """
     if family not in FAMILIES:
         raise ValueError(f"no family {family!r}: there are {', '.join(FAMILIES)}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        pipeline = FAMILIES[family]()
+        pipeline = tiny_wan(vae) if vae is not None else FAMILIES[family]()
     pipeline.save_pretrained(out)
     return out

@@ -7,29 +7,30 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from model.linear_vae import LinearVideoVAE
 from model.tiny.sizes import HEAD_DIM, HEADS, LATENT_CHANNELS, LAYERS, TEXT_DIM, VOCABULARY
 from model.tiny.tokenizer import trained_tokenizer
 
 
-def tiny_wan() -> WanPipeline:
-    """diffusers' pipeline with fresh random weights."""
+def tiny_wan(vae: LinearVideoVAE | None = None) -> WanPipeline:
+    """Return diffusers' pipeline with fresh random weights; `vae` takes the place of a random one of Wan's."""
     return WanPipeline(
         tokenizer=_tokenizer(),  # type: ignore[arg-type]  # diffusers names the factory, AutoTokenizer
         text_encoder=_text_encoder(),
-        vae=_vae(),
-        transformer=_transformer(),
+        vae=vae or _vae(),  # type: ignore[arg-type]  # diffusers names its own class
+        transformer=_transformer(vae.config["latent_channels"] if vae else LATENT_CHANNELS),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         expand_timesteps=True,
     )
 
 
-def _transformer() -> WanTransformer3DModel:
+def _transformer(channels: int) -> WanTransformer3DModel:
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=HEADS,
         attention_head_dim=HEAD_DIM,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
+        in_channels=channels,
+        out_channels=channels,
         text_dim=TEXT_DIM,
         freq_dim=64,
         ffn_dim=256,

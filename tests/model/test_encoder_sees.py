@@ -1,0 +1,55 @@
+"""A fresh motion encoder tells the frames of a clip apart: what it ignores at the start, training lets go of."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model.driving.crops import driving_crops
+from model.encoder.config import ENCODERS
+from model.encoder.tokens import MotionEncoder
+from pipelines.people import track_person
+from pipelines.studio import cameras
+from pipelines.studio.film import Person, film
+from pipelines.studio.motions import act
+from pipelines.studio.scene import Scene
+from storage_schemas.video import decode
+
+CLIPS = ("dance_balloon_static", "generated_dance_indoor", "juggle_static_fullbody")
+
+
+def spread(name: str, frames: np.ndarray, track: np.ndarray) -> float:
+    """Deviation of the body tokens over the frames [T, H, W, 3] of a clip, over their rms; the mean of three seeds."""
+    config = replace(ENCODERS[name], hands=False)
+    crops = driving_crops(frames, track, None, None, config).body
+    found = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        encoder = MotionEncoder(config).eval()
+        with torch.inference_mode():
+            tokens: Tensor = encoder.body(crops)  # [T, K, d]
+        found.append(float(tokens.std(0).square().mean().sqrt() / tokens.square().mean().sqrt()))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_frames_of_real_clips_differ_by_two_percent(data: Path, name: str) -> None:
+    found = {}
+    for clip in CLIPS:
+        frames = decode(data / "internet" / f"{clip}.mp4", stop=18, step=2)
+        track = track_person(frames, 12.0)
+        assert track is not None
+        found[clip] = spread(name, frames, track)
+    assert min(found.values()) > 0.02, found
+
+
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_frames_of_the_studio_differ(name: str) -> None:
+    random = np.random.default_rng(0)
+    person = Person("ada", act("wave", 18, random))
+    frames = np.stack([views[0] for views in film(Scene(0), [person], [cameras.static(18, 0)], (160, 90))])[::2]
+    track = np.tile(np.float32([50, 0, 110, 90]), (9, 1))
+    assert spread(name, frames, track) > 0.004

@@ -1,0 +1,258 @@
+"""The miniature world as a lake and a release, so that it is read by the loader and the trainer of real data."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.text import encode_prompt, load_text
+from model.vae import encode as encode_latents
+from model.vae import load_vae
+from storage_schemas.ids import sha256_bytes, stable_id
+from storage_schemas.lake import Lake
+from storage_schemas.releases.release import Release, create_release, open_release
+from storage_schemas.rows import filled_row
+from storage_schemas.video import centre_crop, encode
+from training.miniature.world import FPS, FRAMES, PICTURE, Take, View, make_take
+
+Row = dict[str, Any]
+WINDOW = 9
+"""Frames of a window; a take holds two."""
+TARGET = 32
+"""Height and width in pixels of the targets."""
+STARTS = range(0, FRAMES - WINDOW + 1, WINDOW)
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """How much of the world is filmed. The takes of the last `test_subjects` of the `subjects` are held out."""
+
+    takes: int
+    subjects: int = 50
+    test_subjects: int = 5
+    moving_share: float = 0.34
+    seed: int = 0
+
+
+def miniature_release(folder: Path, base: Path, config: WorldConfig, workers: int = 2) -> Release:
+    """The release of a world in `folder`, filmed and encoded by `base` where it is not there yet."""
+    lake = Lake(folder)
+    run = stable_id("miniature", asdict(config), _weights(base))
+    if not lake.dataset("releases").count_rows():
+        lake.append(run, _tables(base, config, workers))
+        create_release(lake, "miniature")
+    return open_release(lake.uri, "miniature@1")
+
+
+def _tables(base: Path, config: WorldConfig, workers: int) -> dict[str, list[Row]]:
+    """Rows of all tables that training reads."""
+    rows: dict[str, list[Row]] = {
+        name: [] for name in ("captures", "clips", "clip_videos", "poses", "captions", "latents", "pairs")
+    }
+    coder = _Coder(base)
+    for number, take in enumerate(_filmed(config, workers)):
+        split = "test" if number % config.subjects >= config.subjects - config.test_subjects else "train"
+        rows["captures"].append(_capture(take))
+        for view in take.views:
+            for table, row in _clip_rows(take, view):
+                rows[table].append(row)
+            rows["latents"] += coder.windows(take, view)
+        rows["pairs"] += _pairs(take, split)
+    return rows
+
+
+def _filmed(config: WorldConfig, workers: int) -> Iterator[Take]:
+    make = partial(make_take, seed=config.seed, subjects=config.subjects, moving_share=config.moving_share)
+    # spawn: a forked torch can hang
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+        yield from pool.map(make, range(config.takes), chunksize=16)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def clip_id(take: Take, view: View) -> str:
+    """Name of the clip of one view."""
+    return f"{take.name} {view.name}"
+
+
+def _capture(take: Take) -> Row:
+    return filled_row(
+        "captures",
+        capture_id=take.name,
+        kind="unreal",
+        subject=take.subject,
+        take=take.name,
+        views=[view.name for view in take.views],
+        sync_method="rendered",
+        gravity_down=np.array([0, -1, 0], np.float32),
+    )
+
+
+def _clip_rows(take: Take, view: View) -> Iterator[tuple[str, Row]]:
+    """The clip, its video, its true poses and its caption."""
+    clip = clip_id(take, view)
+    video = encode(view.frames, Fraction(FPS))
+    yield "clip_videos", filled_row("clip_videos", clip_id=clip, video=video, sha256=sha256_bytes(video))
+    yield (
+        "clips",
+        filled_row(
+            "clips",
+            FRAMES,
+            clip_id=clip,
+            source_id=clip,
+            capture_id=take.name,
+            view=view.name,
+            kind="unreal",
+            name=clip,
+            subject=take.subject,
+            licence="CC0-1.0",
+            end_frame=FRAMES,
+            frames=FRAMES,
+            fps_num=FPS,
+            fps_den=1,
+            source_width=PICTURE,
+            source_height=PICTURE,
+            width=PICTURE,
+            height=PICTURE,
+            video_sha256=sha256_bytes(video),
+            track=_boxes(view),
+            world_to_camera=np.float32(view.world_to_camera),
+            K=np.float32(view.K),
+            metric=True,
+            people=1.0,
+            person_share=1.0,
+            person_height=0.75,
+        ),
+    )
+    seen = np.concatenate([view.joints_2d, np.ones((FRAMES, 52, 1))], -1)
+    yield (
+        "poses",
+        filled_row(
+            "poses",
+            FRAMES,
+            pose_id=f"pose {clip}",
+            clip_id=clip,
+            estimator="truth",
+            global_orient=np.float32(view.root),
+            body_pose=np.float32(take.body_pose),
+            hand_pose=np.float32(take.hand_pose),
+            transl=np.float32(view.transl),
+            joints_3d=np.float32(view.joints_3d),
+            joints_2d=np.float32(seen),
+            valid=[True] * FRAMES,
+            hand_valid=np.ones((FRAMES, 2), np.float32),
+            confidence=np.ones(FRAMES, np.float32),
+            weight=1.0,
+        ),
+    )
+    term = {"term": view.move, "speed": "medium", "start_frame": 0, "end_frame": FRAMES}
+    yield (
+        "captions",
+        filled_row(
+            "captions",
+            caption_id=clip,
+            clip_id=clip,
+            captioner="truth",
+            camera_terms=[term],
+            camera_sentence=sentence(view.move),
+            text=sentence(view.move),
+        ),
+    )
+
+
+def _boxes(view: View) -> np.ndarray:
+    """[T, 4] boxes around the joints with room for flesh, in pixels."""
+    room = 0.05 * PICTURE
+    low, high = view.joints_2d.min(1) - room, view.joints_2d.max(1) + room
+    return np.float32(np.concatenate([low, high], -1))
+
+
+def sentence(move: str) -> str:
+    """What the caption says of a camera."""
+    kind, _, way = move.partition("_")
+    verbs = {"arc": "arcs", "dolly": "dollies", "pan": "pans"}
+    return f"The camera {verbs[kind]} {way}." if way else "The camera is static."
+
+
+class _Coder:
+    """Windows and sentences by the base model's own VAE and text encoder."""
+
+    def __init__(self, base: Path) -> None:
+        self._vae = load_vae(base)
+        self._tokenizer, self._text_encoder = load_text(base)
+        self._weights = _weights(base)
+        self._texts: dict[str, np.ndarray] = {}
+
+    def windows(self, take: Take, view: View) -> list[Row]:
+        """The rows of `latents` of a clip."""
+        frames = centre_crop(view.frames, TARGET, TARGET)
+        video = torch.from_numpy(frames).permute(3, 0, 1, 2) / 255  # [3, T, S, S]
+        batch = torch.stack([video[:, start : start + WINDOW] for start in STARTS])
+        with torch.inference_mode():
+            latents = np.float16(encode_latents(self._vae, batch).numpy())
+        text = sentence(view.move)
+        if text not in self._texts:
+            self._texts[text] = np.float16(encode_prompt(self._tokenizer, self._text_encoder, text).embedding.numpy())
+        return [
+            filled_row(
+                "latents",
+                latent_id=f"{clip_id(take, view)} {start}",
+                clip_id=clip_id(take, view),
+                vae=self._weights,
+                start_frame=start,
+                num_frames=WINDOW,
+                frame_step=1,
+                width=TARGET,
+                height=TARGET,
+                shape=list(window.shape),
+                latents=window.tobytes(),
+                text_shape=list(self._texts[text].shape),
+                text_embedding=self._texts[text].tobytes(),
+                text=text,
+            )
+            for start, window in zip(STARTS, latents, strict=True)
+        ]
+
+
+def _weights(base: Path) -> str:
+    return stable_id([sha256_bytes(f.read_bytes()) for f in sorted((base / "vae").glob("*"))])
+
+
+def _pairs(take: Take, split: str) -> list[Row]:
+    """Every view drives itself and every other one."""
+    rows = []
+    for target in take.views:
+        for driving in take.views:
+            same = driving is target
+            kind = "same_view" if same else "cross_view" if target.move == "static" else "moving_camera"
+            for start in STARTS:
+                names = {"driving_clip_id": clip_id(take, driving), "target_clip_id": clip_id(take, target)}
+                rows.append(
+                    filled_row(
+                        "pairs",
+                        pair_id=stable_id("pair", names, start),
+                        kind=kind,
+                        **names,
+                        driving_start=start,
+                        target_start=start,
+                        num_frames=WINDOW,
+                        frame_step=1,
+                        latent_id=f"{clip_id(take, target)} {start}",
+                        pose_id=f"pose {clip_id(take, driving)}",
+                        source_kind="unreal",
+                        capture_id=take.name,
+                        subject=take.subject,
+                        split=split,
+                        weight=1.0,
+                    )
+                )
+    return rows

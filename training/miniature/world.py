@@ -1,0 +1,286 @@
+"""Draw the miniature world: one mannequin, two or three cameras, exact poses and cameras, thousands of short takes.
+
+Limbs have colours of their own and the front of the body is brighter than its back, so that left and right, front and
+back can be told apart at 32 pixels, and joints can be found again in generated frames (`colours.py`).
+The world is right-handed with y up, metres; cameras have OpenCV's axes.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from model.body.load import Body, load_body
+from model.body.skeleton import JOINTS
+from model.drawing.capsules import Capsules, pixel_rays, render
+from model.drawing.limbs import LIMBS, body_capsules
+
+Array = NDArray[np.floating[Any]]
+
+FPS = 12
+FRAMES = 18
+"""Frames of a take: two windows of 9."""
+PICTURE = 64
+"""Height and width in pixels of the clips that are stored; targets may be smaller."""
+KEY_EVERY = 5
+"""Frames between the random poses that a motion passes through."""
+FOCAL = 1.25
+"""Focal length over the side of the picture."""
+THICKNESS = 1.3
+"""Radius of the limbs over a person's: an arm is more than two pixels wide at 32 pixels."""
+SIDE, MAX_GAP = 60.0, 90.0
+"""Degrees to the left and right of the front within which cameras are, and between two of a take at most."""
+
+# degrees about x, y, z between which a pose turns a joint of the left side or of the middle, uniformly
+_RANGES = {
+    "left_shoulder": ((-30, 30), (-80, 25), (-85, 75)),
+    "left_elbow": ((0, 0), (-115, 0), (0, 0)),
+    "left_hip": ((-70, 20), (-10, 10), (-5, 40)),
+    "left_knee": ((0, 90), (0, 0), (0, 0)),
+    "spine1": ((-8, 25), (-25, 25), (-14, 14)),
+    "spine3": ((-5, 15), (-20, 20), (-10, 10)),
+    "head": ((-15, 20), (-45, 45), (-10, 10)),
+}
+_CURL = (0.0, 85.0)  # degrees of every finger joint: an open hand, a fist
+_TURN = 25.0  # degrees of the whole body about the vertical, to both sides
+
+COLOURS = {
+    "torso": (210, 210, 215), "skull": (238, 198, 160),
+    "left_upper_arm": (225, 50, 45), "left_forearm": (255, 150, 30), "left_hand": (255, 235, 60),
+    "right_upper_arm": (40, 80, 225), "right_forearm": (40, 190, 240), "right_hand": (130, 255, 235),
+    "left_thigh": (165, 40, 140), "left_shin": (240, 110, 205),
+    "right_thigh": (25, 115, 50), "right_shin": (115, 220, 80),
+}  # fmt: skip
+"""RGB of the parts of the body in full light."""
+PARTS = tuple(COLOURS)
+_BACK = 0.45
+"""Brightness of the torso and the skull from behind, over that from the front."""
+
+POSTS = 5
+MOVES = ("arc_left", "arc_right", "dolly_in", "dolly_out", "pan_left", "pan_right")
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera's clip of a take of T frames. `move` is a camera term (`static`, or one of `MOVES`)."""
+
+    name: str
+    azimuth: float  # degrees around the middle at the first frame, 0 is where the person faces, but for its turns
+    move: str
+    frames: NDArray[np.uint8]  # [T, P, P, 3] RGB
+    K: Array  # [T, 3, 3] pixels
+    world_to_camera: Array  # [T, 3, 4] metres
+    joints_3d: Array  # [T, 52, 3] metres, in the camera
+    joints_2d: Array  # [T, 52, 2] pixels
+    part_pixels: Array  # [T, parts] pixels in which each part of the body is seen
+    root: Array  # [T, 3] axis-angle camera_from_body
+    transl: Array  # [T, 3] metres, in the camera
+
+
+@dataclass(frozen=True)
+class Take:
+    """One performance by one subject: its pose, axis-angle in SMPL-X's layout, and its views."""
+
+    name: str
+    subject: str
+    body_pose: Array  # [T, 21, 3]
+    hand_pose: Array  # [T, 2, 15, 3]
+    views: tuple[View, ...]
+
+
+@cache
+def mannequin() -> Body:
+    """The body that performs."""
+    return load_body()
+
+
+def make_take(number: int, *, seed: int = 0, subjects: int = 100, moving_share: float = 0.34) -> Take:
+    """Take `number` of the world `seed`, the same one at each call.
+
+    Two static views, and in `moving_share` of the takes a third one whose camera moves.
+    """
+    random = np.random.default_rng((seed, number))
+    body_pose, hand_pose, root, transl = _motion(random)
+    turns = torch.tensor(np.concatenate([root[:, None], body_pose, hand_pose.reshape(FRAMES, 30, 3)], 1)).float()
+    with torch.no_grad():
+        joints = mannequin().joints(
+            turns[:, 0], turns[:, 1:22], turns[:, 22:].unflatten(1, (2, 15)), torch.zeros(FRAMES, 3), torch.zeros(10)
+        )
+    lift = 0.03 - joints[..., 1].amin(1)  # the lowest joint is on the floor
+    transl = transl + np.stack([np.zeros(FRAMES), lift.numpy(), np.zeros(FRAMES)], -1)
+    joints = joints + torch.tensor(transl).float()[:, None]
+    scene = _Scene(random)
+    first = random.uniform(-SIDE, SIDE)
+    nearby = max(first - MAX_GAP, -SIDE), min(first + MAX_GAP, SIDE)
+    cameras = [("a", first, "static"), ("b", random.uniform(*nearby), "static")]
+    if random.uniform() < moving_share:
+        cameras.append(("c", random.uniform(*nearby), str(random.choice(MOVES))))
+    views = tuple(
+        _film(scene, joints, root, transl, name, azimuth, move, random.uniform(2.9, 3.2))
+        for name, azimuth, move in cameras
+    )
+    subject = f"subject {number % subjects}"
+    return Take(f"take {number}", subject, body_pose, hand_pose, views)
+
+
+def _motion(random: np.random.Generator) -> tuple[Array, Array, Array, Array]:
+    """Smooth motion through random poses: body [T, 21, 3], hands [T, 2, 15, 3], root [T, 3] (axis-angle, world from
+    body) and place [T, 3] on the floor."""
+    keys = 2 + -(-FRAMES // KEY_EVERY)
+    times = np.arange(FRAMES)
+
+    def path(ranges: Any) -> Array:
+        """Curves [T, ...] between random values within `ranges` [..., 2]."""
+        low, high = np.moveaxis(np.asarray(ranges, float), -1, 0)
+        values = random.uniform(low, high, (keys, *low.shape))
+        phase = random.uniform(0, KEY_EVERY)
+        return np.clip(CubicSpline(np.arange(keys) * KEY_EVERY - phase, values, bc_type="natural")(times), low, high)
+
+    body = np.zeros((FRAMES, 21, 3))
+    for joint, ranges in _RANGES.items():
+        for side in ("left", "right") if joint.startswith("left") else ("",):
+            angles = path(ranges)
+            if side == "right":
+                angles = angles * (1, -1, -1)
+            name = joint.replace("left", side) if side else joint
+            body[:, JOINTS.index(name) - 1] = Rotation.from_euler("xyz", angles, degrees=True).as_rotvec()
+    hands = np.zeros((FRAMES, 2, 15, 3))
+    for hand, sign in enumerate((-1, 1)):
+        hands[:, hand, :12, 2] = sign * np.radians(path(_CURL))[:, None]  # the thumb stays
+    yaw = path((-_TURN, _TURN))
+    root = np.stack([0 * yaw, np.radians(yaw), 0 * yaw], -1)
+    place = path(((-0.12, 0.12), (0, 0), (-0.12, 0.12)))
+    return body, hands, root, place
+
+
+class _Scene:
+    """A floor, a sky and some posts, whose colours and places differ from take to take."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self.floor = random.uniform(60, 130, 3) + np.array([[-9.0], [9.0]])
+        self.sky = random.uniform(120, 190, 3)
+        angle = 2 * np.pi * (np.arange(POSTS) + random.uniform(0, 0.7, POSTS)) / POSTS
+        radius, height = random.uniform(3.4, 5.0, POSTS), random.uniform(0.8, 2.4, POSTS)
+        foot = np.stack([radius * np.sin(angle), np.zeros(POSTS), radius * np.cos(angle)], -1)
+        top = foot + np.stack([np.zeros(POSTS), height, np.zeros(POSTS)], -1)
+        self.posts = torch.tensor(np.stack([foot, top], 1)).float()  # [POSTS, 2, 3]
+        self.colours = random.uniform(50, 150, (POSTS, 3)).astype(np.float32)
+
+    def background(self, K: Array, world_to_camera: Array) -> Array:
+        """[T, P, P, 3]: floor tiles of two metres that fade with distance, and the sky."""
+        rays = pixel_rays(_normalised(K), PICTURE, PICTURE).numpy()  # [T, P, P, 3]
+        rotation = world_to_camera[:, :, :3]
+        centre = -np.einsum("tji,tj->ti", rotation, world_to_camera[:, :, 3])[:, None, None]
+        world = np.einsum("tji,thwj->thwi", rotation, rays)
+        down = world[..., 1:2] < -1e-3
+        reach = np.where(down, -centre[..., 1:2] / np.where(down, world[..., 1:2], 1), 1e3)
+        ground = centre + reach * world
+        odd = (np.floor(ground[..., 0] / 2) + np.floor(ground[..., 2] / 2)) % 2 > 0.5
+        tiles = np.where(odd[..., None], self.floor[0], self.floor[1])
+        mean = self.floor.mean(0)
+        return np.where(down, mean + np.clip(2 - reach / 4, 0, 1) * (tiles - mean), self.sky)
+
+
+def _film(
+    scene: _Scene, joints: Tensor, root: Array, transl: Array, name: str, azimuth: float, move: str, distance: float
+) -> View:
+    """What one camera sees of a performance `joints` [T, 52, 3] in the world."""
+    K, pose = _camera(azimuth, move, distance)
+    rotation, shift = torch.tensor(pose[:, :, :3]).float(), torch.tensor(pose[:, :, 3]).float()
+    seen = torch.einsum("tij,tnj->tni", rotation, joints) + shift[:, None]
+    posts = torch.einsum("tij,nkj->tnki", rotation, scene.posts) + shift[:, None, None]
+    there = torch.ones(len(joints), dtype=torch.bool)
+    body = body_capsules(seen, there, there[:, None].expand(-1, 2))
+    capsules = Capsules(
+        torch.cat([body.start, posts[:, :, 0]], 1),
+        torch.cat([body.end, posts[:, :, 1]], 1),
+        torch.cat([_RADII, torch.full((POSTS,), 0.07)]),
+        torch.cat([body.there, torch.ones(len(joints), POSTS, dtype=torch.bool)], 1),
+    )
+    drawn = render(capsules, _normalised(K), PICTURE, PICTURE)
+    front = rotation @ torch.tensor(Rotation.from_rotvec(root).as_matrix()).float()[:, :, 2:]  # [T, 3, 1]
+    towards = (drawn.normal @ front[:, None])[..., 0]  # [T, P, P] cosine: the surface faces where the body does
+    up = (drawn.normal @ rotation[:, None, :, 1:2])[..., 0]
+    part = torch.cat([_PART_OF, torch.full((POSTS,), -1)])[drawn.capsule]  # [T, P, P]
+    part = torch.where(drawn.capsule >= 0, part, -1)
+    colours = torch.cat([_LIMB_COLOURS, torch.tensor(scene.colours)])[drawn.capsule.clamp(min=0)]
+    two_faced = (part == PARTS.index("torso")) | (part == PARTS.index("skull"))
+    shade = (0.78 + 0.22 * up) * torch.where(two_faced & (towards < 0), _BACK, 1.0)
+    picture = np.where(
+        (drawn.capsule >= 0)[..., None].numpy(),
+        (colours * shade[..., None]).numpy(),
+        scene.background(K, pose),
+    )
+    image = np.einsum("tij,tnj->tni", K, seen.numpy())
+    turned = Rotation.from_matrix(pose[:, :, :3]) * Rotation.from_rotvec(root)
+    return View(
+        name,
+        azimuth,
+        move,
+        np.clip(picture + 0.5, 0, 255).astype(np.uint8),
+        K,
+        pose,
+        seen.numpy(),
+        image[..., :2] / image[..., 2:],
+        torch.stack([(part == index).sum((1, 2)) for index in range(len(PARTS))], -1).numpy(),
+        turned.as_rotvec(),
+        np.einsum("tij,tj->ti", pose[:, :, :3], transl) + pose[:, :, 3],
+    )
+
+
+def _camera(azimuth: float, move: str, distance: float) -> tuple[Array, Array]:
+    """K [T, 3, 3] and world to camera [T, 3, 4] of a camera that begins at `azimuth`, looking at the middle."""
+    ramp = np.linspace(0, 1, FRAMES)
+    kind, _, way = move.partition("_")
+    sign = 1 if way in ("right", "in") else -1
+    around = np.radians(azimuth + (sign * 55 * ramp if kind == "arc" else 0 * ramp))
+    far = distance * (1 - sign * 0.3 * ramp if kind == "dolly" else 1 + 0 * ramp)
+    turn = np.radians(sign * 16 * ramp if kind == "pan" else 0 * ramp)
+    centre = np.stack([far * np.sin(around), np.full(FRAMES, 1.25), far * np.cos(around)], -1)
+    forward = np.array([0.0, 0.92, 0.0]) - centre
+    forward = Rotation.from_rotvec(np.stack([0 * turn, -turn, 0 * turn], -1)).apply(forward)
+    forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
+    right = np.cross(forward, (0.0, 1.0, 0.0))
+    right /= np.linalg.norm(right, axis=-1, keepdims=True)
+    rotation = np.stack([right, np.cross(forward, right), forward], 1)  # rows: x right, y down, z forward
+    shift = -np.einsum("tij,tj->ti", rotation, centre)
+    K = np.array([[FOCAL, 0, 0.5], [0, FOCAL, 0.5], [0, 0, 1 / PICTURE]]) * PICTURE
+    return np.tile(K, (FRAMES, 1, 1)), np.concatenate([rotation, shift[..., None]], -1)
+
+
+def _normalised(K: Array) -> Tensor:
+    """Intrinsics for pictures that reach from (0, 0) to (1, 1)."""
+    return torch.tensor(K / np.array([[PICTURE], [PICTURE], [1.0]])).float()
+
+
+def _part(parent: int, child: int) -> str:
+    """The part of the body that a limb belongs to, by the joint that it ends in."""
+    end = JOINTS[child]
+    side, _, joint = end.partition("_")
+    if parent == child:
+        return "skull"
+    if side not in ("left", "right") or joint in ("hip", "collar", "shoulder"):
+        return "torso" if end != "head" else "skull"
+    names = {"elbow": "upper_arm", "wrist": "forearm", "knee": "thigh", "ankle": "shin", "foot": "shin"}
+    return f"{side}_{names.get(joint, 'hand')}"
+
+
+_PART_OF = torch.tensor([PARTS.index(_part(*limb)) for limb in LIMBS])  # [52]
+_LIMB_COLOURS = torch.tensor([COLOURS[_part(*limb)] for limb in LIMBS]).float()  # [52, 3]
+
+
+def _radii() -> Tensor:
+    """Metres [52]: thicker than a person's, fingers much thicker."""
+    nobody = torch.zeros(1, len(JOINTS), 3)
+    there = torch.ones(1, dtype=torch.bool)
+    radius = body_capsules(nobody, there, there[:, None].expand(-1, 2)).radius * THICKNESS
+    return torch.where(radius < 0.02, 0.032, radius)
+
+
+_RADII = _radii()
