@@ -21,6 +21,7 @@ from training.config import TrainConfig
 from training.data import TrainingData
 from training.driver_check import DriverCheck, fixed_loss
 from training.export import export_pipeline
+from training.latents import check_latents
 from training.log import MetricsLog
 from training.no_text import empty_prompt
 from training.objective import Terms, draw, pose_loss, training_loss, with_text
@@ -118,6 +119,7 @@ class _Run:
         self.data = TrainingData(self.release, "train", config.model, reference_share=config.reference_share)
         points = [stage_at(end - 1, config.schedule) for end in sorted(self.stage_ends)]
         mixes = [self.data.mix(point) for point in points]  # say now, not after days, that a stage has nothing
+        check_latents(self.data.latents, config.base, config.preset)
         self.held_out = TrainingData(self.release, "test", config.model)
         kinds = sorted({kind for mix in mixes for kind in mix})
         self.driver_check = DriverCheck(self.data, self.held_out, kinds, config, self.no_text)
