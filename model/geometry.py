@@ -28,6 +28,8 @@ HAND_POINTS = [
 """Wrist and finger joints [2, 16]."""
 _BODY_PARENTS = [SMPLX_PARENTS[j] for j in BODY_POINTS]  # the body's joints come first: their numbers hold
 _HAND_PARENTS = [-1] + [HAND_POINTS[0].index(SMPLX_PARENTS[j]) for j in HAND_POINTS[0][1:]]
+REST_6D = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+"""No rotation."""
 NEAR = 1e-3
 """Metres below which the error of a joint counts by its square rather than by itself."""
 
@@ -35,7 +37,10 @@ NEAR = 1e-3
 class GeometryHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
     """Two MLPs, one for the body and one that both hands share (their tokens carry a side embedding).
 
-    `hand_tokens` = 0: the encoder has no hands, and none are predicted.
+    Each begins with a batch norm and ends in zeros, so that the first prediction is the rest pose. Nearly all of a
+    fresh encoder's tokens is the same for every frame; with a layer norm, or a random last layer, the first steps
+    change that constant, the frames become indistinguishable, and the encoder ends blind [ours, measured in
+    training/README.md]. `hand_tokens` = 0: the encoder has no hands, and none are predicted.
     """
 
     @register_to_config
@@ -47,15 +52,21 @@ class GeometryHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all mod
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """[B, T, N, dim] -> rotations of the body [B, T, 21, 6] and of the hands [B, T, 2, 15, 6]."""
         body, hands = tokens.tensor_split([self.config["body_tokens"]], dim=2)
-        body6d = self.body(body.flatten(2)).unflatten(-1, (TURNED_BODY, 6))
+        frames = body.shape[:2]
+        body6d = self.body(body.flatten(0, 1).flatten(1)).unflatten(0, frames).unflatten(-1, (TURNED_BODY, 6))
         if self.hand is None:
             return body6d, None
-        hands = hands.unflatten(2, (2, -1)).flatten(3)  # [B, T, 2, K_h dim]
-        return body6d, self.hand(hands).unflatten(-1, (TURNED_HAND, 6))
+        hands = hands.unflatten(2, (2, -1)).flatten(3).flatten(0, 2)  # [B T 2, K_h dim]
+        return body6d, self.hand(hands).unflatten(0, (*frames, 2)).unflatten(-1, (TURNED_HAND, 6))
 
 
 def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
+    """From [N, inputs] to 6-D rotations [N, outputs], at first those of the rest pose."""
+    last = nn.Linear(width, outputs)
+    nn.init.zeros_(last.weight)
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor(REST_6D).repeat(outputs // len(REST_6D)))
+    return nn.Sequential(nn.BatchNorm1d(inputs), nn.Linear(inputs, width), nn.GELU(), last)
 
 
 def geometry_loss(prediction: Prediction, batch: Batch, joints_weight: float) -> Tensor:

@@ -67,7 +67,7 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             name,
             str(base),
             DiMoConfig.tiny(),
-            replace(three_stages((90, 90, 60), lr=2e-3), **LEARNING),
+            replace(three_stages((90, 90, 60), lr=2e-3), **TINY_SCHEDULE),
             batch_size=4,
             shift=None,
             checkpoint_every=30,
@@ -91,4 +91,5 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
     return config if encoder is None else replace(config, model=replace(config.model, encoder=ENCODERS[encoder]))
 
 
+TINY_SCHEDULE = {"encoder_steps": 60.0, "warmup": 15.0, "final_lr": 0.05, "encoder_lr": 0.25}
 FULL_SIZE = ("wan2.2-ti2v-5b", "hunyuanvideo-1.5")

@@ -38,10 +38,10 @@ class DriverCheck:
         """`kinds` of pairs that training uses. Held-out pairs are used where there are any, else training pairs."""
         self.config, self.no_text = config, no_text
         count = config.follow.pairs
-        found = {kind: held_out.fixed(kind, count, SEED) for kind in kinds}
+        found = {kind: _fixed(held_out, kind, count) for kind in kinds}
         self.split, self.data = ("test", held_out) if any(found.values()) else ("train", train)
         if self.split == "train":
-            found = {kind: train.fixed(kind, count, SEED) for kind in kinds}
+            found = {kind: _fixed(train, kind, count) for kind in kinds}
         self.pairs = [pair for pairs in found.values() for pair in pairs]
         self.others = [_other(self.data, pair) for pair in self.pairs]
         self.note = _why_not(train) if self.split == "train" else None
@@ -168,6 +168,14 @@ def _means(losses: dict[str, Tensor], chosen: Tensor) -> dict[str, float | None]
     """Mean of each condition's losses [N] over the pairs that are `chosen` [N] and can be measured; None for none."""
     found = {name: values[chosen & ~values.isnan()] for name, values in losses.items()}
     return {name: float(values.mean()) if len(values) else None for name, values in found.items()}
+
+
+def _fixed(data: TrainingData, kind: str, count: int) -> list[Pair]:
+    """At most `count` different pairs of a kind, spread over captures; none where there are none."""
+    try:
+        return list(dict.fromkeys(data.fixed(kind, count, SEED)))
+    except ValueError:
+        return []
 
 
 def _other(data: TrainingData, pair: Pair) -> Pair | None:

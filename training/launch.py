@@ -117,7 +117,7 @@ class Worker:
         from training.trainer import train
 
         def progress(_done: int, _total: int, record: dict[str, Any]) -> None:
-            if "loss" in record:
+            if "event" not in record:
                 self._steps, self._loss = self._steps + 1, record["loss"]
 
         logger.info("training in process %d on %s", os.getpid(), platform.node())

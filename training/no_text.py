@@ -1,8 +1,7 @@
-"""The embedding of the empty prompt, which takes the place of a text that is dropped, as in the base model's sampling."""
+"""The embedding of the empty prompt, which takes the place of dropped texts, as in the base model's sampling."""
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

@@ -1,6 +1,7 @@
 """The training loop: a release in, checkpoints, metrics and a pipeline out."""
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from model.base_folder import base_folder
+from model.batch import Batch
 from model.dimo import DiMo
 from model.encoder import im_animation
 from model.encoder.tokens import MotionEncoder
@@ -32,6 +34,8 @@ from training.stages import stage_at
 
 logger = logging.getLogger(__name__)
 
+STANDARDISED_FRAMES = 512
+"""Driving frames over which motion tokens are standardised, about."""
 Progress = Callable[[int, int, dict[str, Any]], None]
 """Called with the steps done, the steps in all, and the record just logged."""
 
@@ -145,6 +149,8 @@ class _Run:
                 record(self._event("stage_start") | {"mix": mix})
             self._end_geometry()
             began = time.perf_counter()
+            if self.step == math.ceil(schedule.encoder_steps):
+                self._standardise(batch.to(self.device))
             terms, grad_norm = self._optimize(batch.to(self.device))
             self.step += 1
             record(
@@ -169,6 +175,17 @@ class _Run:
                 self._end_geometry()
                 self._save(log.bytes)
         log.close()
+
+    def _standardise(self, batch: Batch) -> None:
+        """Standardise the motion tokens before the generator first reads them; the encoder's optimizer starts anew."""
+        encoder = getattr(self.model.control, "motion_encoder", None)
+        if encoder is None:
+            return
+        some = batch.driving.map(lambda x: x[:, :: max(1, x.shape[1] * len(x) // STANDARDISED_FRAMES)])
+        with computing(self.device, self.config.bf16):
+            encoder.standardise(some.body, some.hands, some.hand_ok)
+        for parameter in self.model.control.parameters():
+            self.optimizer.state.pop(parameter, None)
 
     def _end_geometry(self) -> None:
         """Let go of the geometry head, and of its part of the optimizer, once its loss has ended."""

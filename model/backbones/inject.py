@@ -52,8 +52,8 @@ class MotionAlignment(nn.Module):
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.null, std=0.02)
-        if self.slots is not None:
-            nn.init.normal_(self.slots, std=0.02)
+        if self.slots is not None:  # as large as tokens differ, or attention could not tell frames apart
+            nn.init.normal_(self.slots, std=0.5)
 
     def forward(self, motion: MotionTokens, latent_frames: int, prefix: int) -> MotionContext:
         """The context of `prefix` reference frames without motion followed by `latent_frames` with it.

@@ -154,7 +154,7 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
         return unpatched(patches, self.grid(latents))
 
     def _padded(self, text: Tensor, text_ok: Tensor) -> Tensor:
-        """[B, n, D] -> [B, text_length or n, D], zero where there is no text. Raises `ValueError` beyond `MOST_TEXT`."""
+        """[B, n, D] -> [B, text_length or n, D], zero where there is no text. `ValueError` beyond `MOST_TEXT`."""
         given = text.shape[1]
         if given > MOST_TEXT:
             raise ValueError(f"the text has {given} tokens, at most {MOST_TEXT} are allowed: cut it before encoding")

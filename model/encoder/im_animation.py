@@ -57,6 +57,7 @@ def initialise(encoder: MotionEncoder, path: Path) -> Report:
     given = {part: _for_tokenizer(state, tokenizer, path) for part, tokenizer in tokenizers.items()}
     for part, tokenizer in tokenizers.items():
         tokenizer.load_state_dict(given[part], strict=False)
+        tokenizer.centre()
     names = {f"{part}.{name}" for part, tensors in given.items() for name in tensors}
     grid = len(state[_POSITIONS]) - 1
     resized = {f"{part}.positions" for part, tokenizer in tokenizers.items() if tokenizer.positions.shape[1] != grid}
@@ -86,7 +87,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _for_tokenizer(state: dict[str, Tensor], tokenizer: FrameTokenizer, path: Path) -> dict[str, Tensor]:
     """The file's tensors under the names, and of the shapes, of a tokenizer's parameters."""
     _check_sizes(state, tokenizer, path)
-    own = {name: p for name, p in tokenizer.named_parameters() if not name.startswith("out.")}
+    own = {name: p for name, p in tokenizer.named_parameters() if not name.startswith(("out.", "offsets"))}
     theirs = {name: _their_name(name) for name in own if name not in ("class_token", "positions", "latents")}
     expected = {*theirs.values(), _POSITIONS, _CLASS, _LATENTS, _LATENT_POSITIONS}
     found = {name for name in state if not name.startswith(LEFT_OUT)}

@@ -10,7 +10,7 @@ from smplx import SMPLX
 
 from model.batch import Batch, Prediction
 from model.body.load import load_body
-from model.body.rotations import axis_angle_to_matrix, matrix_to_6d
+from model.body.rotations import axis_angle_to_matrix, matrix_to_6d, sixd_to_matrix
 from model.body.skeleton import FROM_SMPLX, JOINTS, SMPLX_JOINTS
 from model.geometry import BODY_POINTS, HAND_POINTS, GeometryHead, body_points, distance, geometry_loss, hand_points
 
@@ -36,7 +36,10 @@ def sixd(axis_angle: torch.Tensor) -> torch.Tensor:
 
 
 def test_poses_are_read_from_body_and_hand_tokens_separately() -> None:
-    head = GeometryHead(body_tokens=5, hand_tokens=3, dim=16, width=32)
+    head = GeometryHead(body_tokens=5, hand_tokens=3, dim=16, width=32).eval()  # batch norm mixes samples in training
+    with torch.no_grad():
+        for mlp in (head.body, head.hand):
+            mlp[-1].weight.normal_()
     tokens = torch.randn(2, 4, 11, 16)
     body, hands = head(tokens)
     assert body.shape == (2, 4, 21, 6) and hands.shape == (2, 4, 2, 15, 6)
@@ -162,3 +165,9 @@ def test_the_joint_term_is_metres(make_batch: Callable[..., Batch]) -> None:
     assert len(moved) == 14  # elbows, wrists, knuckles
     term = geometry_loss(prediction, batch, 1.0) - geometry_loss(prediction, batch, 0.0)
     assert float(term) == pytest.approx(total / 35, rel=0.01)
+
+
+def test_a_fresh_head_predicts_the_rest_pose() -> None:
+    body, hands = GeometryHead(body_tokens=5, hand_tokens=3, dim=16, width=32)(torch.randn(2, 4, 11, 16))
+    assert torch.equal(sixd_to_matrix(body), torch.eye(3).expand(2, 4, 21, 3, 3))
+    assert torch.equal(sixd_to_matrix(hands), torch.eye(3).expand(2, 4, 2, 15, 3, 3))

@@ -116,7 +116,8 @@ def test_the_body_tokenizer_computes_what_theirs_does(saved: Callable[..., Path]
     initialise(encoder, saved(suffix))
     frames = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     shifted = functional.pad(frames, (2, -2, 4, -4))  # their patches start 4 rows above and 2 columns beside the frame
-    torch.testing.assert_close(encoder.body(shifted), reference(published(), frames, 5), atol=2e-5, rtol=1e-5)
+    uncentred = encoder.body(shifted) - encoder.body.offsets
+    torch.testing.assert_close(uncentred, reference(published(), frames, 5), atol=2e-5, rtol=1e-5)
 
 
 def test_the_hand_tokenizer_gets_the_same_with_positions_of_its_grid(saved: Callable[..., Path]) -> None:
@@ -129,7 +130,7 @@ def test_the_hand_tokenizer_gets_the_same_with_positions_of_its_grid(saved: Call
     assert (rows[:, 0] == rows[:, 1]).all() and (rows[0] < rows[1]).all()
     torch.testing.assert_close(rows.mean((0, 1)), torch.full((WIDTH,), 1.5))
     body, hand = encoder.body.state_dict(), encoder.hand.state_dict()
-    for name in body.keys() - {"positions", "latents", "out.weight", "out.bias"}:
+    for name in body.keys() - {"positions", "latents", "out.weight", "out.bias", "offsets"}:
         assert torch.equal(body[name], hand[name]), name
     assert torch.equal(body["latents"][:, :3], hand["latents"])
 
@@ -140,13 +141,14 @@ def test_the_report_names_everything_once(saved: Callable[..., Path]) -> None:
     assert sorted(report.loaded + report.interpolated + report.missing) == sorted(dict(encoder.named_parameters()))
     assert report.interpolated == ("hand.positions",)
     projections = {f"{part}.out.{name}" for part in ("body", "hand") for name in ("weight", "bias")}
+    projections |= {"body.offsets", "hand.offsets"}
     assert {*report.missing} == projections | {"side", "missing_hand"}
     assert report.left_out == ("encoder.conv_out.bias", "encoder.conv_out.weight", "quantize.embedding.weight")
 
 
 def test_an_encoder_without_hands_is_initialised_too(saved: Callable[..., Path]) -> None:
     report = initialise(MotionEncoder(replace(CONFIG, hands=False)), saved())
-    assert report.missing == ("body.out.weight", "body.out.bias") and report.interpolated == ()
+    assert {*report.missing} == {"body.out.weight", "body.out.bias", "body.offsets"} and report.interpolated == ()
 
 
 @pytest.mark.parametrize(

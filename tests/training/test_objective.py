@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.batch import Batch, Driving, Prediction
-from training.objective import Conditions, Terms, training_loss
+from training.objective import Conditions, Terms, training_loss, with_text
 
 SHAPE = 2, 4, 3, 8, 8
 
@@ -71,3 +71,21 @@ def test_weights_are_1_in_the_mean_over_frames_that_are_predicted() -> None:
     weight = left_half()
     weight[:, :, 0] = 0.1  # and so more than 1 in the mean of the others
     assert terms(Says(torch.ones(SHAPE), weight, first_is_given=True)).loss == pytest.approx(1)
+
+
+def test_a_dropped_text_is_replaced_by_the_empty_prompt_whatever_their_lengths() -> None:
+    batch = Batch(
+        target=torch.zeros(SHAPE),
+        reference=torch.zeros(2, 4, 1, 8, 8),
+        text=torch.ones(2, 2, 3),
+        text_ok=torch.tensor([[True, True], [True, False]]),
+        weight=torch.ones(2),
+        same_view=torch.ones(2, dtype=torch.bool),
+        driving=Driving.zeros(2, 9, 8, 8),
+    )
+    chosen = torch.tensor([True, False])
+    for length in (1, 4):
+        found = with_text(batch, chosen, torch.full((length, 3), 5.0))
+        assert found.text_ok.sum(1).tolist() == [length, 1]
+        assert torch.equal(found.text[0][found.text_ok[0]], torch.full((length, 3), 5.0))
+        assert torch.equal(found.text[1][found.text_ok[1]], torch.ones(1, 3))

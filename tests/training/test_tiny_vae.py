@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline
+from training.thumbnails import start_as_thumbnails
+from training.tiny_vae import prepare_tiny_base, read_window
 
 from model.tiny import make_tiny_base
 from storage_schemas.video import encode
-from training.thumbnails import start_as_thumbnails
-from training.tiny_vae import prepare_tiny_base, read_window
 
 
 def psnr(vae: AutoencoderKLWan, window: torch.Tensor) -> float:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.dimo import DiMo
 from storage_schemas.releases.release import Release
 from training.checkpoints import latest, read_state
 from training.config import TrainConfig, preset
@@ -37,7 +38,7 @@ class Killed(Exception):
 
 def crash_after(step: int) -> object:
     def progress(done: int, _total: int, record: dict) -> None:
-        if done == step and "loss" in record:
+        if done == step and "event" not in record:
             raise Killed
 
     return progress
@@ -69,7 +70,7 @@ def test_resuming_twice_is_the_same_run_bit_by_bit(
             train(release, config, tmp_path, on_progress=crash_after(step))
     result = train(release, config, tmp_path)
     assert result.steps_done == 12 and result.pipeline == tmp_path / "pipeline"
-    assert [r["step"] for r in story(tmp_path) if "loss" in r] == list(range(1, 13))
+    assert [r["step"] for r in story(tmp_path) if "event" not in r] == list(range(1, 13))
     assert_same_run(undisturbed, tmp_path)
 
 
@@ -161,19 +162,44 @@ def test_a_loss_that_is_not_finite_stops_the_run(release: Release, config: Train
         train(release, replace(config, schedule=three_stages((5, 4, 3), lr=1e30)), tmp_path)
 
 
-def test_events_tell_the_fixed_loss_the_gap_and_the_mix(undisturbed: Path) -> None:
+def test_events_tell_the_fixed_loss_and_whether_the_driver_is_followed(undisturbed: Path) -> None:
     events = [r for r in story(undisturbed) if "event" in r]
     assert [(e["event"], e["stage"], e["step"]) for e in events] == [
         ("stage_start", "single_view", 0),
         ("stage_end", "single_view", 5),
+        ("driver_check", "single_view", 5),
         ("stage_start", "mixed_view", 5),
         ("stage_end", "mixed_view", 9),
+        ("driver_check", "mixed_view", 9),
         ("stage_start", "multi_view", 9),
         ("stage_end", "multi_view", 12),
+        ("driver_check", "multi_view", 12),
     ]
-    assert events[0]["leak_gap"] == 0  # motion is silent in a fresh model: nothing can leak
-    assert all(e["test_loss"] is not None for e in events)
-    assert events[1]["fixed_loss"] < events[0]["fixed_loss"]
+    assert all(e["test_loss"] is not None for e in events if e["event"] != "driver_check")
+
+
+def test_a_geometry_head_that_has_ended_is_in_no_checkpoint(
+    release: Release, config: TrainConfig, tmp_path: Path
+) -> None:
+    result = train(release, config, tmp_path, until_stage=1)  # its weight is 0 from step 6.3 on
+    assert (result.checkpoint / "model" / "geometry").is_dir()
+    moments = len(torch.load(result.checkpoint / "optimizer.pt", weights_only=True)["param_groups"])
+    result = train(release, config, tmp_path)
+    assert moments == 3 and not (result.checkpoint / "model" / "geometry").exists()
+    assert len(torch.load(result.checkpoint / "optimizer.pt", weights_only=True)["param_groups"]) == 2
+
+
+def test_the_encoder_trains_alone_first(release: Release, config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, schedule=replace(config.schedule, encoder_steps=3.0), checkpoint_every=3)
+    with pytest.raises(Killed):
+        train(release, config, tmp_path, on_progress=crash_after(4))
+    begun = DiMo.from_base(Path(config.base), config.model)
+    trained = DiMo.load(latest(tmp_path) / "model")
+    before, after = begun.transformer.state_dict(), trained.transformer.state_dict()
+    kept = [name for name in before if "motion" not in name]  # motion modules begin at random
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    steps = [r for r in story(tmp_path) if "event" not in r]
+    assert [step["flow"] == 0 for step in steps] == [True, True, True, False]
 
 
 @pytest.mark.slow
@@ -181,6 +207,6 @@ def test_the_loss_of_every_stage_falls(release: Release, base: Path, tmp_path: P
     # a third of the preset's steps: these six small captures are learnt to their floor before its last stage
     config = preset("tiny", base)
     train(release, replace(config, schedule=three_stages((30, 30, 20), lr=config.schedule.stages[0].lr)), tmp_path)
-    events = [r for r in story(tmp_path) if "event" in r]
+    events = [r for r in story(tmp_path) if r.get("event", "").startswith("stage")]
     for start, end in zip(events[::2], events[1::2], strict=True):
         assert end["fixed_loss"] < 0.9 * start["fixed_loss"]

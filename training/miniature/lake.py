@@ -71,11 +71,12 @@ def _tables(base: Path, config: WorldConfig, workers: int) -> dict[str, list[Row
 def _filmed(config: WorldConfig, workers: int) -> Iterator[Take]:
     make = partial(make_take, seed=config.seed, subjects=config.subjects, moving_share=config.moving_share)
     # spawn: a forked torch can hang
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=one_thread) as pool:
         yield from pool.map(make, range(config.takes), chunksize=16)
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Keep a worker to one thread: there are as many workers as processors."""
     torch.set_num_threads(1)
 
 

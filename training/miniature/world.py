@@ -28,7 +28,7 @@ FRAMES = 18
 """Frames of a take: two windows of 9."""
 PICTURE = 64
 """Height and width in pixels of the clips that are stored; targets may be smaller."""
-KEY_EVERY = 5
+KEY_EVERY = 4
 """Frames between the random poses that a motion passes through."""
 FOCAL = 1.25
 """Focal length over the side of the picture."""
@@ -51,11 +51,11 @@ _CURL = (0.0, 85.0)  # degrees of every finger joint: an open hand, a fist
 _TURN = 25.0  # degrees of the whole body about the vertical, to both sides
 
 COLOURS = {
-    "torso": (210, 210, 215), "skull": (238, 198, 160),
-    "left_upper_arm": (225, 50, 45), "left_forearm": (255, 150, 30), "left_hand": (255, 235, 60),
-    "right_upper_arm": (40, 80, 225), "right_forearm": (40, 190, 240), "right_hand": (130, 255, 235),
-    "left_thigh": (165, 40, 140), "left_shin": (240, 110, 205),
-    "right_thigh": (25, 115, 50), "right_shin": (115, 220, 80),
+    "torso": (210, 210, 215), "skull": (232, 206, 184),
+    "left_upper_arm": (150, 138, 138), "left_forearm": (235, 35, 40), "left_hand": (255, 225, 30),
+    "right_upper_arm": (138, 142, 152), "right_forearm": (40, 65, 240), "right_hand": (50, 235, 235),
+    "left_thigh": (165, 35, 150), "left_shin": (240, 90, 215),
+    "right_thigh": (20, 110, 40), "right_shin": (85, 220, 90),
 }  # fmt: skip
 """RGB of the parts of the body in full light."""
 PARTS = tuple(COLOURS)
@@ -163,14 +163,15 @@ class _Scene:
     """A floor, a sky and some posts, whose colours and places differ from take to take."""
 
     def __init__(self, random: np.random.Generator) -> None:
-        self.floor = random.uniform(60, 130, 3) + np.array([[-9.0], [9.0]])
-        self.sky = random.uniform(120, 190, 3)
+        tint = random.uniform(-14, 14, (2, 3))
+        self.floor = random.uniform(70, 120) + tint[0] + np.array([[-8.0], [8.0]])
+        self.sky = random.uniform(130, 190) + tint[1]
         angle = 2 * np.pi * (np.arange(POSTS) + random.uniform(0, 0.7, POSTS)) / POSTS
         radius, height = random.uniform(3.4, 5.0, POSTS), random.uniform(0.8, 2.4, POSTS)
         foot = np.stack([radius * np.sin(angle), np.zeros(POSTS), radius * np.cos(angle)], -1)
         top = foot + np.stack([np.zeros(POSTS), height, np.zeros(POSTS)], -1)
         self.posts = torch.tensor(np.stack([foot, top], 1)).float()  # [POSTS, 2, 3]
-        self.colours = random.uniform(50, 150, (POSTS, 3)).astype(np.float32)
+        self.colours = (random.uniform(40, 150, (POSTS, 1)) + random.uniform(-12, 12, (POSTS, 3))).astype(np.float32)
 
     def background(self, K: Array, world_to_camera: Array) -> Array:
         """[T, P, P, 3]: floor tiles of two metres that fade with distance, and the sky."""
