@@ -37,8 +37,12 @@ CLIP_COLUMNS = [
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """Which latents to pair (`vae` is `LatentsStage.vae`), and the share of subjects (or captures of unknown subjects)
-    kept for testing. A driving window needs the person in `seen` of its frames."""
+    """Which latents to pair, and what is held out for testing.
+
+    `vae` is `LatentsStage.vae`. `test_share` of the subjects (or captures of unknown subjects) are held out, and unless
+    it is 0 at least one for each kind of pair where one can be spared. A driving window needs the person in `seen` of
+    its frames.
+    """
 
     vae: str
     window: Window = field(default_factory=Window)
@@ -206,7 +210,7 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
             )
     contents = {clip_id: clip["content_sha256"] for clip_id, clip in inputs.clips.items()}
     sides = splits(pairs, contents, config.test_share, inputs.copies)
-    return [{**pair, "split": side} for pair, side in zip(pairs, sides, strict=True)]
+    return [{**pair, "split": side, "split_group": group} for pair, (group, side) in zip(pairs, sides, strict=True)]
 
 
 def _moment(clip: Row, inputs: Inputs) -> int:
