@@ -1,6 +1,6 @@
 """Which pairs are held out for testing: whole groups, so that no person, performance or video file is on both sides."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +9,6 @@ from storage_schemas.ids import stable_id
 Row = dict[str, Any]
 Copies = Iterable[tuple[str, str]]
 """Clips with footage in common, mirrored or not."""
-
-
 MOST_WANTED = ("cross_view", "moving_camera", "same_view")
 """Kinds of pairs by how much a test of them tells about what 3DiMo is for."""
 
@@ -69,22 +67,26 @@ def held_out_groups(groups: Sequence[str], kinds: Sequence[str], share: float) -
     its kinds comes, and the other way round. In a large release the lowest groups are below `share` and every kind has
     many groups, so neither happens.
     """
-    having: dict[str, set[str]] = defaultdict(set)  # kind -> groups that have it
+    kinds_of: dict[str, set[str]] = defaultdict(set)
     for group, kind in zip(groups, kinds, strict=True):
-        having[kind].add(group)
-    chance = {group: int(stable_id("split", group)[:8], 16) / 2**32 for group in set(groups)}
+        kinds_of[group].add(kind)
+    chance = {group: int(stable_id("split", group)[:8], 16) / 2**32 for group in kinds_of}
+    lowest_first = sorted(kinds_of, key=lambda group: (chance[group], group))
+    training = Counter(kind for group in kinds_of for kind in kinds_of[group])  # groups that can train each kind
     test: set[str] = set()
 
     def spared(group: str) -> bool:
-        return all(members - test - {group} for members in having.values() if group in members)
+        return all(training[kind] > 1 for kind in kinds_of[group])
 
-    def lowest_first(among: Iterable[str]) -> list[str]:
-        return sorted(among, key=lambda group: (chance[group], group))
+    def hold_out(group: str) -> None:
+        training.subtract(kinds_of[group])
+        test.add(group)
 
     for kind in MOST_WANTED if share > 0 else ():
-        if not having[kind] & test:
-            test.update([group for group in lowest_first(having[kind]) if spared(group)][:1])
-    for group in lowest_first(group for group in chance if chance[group] < share):
-        if spared(group):
-            test.add(group)
+        having = [group for group in lowest_first if kind in kinds_of[group]]
+        if not test.intersection(having) and (lowest := next(filter(spared, having), None)):
+            hold_out(lowest)
+    for group in lowest_first:
+        if chance[group] < share and group not in test and spared(group):
+            hold_out(group)
     return test
