@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.captions.window import STILL
+from pipelines.pairs import PairsConfig
 from pipelines.splits import held_out_groups, linked_groups, splits
+from pipelines.studio.script import programme
 
 KINDS = ("same_view", "cross_view", "moving_camera")
 FILES = st.integers(0, 12).map(lambda n: f"file {n}" if n else None)
@@ -80,6 +83,17 @@ def test_two_groups_that_have_every_kind_are_enough_to_hold_one_out(groups: int,
 
 def test_nothing_is_held_out_where_the_share_is_0() -> None:
     assert sides([(f"g{n}", kind) for n in range(9) for kind in KINDS], 0) == set()
+
+
+def test_of_the_demo_every_kind_is_held_out_and_trained() -> None:
+    pairs = []
+    for take in programme(0, 17):
+        for view in take.views:
+            other = "cross_view" if set(view.terms) <= set(STILL) else "moving_camera"
+            pairs += [(person.name, kind) for person in take.people for kind in ("same_view", other)[: len(take.views)]]
+    test = sides(pairs, PairsConfig("vae").test_share)
+    assert {kind for group, kind in pairs if group in test} == {kind for group, kind in pairs if group not in test}
+    assert {kind for group, kind in pairs if group in test} == set(KINDS)
 
 
 @pytest.mark.parametrize("names", list(permutations("abc")))
