@@ -92,6 +92,10 @@ def publish(lake: str, name: str, policy: ReleasePolicy | None = None) -> str:
     if row["state"] == USABLE:
         release_published(lake, release.id, release.sha256)
     card = markdown(release.id, release.sha256, row["state"], release.manifest)
+    held = release.manifest.get("held_out", {"pairs": 0, "why_not": {}})  # not stated by releases of older versions
+    get_run_logger().info("%s: %d of %d pairs are held out", release.id, held["pairs"], release.manifest["pairs"])
+    for kind, why in held["why_not"].items():
+        get_run_logger().warning("%s: no %s pair is held out: %s", release.id, kind, why)
     create_markdown_artifact(key=f"release-{name.replace('_', '-')}", markdown=card)
     return release.id
 

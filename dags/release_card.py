@@ -38,9 +38,12 @@ def sections(manifest: dict[str, Any]) -> list[Section]:
         (name, found["clips"], f"{found['mpjpe_mm']:.1f}", f"{found['pa_mpjpe_mm']:.1f}")
         for name, found in manifest.get("accuracy", {}).items()
     ] or [("none: no clip has truth and another label", "", "", "")]
+    held = manifest.get("held_out", {"by_kind": {}, "why_not": {}})
+    tested = [(kind, held["by_kind"].get(kind, 0), held["why_not"].get(kind, "")) for kind in _kinds(held)]
     tables: list[Section] = [
         ("Totals", ("what", "number"), totals),
         ("Pairs", ("by", "value", "pairs"), counts),
+        ("Held-out pairs", ("kind of pair", "pairs", "why none"), tested),
         ("Pose labels: median (worst tenth from)", ("estimator", "labels", "valid", *MEASURES.values()), labels),
         ("Pose labels against truth, mm", ("estimator", "clips", "MPJPE", "PA-MPJPE"), accuracy),
     ]
@@ -55,6 +58,10 @@ def markdown(release_id: str, sha256: str, state: str, manifest: dict[str, Any])
         table = "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
         parts.append(f"### {title}\n\n{table}")
     return "\n\n".join(parts) + "\n"
+
+
+def _kinds(held: dict[str, Any]) -> list[str]:
+    return sorted({*held["by_kind"], *held["why_not"]})
 
 
 def _measure(found: dict[str, float] | None) -> str:

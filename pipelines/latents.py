@@ -1,8 +1,9 @@
-"""Targets of training: VAE latents of windows of a clip, and the embedding of its caption, for one backbone.
+"""Targets of training: VAE latents of windows of a clip, and the embedding of each window's text, for one backbone.
 
 Both are what `diffusers`' own pipelines of the base model compute (`model/vae.py`, `model/text.py`); text has its true
-length (a trainer pads it). They are cached because they never change; driving frames are not, because augmentation acts
-on their pixels.
+length (a trainer pads it). The text of a window is composed of the camera terms that hold in it, so that a clip whose
+camera arcs and then stands gives windows of both kinds. Latents and embeddings are cached because they never change;
+driving frames are not, because augmentation acts on their pixels.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -15,10 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from model.base_folder import base_folder, encoders_id
-from pipelines.columns import Column, json_lists, json_strings, look_up
+from pipelines.cameras.terms import Term
+from pipelines.captions.window import window_text
+from pipelines.columns import Column, json_lists, json_strings
 from pipelines.planned import Planned
 from pipelines.quality import Policy, kept_clips
-from pipelines.revisions import newest
+from pipelines.revisions import current_captions
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from pipelines.windows import Window
 from storage_schemas.ids import stable_id
@@ -52,7 +55,7 @@ class LatentsStage:
     """Writes `latents`: one row per window of a kept, captioned clip."""
 
     name = "latents"
-    version = "2"  # 2: text is cleaned as diffusers does
+    version = "3"  # 2: text is cleaned as diffusers does; 3: each window has a text of its own
     needs = Needs(cpus=1, memory_gb=4, shard=8)
 
     def __init__(self, lake_uri: str, config: LatentsConfig) -> None:
@@ -87,7 +90,7 @@ class LatentsStage:
         return run_each(batch, self._encode_clip)
 
     def _encode_clip(self, work: Work) -> dict[str, list[dict[str, Any]]]:
-        window, text, starts = self.config.window, work.payload["text"], work.payload["starts"]
+        window, starts, caption = self.config.window, work.payload["starts"], work.payload["caption"]
         if not starts:
             raise DataError(
                 f"clip {work.name} has {work.payload['frames']} frames, too few for a window of {window.span}: "
@@ -95,9 +98,11 @@ class LatentsStage:
             )
         [video] = self._lake.blobs("clip_videos", "video", [work.item_id])
         frames = decode(video)
-        embedding = self._encode_text(text)
+        terms = [Term(**term) for term in caption["camera_terms"]]
+        texts = [window_text(terms, caption["content_sentence"], start, start + window.span) for start in starts]
+        embeddings = {text: self._encode_text(text) for text in set(texts)}
         rows = []
-        for start in starts:
+        for start, text in zip(starts, texts, strict=True):
             seen = frames[start : start + window.span : window.frame_step]
             latents = self._encode_frames(centre_crop(seen, window.width, window.height))
             rows.append(
@@ -109,9 +114,10 @@ class LatentsStage:
                     **asdict(window),
                     "shape": list(latents.shape),
                     "latents": latents.tobytes(),
-                    "text_shape": list(embedding.shape),
-                    "text_embedding": embedding.tobytes(),
+                    "text_shape": list(embeddings[text].shape),
+                    "text_embedding": embeddings[text].tobytes(),
                     "text": text,
+                    "caption_hash": caption["caption_hash"],
                 }
             )
         return {"latents": rows}
@@ -152,15 +158,17 @@ def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
     window = stage.config.window
     LatentGeometry.of_folder(base_folder(stage.config.base)).check(window.num_frames, window.height, window.width)
     clips = kept_clips(lake, policy, ["name", "kind", "video_sha256", "start_frame", "frames"])
-    captions = newest(lake, "captions", ["clip_id"], ["text"])
-    clips = clips.append_column("text", look_up(clips["clip_id"], captions, "clip_id", "text"))
-    clips = clips.filter(pc.is_valid(clips["text"]))
+    captions = current_captions(lake, ["camera_terms", "content_sentence"])
+    clips = clips.append_column("caption", pc.index_in(clips["clip_id"], value_set=captions["clip_id"]))
+    clips = clips.filter(pc.is_valid(clips["caption"]))
+    clips = clips.append_column("caption_hash", captions["caption_hash"].take(clips["caption"]))
 
     def content(rows: pa.Table) -> Column:
-        return json_lists(*(json_strings(rows[name]) for name in ("clip_id", "video_sha256", "text")))
+        return json_lists(*(json_strings(rows[name]) for name in ("clip_id", "video_sha256", "caption_hash")))
 
     def work(key: str, row: Row) -> Work:
-        payload = {"text": row["text"], "starts": window_starts(row, stage.config), "frames": row["frames"]}
+        [caption] = captions.slice(row["caption"], 1).to_pylist()
+        payload = {"caption": caption, "starts": window_starts(row, stage.config), "frames": row["frames"]}
         return Work(key, row["clip_id"], row["name"], payload)
 
     config = replace(stage.config, base="")  # where the weights lie does not change what they say

@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.cameras.terms import Term
+from pipelines.captions.window import camera_moves
 from pipelines.columns import look_up
 from pipelines.duplicates.repeats import links
 from pipelines.planned import CHUNK, Planned
 from pipelines.quality import Policy, kept_clips
-from pipelines.revisions import best_poses, newest
+from pipelines.revisions import best_poses, current_captions, newest
 from pipelines.rigs.current import camera_verdicts
 from pipelines.splits import splits
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
@@ -31,13 +33,16 @@ Row = dict[str, Any]
 CLIP_COLUMNS = [
     "source_id", "capture_id", "view", "kind", "subject", "start_frame", "frames", "fps_num", "fps_den", "track",
 ]  # fmt: skip
-STANDING = ("static", "shake")  # camera terms of a camera that stays where it is and looks where it looked
 
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """Which latents to pair (`vae` is `LatentsStage.vae`), and the share of subjects (or captures of unknown subjects)
-    kept for testing. A driving window needs the person in `seen` of its frames."""
+    """Which latents to pair, and what is held out for testing.
+
+    `vae` is `LatentsStage.vae`. `test_share` of the subjects (or captures of unknown subjects) are held out, and unless
+    it is 0 at least one for each kind of pair where one can be spared. A driving window needs the person in `seen` of
+    its frames.
+    """
 
     vae: str
     window: Window = field(default_factory=Window)
@@ -53,7 +58,7 @@ class Inputs:
     clips: dict[str, Row]
     windows: list[Row]
     poses: dict[str, Row]
-    terms: dict[str, list[Row]]
+    terms: dict[str, list[Term]]
     captures: dict[str, Row]
     copies: list[tuple[str, str]] = field(default_factory=list)
     late: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -76,7 +81,7 @@ class PairsStage:
     is a set of its own, told apart by its work key."""
 
     name = "pairs"
-    version = "3"
+    version = "4"  # 4: camera terms that hold in the window decide the kind; held-out pairs of each kind
     weights = ""
     needs = Needs(cpus=1, memory_gb=4, seconds=24 * 3600)
 
@@ -129,7 +134,7 @@ def gather(lake: Lake, config: PairsConfig, policy: Policy) -> Inputs:
         {row["clip_id"]: row for row in parts["clips"]},
         sorted(parts["windows"], key=lambda row: (row["clip_id"], row["start_frame"])),
         {row["clip_id"]: row for row in parts["poses"]},
-        {row["clip_id"]: row["camera_terms"] for row in parts["captions"]},
+        {row["clip_id"]: [Term(**term) for term in row["camera_terms"]] for row in parts["captions"]},
         {row["capture_id"]: row for row in parts["captures"]},
         [(row["clip_id"], row["other_clip_id"]) for row in parts["copies"]],
         {(row["capture_id"], row["view"]): round(row["offset_frames"]) for row in parts["late"]},
@@ -149,12 +154,13 @@ def _parts(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[s
         content = look_up(clips["source_id"], sources, "source_id", "content_sha256")
         clips = clips.append_column("content_sha256", content)
     terms = ["camera_terms"] if clip_columns else []
-    captions = kept(newest(lake, "captions", ["clip_id"], ["caption_id", "text", *terms]))
+    captions = kept(current_captions(lake, terms))
     wanted = " AND ".join([f"vae = '{config.vae}'", *(f"{name} = {n}" for name, n in asdict(config.window).items())])
-    windows = kept(newest(lake, "latents", ["clip_id", "start_frame", "text"], ["latent_id"], wanted))
+    windows = kept(newest(lake, "latents", ["clip_id", "start_frame", "caption_hash"], ["latent_id"], wanted))
     cameras = camera_verdicts(lake)
     late = pc.and_(pc.equal(cameras["verdict"], "late"), pc.is_in(cameras["capture_id"], value_set=clips["capture_id"]))
-    current = pc.equal(windows["text"], look_up(windows["clip_id"], captions, "clip_id", "text"))
+    of_caption = look_up(windows["clip_id"], captions, "clip_id", "caption_hash")
+    current = pc.equal(windows["caption_hash"], of_caption)  # null, and so left out, in rows of older schemas
     return {
         "clips": clips,
         "windows": windows.filter(current),
@@ -204,12 +210,7 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
             )
     contents = {clip_id: clip["content_sha256"] for clip_id, clip in inputs.clips.items()}
     sides = splits(pairs, contents, config.test_share, inputs.copies)
-    return [{**pair, "split": side} for pair, side in zip(pairs, sides, strict=True)]
-
-
-def camera_moves(terms: list[Row], start: int, stop: int) -> bool:
-    """Whether a camera term within clip frames [start, stop) is one of motion."""
-    return any(t["term"] not in STANDING and t["start_frame"] < stop and t["end_frame"] > start for t in terms)
+    return [{**pair, "split": side, "split_group": group} for pair, (group, side) in zip(pairs, sides, strict=True)]
 
 
 def _moment(clip: Row, inputs: Inputs) -> int:

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.columns import last_of
+from storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
 from storage_schemas.lake import Lake
 from storage_schemas.ledger import newest_first
 
@@ -17,6 +18,13 @@ def newest(lake: Lake, table: str, by: list[str], columns: list[str], where: str
     the row committed last. Holds `by`, `columns` and `run_id`."""
     data = lake.dataset(table).to_table(columns=list(dict.fromkeys([*by, *columns, "run_id"])), filter=where)
     return last_of(data, by, lambda rows: newest_first(lake, table, rows["run_id"]))
+
+
+def current_captions(lake: Lake, columns: list[str]) -> pa.Table:
+    """The current caption of each clip: `clip_id`, `caption_id`, `caption_hash` and `columns`."""
+    wanted = ["clip_id", "caption_id", *columns]
+    data = newest(lake, "captions", ["clip_id"], [*wanted, *COMPOSED_OF])
+    return data.select(wanted).append_column("caption_hash", caption_hashes(data))
 
 
 def best_poses(lake: Lake, columns: list[str], where: str | None = None) -> pa.Table:

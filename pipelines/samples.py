@@ -35,9 +35,9 @@ def choose_sample(lake: Lake, release_id: str, out: Path) -> Sample:
     [pair] = release.read("pairs", None, f"pair_id = '{chosen}'")
     clips = [pair["driving_clip_id"], pair["target_clip_id"]]
     driving, target = release.blobs("clip_videos", "video", clips)
-    captions = release.read("captions", ["clip_id", "text"], f"clip_id = '{pair['target_clip_id']}'")
+    [latents] = release.rows("latents", [pair["latent_id"]], ["text"])
     write_bytes(out / "driving.mp4", driving)
     first = pair["target_start"]
     reference = out / "reference.png"
     Image.fromarray(decode(target, start=first, stop=first + 1)[0]).save(reference)
-    return Sample(reference, out / "driving.mp4", captions[0]["text"])
+    return Sample(reference, out / "driving.mp4", latents["text"])

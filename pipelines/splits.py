@@ -1,6 +1,6 @@
-"""Who is kept for testing: whole groups, so that no person, performance or video file is on both sides."""
+"""Which pairs are held out for testing: whole groups, so that no person, performance or video file is on both sides."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +9,18 @@ from storage_schemas.ids import stable_id
 Row = dict[str, Any]
 Copies = Iterable[tuple[str, str]]
 """Clips with footage in common, mirrored or not."""
+MOST_WANTED = ("cross_view", "moving_camera", "same_view")
+"""Kinds of pairs by how much a test of them tells about what 3DiMo is for."""
 
 
-def splits(pairs: Sequence[Row], contents: Mapping[str, str | None], share: float, copies: Copies = ()) -> list[str]:
-    """`train` or `test` for each pair. `contents` maps clips to the hash of the file that they were cut from."""
+def splits(
+    pairs: Sequence[Row], contents: Mapping[str, str | None], share: float, copies: Copies = ()
+) -> list[tuple[str, str]]:
+    """The group and the side (`train` or `test`) of each pair. `contents` maps clips to the hash of the file that they
+    were cut from."""
     groups = linked_groups(pairs, contents, copies)
-    test = test_groups(groups, [pair["kind"] for pair in pairs], share)
-    return ["test" if group in test else "train" for group in groups]
+    test = held_out_groups(groups, [pair["kind"] for pair in pairs], share)
+    return [(group, "test" if group in test else "train") for group in groups]
 
 
 def linked_groups(pairs: Sequence[Row], contents: Mapping[str, str | None], copies: Copies = ()) -> list[str]:
@@ -50,15 +55,38 @@ def linked_groups(pairs: Sequence[Row], contents: Mapping[str, str | None], copi
     return [names[node] for node in roots]
 
 
-def test_groups(groups: Sequence[str], kinds: Sequence[str], share: float) -> set[str]:
-    """The groups kept for testing: about `share` of them, by hash, but never the last one that can train a kind of
-    pair. `groups` and `kinds` are those of each pair."""
-    having: dict[str, set[str]] = defaultdict(set)  # kind -> groups that have it
+def held_out_groups(groups: Sequence[str], kinds: Sequence[str], share: float) -> set[str]:
+    """The groups that are held out for testing. `groups` and `kinds` are those of each pair.
+
+    The hash of its name gives each group a number in [0, 1). Held out is, of each kind of pair, the lowest group that
+    can be spared, and besides every group below `share` that can be. A group cannot be spared where it is the last that
+    can train a kind. With `share` 0 nothing is held out.
+
+    So a group keeps its side while others come and go, but for two cases. The lowest group of a kind, where it is at
+    `share` or above, trains again once a lower one comes. And a group that could not be spared can be once another with
+    its kinds comes, and the other way round. In a large release the lowest groups are below `share` and every kind has
+    many groups, so neither happens.
+    """
+    kinds_of: dict[str, set[str]] = defaultdict(set)
     for group, kind in zip(groups, kinds, strict=True):
-        having[kind].add(group)
-    chance = {group: int(stable_id("split", group)[:8], 16) / 2**32 for group in set(groups)}
+        kinds_of[group].add(kind)
+    chance = {group: int(stable_id("split", group)[:8], 16) / 2**32 for group in kinds_of}
+    lowest_first = sorted(kinds_of, key=lambda group: (chance[group], group))
+    training = Counter(kind for group in kinds_of for kind in kinds_of[group])  # groups that can train each kind
     test: set[str] = set()
-    for group in sorted((g for g in chance if chance[g] < share), key=lambda g: chance[g]):
-        if all(members - test - {group} for members in having.values() if group in members):
-            test.add(group)
+
+    def spared(group: str) -> bool:
+        return all(training[kind] > 1 for kind in kinds_of[group])
+
+    def hold_out(group: str) -> None:
+        training.subtract(kinds_of[group])
+        test.add(group)
+
+    for kind in MOST_WANTED if share > 0 else ():
+        having = [group for group in lowest_first if kind in kinds_of[group]]
+        if not test.intersection(having) and (lowest := next(filter(spared, having), None)):
+            hold_out(lowest)
+    for group in lowest_first:
+        if chance[group] < share and group not in test and spared(group):
+            hold_out(group)
     return test

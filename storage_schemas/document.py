@@ -18,6 +18,7 @@ a test keeps it so.
 | `tables.py`, `rows.py` | schemas, with meaning, unit and shape in each field's metadata; rows to Arrow and back |
 | `spool.py` | long bytes that wait on disk until they are stored |
 | `ids.py`, `conventions.py` | content-derived ids and work keys; cameras, time, rotations |
+| `caption_hash.py` | a hash of what the texts of windows are composed of: tells which latents are of which caption |
 | `lake.py`, `store.py`, `lock.py` | reading a lake; small files beside it; locks: on a disk and on an object store |
 | `commit.py`, `ledger.py` | exactly-once writes: plan, stage, commit; what was committed and asked for |
 | `releases/` | immutable releases: policy, pins, list of files, approval, `verify`, `diff`, export |
@@ -98,8 +99,12 @@ cross_view = 1000
 test = 100
 ```
 
-Splits never share a subject, a capture or a file: what is linked is on one side, and `create` checks it again. Without
-new content `create` gives the release that is there. A takedown changes no release that is made; `verify` names it.
+Splits never share a subject, a capture or a file: what is linked is one group (`pairs.split_group`), on one side, and
+`create` checks it again. `held_out` in the manifest counts the held-out pairs of each kind, and says of every other
+kind why it has none: no such pair, one group only, groups that are each the last to train some kind, or the policy.
+
+Without new content `create` gives the release that is there. A takedown changes no release that is made; `verify` names
+it.
 """
 
 

@@ -48,7 +48,7 @@ def migrate(lake: Lake) -> list[str]:
     return done
 
 
-def _to_3(lake: Lake) -> None:
+def _to_newest(lake: Lake) -> None:
     with _alone(lake):
         _add_what_is_missing(lake)
         for plan in commit.unfinished(lake):
@@ -218,7 +218,11 @@ STEPS: dict[int, tuple[list[str], Callable[[Lake], None]]] = {
     ),
     2: (
         ["add the tables and columns that are new; no row and no video is rewritten, releases stay as they are"],
-        _to_3,
+        _to_newest,
+    ),
+    3: (
+        ["add the columns latents.caption_hash and pairs.split_group; encode again: windows get texts of their own"],
+        _to_newest,
     ),
 }
 """By the version that a step starts from: what it does, in words, and the step."""

@@ -24,7 +24,7 @@ from storage_schemas.fields import words as _words
 from storage_schemas.likeness import DUPLICATE, FINGERPRINT
 from storage_schemas.rig_cameras import CAMERAS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 TENSOR = fields.TENSOR
 
 CAMERA_TERMS = (
@@ -191,7 +191,7 @@ TABLES: dict[str, Table] = {
             ])), "words of the closed vocabulary, with speed (slow, medium, fast) and span [start, end)"),
             _text("camera_sentence", "the camera motion in words"),
             _text("content_sentence", "what is seen, in words; empty where nobody looked"),
-            _text("text", "what the trainer reads, composed from the above"),
+            _text("text", "the camera sentence and the content sentence: the text of the whole clip"),
             _text("evidence", "the numbers behind the terms, JSON"),
             _real("agreement", "overlap of the two witnesses' terms, 0 to 1; null where there is one", null=True),
             _text("raw_answer", "the model's answer, unparsed", null=True),
@@ -210,7 +210,8 @@ TABLES: dict[str, Table] = {
             _blob("latents", "normalised latents, float16, C order"),
             _field("text_shape", pa.list_(pa.int32()), "tokens, width"),
             _blob("text_embedding", "unpadded text embedding, float16, C order"),
-            _text("text", "the text that was embedded"),
+            _text("text", "the text that was embedded: the camera's motion in the window, and what is seen"),
+            _text("caption_hash", "hash of the camera terms and the content sentence that the texts of the clip's windows were composed of; null in rows of schema 3, whose text is that of the whole clip", null=True),
             WORK_KEY, RUN_ID,
         ])),
         Table("pairs", "one training pair: motion of the driving window, pixels of the target window", "pair_id", pa.schema([
@@ -228,6 +229,7 @@ TABLES: dict[str, Table] = {
             _text("capture_id", "the performance"),
             _text("subject", "who performs, if known", null=True),
             _text("split", "train or test; a capture is never in both"),
+            _text("split_group", "its group: pairs that share a subject, a capture, a file or footage, directly or through others, are on one side; null in rows of schema 3", null=True),
             _real("weight", "quality weight of the pose label, 0 to 1"),
             WORK_KEY, RUN_ID,
         ])),

@@ -63,7 +63,8 @@ def driving_crops(
     """One square around the person for the whole window, and in each frame one around each hand.
 
     `frames` [T, H, W, 3] RGB, `track` [T, 4] boxes x0 y0 x1 y1 in pixels, NaN where unseen; `joints_2d` [T, 52, 3]
-    x, y, confidence in pixels and `hand_valid` [T, 2] 1 where usable, None where they are not known. No hands are
+    x, y, confidence in pixels, of a body (fitted or true, not landmarks: crops around those are smaller), and
+    `hand_valid` [T, 2] 1 where usable; both None where they are not known. No hands are
     looked for where `config.hands` is False. ValueError when the person is never seen.
     """
     video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # [T, 3, H, W]

@@ -1,8 +1,4 @@
-"""Driving in any form that a user has it, and windows of it as controls read them, cropped as in training.
-
-But for hands where no poses are wanted: `pipelines.driving` finds landmarks then, and crops around those have 0.75 to
-0.9 of the sides of those in training, around fitted hands.
-"""
+"""Driving in any form that a user has it, and windows of it as controls read them, cropped as in training."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +22,8 @@ DrivingInput = str | Path | list[Image.Image] | Frames | Tensor | Driving
 """A video file; RGB images; RGB frames [T, H, W, 3] uint8; RGB frames [T, 3, H, W] in [0, 1]; or what controls read."""
 
 FindPerson = Callable[[Frames, float, bool], Mapping[str, NDArray[Any]]]
-"""(frames [T, H, W, 3] RGB, frames a second, whether poses are wanted) -> `Person`; `ValueError` for nobody."""
+"""(frames [T, H, W, 3] RGB, frames a second, whether poses are needed) -> `Person`; `ValueError` for nobody, or where
+poses are needed and there are none. Hands are cropped around `joints_2d`, which in training are joints of a body."""
 ReadVideo = Callable[[Path, int, float | None], tuple[Frames, Fraction]]
 """(file, number of frames, about how many of them a second, None as it likes) -> the first such frames and how many are
 a second; `ValueError` where it cannot."""

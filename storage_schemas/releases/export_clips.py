@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
 from storage_schemas.ids import stable_id
 from storage_schemas.ledger import newest_first
 from storage_schemas.releases.release import Release
@@ -114,28 +115,35 @@ def _licence(release: Release, clips: NDArray[Any]) -> pa.Array:
 
 
 def _captions(release: Release, clip_ids: pa.Array) -> Codes:
-    """[clips] row of the caption: the one whose text the release's latents embed, else the one committed last."""
-    captions = release.dataset("captions").to_table(columns=["clip_id", "text", "run_id"]).combine_chunks()
+    """[clips] row of the caption: the one that the release's latents are of, else the one committed last."""
+    columns = ["clip_id", "text", "run_id", *COMPOSED_OF]
+    captions = release.dataset("captions").to_table(columns=columns).combine_chunks()
     clip = lookup(captions["clip_id"].combine_chunks(), clip_ids)
-    texts = pc.unique(captions["text"])
-    latents = release.dataset("latents").to_table(columns=["latent_id", "clip_id", "text"]).combine_chunks()
-    used = latents.filter(
-        pc.is_in(latents["latent_id"], value_set=pc.unique(column(release.dataset("pairs"), "latent_id")))
-    )
+    of_clip, marks = _marks(release)
+    known = pc.unique(marks)
 
-    def key(clips: Codes, of: pa.Table) -> NDArray[np.int64]:
-        joined: NDArray[np.int64] = clips.astype(np.int64) * (len(texts) + 1) + lookup(
-            of["text"].combine_chunks(), texts
-        )
+    def key(clips: Codes, values: pa.ChunkedArray) -> NDArray[np.int64]:
+        joined: NDArray[np.int64] = clips.astype(np.int64) * (len(known) + 1) + lookup(values.combine_chunks(), known)
         return joined
 
-    embedded = np.isin(key(clip, captions), key(lookup(used["clip_id"].combine_chunks(), clip_ids), used))
+    wanted = key(lookup(of_clip.combine_chunks(), clip_ids), marks)
+    embedded = np.isin(key(clip, caption_hashes(captions)), wanted) | np.isin(key(clip, captions["text"]), wanted)
     version = newest_first(release.lake, "captions", captions["run_id"])[-1].to_numpy()
     order = np.lexsort((version, embedded, clip))
     last = np.append(clip[order][1:] != clip[order][:-1], True)[: len(order)] & (clip[order] >= 0)
     found = np.full(len(clip_ids), -1, np.int32)
     found[clip[order[last]]] = order[last]
     return found
+
+
+def _marks(release: Release) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Clip, and what tells its caption, of each row of latents that the release uses: the caption's hash, or in rows of
+    schema 3 its text."""
+    latents = release.dataset("latents")
+    hashed = ["caption_hash"] if "caption_hash" in latents.schema.names else []
+    rows = latents.to_table(columns=["latent_id", "clip_id", "text", *hashed])
+    used = rows.filter(pc.is_in(rows["latent_id"], value_set=pc.unique(column(release.dataset("pairs"), "latent_id"))))
+    return used["clip_id"], pc.coalesce(*(used[name] for name in (*hashed, "text")))
 
 
 def _npz(pose: dict[str, Any]) -> bytes:

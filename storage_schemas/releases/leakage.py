@@ -8,9 +8,11 @@ from storage_schemas.releases.selection import Codes, Selection, codes
 
 
 def check_splits(chosen: Selection) -> None:
-    """Raise `ValueError` where kept pairs of different splits share a subject, a capture or the content of a source."""
+    """Raise `ValueError` where kept pairs of different splits share a subject, a capture, a group or the content of a
+    source."""
     kept, split = chosen.kept, codes(chosen.split)
-    for what, values in (("capture_id", chosen.capture), ("subject", chosen.subject)):
+    named = (("capture_id", chosen.capture), ("subject", chosen.subject), ("split_group", chosen.group))
+    for what, values in named:
         _check(what, codes(values)[kept], split[kept], values.dictionary)
     stated = chosen.sources["content_sha256"].combine_chunks()
     content = pc.dictionary_encode(pc.if_else(pc.equal(stated, ""), None, stated))

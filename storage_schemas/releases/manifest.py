@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from storage_schemas.lake import Lake
 from storage_schemas.ledger import newest_first
+from storage_schemas.releases.held_out import held_out
 from storage_schemas.releases.labels import accuracy, quality
 from storage_schemas.releases.pins import Pinned
 from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.selection import Codes, Flags, Selection, codes, column, lookup
-
-Counts = dict[str, int]
+from storage_schemas.releases.selection import Codes, Counts, Selection, codes, column, count, lookup
 
 
 def make_manifest(lake: Lake, tables: Pinned, chosen: Selection, policy: ReleasePolicy) -> dict[str, Any]:
@@ -35,6 +34,7 @@ def make_manifest(lake: Lake, tables: Pinned, chosen: Selection, policy: Release
         "by_kind": count(chosen.kind, kept),
         "by_source": count(chosen.source_kind, kept),
         "by_split": count(chosen.split, kept),
+        "held_out": held_out(chosen),
         "by_licence": _by_licence(chosen, pairs_of_clip),
         "by_camera_term": _by_term(lake, tables, chosen, pairs_of_clip),
         "captures": len(np.unique(codes(chosen.capture)[kept])),
@@ -47,12 +47,6 @@ def make_manifest(lake: Lake, tables: Pinned, chosen: Selection, policy: Release
         "configs": _configs(lake, tables, chosen.where, clips),
         "code_version": package_version("opendimo"),
     }
-
-
-def count(values: pa.DictionaryArray, kept: Flags) -> Counts:
-    """How often each value occurs among the kept pairs."""
-    found = np.bincount(codes(values)[kept], minlength=len(values.dictionary))
-    return {name: int(n) for name, n in zip(values.dictionary.to_pylist(), found, strict=True) if n}
 
 
 def _by_licence(chosen: Selection, pairs_of_clip: NDArray[np.int64]) -> Counts:

@@ -19,10 +19,10 @@ from storage_schemas.releases.decisions import PENDING, USABLE, WITHDRAWN, last_
 from storage_schemas.releases.files import kept_pair_ids, open_pairs, row_set_sha256, write_release_files
 from storage_schemas.releases.inventory import OnProgress, misfits, read_inventory
 from storage_schemas.releases.leakage import check_splits
-from storage_schemas.releases.manifest import count, make_manifest
+from storage_schemas.releases.manifest import make_manifest
 from storage_schemas.releases.pins import check_pins, pin_tables, pinned, unchanged, unpin_tables
 from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.selection import Selection, newest_set, select
+from storage_schemas.releases.selection import Selection, count, newest_set, select
 from storage_schemas.rows import Row, arrow_to_rows
 from storage_schemas.snapshot import Snapshot
 

@@ -20,6 +20,7 @@ from storage_schemas.takedown import taken_down
 
 Codes = NDArray[np.int32]  # row numbers of another table; -1: none
 Flags = NDArray[np.bool_]
+Counts = dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Selection:
     source_kind: pa.DictionaryArray
     capture: pa.DictionaryArray
     subject: pa.DictionaryArray
+    group: pa.DictionaryArray  # null in pairs of schema 3
     reason: NDArray[np.int8]  # [N] 1 + index in `reasons`
     reasons: tuple[str, ...]
     clips: pa.Table
@@ -48,9 +50,13 @@ class Selection:
         return self.reason == 0
 
     @property
-    def dropped(self) -> dict[str, int]:
+    def dropped(self) -> Counts:
         """How many candidates each reason leaves out."""
-        counts = np.bincount(self.reason, minlength=len(self.reasons) + 1)[1:]
+        return self.dropped_among(np.ones(len(self.reason), bool))
+
+    def dropped_among(self, some: Flags) -> Counts:
+        """How many of some candidates [N] each reason leaves out."""
+        counts = np.bincount(self.reason[some], minlength=len(self.reasons) + 1)[1:]
         return {name: int(count) for name, count in zip(self.reasons, counts, strict=True) if count}
 
 
@@ -69,6 +75,12 @@ def codes(values: pa.DictionaryArray) -> Codes:
     """The codes of a dictionary-encoded column, -1 for null."""
     found: Codes = values.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return found.astype(np.int32, copy=False)
+
+
+def count(values: pa.DictionaryArray, some: Flags) -> Counts:
+    """How often each value occurs among some candidates [N]."""
+    found = np.bincount(codes(values)[some], minlength=len(values.dictionary))
+    return {name: int(n) for name, n in zip(values.dictionary.to_pylist(), found, strict=True) if n}
 
 
 def select(lake: Lake, tables: Pinned, where: str, policy: ReleasePolicy) -> Selection:
@@ -91,11 +103,14 @@ def select(lake: Lake, tables: Pinned, where: str, policy: ReleasePolicy) -> Sel
         reason[(reason == 0) & left_out] = len(names)
 
     def encoded(name: str) -> pa.DictionaryArray:
+        if name not in pairs.schema.names:  # pinned before the column was added
+            return pa.nulls(len(driving), pa.string()).dictionary_encode()
         return pc.dictionary_encode(column(pairs, name, where))
 
     return Selection(
         where, driving, target, pose,
         encoded("kind"), encoded("split"), encoded("source_kind"), encoded("capture_id"), encoded("subject"),
+        encoded("split_group"),
         reason, tuple(names), clips, clip_source, sources, pose_ids,
     )  # fmt: skip
 

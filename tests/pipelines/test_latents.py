@@ -1,5 +1,6 @@
 """Latents are what diffusers computes; windows of views lie at the same source frames."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from diffusers import AutoencoderKLWan, HunyuanVideo15Pipeline, WanPipeline
 
 from model.tiny import make_tiny_base
+from pipelines.cameras.terms import Term
 from pipelines.latents import LatentsConfig, LatentsStage, plan, window_starts
 from pipelines.quality import Policy
-from pipelines.revisions import newest
+from pipelines.revisions import current_captions
 from pipelines.windows import Window
 from storage_schemas.lake import Lake
 from storage_schemas.video import centre_crop, decode, encode
@@ -45,7 +47,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         for c, n in lengths.items()
     ]
     videos = [row("clip_videos", clip_id=c, video=encode(images[:n], Fraction(24))) for c, n in lengths.items()]
-    captions = [row("captions", caption_id=c, clip_id=c, text=TEXT) for c in ("wide", "short")]
+    captions = [row("captions", caption_id=c, clip_id=c, content_sentence=TEXT) for c in ("wide", "short")]
     made.append("first", {"clips": clips, "clip_videos": videos, "captions": captions})
     return made
 
@@ -108,6 +110,38 @@ def second_window(lake: Lake) -> torch.Tensor:
     return torch.from_numpy(window)[None].permute(0, 1, 4, 2, 3).float() / 255
 
 
+def test_each_window_has_the_text_of_its_own_frames(lake: Lake, base: Path) -> None:
+    """The camera arcs in the first window, and stands in the others."""
+    stage = LatentsStage(lake.uri, LatentsConfig(str(base), Window(num_frames=5)))
+    stage.setup()
+    [work] = [w for w in plan(lake, stage, Policy()).all() if w.item_id == "wide"]
+    terms = [Term(0, 9, "arc_left", "slow").row(), Term(9, FRAMES, "static", "slow").row()]
+    caption = {"camera_terms": terms, "content_sentence": "A person waves.", "caption_hash": "of the caption"}
+    rows = stage.run([replace(work, payload=work.payload | {"caption": caption})]).rows["latents"]
+    arcs, stands = "The camera arcs left around the subject slowly.", "The camera is static."
+    assert [r["start_frame"] for r in rows] == [0, 9, 18, 27]
+    assert [r["text"] for r in rows] == [f"{camera} A person waves." for camera in (arcs, stands, stands, stands)]
+    assert {r["caption_hash"] for r in rows} == {"of the caption"}
+    embeddings = [r["text_embedding"] for r in rows]
+    assert embeddings[0] != embeddings[1] == embeddings[2] == embeddings[3]
+
+
+def test_terms_and_content_of_a_caption_make_work_anew_and_its_wording_does_not(base: Path, tmp_path: Path) -> None:
+    lake, stage = Lake(tmp_path), LatentsStage("", LatentsConfig(str(base)))
+    clip = {"people": 1.0, "person_share": 1.0, "person_height": 0.7, "sharpness": 99.0, "exposure": 0.5}
+    lake.append("clip", {"clips": [row("clips", clip_id="c", frames=FRAMES, video_sha256="c", **clip)]})
+
+    def key(caption_id: str, end: int, content: str, **changes: str) -> str:
+        caption = {"camera_terms": [Term(0, end, "pan_left", "slow").row()], "content_sentence": content}
+        made = row("captions", caption_id=caption_id, clip_id="c", **caption, **changes)
+        lake.append(caption_id, {"captions": [made]})
+        return plan(lake, stage, Policy()).keys.to_pylist()[0]
+
+    first = key("one", 40, "Ä person.")
+    assert key("same", 40, "Ä person.", text="other words", captioner="other") == first
+    assert len({first, key("shorter", 39, "Ä person."), key("content", 40, "A person.")}) == 3
+
+
 def test_a_clip_too_short_for_a_window_is_a_reject_and_one_without_caption_waits(lake: Lake, base: Path) -> None:
     stage = LatentsStage(lake.uri, LatentsConfig(str(base)))
     work = sorted(plan(lake, stage, Policy(min_frames=5)).all(), key=lambda w: w.item_id)
@@ -145,7 +179,7 @@ def test_the_caption_committed_last_counts(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     for run_id, caption_id, text in (("one", "z", "old"), ("two", "a", "new")):
         lake.append(run_id, {"captions": [row("captions", caption_id=caption_id, clip_id="c", text=text)]})
-    assert newest(lake, "captions", ["clip_id"], ["text"])["text"].to_pylist() == ["new"]
+    assert current_captions(lake, ["text"])["text"].to_pylist() == ["new"]
 
 
 def test_a_window_has_4k_plus_1_frames() -> None:

@@ -1,14 +1,19 @@
 """Who drives whom, and who is kept for testing."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipelines.pairs import Inputs, PairsConfig, PairsStage, build_pairs, camera_moves, plan
+from pipelines.cameras.terms import Term
+from pipelines.pairs import Inputs, PairsConfig, PairsStage, build_pairs, gather, plan
 from pipelines.quality import Policy
+from pipelines.revisions import current_captions
 from pipelines.stage import Work
 from storage_schemas.lake import Lake
+from tests import rows
 
 CONFIG = PairsConfig("vae", test_share=0.0)
 SPAN = 17
@@ -32,8 +37,8 @@ def inputs(clips: list[dict[str, Any]], windows: list[dict[str, Any]], **changes
     return Inputs(clips={c["clip_id"]: c for c in clips}, windows=windows, **found)
 
 
-def term(name: str, start: int = 0, end: int = 60) -> dict[str, Any]:
-    return {"term": name, "speed": "slow", "start_frame": start, "end_frame": end}
+def term(name: str, start: int = 0, end: int = 60) -> Term:
+    return Term(start, end, name, "slow")
 
 
 def kinds(found: Inputs, config: PairsConfig = CONFIG) -> set[tuple[str, str, str]]:
@@ -58,11 +63,6 @@ def test_a_target_whose_camera_moves_within_the_window_makes_a_moving_camera_pai
         if p["kind"] != "same_view"
     }
     assert cross == {("a", 0): "cross_view", ("a", SPAN): "moving_camera", ("b", 0): "cross_view"}
-
-
-@pytest.mark.parametrize(("start", "stop", "moves"), [(0, 10, False), (0, 11, True), (19, 30, True), (20, 30, False)])
-def test_spans_of_terms_are_half_open(start: int, stop: int, moves: bool) -> None:
-    assert camera_moves([term("pan_left", 10, 20)], start, stop) is moves
 
 
 def test_views_are_matched_in_source_time() -> None:
@@ -122,6 +122,36 @@ def test_the_last_capture_of_a_kind_of_pair_trains() -> None:
     pairs = build_pairs(many(3), PairsConfig("vae", test_share=1.0))
     assert {p["kind"] for p in pairs if p["split"] == "train"} == {"same_view", "cross_view"}
     assert any(p["split"] == "test" for p in pairs)
+
+
+def test_windows_count_whose_text_is_of_the_current_caption(tmp_path: Path) -> None:
+    """Of a clip captioned three times, the third time as the first; none of the rows of schema 3, whose text is that of
+    the whole clip."""
+    lake, stage = Lake(tmp_path), PairsStage(str(tmp_path), CONFIG)
+    track = np.float32([[0, 0, 9, 9]] * SPAN)
+    clip = rows.clip("c", track=track, frames=SPAN, person_height=0.7, people=1.0, exposure=0.5)
+    lake.append("clips", {"clips": [clip]})
+
+    def encode(name: str, caption_hash: str | None) -> None:
+        facts = {"vae": "vae", **asdict(CONFIG.window), "caption_hash": caption_hash}
+        lake.append(f"latents {name}", {"latents": [rows.latent("c", name, **facts)]})
+
+    def caption(name: str, term: str) -> str:
+        lake.append(f"caption {name}", {"captions": [rows.caption("c", term, caption_id=name)]})
+        return current_captions(lake, [])["caption_hash"].to_pylist()[0]
+
+    def current() -> list[str]:
+        return [window["latent_id"] for window in gather(lake, stage.config, Policy()).windows]
+
+    encode("of schema 3", None)
+    pans = caption("one", "pan_left")
+    assert current() == [] and len(plan(lake, stage, Policy())) == 0
+    encode("pans", pans)
+    assert current() == ["pans"]
+    encode("stands", caption("two", "static"))
+    assert current() == ["stands"]
+    assert caption("three", "pan_left") == pans
+    assert current() == ["pans"]
 
 
 def test_without_latents_there_is_nothing_to_plan_and_an_empty_set_is_a_reject(tmp_path: Any) -> None:

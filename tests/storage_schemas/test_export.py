@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
+from storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
 from storage_schemas.ids import sha256_file
 from storage_schemas.lake import Lake
 from storage_schemas.releases.export import export
@@ -121,6 +122,22 @@ def test_a_clip_that_only_drives_has_the_caption_committed_last(lake: Lake, tmp_
     export(open_release(lake.uri, "demo@1"), tmp_path / "out", "webdataset")
     texts = {key: json.loads(sample["json"])["text"] for key, sample in read_shards(tmp_path / "out").items()}
     assert texts == {"a": "Newer.", "b": "The camera is static."}  # b: what its latents embed
+
+
+def test_of_captions_with_one_text_that_one_is_exported_whose_terms_the_latents_embed(
+    lake: Lake, tmp_path: Path
+) -> None:
+    term = {"term": "pan_left", "speed": "slow", "start_frame": 0, "end_frame": 6}
+    captions = {name: caption("a", caption_id=name, camera_terms=[term | {"end_frame": end}], captioner=name)
+                for name, end in (("six", 6), ("seven", 7), ("eight", 8))}  # fmt: skip
+    for name, made in captions.items():
+        lake.append(name, {"captions": [made]})
+    [seven] = caption_hashes(lake.scan("captions", list(COMPOSED_OF), "caption_id = 'seven'")).to_pylist()
+    lake.append("window", {"latents": [latent("a", "of seven", text="The camera pans left.", caption_hash=seven)]})
+    lake.append("again", {"pairs": [pair("a", pair_id="new", latent_id="of seven")]})
+    create_release(lake, "demo")
+    export(open_release(lake.uri, "demo@1"), tmp_path / "out", "webdataset")
+    assert json.loads(read_shards(tmp_path / "out")["a"]["json"])["captioner"] == "seven"
 
 
 def test_a_folder_with_something_else_is_refused(release: Release, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from model.dimo import DiMo, DiMoConfig
-from model.driving.crops import hand_squares
 from model.pipeline import DiMoPipeline, plugs
 from model.tiny import make_tiny_base
 from pipelines.driving import find_person, read_video
@@ -153,17 +152,6 @@ def test_a_pipeline_that_knows_the_rate_of_its_clips_follows_that_rate(
     pipeline.register_to_config(fps=10.0)
     made = pipeline(reference, dance, "", num_inference_steps=1, output_type="latent", **GIVEN)
     assert made.fps == 10
-
-
-def test_hands_are_cropped_around_landmarks_about_as_around_a_fitted_body(dance: Path) -> None:
-    """Generation does the first, training the second."""
-    frames, fps = read_video(dance, 5)
-    people = [find_person(frames, float(fps), poses) for poses in (False, True)]
-    seen, fitted = (hand_squares(person["joints_2d"], person["hand_valid"], 720, 1280) for person in people)
-    assert seen.keys() == fitted.keys() and len(seen) == 9  # the tenth is not seen
-    for key, square in seen.items():
-        x, y, scale = square.within(fitted[key])  # a whole side is 2
-        assert np.hypot(x, y) / 2 < 0.12 and 0.65 < scale < 1.05
 
 
 def test_the_finder_and_the_reader_are_known_by_their_entry_points(

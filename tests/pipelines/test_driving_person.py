@@ -1,0 +1,76 @@
+"""The person of a driving video is labelled as the same video's clip is for training."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from model.driving.crops import hand_squares
+from model.driving.person import driving_of
+from model.encoder.config import ENCODERS
+from pipelines import clips, sources
+from pipelines.cut import ClipsConfig
+from pipelines.driving import find_person, read_video
+from pipelines.poses import stage as poses
+from pipelines.poses.landmarks import Landmarker, Landmarks
+from pipelines.quality import Policy
+from pipelines.sources import SourcesConfig
+from storage_schemas.lake import Lake
+from storage_schemas.video import decode, encode
+
+FRAMES, WINDOW = 51, 34
+
+
+@pytest.fixture(scope="module")
+def dance(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second and a half of a woman who dances, hands raised, 1280 x 720."""
+    path = tmp_path_factory.mktemp("dance") / "dance.mp4"
+    path.write_bytes(encode(decode(data / "internet" / "dance_balloon_static.mp4", stop=FRAMES), Fraction(30)))
+    return path
+
+
+def label(video: Path, lake: Lake) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The clip of a video and its pose label, by the stages."""
+    ingest = sources.SourcesStage(lake.uri, SourcesConfig())
+    cut, fit = clips.ClipsStage(lake.uri, ClipsConfig()), poses.PosesStage(lake.uri, poses.PosesConfig())
+    for stage, plan in (
+        (ingest, lambda: sources.plan(lake, ingest, "internet", str(video.parent))),
+        (cut, lambda: clips.plan(lake, cut)),
+        (fit, lambda: poses.plan(lake, fit, Policy())),
+    ):
+        stage.setup()
+        lake.append(stage.name, dict(stage.run(plan().all()).rows))
+    [clip], [pose] = lake.read("clips"), lake.read("poses")
+    return clip, pose
+
+
+def test_hands_are_cropped_as_from_the_label_of_a_clip(dance: Path, tmp_path: Path) -> None:
+    """Sides agree to 10 %, middles to 10 % of the side, of hands that both see in 10 frames of a window or more."""
+    clip, pose = label(dance, Lake(tmp_path))
+    frames, fps = read_video(dance, WINDOW)
+    person = find_person(frames, float(fps))
+    trained = hand_squares(pose["joints_2d"][:WINDOW], pose["hand_valid"][:WINDOW], clip["height"], clip["width"])
+    driven = hand_squares(person["joints_2d"], person["hand_valid"], *frames.shape[1:3])
+    scale = frames.shape[1] / clip["height"]
+    assert scale == 1.5
+    for hand in (0, 1):
+        both = [key for key in trained if key in driven and key[1] == hand]
+        assert len(both) >= 10
+        ours, theirs = driven[both[0]], trained[both[0]]
+        assert 0.9 < ours.side / (scale * theirs.side) < 1.1
+        centres = [[np.add(of[key][:2], of[key].side / 2) for key in both] for of in (driven, trained)]
+        off = np.linalg.norm(np.subtract(centres[0], np.multiply(centres[1], scale)), axis=1)
+        assert np.median(off) < 0.1 * ours.side
+
+
+def test_without_landmarks_nothing_but_the_person_is_known(dance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Landmarker, "detect", lambda self, frames, track: Landmarks.nothing(len(frames)))
+    frames, fps = read_video(dance, 5)
+    person = find_person(frames, float(fps))
+    assert np.isfinite(person["track"]).all() and not person["hand_valid"].any() and not person["valid"].any()
+    driving = driving_of(frames, cast(Any, person), ENCODERS["tiny"], (64, 64))
+    assert not driving.hand_ok.any() and not driving.hands_pose_ok.any()
+    with pytest.raises(ValueError, match="no person was found in any frame of the track"):
+        find_person(frames, float(fps), poses=True)

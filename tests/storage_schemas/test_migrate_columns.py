@@ -1,0 +1,134 @@
+"""A lake of schema 2 or 3 gets the columns and tables that came later: nothing stored is rewritten."""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from storage_schemas import commit
+from storage_schemas.lake import Lake
+from storage_schemas.migrate import migrate
+from storage_schemas.releases.diff import diff
+from storage_schemas.releases.export import export
+from storage_schemas.releases.release import create_release, open_release
+from storage_schemas.releases.verify import verify
+from storage_schemas.tables import SCHEMA_VERSION, TABLES, Table
+from tests.rows import caption, clip, clip_video, latent, pair, source
+from tests.storage_schemas.test_migrate import files, migrated, write
+
+
+def tables_of(version: int) -> dict[str, Table]:
+    """The tables of an older schema."""
+    columns: dict[str, list[str]] = json.loads(Path(__file__).with_name(f"schema_{version}.json").read_text())
+    return {
+        name: Table(name, "", TABLES[name].key, pa.schema([TABLES[name].schema.field(column) for column in stored]))
+        for name, stored in columns.items()
+    }
+
+
+@pytest.fixture(params=[2, 3])
+def version(request: pytest.FixtureRequest) -> int:
+    """The schema of the older lake."""
+    return int(request.param)
+
+
+@pytest.fixture
+def old(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two clips in a release, and a run that was killed before its commit."""
+    root, tables = tmp_path / "lake", tables_of(version)
+    for name, table in tables.items():
+        uri = str(root / f"tables/{name}.lance")
+        lance.write_dataset(table.schema.empty_table(), uri, schema=table.schema, enable_stable_row_ids=True)
+    monkeypatch.setattr("storage_schemas.commit.TABLES", tables)
+    write(root / "lake.json", {"schema_version": SCHEMA_VERSION})
+    lake = Lake(root)
+    videos = [clip_video(name, name.encode() * 300_000) for name in "ab"]
+    lake.append("sources", {"sources": [source(name) for name in "ab"]})
+    lake.append("clips", {"clips": [clip(name) for name in "ab"], "clip_videos": videos})
+    labels = {"captions": [caption(name) for name in "ab"], "latents": [latent(name) for name in "ab"]}
+    lake.append("labels", labels)
+    lake.append("pairs", {"pairs": [pair(name) for name in "ab"]})
+    create_release(lake, "demo")
+    commit.begin(lake, "begun", {"shards": 1})
+    commit.stage_shard(lake, "begun", 0, {"clips": [clip("c")]}, {})
+    monkeypatch.undo()
+    write(root / "lake.json", {"schema_version": version})
+    return root
+
+
+def test_every_table_has_all_columns_of_today(old: Path, tmp_path: Path) -> None:
+    fresh, lake = Lake(tmp_path / "fresh"), migrated(old)
+    for name in TABLES:
+        by_name = [sorted(of.dataset(name).schema, key=lambda field: field.name) for of in (lake, fresh)]
+        assert [(f.name, f.type, f.nullable, f.metadata) for f in by_name[0]] == [
+            (f.name, f.type, f.nullable, f.metadata) for f in by_name[1]
+        ], name
+
+
+def test_no_file_of_data_is_written_or_changed(old: Path, version: int) -> None:
+    before = {name: files(old, f"tables/{name}.lance/data") for name in tables_of(version)}
+    migrate(Lake(old, migrating=True))
+    assert {name: files(old, f"tables/{name}.lance/data") for name in before} == before
+
+
+def test_latents_and_pairs_of_before_say_nothing_of_captions_and_groups(old: Path) -> None:
+    lake = migrated(old)
+    lake.append("new", {"latents": [latent("b", "new", caption_hash="of b")], "pairs": [pair("c", split_group="c")]})
+    assert {row["latent_id"]: row["caption_hash"] for row in lake.read("latents")} == {
+        "latent-a": None, "latent-b": None, "new": "of b",
+    }  # fmt: skip
+    assert [row["split_group"] for row in lake.read("pairs")] == [None, None, "c"]
+    assert lake.blobs("latents", "latents", ["latent-a", "new"]) == [b"l" * 64] * 2
+
+
+@pytest.mark.parametrize("version", [2])
+def test_old_rows_are_null_there_and_new_ones_are_stored(old: Path) -> None:
+    lake = migrated(old)
+    tracks = np.zeros((2, 3, 4), np.float32)
+    lake.append("new", {"clips": [clip("d") | {"hands_visible": 0.5, "region": [0, 2, 64, 46], "tracks": tracks}]})
+    rows: dict[str, Any] = {row["clip_id"]: row for row in lake.read("clips")}
+    assert rows["a"]["hands_visible"] is None and rows["a"]["tracks"] is None and rows["a"]["region"] is None
+    assert rows["d"]["hands_visible"] == 0.5 and rows["d"]["tracks"].shape == (2, 3, 4)
+
+
+def test_a_release_from_before_opens_and_verifies(old: Path) -> None:
+    lake = migrated(old)
+    release = open_release(str(old), "demo@1")
+    assert not verify(lake, "demo@1", deep=False).damaged
+    assert {row["clip_id"] for row in release.read("clips")} == {"a", "b"}
+    assert release.blobs("clip_videos", "video", ["b"]) == [b"b" * 300_000]
+    assert export(release, old.parent / "out", "webdataset") == 2
+    assert json.loads(tar_member(old.parent / "out" / "train-000000.tar", "a.json"))["text"] == "The camera is static."
+
+
+def tar_member(path: Path, name: str) -> bytes:
+    """A file of an archive."""
+    with tarfile.open(path) as archive:
+        return archive.extractfile(name).read()
+
+
+def test_releases_of_before_and_after_are_compared(old: Path) -> None:
+    lake = migrated(old)
+    lake.append("new set", {"pairs": [pair("a", pair_id="new a"), pair("b", "test", pair_id="new b", split_group="b")]})
+    create_release(lake, "demo")
+    assert diff(lake, "demo@1", "demo@2").splits == {"train to test": 1}
+
+
+def test_a_run_that_was_staged_before_goes_on(old: Path) -> None:
+    lake = migrated(old)
+    commit.commit(lake, "begun")
+    [row] = lake.read("clips", where="clip_id = 'c'")
+    assert row["run_id"] == "begun" and row["hands_visible"] is None
+
+
+def test_run_again_it_changes_nothing(old: Path, version: int) -> None:
+    migrate(Lake(old, migrating=True))
+    versions = {name: Lake(old).dataset(name).version for name in TABLES}
+    write(old / "lake.json", {"schema_version": version})  # killed right before the marker was written
+    assert migrate(Lake(old, migrating=True))
+    assert {name: Lake(old).dataset(name).version for name in TABLES} == versions
