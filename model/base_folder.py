@@ -1,5 +1,6 @@
 """Where a base model is on this machine: a folder that the user has, or a copy of one on the Hugging Face hub."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -51,3 +52,21 @@ def part_config(base: str | Path, part: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{path} holds a {type(config).__name__}, not an object: copy the base model again")
     return config
+
+
+def encoders_id(folder: Path) -> str:
+    """What makes latents and text embeddings: the classes of the VAE and the text encoder, and a hash (32 hex digits)
+    of the names and bytes of all files of both and of the tokenizer.
+
+    Raises `ValueError` where `folder` is no base model in the diffusers layout.
+    """
+    vae, text = (part_config(folder, part) for part in ("vae", "text_encoder"))
+    found = [f for part in ("vae", "text_encoder", "tokenizer") for f in sorted((folder / part).rglob("*"))]
+    files = [(str(f.relative_to(folder)), _sha256(f)) for f in found if f.is_file()]
+    weights = hashlib.sha256(json.dumps([files], separators=(",", ":")).encode()).hexdigest()[:32]
+    return f"{vae['_class_name']}+{text['architectures'][0]}:{weights}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from model.base_folder import base_folder, part_config
+from model.base_folder import base_folder, encoders_id
 from pipelines.columns import Column, json_lists, json_strings, look_up
 from pipelines.planned import Planned
 from pipelines.quality import Policy, kept_clips
 from pipelines.revisions import newest
 from pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from pipelines.windows import Window
-from storage_schemas.ids import sha256_file, stable_id
+from storage_schemas.ids import stable_id
 from storage_schemas.lake import Lake
 from storage_schemas.video import centre_crop, decode
 
@@ -58,21 +58,15 @@ class LatentsStage:
     def __init__(self, lake_uri: str, config: LatentsConfig) -> None:
         self.lake_uri, self.config = lake_uri, config
 
-    @cached_property
+    @property
     def weights(self) -> str:
         """Hash of every file of the VAE, the text encoder and the tokenizer."""
-        base = base_folder(self.config.base)
-        files = [
-            f for part in ("vae", "text_encoder", "tokenizer") for f in sorted((base / part).rglob("*")) if f.is_file()
-        ]
-        return stable_id([(str(f.relative_to(base)), sha256_file(f)) for f in files])
+        return self.vae.rpartition(":")[2]
 
-    @property
+    @cached_property
     def vae(self) -> str:
         """What the `vae` column says: the classes of the VAE and the text encoder, and their weights."""
-        base = base_folder(self.config.base)
-        vae, text = (part_config(base, part) for part in ("vae", "text_encoder"))
-        return f"{vae['_class_name']}+{text['architectures'][0]}:{self.weights}"
+        return encoders_id(base_folder(self.config.base))
 
     def setup(self) -> None:
         """Load the VAE, the text encoder and the tokenizer, on a GPU where there is one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.base_folder import base_folder, part_config
+from model.base_folder import base_folder, encoders_id, part_config
 from tests.model.hub_server import hub
 
 FETCH = "import sys; from model.base_folder import base_folder; print(base_folder(sys.argv[1]))"
@@ -71,3 +71,22 @@ def test_a_broken_config_of_a_part_is_named(content: str, tmp_path: Path) -> Non
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no base model .*/scheduler/scheduler_config\.json is missing"):
         part_config(tmp_path, "scheduler")
+
+
+def test_what_made_latents_is_named_by_its_classes_and_bytes(tmp_path: Path) -> None:
+    files = {
+        "vae/config.json": '{"_class_name": "AutoencoderKLWan"}',
+        "vae/weights.safetensors": "weights",
+        "text_encoder/config.json": '{"architectures": ["UMT5EncoderModel"]}',
+        "tokenizer/parts/words.txt": "words",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    # stored in lakes: it must never change
+    expected = "AutoencoderKLWan+UMT5EncoderModel:d1ad61f3fc1d0798efc47ffeabb5a8a0"
+    assert encoders_id(tmp_path) == expected
+    (tmp_path / "model_index.json").write_text("{}")
+    assert encoders_id(tmp_path) == expected
+    (tmp_path / "tokenizer/parts/words.txt").write_text("other")
+    assert encoders_id(tmp_path) != expected
