@@ -43,8 +43,9 @@ def _loss(model: DiMo, data: TrainingData, point: StagePoint, config: TrainConfi
     device = next(model.parameters()).device
     model.eval()
     sums = [0.0, 0.0]
+    pairs = data.fixed_of_stage(point, PROBE_BATCHES * config.batch_size, PROBE_SEED)
     for index in range(PROBE_BATCHES):
-        batch = data.batch(data.choose(index, point, config.batch_size, PROBE_SEED)).to(device)
+        batch = data.batch(pairs[index::PROBE_BATCHES]).to(device)
         generator = torch.Generator().manual_seed(PROBE_SEED + index)
         n = len(batch.target)
         nothing = torch.zeros(n, dtype=torch.bool, device=device)

@@ -12,13 +12,16 @@ ALL_SOURCES = ("internet", "unreal", "multiview")
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage: optimizer steps, shares of the kinds of pairs (summing to 1), sources, learning rate."""
+    """One stage: optimizer steps, shares of the kinds of pairs (summing to 1), sources, learning rate.
+
+    `source_shares`: of the sources within each kind of pair; (): in proportion to their numbers of target windows."""
 
     name: str
     steps: int
     mix: tuple[tuple[str, float], ...]
     lr: float
     sources: tuple[str, ...] = ALL_SOURCES
+    source_shares: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1 or abs(sum(share for _, share in self.mix) - 1) > 1e-6:
@@ -79,6 +82,7 @@ class StagePoint:
     lr: float
     text_dropout: float
     motion_dropout: float
+    source_shares: tuple[tuple[str, float], ...] = ()
 
 
 def stage_at(step: int, schedule: Schedule) -> StagePoint:
@@ -97,6 +101,7 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
                 stage.lr,
                 schedule.text_dropout,
                 schedule.motion_dropout,
+                stage.source_shares,
             )
         start += stage.steps
     raise ValueError(f"step {step} is outside the schedule's {schedule.steps} steps")

@@ -20,6 +20,7 @@ from training import checkpoints
 from training.config import TrainConfig
 from training.data import TrainingData
 from training.export import export_pipeline
+from training.latents import check_latents
 from training.log import MetricsLog
 from training.objective import Terms, draw, training_loss
 from training.precision import computing
@@ -112,6 +113,7 @@ class _Run:
         self.data = TrainingData(self.release, "train", config.model)
         for stage_end in self.stage_ends:  # say now, not after days, that a stage has nothing to train on
             self.data.mix(stage_at(stage_end - 1, config.schedule))
+        check_latents(self.data.latents, config.base, config.preset)
         self.held_out = TrainingData(self.release, "test", config.model)
 
     def _steps(self, end: int, on_progress: Progress) -> None:
@@ -192,7 +194,7 @@ class _Run:
         checkpoints.prune(self.out, self.stage_ends)
 
     def _pairs(self, step: int) -> list[Any]:
-        return self.data.choose(step, stage_at(step, self.config.schedule), self.config.batch_size, self.config.seed)
+        return self.data.choose(step, self.config.schedule, self.config.batch_size, self.config.seed)
 
     def _event(self, event: str) -> dict[str, Any]:
         point = stage_at(self.step - (event == "stage_end"), self.config.schedule)

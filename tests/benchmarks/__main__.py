@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 SAME = ("ingest", "duplicates", "motion")
-MODULES = {**{name: name for name in SAME}, "lake": "lake_scale", "access": "random_access"}
+MODULES = {**{name: name for name in SAME}, "lake": "lake_scale", "access": "random_access", "loader": "loader"}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)

@@ -1,15 +1,20 @@
 """Batches are what the release says."""
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
 from model.dimo import DiMoConfig
 from storage_schemas.releases.release import Release
-from training.data import ByteCache, Target, TrainingData
-from training.release import Pair, check_leak, read_pairs
+from training.data import TrainingData
+from training.reading import ByteCache
+from training.release import Pair, Pairs, check_leaks, read_pairs
 from training.stages import stage_at, three_stages
 
 SCHEDULE = three_stages((5, 5, 5), lr=1e-3)
@@ -21,22 +26,22 @@ def data(release: Release) -> TrainingData:
 
 
 def pair_of(data: TrainingData, kind: str) -> Pair:
-    return next(p for (k, _), pairs in data.pairs.items() if k == kind for p in pairs)
+    return next(p for p in data.pairs if p.kind == kind)
 
 
 class Unlabelled:
     """A release in which the pairs of some kinds of sources (None: all) have no pose labels."""
 
-    def __init__(self, release: Release, kinds: set[str] | None = None) -> None:
+    def __init__(self, release: Release, kinds: list[str] | None = None) -> None:
         self._release, self._kinds = release, kinds
 
-    def read(self, table: str, columns: list[str] | None = None, where: str | None = None) -> list[dict]:
-        rows = self._release.read(table, columns, where)
-        hidden = table == "pairs"
-        return [
-            r | {"pose_id": None} if hidden and (not self._kinds or r["source_kind"] in self._kinds) else r
-            for r in rows
-        ]
+    def scan(self, table: str, columns: list[str] | None = None, where: str | None = None) -> pa.Table:
+        rows = self._release.scan(table, columns, where)
+        if table != "pairs":
+            return rows
+        hidden = pc.is_in(rows["source_kind"], value_set=pa.array(self._kinds or rows["source_kind"].unique()))
+        poses = pc.if_else(hidden, pa.scalar(None, pa.string()), rows["pose_id"])
+        return rows.set_column(rows.column_names.index("pose_id"), "pose_id", poses)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._release, name)
@@ -120,13 +125,13 @@ def test_an_unknown_camera_is_45_degrees_wide(data: TrainingData) -> None:
 def test_pairs_without_labels_are_left_out_of_what_reads_poses(
     release: Release, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unlabelled = Unlabelled(release, {"internet"})
+    unlabelled = Unlabelled(release, ["internet"])
     model = replace(DiMoConfig.tiny(), control="pose2d")
     data = TrainingData(unlabelled, "train", model)
-    assert data.pairs and not any(source == "internet" for _, source in data.pairs)
+    assert data.pairs and not any(pair.source_kind == "internet" for pair in data.pairs)
     assert "train pairs are left out: control 'pose2d' reads pose labels" in caplog.text
     whole = TrainingData(unlabelled, "train", DiMoConfig.tiny())
-    assert ("same_view", "internet") in whole.pairs
+    assert any(pair.source_kind == "internet" for pair in whole.pairs)
 
 
 def test_where_no_pair_is_labelled_the_stage_cannot_run_and_says_why(release: Release) -> None:
@@ -139,43 +144,128 @@ def test_reading_ahead_gives_the_same_batches(data: TrainingData) -> None:
     ahead = list(data.batches(3, 8, SCHEDULE, 2, seed=1))
     assert len(ahead) == 5
     for step, batch in enumerate(ahead, start=3):
-        again = data.batch(data.choose(step, stage_at(step, SCHEDULE), 2, 1))
+        again = data.batch(data.choose(step, SCHEDULE, 2, 1), data.references(step, SCHEDULE, 2, 1))
         assert equal(batch, again)
 
 
-def test_stage_three_reads_no_internet_and_no_same_view(data: TrainingData) -> None:
+def test_reading_ahead_may_be_broken_off(data: TrainingData) -> None:
+    ahead = data.batches(0, 15, SCHEDULE, 2, seed=1)
+    first = next(ahead)
+    ahead.close()
+    assert equal(first, next(data.batches(0, 1, SCHEDULE, 2, seed=1)))
+
+
+def test_a_batch_reads_each_column_once(release: Release) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    class Watched:
+        def rows(self, table: str, keys: list[str], columns: list[str]) -> list[dict]:
+            calls.append(("rows", table))
+            return release.rows(table, keys, columns)
+
+        def blobs(self, table: str, column: str, keys: list[str]) -> list[bytes]:
+            calls.append(("blobs", table, column))
+            return release.blobs(table, column, keys)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(release, name)
+
+    data = TrainingData(Watched(), "train", DiMoConfig.tiny())
+    pairs = data.pairs[:8]
+    data.batch(pairs)
+    assert sorted(calls) == [
+        ("blobs", "clip_videos", "video"),
+        ("blobs", "latents", "latents"),
+        ("blobs", "latents", "text_embedding"),
+        ("rows", "clips"),
+        ("rows", "poses"),
+    ]
+    data.batch(pairs)
+    assert len(calls) == 5  # all of it was kept
+
+
+def test_a_video_that_is_too_short_is_named_with_its_pair(data: TrainingData) -> None:
+    pair = replace(pair_of(data, "cross_view"), driving_start=30)
+    with pytest.raises(ValueError, match=rf"pair {pair.pair_id}, driving clip {pair.driving_clip_id}: .* too early"):
+        data.batch([pair])
+
+
+def test_fixed_pairs_of_a_stage_follow_its_mix_and_its_sources(data: TrainingData) -> None:
     point = stage_at(10, SCHEDULE)
-    chosen = [pair for step in range(20) for pair in data.choose(step, point, 4, 0)]
+    chosen = data.fixed_of_stage(point, 7, seed=5)
+    assert sorted(Counter(pair.kind for pair in chosen).values()) == [3, 4]
+    assert {pair.source_kind for pair in chosen} <= {"multiview", "unreal"}
+    assert data.fixed_of_stage(point, 7, seed=5) == chosen
+    assert data.fixed("same_view", 3, seed=5) != data.fixed("same_view", 3, seed=6)
+
+
+def test_another_driver_is_another_performance(data: TrainingData) -> None:
+    pair = pair_of(data, "moving_camera")
+    other = data.other_driver(pair, seed=0)
+    assert other.kind == "moving_camera" and other.capture_id != pair.capture_id
+    assert other == data.other_driver(pair, seed=0)
+
+
+def test_stage_three_reads_no_internet_and_no_same_view(data: TrainingData) -> None:
+    chosen = [pair for step in range(10, 15) for pair in data.choose(step, SCHEDULE, 4, 0)]
     assert {p.kind for p in chosen} == {"cross_view", "moving_camera"}
     assert {p.source_kind for p in chosen} == {"multiview", "unreal"}
 
 
 def test_no_test_pair_is_trained_on(data: TrainingData, release: Release) -> None:
     test = {p.target_clip_id.rsplit(" ", 1)[0] for p in read_pairs(release, "test")}
-    train = {p.target_clip_id.rsplit(" ", 1)[0] for pairs in data.pairs.values() for p in pairs}
+    train = {p.target_clip_id.rsplit(" ", 1)[0] for p in data.pairs}
     assert test and train and not test & train
 
 
 def test_two_views_with_the_same_bytes_are_a_leak(data: TrainingData) -> None:
-    pair = pair_of(data, "cross_view")
-    check_leak(pair, {pair.driving_clip_id: "one", pair.target_clip_id: "two"})
+    two, one = pair_of(data, "cross_view"), pair_of(data, "same_view")
+    clips = [two.driving_clip_id, two.target_clip_id, one.target_clip_id]
+    files = pa.table({"clip_id": clips, "video_sha256": ["one", "two", "three"]})
+    check_leaks(Pairs.of([two, one]), files)
     with pytest.raises(ValueError, match="leak"):
-        check_leak(pair, {pair.driving_clip_id: "one", pair.target_clip_id: "one"})
+        check_leaks(Pairs.of([one, two]), files.set_column(1, "video_sha256", pa.array(["one", "one", "three"])))
     with pytest.raises(ValueError, match="same_view"):
-        check_leak(
-            replace(pair_of(data, "same_view"), driving_start=3),
-            {c: "one" for c in [pair.target_clip_id]} | {pair_of(data, "same_view").driving_clip_id: "one"},
-        )
+        check_leaks(Pairs.of([two, replace(one, driving_start=3)]), files)
+    with pytest.raises(ValueError, match="which the release does not have"):
+        check_leaks(Pairs.of([two, one]), files.slice(1))
 
 
 def test_the_cache_stays_within_its_bytes() -> None:
-    reads = []
+    reads: list[str] = []
 
-    def read(name: str) -> Target:
-        reads.append(name)
-        return Target(*[torch.zeros(350, dtype=torch.uint8)] * 2)
+    def read(names: list[str]) -> list[torch.Tensor]:
+        reads.append("".join(names))
+        return [torch.zeros(700, dtype=torch.uint8)[:10] for _ in names]  # a view keeps all of it in memory
 
     cache = ByteCache(1500)
-    for name in ("a", "b", "a", "c", "a", "b"):
-        cache.get(name, lambda name=name: read(name))
-    assert reads == ["a", "b", "c", "b"]  # b went when c came, a was used since
+    for names in ("ab", "ac", "a", "ba"):
+        assert len(cache.get(names, read)) == len(names)
+        assert cache.held == 1400
+    assert reads == ["ab", "c", "b"]  # b went when c came, a was used since
+    cache.get("abcd", read)
+    assert cache.held == 1400
+
+
+def test_threads_share_a_cache() -> None:
+    def read(keys: list[int]) -> list[torch.Tensor]:
+        return [torch.full((100,), key, dtype=torch.uint8) for key in keys]
+
+    cache = ByteCache(550)
+
+    def use(seed: int) -> bool:
+        asked = np.random.default_rng(seed).integers(0, 9, (200, 3)).tolist()
+        return all([int(value[0]) for value in cache.get(keys, read)] == keys for keys in asked)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(use, range(8)))
+    last = [20, 21, 22, 23, 24]
+    cache.get(last, read)
+    assert cache.held == 500
+    cache.get(last, lambda missing: pytest.fail(f"{missing} are not held"))
+
+
+def test_what_is_larger_than_the_cache_is_not_kept() -> None:
+    cache = ByteCache(100)
+    [value] = cache.get("a", lambda names: [torch.zeros(101, dtype=torch.uint8)])
+    assert len(value) == 101 and cache.held == 0

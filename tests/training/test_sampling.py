@@ -1,35 +1,130 @@
 """Sampling by absolute position."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from training.sampling import available, choose
+from training.sampling import Cell, Stretch, available, counts, draw, driver_at, weights_of, window_at
 
 MIX = {"same_view": 0.5, "cross_view": 0.5}
-SIZES = {"same_view": 7, "cross_view": 5}
+NAMES = ("a", "b", "c", "d")
+weights = st.integers(1, 4).flatmap(
+    lambda n: st.lists(st.integers(1, 1000), min_size=n, max_size=n).map(
+        lambda values: dict(zip(NAMES, values, strict=False))
+    )
+)
 
 
-def test_a_step_is_the_same_whenever_it_is_asked_for() -> None:
-    walk = [choose(step, MIX, SIZES, 4, 3) for step in range(20)]
-    assert choose(13, MIX, SIZES, 4, 3) == walk[13]
-    assert len({str(batch) for batch in walk}) > 15
-    assert choose(13, MIX, SIZES, 4, 4) != walk[13]
+@st.composite
+def runs(make: st.DrawFn) -> tuple[dict[str, dict[str, int]], list[Stretch]]:
+    """Numbers of target windows by kind and source, and stages that mix some of the kinds in any way."""
+    sizes = {
+        kind: {s: make(st.integers(1, 6)) for s in make(st.sets(st.sampled_from("xy"), min_size=1))} for kind in "abc"
+    }
+    stages, stop = [], 0
+    for _ in range(make(st.integers(1, 3))):
+        kinds = make(st.sets(st.sampled_from("abc"), min_size=1))
+        mix = weights_of({kind: make(st.floats(0.05, 1)) for kind in kinds})
+        start, stop = stop, stop + make(st.integers(1, 60))
+        stages.append(Stretch(start, stop, mix, {kind: sizes[kind] for kind in mix}))
+    return sizes, stages
+
+
+@given(weights, st.integers(0, 10_000))
+def test_counts_are_whole_and_close_to_the_shares(shares: dict[str, int], draws: int) -> None:
+    total, found = sum(shares.values()), counts(draws, shares)
+    assert sum(found.values()) == draws
+    assert all(abs(found[n] - draws * w / total) <= (len(shares) - 1) / 2 for n, w in shares.items())
+    after = counts(draws + 1, shares)
+    assert sorted(after[name] - found[name] for name in shares) == [0] * (len(shares) - 1) + [1]
+
+
+@given(weights, st.integers(1, 5))
+def test_counts_are_exact_at_multiples_of_the_weights(shares: dict[str, int], times: int) -> None:
+    assert counts(times * sum(shares.values()), shares) == {name: times * w for name, w in shares.items()}
+
+
+@settings(deadline=None, max_examples=60)
+@given(runs(), st.integers(1, 7))
+def test_after_n_draws_of_a_kind_each_of_its_n_windows_was_drawn_once_in_any_mix_and_across_stages(
+    run: tuple[dict[str, dict[str, int]], list[Stretch]], batch: int
+) -> None:
+    sizes, stages = run
+    drawn: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for first in range(0, stages[-1].stop, batch):
+        for (kind, source), position in draw(stages, first, min(batch, stages[-1].stop - first)):
+            window, _ = window_at(3, (kind, source), position, sizes[kind][source])
+            drawn[kind].append((source, window))
+    for kind, windows in drawn.items():
+        n = sum(sizes[kind].values())
+        for start in range(0, len(windows) - n + 1, n):
+            assert len(set(windows[start : start + n])) == n
+
+
+@settings(deadline=None, max_examples=60)
+@given(runs(), st.data())
+def test_a_batch_is_the_same_whenever_it_is_asked_for(
+    run: tuple[dict[str, dict[str, int]], list[Stretch]], data: st.DataObject
+) -> None:
+    _, stages = run
+    whole = draw(stages, 0, stages[-1].stop)
+    first = data.draw(st.integers(0, len(whole) - 1))
+    count = data.draw(st.integers(1, len(whole) - first))
+    assert draw(stages, first, count) == whole[first : first + count]
+    positions: dict[Cell, list[int]] = defaultdict(list)
+    for cell, position in whole:
+        positions[cell].append(position)
+    assert all(found == list(range(len(found))) for found in positions.values())  # no walk skips or repeats a place
+
+
+def test_a_thousand_draws_in_a_mix_are_a_thousand_pairs() -> None:
+    mix = Stretch(0, 2000, weights_of(MIX), {kind: {"internet": 1000} for kind in MIX})
+    seen: dict[str, set[int]] = defaultdict(set)
+    for step in range(40):
+        for cell, position in draw([mix], 50 * step, 50):
+            seen[cell[0]].add(window_at(0, cell, position, 1000)[0])
+    assert {kind: len(windows) for kind, windows in seen.items()} == {"same_view": 1000, "cross_view": 1000}
 
 
 def test_every_batch_follows_the_mix() -> None:
-    assert {tuple(sorted(Counter(k for k, _ in choose(s, MIX, SIZES, 4, 0)).items())) for s in range(50)} == {
-        (("cross_view", 2), ("same_view", 2))
-    }
-    thirds = {"a": 0.3, "b": 0.7}
-    kinds = Counter(k for s in range(1000) for k, _ in choose(s, thirds, {"a": 3, "b": 3}, 4, 0))
-    assert kinds["a"] / 4000 == pytest.approx(0.3, abs=0.01)
+    for shares in (MIX, {"a": 0.3, "b": 0.7}):
+        stretch = Stretch(0, 4000, weights_of(shares), {kind: {"x": 3} for kind in shares})
+        for step in range(1000):
+            kinds = Counter(cell[0] for cell, _ in draw([stretch], 4 * step, 4))
+            assert all(abs(kinds[kind] - 4 * share) < 1 for kind, share in shares.items())
 
 
-def test_one_kind_is_walked_through_before_it_starts_again() -> None:
-    walk = [index for step in range(7) for _, index in choose(step, {"same_view": 1.0}, SIZES, 2, 0)]
-    assert sorted(walk[:7]) == sorted(walk[7:]) == list(range(7))
-    assert walk[:7] != walk[7:]
+def test_stated_shares_of_sources_hold_whatever_their_sizes() -> None:
+    stretch = Stretch(0, 1000, {"a": 1}, {"a": weights_of({"internet": 0.2, "unreal": 0.8})})
+    assert Counter(cell[1] for cell, _ in draw([stretch], 0, 1000)) == {"internet": 200, "unreal": 800}
+
+
+def test_an_epoch_is_shuffled_anew() -> None:
+    walks = [[window_at(0, ("a", "x"), epoch * 50 + i, 50) for i in range(50)] for epoch in range(2)]
+    orders = [[window for window, _ in walk] for walk in walks]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(50)) and orders[0] != orders[1]
+    assert [{visit for _, visit in walk} for walk in walks] == [{0}, {1}]
+    others = [[window_at(seed, cell, i, 50)[0] for i in range(50)] for seed, cell in ((1, ("a", "x")), (0, ("a", "y")))]
+    assert orders[0] not in others
+
+
+@given(st.integers(0, 99), st.integers(1, 7))
+def test_each_driver_of_a_window_comes_once_before_any_comes_twice(window: int, drivers: int) -> None:
+    turns = [[driver_at(0, ("a", "x"), window, turn * drivers + k, drivers) for k in range(drivers)] for turn in (0, 1)]
+    assert sorted(turns[0]) == sorted(turns[1]) == list(range(drivers))
+
+
+def test_drivers_are_shuffled_per_window() -> None:
+    orders = {tuple(driver_at(0, ("a", "x"), window, visit, 7) for visit in range(7)) for window in range(50)}
+    assert len(orders) > 40
+
+
+def test_slots_outside_the_schedule_are_an_error() -> None:
+    stretch = Stretch(0, 10, {"a": 1}, {"a": {"x": 1}})
+    with pytest.raises(ValueError, match="outside"):
+        draw([stretch], 8, 4)
 
 
 def test_kinds_without_pairs_give_their_share_to_the_others() -> None:
