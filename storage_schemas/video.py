@@ -54,10 +54,7 @@ def frames(source: Source, *, rotation: int = 0) -> Iterator[Frame]:
 
     Raises `ValueError` where the file is not a readable video or breaks off in the middle.
     """
-    turns = -rotation // 90  # np.rot90 turns counter-clockwise
-    for frame in stored_frames(source):
-        image = to_rgb(frame)
-        yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    return (_upright(frame, rotation) for frame in stored_frames(source))
 
 
 def decode(
@@ -73,13 +70,20 @@ def decode(
 
     Raises `ValueError` where the video ends before `stop`.
     """
-    chosen = list(islice(frames(source, rotation=rotation), start, stop, step))
+    # only what is chosen becomes RGB
+    chosen = [_upright(frame, rotation) for frame in islice(stored_frames(source), start, stop, step)]
     wanted = None if stop is None else len(range(start, stop, step))
     if not chosen or (wanted is not None and len(chosen) < wanted):
         raise ValueError(f"the video ends too early: asked for frames [{start}, {stop}), got {len(chosen)}")
     if size is None:
         return np.stack(chosen)
     return np.stack([resize(image, size) for image in chosen])
+
+
+def _upright(picture: Picture, rotation: int) -> Frame:
+    turns = -rotation // 90  # np.rot90 turns counter-clockwise
+    image = to_rgb(picture)
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 def resize(image: Frame, size: tuple[int, int]) -> Frame:
