@@ -92,7 +92,7 @@ class TrainingData:
         return [pair for kind, n in shares.items() for pair in self.fixed(kind, n, seed, point.sources)]
 
     def other_driver(self, pair: Pair, seed: int) -> Pair:
-        """A pair of the same kind and window length whose driver certainly moves in another way: it is of another
+        """Return a pair of the same window length whose driver certainly moves in another way: it is of another
         capture, and of another subject where there is one. Raises `ValueError` where there is none."""
         return self.pairs[self._pool.other_driver(pair, seed)]
 

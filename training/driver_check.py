@@ -20,7 +20,8 @@ from training.release import Pair
 from training.stages import StagePoint
 
 CONDITIONS = ("true", "other", "none", "other_text", "no_text")
-"""The true driver and text; the driver of another capture; no driver; another text; no text."""
+"""The true driver and text; the driver of another capture (of the training pairs where the held-out ones have but
+one); no driver; another text; no text."""
 NOISE_LEVELS = (0.125, 0.375, 0.625, 0.875)
 """Middles of the intervals of noise levels that losses are given for."""
 SEED = 20_260_203
@@ -43,7 +44,7 @@ class DriverCheck:
         if self.split == "train":
             found = {kind: _fixed(train, kind, count) for kind in kinds}
         self.pairs = [pair for pairs in found.values() for pair in pairs]
-        self.others = [_other(self.data, pair) for pair in self.pairs]
+        self.others = [_other(pair, self.data, train) for pair in self.pairs]
         self.note = _why_not(train) if self.split == "train" else None
 
     def measure(self, model: DiMo, step: int, stage: str) -> dict[str, Any]:
@@ -178,11 +179,14 @@ def _fixed(data: TrainingData, kind: str, count: int) -> list[Pair]:
         return []
 
 
-def _other(data: TrainingData, pair: Pair) -> Pair | None:
-    try:
-        return data.other_driver(pair, SEED)
-    except ValueError:
-        return None
+def _other(pair: Pair, *places: TrainingData) -> Pair | None:
+    """A pair with the driver of another capture, from the first of `places` that has one."""
+    for data in places:
+        try:
+            return data.other_driver(pair, SEED)
+        except ValueError:
+            continue
+    return None
 
 
 def _why_not(train: TrainingData) -> str:

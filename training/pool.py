@@ -61,17 +61,15 @@ class Pool:
         return np.resize(rows[np.argsort(ranks, kind="stable")], count)
 
     def other_driver(self, pair: Pair, seed: int) -> int:
-        """A pair, as row, of the kind and the window length of `pair`, of another capture; of another known subject
-        where there is one, else of one that may be another. Raises `ValueError` where there is none."""
+        """Return a pair, as row, of the window length of `pair` and of another capture, of whatever kind; of another
+        known subject where there is one, else of one that may be another. Raises `ValueError` where there is none."""
         pairs = self.pairs
-        alike = pairs.codes("kind") == _code(pairs, "kind", pair.kind)
+        alike = np.ones(len(pairs), bool)
         for name in ("num_frames", "frame_step"):
             alike &= pairs.numbers(name) == getattr(pair, name)
         alike &= pairs.codes("capture_id") != _code(pairs, "capture_id", pair.capture_id)
         if not alike.any():
-            raise ValueError(
-                f"no {pair.kind} pair of another capture than {pair.capture_id!r} is as long as its window"
-            )
+            raise ValueError(f"no pair of another capture than {pair.capture_id!r} is as long as its window")
         subjects = pairs.codes("subject")
         may_differ = alike & (subjects != _code(pairs, "subject", pair.subject)) if pair.subject else alike
         differs = may_differ & (subjects >= 0) & (pair.subject is not None)

@@ -53,7 +53,13 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
 
     @classmethod
     def from_base(
-        cls, path: Path, *, motion_dim: int, motion_attention: Attention | None, reference: Reference, text_length: int
+        cls,
+        path: Path,
+        *,
+        motion_dim: int,
+        motion_attention: Attention | None,
+        reference: Reference,
+        text_length: int = 512,
     ) -> Self:
         """The weights of a base `transformer` folder with new, silent motion modules (none for no `motion_attention`).
 

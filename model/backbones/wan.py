@@ -116,7 +116,13 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
 
     @classmethod
     def from_base(
-        cls, path: Path, *, motion_dim: int, motion_attention: Attention | None, reference: Reference, text_length: int
+        cls,
+        path: Path,
+        *,
+        motion_dim: int,
+        motion_attention: Attention | None,
+        reference: Reference,
+        text_length: int = 512,
     ) -> Self:
         """As `Generator.from_base`; a warning for a base that was not trained with a timestep per token."""
         index = Path(path).parent / "model_index.json"

@@ -137,7 +137,7 @@ def _step(size: Size, side: str, device: torch.device, compiled: bool) -> Callab
             model = dimo
 
             def forward() -> Tensor:
-                said = dimo(batch, sigma=sigma, noise=noise, drop_text=keep, drop_motion=keep, augment_seed=None)
+                said = dimo(batch, sigma=sigma, noise=noise, drop_motion=keep, augment_seed=None)
                 return said.velocity + 0 * said.body6d.mean()  # type: ignore[no-any-return]
 
     model.to(dtype).train()

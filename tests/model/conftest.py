@@ -32,15 +32,18 @@ def family(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def make_dimo(tiny_bases: dict[str, Path]) -> Callable[..., DiMo]:
-    """A model on a tiny base; `trained` moves the zero-initialised projections, so that motion has an effect."""
+    """A model on a tiny base; `trained` moves the zero-initialised layers, so that motion has an effect."""
 
     def make(*, family: str = "wan", trained: bool = False, **changes: Any) -> DiMo:
         torch.manual_seed(1)
-        dimo = DiMo.from_base(tiny_bases[family], replace(DiMoConfig.tiny(), **changes))
+        dimo = DiMo.from_base(tiny_bases[family], replace(DiMoConfig.tiny(), **{"text_length": 512, **changes}))
         with torch.no_grad():
             for module in dimo.transformer.modules():
                 if trained and isinstance(module, MotionCrossAttention):
                     module.to_out.weight.normal_(std=0.3)
+            if trained and dimo.geometry is not None:
+                for head in filter(None, (dimo.geometry.body, dimo.geometry.hand)):
+                    head[-1].weight.normal_(std=0.1)
         return dimo
 
     return make
@@ -71,8 +74,8 @@ def make_batch() -> Callable[..., Batch]:
             return torch.randn(samples, *shape, generator=g)
 
         driving = Driving(
-            body=normal(9, 3, 64, 64).sigmoid(),
-            hands=normal(9, 2, 3, 32, 32).sigmoid(),
+            body=normal(9, 3, 32, 32).sigmoid(),
+            hands=normal(9, 2, 3, 16, 16).sigmoid(),
             hand_ok=normal(9, 2) > -0.5,
             hand_boxes=0.5 * normal(9, 2, 3).sigmoid(),
             body6d=normal(9, 21, 6),

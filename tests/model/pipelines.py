@@ -29,8 +29,8 @@ def driving(frames: int = 9, seed: int = 0) -> Driving:
         return torch.randn(1, frames, *shape, generator=g)
 
     return Driving(
-        body=normal(3, 64, 64).sigmoid(),
-        hands=normal(2, 3, 32, 32).sigmoid(),
+        body=normal(3, 32, 32).sigmoid(),
+        hands=normal(2, 3, 16, 16).sigmoid(),
         hand_ok=torch.ones(1, frames, 2, dtype=torch.bool),
         hand_boxes=0.5 * normal(2, 3).sigmoid(),
         body6d=normal(21, 6),

@@ -19,7 +19,6 @@ def predict(dimo: DiMo, batch: Batch, *, seed: int | None = None, **drop: bool) 
             batch,
             sigma=torch.linspace(0.9, 0.3, n),
             noise=noise,
-            drop_text=torch.full((n,), drop.get("text", False)),
             drop_motion=torch.full((n,), drop.get("motion", False)),
             augment_seed=seed,
         )
@@ -53,13 +52,6 @@ def test_dropped_motion_is_the_same_whatever_drives(family: str, make_dimo: Make
     assert not torch.equal(dropped, predict(dimo, batch).velocity)
 
 
-def test_dropped_text_is_zeros(family: str, make_dimo: Make, make_batch: MakeBatch) -> None:
-    batch, dimo = make_batch(), make_dimo(family=family)
-    without = replace(batch, text=torch.zeros_like(batch.text))
-    assert torch.equal(predict(dimo, batch, text=True).velocity, predict(dimo, without).velocity)
-    assert not torch.equal(predict(dimo, batch).velocity, predict(dimo, without).velocity)
-
-
 def test_permuting_a_batch_commutes(family: str, make_dimo: Make, make_batch: MakeBatch) -> None:
     batch, dimo, order = make_batch(3), make_dimo(family=family, trained=True), torch.tensor([2, 0, 1])
     noise, sigma, keep = (
@@ -68,12 +60,11 @@ def test_permuting_a_batch_commutes(family: str, make_dimo: Make, make_batch: Ma
         torch.tensor([False, True, False]),
     )
     with torch.no_grad():
-        straight = dimo(batch, sigma=sigma, noise=noise, drop_text=~keep, drop_motion=keep, augment_seed=None)
+        straight = dimo(batch, sigma=sigma, noise=noise, drop_motion=keep, augment_seed=None)
         permuted = dimo(
             batch.map(lambda x: x[order]),
             sigma=sigma[order],
             noise=noise[order],
-            drop_text=~keep[order],
             drop_motion=keep[order],
             augment_seed=None,
         )
@@ -120,7 +111,7 @@ def test_every_parameter_that_matters_is_trained(family: str, make_dimo: Make, m
     keep = torch.tensor([False, False])
     out = dimo(
         batch, sigma=torch.tensor([0.5, 0.7]), noise=torch.randn_like(batch.target),
-        drop_text=keep, drop_motion=keep, augment_seed=0,
+        drop_motion=keep, augment_seed=0,
     )  # fmt: skip
     sum(part.square().mean() for part in out[:3]).backward()
     untrained = [name.removeprefix("transformer.") for name, p in dimo.named_parameters() if p.grad is None]

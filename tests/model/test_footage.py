@@ -78,7 +78,7 @@ def test_frames_in_any_form_are_the_same_driving() -> None:
     windows = [opened(form).window(slice(0, T)) for form in forms]
     for window in windows[1:]:
         assert torch.equal(window.body, windows[0].body) and torch.equal(window.hands, windows[0].hands)
-    assert windows[0].body.shape == (1, T, 3, 64, 64) and windows[0].hands.shape == (1, T, 2, 3, 32, 32)
+    assert windows[0].body.shape == (1, T, 3, 32, 32) and windows[0].hands.shape == (1, T, 2, 3, 16, 16)
 
 
 def test_people_are_cropped_as_in_training_anew_in_each_window() -> None:

@@ -101,7 +101,6 @@ def test_another_driver_is_of_another_capture_and_subject() -> None:
     def captures(among: list[Pair], of: Pair) -> set[str]:
         pool = Pool(Pairs.of(among))
         others = [pool.pairs[pool.other_driver(of, seed)] for seed in range(30)]
-        assert {other.kind for other in others} == {of.kind}
         return {other.capture_id for other in others}
 
     assert captures(pairs, ann[0]) == {"bob"}
@@ -114,7 +113,7 @@ def test_another_driver_is_of_another_capture_and_subject() -> None:
 
 def test_another_driver_has_the_same_window_length() -> None:
     [first, *_], longer = rig("one", 2, 1), [replace(pair, num_frames=13) for pair in rig("two", 2, 1)]
-    with pytest.raises(ValueError, match="no cross_view pair of another capture than 'one'"):
+    with pytest.raises(ValueError, match="no pair of another capture than 'one'"):
         Pool(Pairs.of([first, *longer])).other_driver(first, 0)
 
 
