@@ -70,13 +70,17 @@ def evaluate(
     from dags.session import lake_session
     from dags.show import as_json, table
     from storage_schemas.releases.release import open_release
-    from training.evaluation.config import EvaluationConfig, Weights, named_folders
+    from training.evaluation.config import EvaluationConfig, Weights, check_split, named_folders
+    from training.generate import find_pipeline
 
     runs = named_folders(checkpoint or [], "checkpoint")
     folders = named_folders(clips or [], "clips", taken=set(runs))
     if not runs and not folders:
         raise ValueError("nothing to evaluate: give --checkpoint RUN or --clips NAME=FOLDER")
-    open_release(lake, release)
+    opened = open_release(lake, release)
+    check_split(release, opened.manifest["by_split"], split.value)
+    for folder in runs.values():
+        find_pipeline(folder)
     weights = Weights(*(str(path) if path else "" for path in (lpips, inception, fvd)))
     config = EvaluationConfig(protocol.value, split.value, limit, seed, steps, guidance, motion_guidance, weights)
     with lake_session(lake, prefect_api, ray=False), display():

@@ -8,7 +8,7 @@ from typing import Any
 
 from storage_schemas.ids import stable_id
 from training.evaluation.azimuth import bucket
-from training.evaluation.config import PAPER_CROSS, PAPER_SELF, EvaluationConfig
+from training.evaluation.config import PAPER_CROSS, PAPER_SELF, EvaluationConfig, check_split
 from training.evaluation.known import Known, Window, target_frames
 from training.release import Pair, Release, read_pairs
 
@@ -51,11 +51,7 @@ class Case:
 def choose_cases(release: Release, config: EvaluationConfig) -> list[Case]:
     """The cases of an evaluation, in a stable order. Raises `ValueError` where there is none."""
     pairs = read_pairs(release, config.split)
-    if not pairs:
-        raise ValueError(
-            f"release {release.id} has no pairs in split {config.split!r}: with more captures some are held out; "
-            "--split train looks at training pairs, which says nothing about new people"
-        )
+    check_split(release.id, {config.split: len(pairs)}, config.split)
     known = Known(release)
     if config.protocol == "paper":
         return _paper_cases(pairs, known, known.people(config.split))[: config.limit]

@@ -1,6 +1,6 @@
 """What an evaluation is asked for. Imports nothing heavy: the command line reads it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -39,6 +39,15 @@ class EvaluationConfig:
     guidance: float = GUIDANCE
     motion_guidance: float = MOTION_GUIDANCE
     weights: Weights = field(default_factory=Weights)
+
+
+def check_split(release: str, by_split: Mapping[str, int], split: str) -> None:
+    """Raise `ValueError` where a release has no pairs in a split; `by_split` counts them."""
+    if not by_split.get(split):
+        raise ValueError(
+            f"release {release} has no pairs in split {split!r}: with more captures some are held out; --split train "
+            "looks at training pairs, which says nothing about new people"
+        )
 
 
 def named_folders(given: list[str], what: str, taken: Iterable[str] = ()) -> dict[str, Path]:
