@@ -56,7 +56,7 @@ def read_driver_checks(training: Path) -> DriverCheck | None:
         for name, text in list(LOSSES.items())[:DRAWN]
     }
     gaps = [(float(c["step"]), 100 * gap) for c in checks if (gap := number(c.get("gap"))) is not None]
-    drawings = [_draw("Held-out loss by driver", losses), _draw("Gap, % of the loss", {"another driver's": gaps})]
+    drawings = [_draw("Loss by driver", losses), _draw("Gap, % of the loss", {"another driver's": gaps})]
     return DriverCheck(
         newest,
         [drawing for drawing in drawings if drawing],

@@ -16,7 +16,7 @@ from torchvision.models import alexnet
 from training.evaluation.azimuth import azimuth_gap, bucket, directions
 from training.evaluation.following import asked_moves, pose_following
 from training.evaluation.frechet import Features, frechet_distance
-from training.evaluation.pixels import Lpips, psnr, ssim
+from training.evaluation.pixels import Lpips, psnr, psnr_in_boxes, ssim
 from training.evaluation.weights import script, state_dict
 
 
@@ -41,6 +41,17 @@ def test_ssim_agrees_with_scikit_image() -> None:
 def test_psnr_agrees_with_scikit_image() -> None:
     ours, truth = clips()
     assert psnr(ours, truth) == pytest.approx(peak_signal_noise_ratio(truth, ours, data_range=255), abs=1e-4)
+
+
+def test_the_psnr_of_boxes_is_that_of_the_parts_cut_out() -> None:
+    ours, truth = clips()
+    boxes = np.tile([10.0, 5.0, 30.0, 25.0], (11, 1))
+    boxes[3:] = np.nan
+    cut = ours[:3, 5:25, 10:30], truth[:3, 5:25, 10:30]
+    theirs = peak_signal_noise_ratio(cut[1], cut[0], data_range=255)
+    assert psnr_in_boxes(ours, truth, boxes) == pytest.approx(theirs, abs=1e-6)
+    assert psnr_in_boxes(ours, truth, boxes * np.nan) is None
+    assert psnr_in_boxes(truth, truth, boxes) == math.inf
 
 
 def test_equal_clips_are_as_good_as_can_be() -> None:

@@ -76,8 +76,9 @@ def general_notes(absent: Mapping[str, str], config: EvaluationConfig) -> list[s
         *notes,
         f"{BASELINE} repeats the reference, which is the first true frame; {TRUTH} is the true clips themselves, and "
         "shows how well poses and cameras can be measured at all.",
-        "± is the standard error over clips. Pose error counts only frames in which the person is found. Camera: of "
-        "the moves asked for, the share that is seen, and of those seen, the share that was asked for.",
+        "± is the standard error over clips. PSNR person is that of the boxes in which the person is.",
+        "Pose error counts only frames in which the person is found. Camera: of the moves asked for, the share that is "
+        "seen, and of those seen, the share that was asked for.",
     ]
 
 

@@ -14,7 +14,7 @@ from training.evaluation.config import TRUTH, Weights
 from training.evaluation.following import BODY, pose_following
 from training.evaluation.frechet import Features, frechet_distance
 from training.evaluation.known import Known, Truth
-from training.evaluation.pixels import Lpips, psnr, ssim
+from training.evaluation.pixels import Lpips, psnr, psnr_in_boxes, ssim
 from training.release import Release
 
 Frames = NDArray[np.uint8]
@@ -99,7 +99,7 @@ def measure(
                 continue
             if found.note:
                 results[name]["notes"].append(f"{case.case_id}: {found.note}")
-            row = _against(found.frames, frames, measures) | _following(case, found.frames, truth, measures)
+            row = _against(found.frames, frames, truth, measures) | _following(case, found.frames, truth, measures)
             results[name]["clips"].append({"case": case.case_id, **row})
             ours = _features(found.frames, measures) if features else {}
             for kind, true in features.items():
@@ -110,12 +110,13 @@ def measure(
     return results
 
 
-def _against(clip: Frames, truth: Frames | None, measures: Measures) -> Row:
+def _against(clip: Frames, true: Frames | None, truth: Truth | None, measures: Measures) -> Row:
     """What needs the true pixels."""
-    if truth is None:
+    if true is None or truth is None:
         return {}
-    row = {"ssim": ssim(clip, truth), "psnr": psnr(clip, truth)}
-    return row | ({"lpips": measures.lpips(clip, truth)} if measures.lpips else {})
+    row: Row = {"ssim": ssim(clip, true), "psnr": psnr(clip, true)}
+    row["psnr_person"] = psnr_in_boxes(clip, true, truth.track)
+    return row | ({"lpips": measures.lpips(clip, true)} if measures.lpips else {})
 
 
 def _features(clip: Frames | None, measures: Measures) -> dict[str, Array]:

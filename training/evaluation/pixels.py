@@ -47,6 +47,20 @@ def psnr(clip: Frames, truth: Frames) -> float:
     return -10 * float(np.log10(error / truth.size)) if error else float("inf")
 
 
+def psnr_in_boxes(clip: Frames, truth: Frames, boxes: NDArray[np.floating]) -> float | None:
+    """The same of what is in `boxes` [T, 4] (x0 y0 x1 y1 pixels, NaN: nothing) only; None where that is nothing."""
+    error, count = 0.0, 0
+    for a, b, box in zip(clip, truth, boxes, strict=True):
+        if np.isfinite(box).all():
+            x0, y0 = np.maximum(np.floor(box[:2]), 0).astype(int)
+            x1, y1 = np.maximum(np.ceil(box[2:]), 0).astype(int)
+            part = (a[y0:y1, x0:x1].astype(np.float64) - b[y0:y1, x0:x1]) / 255
+            error, count = error + float((part**2).sum()), count + part.size
+    if not count:
+        return None
+    return -10 * float(np.log10(error / count)) if error else float("inf")
+
+
 class Lpips:
     """LPIPS 0.1 with the linear layers that come with torchmetrics, on a backbone from a file."""
 

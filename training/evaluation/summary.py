@@ -8,7 +8,7 @@ from training.evaluation.azimuth import BUCKETS, UNKNOWN
 from training.evaluation.config import TRUTH
 
 Row = dict[str, Any]
-METRICS = ("ssim", "psnr", "lpips", "pose_error")
+METRICS = ("ssim", "psnr", "psnr_person", "lpips", "pose_error")
 NONE, ABSENT = "–", "absent"
 
 
@@ -67,13 +67,13 @@ def tables(systems: Sequence[Row], absent: Iterable[str]) -> list[Row]:
     titles = [title for title, _, _ in COLUMNS]
     lines = [[ABSENT if name in absent else cell(system) for _, name, cell in COLUMNS] for system in systems]
     shown = [Row(title="All clips", columns=titles, rows=lines)]
-    for column, title in (("gap", "PSNR, dB, by degrees between the cameras"), ("kind", "PSNR, dB, by kind of pair")):
+    for column, title in (("gap", "by degrees between the cameras"), ("kind", "by kind of pair")):
         scored = [s for s in systems if s["name"] != TRUTH]
         values = sorted({value for s in scored for value in s["groups"][column]}, key=_place)
         if values:
-            cells = [[_group(s["groups"][column].get(value)) for value in values] for s in scored]
-            rows = [[s["name"], *line] for s, line in zip(scored, cells, strict=True)]
-            shown.append(Row(title=title, columns=["system", *(v.replace("_", " ") for v in values)], rows=rows))
+            columns = ["system", *(value.replace("_", " ") for value in values)]
+            rows = [[s["name"], *(_group(s["groups"][column].get(value)) for value in values)] for s in scored]
+            shown.append(Row(title=f"PSNR of the person's box, dB, {title}", columns=columns, rows=rows))
     return shown
 
 
@@ -98,7 +98,8 @@ def _place(value: str) -> tuple[int, str]:
 
 
 def _group(summary: Row | None) -> str:
-    return f"{_mean(summary.get('psnr'), 2)} (n {summary['clips']})" if summary else NONE
+    value = (summary or {}).get("psnr_person")
+    return f"{_mean(value, 2)} (n {value['n']})" if value else NONE
 
 
 def _mean(value: Row | None, digits: int, unit: float = 1.0) -> str:
@@ -146,6 +147,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
     ("clips", "", _count),
     ("SSIM ↑", "ssim", _metric("ssim", 3)),
     ("PSNR dB ↑", "psnr", _metric("psnr", 2)),
+    ("PSNR person ↑", "psnr_person", _metric("psnr_person", 2)),
     ("LPIPS ↓", "lpips", _metric("lpips", 3)),
     ("FID ↓", "fid", _distance("fid")),
     ("FVD ↓", "fvd", _distance("fvd")),
