@@ -109,6 +109,16 @@ def test_the_paper_reconstructs_clips_and_moves_other_people(release: Release) -
     assert len(set(people.values())) > 1
 
 
+def test_what_has_no_truth_is_measured_by_its_camera_alone(release: Release, tmp_path: Path) -> None:
+    cases = choose_cases(release, EvaluationConfig(protocol="paper", split="train", limit=2))
+    assert {case.kind for case in cases} == {SELF, CROSS}
+    write_inputs(release, cases, tmp_path)
+    result = evaluate(release, cases, {}, tmp_path, CONFIG, replace(MEASURES, name_moves=lambda *_: {"static"}))
+    groups = {system["name"]: system["groups"]["kind"] for system in result["systems"]}
+    assert groups[BASELINE][CROSS].keys() == {"clips", "camera"} and groups[BASELINE][CROSS]["camera"]["recall"] == 1
+    assert groups["truth"].keys() == {SELF}
+
+
 def test_nobody_is_a_stranger_where_all_are_one(release: Release) -> None:
     pairs = read_pairs(release, "train")[:3]
     assert strangers(pairs, dict.fromkeys((p.pair_id for p in pairs), "one")) == []

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Any
 
 from storage_schemas.ids import stable_id
@@ -87,7 +88,8 @@ def _paper_cases(pairs: list[Pair], known: Known, people: dict[str, str]) -> lis
     if not still:
         raise ValueError("the paper's protocol needs same_view pairs whose camera is static: there is none")
     own = [_case(known, pair, SELF, _static_prompt(known, pair)) for pair in still]
-    return own + [_crossed(known, *two) for two in strangers(still, people)[:PAPER_CROSS]]
+    crossed = [_crossed(known, *two) for two in strangers(still, people)[:PAPER_CROSS]]
+    return [case for both in zip_longest(own, crossed) for case in both if case]  # so that a limit leaves both kinds
 
 
 def _case(known: Known, pair: Pair, kind: str | None = None, prompt: str | None = None) -> Case:
