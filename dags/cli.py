@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from dags.commands import data, generate, machine, plan, release, trainer, upkeep
+from dags.commands import data, evaluate, generate, machine, plan, release, trainer, upkeep
 
 app = typer.Typer(
-    help="From video files to a motion-controlled video model: ingest, label, release, train, generate.\n\n"
+    help="From video files to a motion-controlled video model: ingest, label, release, train, generate, evaluate.\n\n"
     "Start with [bold]dimo doctor[/], then [bold]dimo demo[/].",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -26,7 +26,7 @@ COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (machine.doctor, machine.demo),
     "Data": (data.ingest, data.label, data.caption, data.encode, data.status, plan.retry),
     "Upkeep": (upkeep.sources, upkeep.tables, upkeep.clean, upkeep.takedown, upkeep.migrate),
-    "Training": (trainer.train, generate.generate, trainer.report),
+    "Training": (trainer.train, generate.generate, evaluate.evaluate, trainer.report),
 }
 for panel, members in COMMANDS.items():
     for command in members:

@@ -101,7 +101,8 @@ def show_motion(lake: str, release: str, training: Path, folder: Path) -> Path:
     with step("generate", 1) as shown:
         sample = choose_sample(Lake(lake), release, folder)
         sampling = Sampling(num_inference_steps=20, guidance_scale=1.5, motion_guidance_scale=1.5)
-        clip = animate(training, sample.reference, sample.driving, sample.prompt, folder / "clip.mp4", sampling)
+        given = sample.reference, sample.driving, sample.prompt
+        clip = animate(training, *given, folder / "clip.mp4", sampling, truth=sample.truth)
         shown.advance()
     return clip
 

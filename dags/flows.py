@@ -4,6 +4,7 @@ Each flow can be run by itself, from the command line or as a deployment; `dags/
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -30,11 +31,16 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases.approval import approve_release
 from storage_schemas.releases.decisions import USABLE
 from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.release import create_release, open_release, open_row
+from storage_schemas.releases.release import Release, create_release, open_release, open_row
 from storage_schemas.releases.verify import check_bytes
 from training.checkpoints import is_finished, steps_done
 from training.config import TrainConfig
+from training.evaluation.config import EvaluationConfig
 from training.launch import Launcher
+
+if TYPE_CHECKING:  # who starts a flow need not wait for torch
+    from training.evaluation.cases import Case
+    from training.evaluation.measure import Measures
 
 
 @flow(flow_run_name="ingest {kind}")
@@ -147,3 +153,58 @@ def train_stage(
 
         result = launcher.train(lake, release, config, Path(out), until_stage=number, resume=resume, on_progress=report)
         log.info("%s: %d of %d steps done", name, result.steps_done, result.steps_total)
+
+
+@flow(flow_run_name="evaluate {release}")
+def evaluate(
+    lake: str,
+    release: str,
+    out: str,
+    checkpoints: dict[str, str],
+    clips: dict[str, str],
+    config: EvaluationConfig | None = None,
+) -> dict[str, Any]:
+    """Make the clips of held-out pairs with every checkpoint, compare them and those in the folders `clips` with the
+    truth, and write numbers and a page into the folder `out`; return the numbers. Clips that are there stay."""
+    config = config or EvaluationConfig()
+    opened = open_release(lake, release)
+    cases, measures = prepare_cases(opened, checkpoints, out, config)
+    for name, checkpoint in checkpoints.items():
+        make_clips(opened, name, checkpoint, cases, out, config)
+    return compare_clips(opened, cases, measures, checkpoints, clips, out, config)
+
+
+@task(task_run_name="prepare", cache_policy=NO_CACHE)
+def prepare_cases(
+    release: Release, checkpoints: dict[str, str], out: str, config: EvaluationConfig
+) -> "tuple[list[Case], Measures]":
+    """What is made and how it is measured."""
+    from dags.evaluate import prepare
+
+    return prepare(release, checkpoints, Path(out), config)
+
+
+@task(task_run_name="generate {name}", cache_policy=NO_CACHE)
+def make_clips(
+    release: Release, name: str, checkpoint: str, cases: "list[Case]", out: str, config: EvaluationConfig
+) -> None:
+    """The clips of one checkpoint."""
+    from dags.evaluate import make
+
+    make(release, name, checkpoint, cases, Path(out), config)
+
+
+@task(task_run_name="measure", cache_policy=NO_CACHE)
+def compare_clips(
+    release: Release,
+    cases: "list[Case]",
+    measures: "Measures",
+    checkpoints: dict[str, str],
+    clips: dict[str, str],
+    out: str,
+    config: EvaluationConfig,
+) -> dict[str, Any]:
+    """Numbers and page of all systems."""
+    from dags.evaluate import compare
+
+    return compare(release, cases, measures, checkpoints, clips, Path(out), config)

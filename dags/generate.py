@@ -21,8 +21,10 @@ def animate(
     sampling: Sampling,
     seed: int = 0,
     placing: Placing | None = None,
+    truth: Path | None = None,
 ) -> Path:
-    """Write the MP4 and, beside it, a JSON file that says what it was made of; the same request is not made again."""
+    """Write the MP4 and, beside it, a JSON file that says what it was made of; the same request is not made again.
+    `truth`: a video of what should come out, to be shown beside it."""
     if out.suffix.lower() != ".mp4":
         raise ValueError(f"--out must end in .mp4, got {out}")
     placing = placing or Placing()
@@ -38,6 +40,7 @@ def animate(
         "sampling": asdict(sampling),
         "precision": placing.precision,
         "seed": seed,
+        **({"truth": str(truth.absolute())} if truth else {}),
     }
     record = out.with_suffix(".json")
     if out.exists() and record.exists() and json.loads(record.read_text()) == json.loads(json.dumps(request)):

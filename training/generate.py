@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
 
 from model.pipeline import DiMoOutput, DiMoPipeline
 from model.pipeline.footage import DrivingInput, FindPerson, ReadVideo
@@ -85,6 +88,24 @@ def generate(
     """
     image = open_image(reference)
     pipeline = load_pipeline(find_pipeline(checkpoint), placing or Placing())
+    given = {"find_person": find_person, "read_video": read_video}
+    frames, fps = sample(pipeline, image, driving, prompt, sampling, seed=seed, on_step=on_step, **given)
+    Path(out).write_bytes(encode(frames, fps))
+    return Path(out)
+
+
+def sample(
+    pipeline: DiMoPipeline,
+    reference: Image,
+    driving: DrivingInput,
+    prompt: str,
+    sampling: Sampling | None = None,
+    *,
+    seed: int = 0,
+    on_step: Callable[[], None] = lambda: None,
+    **given: Any,
+) -> tuple[NDArray[np.uint8], Fraction]:
+    """Frames [T, H, W, 3] RGB of one video, and how many are a second. `given`: further arguments of the pipeline."""
     pipeline.set_progress_bar_config(disable=True)  # `on_step` is there
 
     def step_done(*_: Any) -> dict[str, torch.Tensor]:
@@ -92,17 +113,14 @@ def generate(
         return {}
 
     made = pipeline(
-        image,
+        reference,
         driving,
         prompt,
-        **asdict(sampling or Sampling()),
+        **asdict(sampling or Sampling()) | given,
         generator=torch.Generator().manual_seed(seed),
-        find_person=find_person,
-        read_video=read_video,
         callback_on_step_end=step_done,
         output_type="np",
     )
     assert isinstance(made, DiMoOutput)
     frames = np.asarray(made.frames)[0]  # [T, H, W, 3] in [0, 1]
-    Path(out).write_bytes(encode((255 * frames).round().astype(np.uint8), made.fps))
-    return Path(out)
+    return (255 * frames).round().astype(np.uint8), made.fps

@@ -60,13 +60,16 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for the page.")],
     training: Annotated[Path | None, typer.Option(exists=True, help="Folder of a training run to show.")] = None,
     generated: Annotated[Path | None, typer.Option(exists=True, help="A generated clip to show.")] = None,
+    evaluation: Annotated[Path | None, typer.Option(exists=True, help="Folder that `dimo evaluate` wrote.")] = None,
     policy: PolicyFile = None,
 ) -> None:
-    """Write one static HTML page: funnel, contact sheets with poses, cameras, captions, losses, the generated clip.
+    """Write one static HTML page: funnel, contact sheets with poses, cameras, captions, losses, whether the driver is
+    followed, an evaluation, the generated clip.
 
     Example: dimo report --lake /data/lake --training runs/1 --out report
     """
     from pipelines.quality import policy_of
     from pipelines.report import write_report
 
-    print(write_report(lake, out, training=training, generated=generated, policy=policy_of(policy)))
+    shown = {"training": training, "generated": generated, "evaluation": evaluation}
+    print(write_report(lake, out, **shown, policy=policy_of(policy)))

@@ -1,6 +1,6 @@
 """The model card of a pipeline: what it was made of, under which licences, and how to use it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOT_STATED = "not stated"
@@ -8,9 +8,25 @@ MOST = 100
 """Attributions that are listed; training.json has all."""
 
 
-def model_card(config: Mapping[str, Any], transformer: Any, control: Any) -> str:
-    """README.md of a pipeline folder. `config` is the pipeline's: its window, and `training`, as `training/export.py`
-    fills it (`release`, `release_sha256`, `base`, `licences`, `attributions`, `config`), or None."""
+LOSSES = {
+    "true": "loss, true driver", "other": "another's driver", "none": "no driver", "other_text": "another's text",
+    "no_text": "no text",
+}  # fmt: skip
+"""What a driver check measures, in words."""
+
+
+def card_of(index: Mapping[str, Any]) -> str:
+    """The model card of what `model_index.json` of a pipeline folder describes."""
+    return model_card(index, index["transformer"][1], index["control"][1])
+
+
+def model_card(config: Mapping[str, Any], transformer: str, control: str) -> str:
+    """README.md of a pipeline folder; `transformer` and `control` are names of classes.
+
+    `config` is the pipeline's: its window, and `training`, as `training/export.py` fills it (`release`,
+    `release_sha256`, `base`, `licences`, `attributions`, `config`, and where they are there `driver_check`, the newest
+    of the run, and `evaluation`, as `training/evaluation` sums one up), or None.
+    """
     facts = config["training"] or {}
     licences = facts.get("licences", {})
     sections = [
@@ -20,8 +36,8 @@ def model_card(config: Mapping[str, Any], transformer: Any, control: Any) -> str
             "Made of",
             {
                 "base model": facts.get("base", NOT_STATED),
-                "generator": type(transformer).__name__,
-                "control": type(control).__name__,
+                "generator": transformer,
+                "control": control,
                 "release": facts.get("release", NOT_STATED),
                 "SHA-256 of the release": f"`{facts.get('release_sha256', NOT_STATED)}`",
                 "window": f"{config['num_frames']} frames, one in {config['frame_step']} of a clip, "
@@ -37,6 +53,8 @@ def model_card(config: Mapping[str, Any], transformer: Any, control: Any) -> str
             },
         )
         + "\n\nThe weights are derived from both: use them as both allow.",
+        _driver_check(facts.get("driver_check")),
+        _evaluation(facts.get("evaluation")),
         _list("Attribution", facts.get("attributions", [])),
         _section("Choices", dict(sorted(_flat(facts.get("config", {})).items()))),
         _USE,
@@ -57,6 +75,41 @@ def _section(title: str, rows: Mapping[str, Any]) -> str:
     """A table of two columns, or nothing."""
     lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join([f"## {title}\n", "| what | which |", "|---|---|", *lines]) if rows else ""
+
+
+def _driver_check(check: Mapping[str, Any] | None) -> str:
+    """Whether the driver matters to the model: losses with the true one and with others, or nothing."""
+    if not check:
+        return ""
+    kinds = {"all": check["loss"], **(check.get("by_kind") or {})}
+    lines = [[kind, *(_number(losses.get(name)) for name in LOSSES)] for kind, losses in kinds.items() if losses]
+    gap, seen = check.get("gap"), "held-out" if check.get("split") == "test" else "training"
+    worse = "how much worse the loss is, was not measured" if gap is None else f"the loss is {100 * gap:.0f} % higher"
+    about = (
+        f"After {check['step']} steps, on {check['pairs']} {seen} pairs: with the driver of another performance "
+        f"{worse}. About 0 % would mean that drivers are ignored."
+    )
+    more = [text for text in (check.get("note"), check.get("warning")) if text]
+    table = _table(["pairs", *LOSSES.values()], lines)
+    return "\n\n".join(["## Does it follow its driver?", about, table, *(f"**{text}**" for text in more)])
+
+
+def _evaluation(summary: Mapping[str, Any] | None) -> str:
+    """The table of an evaluation, or nothing."""
+    if not summary:
+        return ""
+    about = f"On release {summary['release']}: {summary['about']}"
+    notes = "\n".join(f"- {note}" for note in summary["notes"])
+    return "\n\n".join(["## Evaluation", about, _table(summary["columns"], summary["rows"]), notes])
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "–"
 
 
 def _list(title: str, items: list[str]) -> str:

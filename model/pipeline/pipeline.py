@@ -118,7 +118,8 @@ class DiMoPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """As in diffusers, with a model card README.md, and training.json where there is something to say."""
         super().save_pretrained(save_directory, **kwargs)
-        (Path(save_directory) / "README.md").write_text(model_card(self.config, self.transformer, self.control))
+        names = type(self.transformer).__name__, type(self.control).__name__
+        (Path(save_directory) / "README.md").write_text(model_card(self.config, *names))
         if self.config["training"]:
             facts = json.dumps(self.config["training"], indent=1, sort_keys=True)
             (Path(save_directory) / "training.json").write_text(facts)

@@ -35,13 +35,15 @@ class Generated:
     aligned: bool
     reference: str | None
     driving: str | None
+    truth: str | None
     prompt: str | None
     problems: list[str]
 
 
 def read_generated(clip: Path, media: Media) -> Generated:
     """The clip FILE.mp4 with what the record FILE.json beside it names: `reference`, `driving` (paths), `prompt`, and
-    where it is there `facts.window` (`num_frames` and `fps`, or else `frame_step`): what was read of the driving video.
+    where they are there `truth`, a video of what should come out, and `facts.window` (`num_frames` and `fps`, or else
+    `frame_step`): what was read of the driving video.
     """
     problems: list[str] = []
     record = _record(clip, problems)
@@ -54,7 +56,7 @@ def read_generated(clip: Path, media: Media) -> Generated:
             problems.append(f"{what}: {error}")
             return None
 
-    reference, driving = (_named(record, name, clip.parent) for name in ("reference", "driving"))
+    reference, driving, truth = (_named(record, name, clip.parent) for name in ("reference", "driving", "truth"))
     prompt = record.get("prompt")
     return Generated(
         clip=shown("generated clip", lambda: _whole(clip, media)),
@@ -62,6 +64,7 @@ def read_generated(clip: Path, media: Media) -> Generated:
         aligned=bool(driving and window),
         reference=shown("reference image", lambda: _picture(reference, media)) if reference else None,
         driving=shown("driving video", lambda: _driving(driving, clip, window, media)) if driving else None,
+        truth=shown("true clip", lambda: _whole(truth, media)) if truth else None,
         prompt=prompt if isinstance(prompt, str) else None,
         problems=problems,
     )

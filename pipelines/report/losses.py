@@ -52,8 +52,7 @@ class Losses:
 
 def read_losses(training: Path) -> Losses | None:
     """Curves of the run in the folder `training`; None where it has no metrics yet."""
-    path = training / "metrics.jsonl"
-    records = _records(path) if path.is_file() else []
+    records = read_records(training / "metrics.jsonl")
     steps = [r for r in records if "event" not in r and isinstance(r.get("step"), int) and "stage" in r]
     if not steps:
         return None
@@ -65,8 +64,10 @@ def read_losses(training: Path) -> Losses | None:
     return Losses(steps[-1]["step"], stages, [curve for curve in curves if curve])
 
 
-def _records(path: Path) -> list[Row]:
-    """Whole lines that hold an object; the last line may still be being written."""
+def read_records(path: Path) -> list[Row]:
+    """Whole lines that hold an object, of a file that may not be there; the last line may still be being written."""
+    if not path.is_file():
+        return []
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -81,7 +82,7 @@ def _records(path: Path) -> list[Row]:
 def _summary(name: str, steps: list[Row], records: list[Row]) -> StageSummary:
     mine = [r for r in steps if str(r["stage"]) == name]
     events = {r["event"]: r for r in records if "event" in r and str(r.get("stage")) == name}
-    seconds = [s for r in mine if (s := _number(r.get("seconds"))) is not None]
+    seconds = [s for r in mine if (s := number(r.get("seconds"))) is not None]
     before, after = events.get("stage_start", {}), events.get("stage_end", {})
     return StageSummary(
         name, len(mine), before.get("mix", {}), before, after, sum(seconds) / len(seconds) if seconds else None
@@ -89,7 +90,7 @@ def _summary(name: str, steps: list[Row], records: list[Row]) -> StageSummary:
 
 
 def _curve(title: str, column: str, steps: list[Row], records: list[Row], *, smooth: bool) -> Curve | None:
-    points = [(float(r["step"]), value) for r in steps if (value := _number(r.get(column))) is not None]
+    points = [(float(r["step"]), value) for r in steps if (value := number(r.get(column))) is not None]
     if not points:
         return None
     fixed = _fixed(records) if smooth else []
@@ -117,7 +118,7 @@ def _fixed(records: list[Row]) -> list[list[Point]]:
     """Fixed losses (step, loss) of each stage, in order."""
     lines: dict[str, list[Point]] = {}
     for record in records:
-        if "event" in record and (value := _number(record.get("fixed_loss"))) is not None:
+        if "event" in record and (value := number(record.get("fixed_loss"))) is not None:
             lines.setdefault(str(record.get("stage")), []).append((float(record.get("step", 0)), value))
     return list(lines.values())
 
@@ -141,6 +142,6 @@ def _running_mean(points: list[Point]) -> list[Point]:
     return smooth
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
     """A finite number, else None."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -3,24 +3,24 @@
 import json
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipelines.quality import Policy
 from pipelines.rejects import group_rejects, rejects
 from pipelines.report.cards import filtered_clips, kept_groups
+from pipelines.report.driver import read_driver_checks
 from pipelines.report.duplicates import read_duplicates
+from pipelines.report.environment import environment
+from pipelines.report.evaluation import read_evaluation
 from pipelines.report.funnel import COUNTED, read_funnel
 from pipelines.report.generated import read_generated
 from pipelines.report.judged import judged_clips, scored_clips
 from pipelines.report.losses import read_losses
 from pipelines.report.media import Media
-from pipelines.report.plots import significant
 from pipelines.report.rigs import read_rigs
 from pipelines.report.scores import SCORES, histograms
 from storage_schemas.files import write_bytes
@@ -50,13 +50,14 @@ def write_report(
     *,
     training: Path | None = None,
     generated: Path | None = None,
+    evaluation: Path | None = None,
     policy: Policy | None = None,
 ) -> Path:
     """Write `out/index.html`, with pictures and videos in `out/media/`, and return its path.
 
     `training` is the output folder of a training run, `generated` a clip FILE.mp4 made by it, with FILE.json beside
-    it, `policy` judges the clips. Media that exist already are not rendered again. Raises `ValueError` where there is
-    no lake at `lake_uri`.
+    it, `evaluation` what `dimo evaluate` wrote, `policy` judges the clips. Media that exist already are not rendered
+    again. Raises `ValueError` where there is no lake at `lake_uri`, or no evaluation.
     """
     if not is_lake(lake_uri):
         raise ValueError(f"{lake_uri} is not a lake: make one with `dimo ingest` or `dimo demo`")
@@ -65,7 +66,7 @@ def write_report(
     scored = scored_clips(lake, judged, [score.column for score in SCORES])
     kept = clips.filter(clips["reason"].is_null())
     groups = kept_groups(lake, kept, media)
-    template = _environment().get_template("page.html.j2")
+    template = environment().get_template("page.html.j2")
     page = template.render(
         summary=_summary(lake, clips, kept),
         release=_newest_release(lake),
@@ -81,6 +82,8 @@ def write_report(
         filtered=filtered_clips(lake, judged, media),
         training=training,
         losses=read_losses(training) if training else None,
+        driver=read_driver_checks(training) if training else None,
+        evaluation=read_evaluation(evaluation, media) if evaluation else None,
         generated=read_generated(generated, media) if generated else None,
     )
     write_bytes(out / "index.html", page.encode(errors="replace"))
@@ -105,41 +108,3 @@ def _summary(lake: Lake, clips: pa.Table, kept: pa.Table) -> Summary:
 def _newest_release(lake: Lake) -> Row | None:
     newest = max(list_releases(lake), key=lambda release: release["created_at"], default=None)
     return newest and {**newest, "manifest": json.loads(newest["manifest"])}
-
-
-def _environment() -> Environment:
-    """Everything that comes from a lake is untrusted: it is escaped, and a missing value is an error."""
-    environment = Environment(
-        loader=PackageLoader("pipelines.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"when": _when, "duration": _duration, "count": _count, "words": _words, "number": _number}
-    return environment
-
-
-def _when(ns: int) -> str:
-    return datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
-def _count(number: int, one: str = "") -> str:
-    """`1 clip`, `2,000 clips`."""
-    return f"{number:,} {one}{'' if number == 1 else 's'}" if one else f"{number:,}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _number(value: Any, digits: int = 3) -> str:
-    """A number with so many significant digits; a dash for what was not measured."""
-    return significant(value, digits) if isinstance(value, (int, float)) else "–"

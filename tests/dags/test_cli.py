@@ -10,7 +10,19 @@ import pytest
 from storage_schemas.lake import Lake
 from tests.dags.command import dimo
 
-COMMANDS = ["doctor", "demo", "ingest", "label", "caption", "encode", "status", "train", "generate", "report"]
+COMMANDS = [
+    "doctor",
+    "demo",
+    "ingest",
+    "label",
+    "caption",
+    "encode",
+    "status",
+    "train",
+    "generate",
+    "evaluate",
+    "report",
+]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "release create", "release list", "release show"])

@@ -248,17 +248,20 @@ def test_a_generated_clip_is_shown_beside_what_it_was_made_of(window, lake, tmp_
     Image.new("RGB", (40, 40), (200, 0, 0)).save(tmp_path / "reference.png")
     (tmp_path / "driving.mp4").write_bytes(film())
     (tmp_path / "clip.mp4").write_bytes(film())
-    record = {"reference": "reference.png", "driving": "driving.mp4", "prompt": HOSTILE}
+    (tmp_path / "truth.mp4").write_bytes(film(slower=2))
+    record = {"reference": "reference.png", "driving": "driving.mp4", "truth": "truth.mp4", "prompt": HOSTILE}
     record["facts"] = {"window": {"num_frames": 9, **window}}
     (tmp_path / "clip.json").write_text(json.dumps(record))
     out = tmp_path / "out"
     source = page(lake, out, generated=tmp_path / "clip.mp4")
     videos = re.findall(r'<video[^>]* src="([^"]+)"', source)
-    driving, whole = (decode(out / video).astype(int) for video in videos)
+    driving, whole, truth = (decode(out / video).astype(int) for video in videos)
+    assert np.array_equal(truth, decode(film(slower=2)))
     assert len(whole) == FRAMES
     film_frames = decode(film()).astype(int)
     followed = [int(np.abs(film_frames - frame).mean(axis=(1, 2, 3)).argmin()) for frame in driving]
     assert followed == list(range(0, 17, 2))  # the window of the record
+    assert source.count("<video autoplay") == 3
     assert "Reference image" in source and HOSTILE in text_of(source)
 
 

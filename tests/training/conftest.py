@@ -47,14 +47,16 @@ def film(seed: int, view: str, moves: bool) -> tuple[np.ndarray, np.ndarray]:
     return frames, boxes
 
 
-def fill(lake: Lake, base: Path) -> None:
-    """Captures, clips, videos, poses, captions; then latents and pairs by their stages."""
+def fill(lake: Lake, base: Path, cameras: dict[str, dict[str, object]] | None = None) -> None:
+    """Captures, clips, videos, poses, captions; then latents and pairs by their stages. `cameras`: further columns of
+    the clips of a view."""
     rows: dict[str, list[dict[str, object]]] = {
         name: [] for name in ("captures", "clips", "clip_videos", "poses", "captions")
     }
     for seed, (capture, (kind, views, moves)) in enumerate(CAPTURES.items()):
         method = "single" if len(views) == 1 else "synchronised"
-        rows["captures"].append(row("captures", capture_id=capture, kind=kind, subject=capture, sync_method=method))
+        take = {"capture_id": capture, "kind": kind, "subject": capture, "sync_method": method}
+        rows["captures"].append(row("captures", **take, gravity_down=np.float32([0, 1, 0])))
         for view in views:
             clip_id = f"{capture} {view}"
             frames, boxes = film(seed, view, moves)
@@ -64,11 +66,8 @@ def fill(lake: Lake, base: Path) -> None:
             facts = {"frames": FRAMES, "end_frame": FRAMES, "fps_num": 24, "fps_den": 1, "width": SIZE, "height": SIZE}
             scores = {"people": 1.0, "person_share": 1.0, "person_height": 0.7, "sharpness": 99.0, "exposure": 0.5}
             sha = sha256_bytes(video)
-            rows["clips"].append(
-                row(
-                    "clips", **clip, **facts, **scores, subject=capture, video_sha256=sha, track=boxes, work_key=clip_id
-                )
-            )
+            seen = {"subject": capture, "video_sha256": sha, "track": boxes, **(cameras or {}).get(view, {})}
+            rows["clips"].append(row("clips", **clip, **facts, **scores, **seen, work_key=clip_id))
             rows["clip_videos"].append(row("clip_videos", clip_id=clip_id, video=video, sha256=sha))
             joints = np.full((FRAMES, 52, 3), 50, np.float32) + np.arange(52, dtype=np.float32)[None, :, None] % 8
             places = 0.2 * np.sin(times + np.arange(156).reshape(52, 3)) + (0, 0, 3)  # metres, in front of the camera

@@ -1,0 +1,130 @@
+"""An evaluation to look at: its tables, and a few pairs side by side. On the page of a lake, or on a page by itself."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipelines.report.environment import environment
+from pipelines.report.media import jpeg
+from storage_schemas import video
+from storage_schemas.files import read_json, write_bytes
+from storage_schemas.ids import sha256_file
+
+Row = dict[str, Any]
+MOST_CASES = 6
+SIDE = 240  # short side of what is shown at most
+
+
+class Shelf(Protocol):
+    """Where pictures and videos go: `Media`, or into the page itself."""
+
+    def picture(self, content: object, make: Callable[[], NDArray[np.uint8]]) -> str:
+        """The link of a picture."""
+
+    def video(self, content: object, make: Callable[[], bytes]) -> str:
+        """The link of a video."""
+
+
+class Embedded:
+    """Pictures and videos within the page, as data."""
+
+    def picture(self, content: object, make: Callable[[], NDArray[np.uint8]]) -> str:
+        """As `Shelf`."""
+        return f"data:image/jpeg;base64,{base64.b64encode(jpeg(make())).decode()}"
+
+    def video(self, content: object, make: Callable[[], bytes]) -> str:
+        """As `Shelf`."""
+        return f"data:video/mp4;base64,{base64.b64encode(make()).decode()}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture or video with its name and what was measured of it."""
+
+    name: str
+    link: str
+    is_video: bool
+    numbers: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An evaluation: `result` as it was written, and some `cases` with their figures."""
+
+    result: Row
+    cases: list[tuple[Row, list[Figure]]]
+
+
+def read_evaluation(folder: Path, shelf: Shelf) -> Shown:
+    """What `dimo evaluate` wrote into `folder`. Raises `ValueError` where there is no evaluation."""
+    result = read_json(folder / "evaluation.json")
+    if not isinstance(result, dict):
+        raise ValueError(f"{folder} holds no evaluation.json: run `dimo evaluate --out {folder}` first")
+    return Shown(result, [(case, _figures(case, result, folder, shelf)) for case in some_cases(result["cases"])])
+
+
+def write_evaluation_page(folder: Path) -> Path:
+    """Write FOLDER/evaluation.html, which needs no other file, and return its path."""
+    shown = read_evaluation(folder, Embedded())
+    page = environment().get_template("evaluation.html.j2").render(shown=shown)
+    write_bytes(folder / "evaluation.html", page.encode(errors="replace"))
+    return folder / "evaluation.html"
+
+
+def some_cases(cases: list[Row]) -> list[Row]:
+    """A few cases of different kinds and gaps, in the order of these."""
+    turns: dict[tuple[str, str], int] = {}
+    ranked: list[tuple[int, int, Row]] = []
+    for case in cases:
+        group = (case["kind"], case["gap"])
+        turns[group] = turns.get(group, 0) + 1
+        ranked.append((turns[group], len(ranked), case))
+    chosen = sorted(ranked, key=lambda entry: entry[:2])[:MOST_CASES]
+    return sorted((case for _, _, case in chosen), key=lambda case: (case["kind"], case["gap_degrees"] or 0.0))
+
+
+def _figures(case: Row, result: Row, folder: Path, shelf: Shelf) -> list[Figure]:
+    """Reference, driver, what each system made, and the truth."""
+    name = case["case"]
+    made = [(s["name"], folder / s["folder"], _numbers(s, name)) for s in result["systems"] if "folder" in s]
+    baselines = [entry for entry in made if entry[0] == "copy_reference"]
+    ours = [entry for entry in made if entry not in baselines]
+    videos = [("driver", folder / "driver", ""), *ours, ("truth", folder / "truth", ""), *baselines]
+    there = [(title, path, text) for title, place, text in videos if (path := place / f"{name}.mp4").is_file()]
+    figures = [_moving(title, path, text, shelf) for title, path, text in there]
+    still = folder / "reference" / f"{name}.png"
+    picture = shelf.picture(["evaluation", sha256_file(still)], lambda: np.asarray(Image.open(still).convert("RGB")))
+    return [Figure("reference", picture, False, ""), *figures]
+
+
+def _moving(title: str, path: Path, numbers: str, shelf: Shelf) -> Figure:
+    link = shelf.video(["evaluation", sha256_file(path)], lambda: _small(path))
+    return Figure(title.replace("_", " "), link, True, numbers)
+
+
+def _numbers(system: Row, case: str) -> str:
+    """What was measured of one clip, in few words."""
+    row: Row = next((row for row in system["clips"] if row["case"] == case), {})
+    parts = [f"SSIM {row['ssim']:.3f}"] if isinstance(row.get("ssim"), float) else []
+    psnr = row.get("psnr")
+    parts += [f"PSNR {psnr:.1f} dB"] if isinstance(psnr, float) else [f"PSNR {psnr}"] if psnr else []
+    error = row.get("pose_error")
+    parts += [f"pose off by {100 * error:.0f} % of height"] if isinstance(error, float) else []
+    return ", ".join(parts)
+
+
+def _small(path: Path) -> bytes:
+    """The clip, of at most `SIDE` on its short side."""
+    info = video.probe(path)
+    scale = SIDE / min(info.width, info.height)
+    if scale >= 1:
+        return path.read_bytes()
+    size = max(2, round(info.width * scale / 2) * 2), max(2, round(info.height * scale / 2) * 2)
+    return video.encode((video.resize(frame, size) for frame in video.frames(path)), Fraction(info.fps), crf=26)

@@ -1,0 +1,145 @@
+"""What a release tells about the clips and windows of its pairs, read where it is asked for."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.driving.framing import Framing
+from storage_schemas.video import centre_crop, decode
+from training.evaluation.azimuth import azimuth_gap, directions
+from training.evaluation.following import asked_moves
+from training.release import Pair, Release
+
+Row = dict[str, Any]
+Frames = NDArray[np.uint8]
+Size = tuple[int, int]  # width, height
+Terms = list[tuple[str, int, int]]
+CLIP_COLUMNS = ["capture_id", "width", "height", "fps_num", "fps_den", "track", "world_to_camera", "K"]
+CAPTION_COLUMNS = ["caption_id", "text", "content_sentence", "camera_terms"]
+STANDING = {"static", "shake"}
+
+
+class Window(NamedTuple):
+    """Frames of a clip as a target shows them: cut around the centre to `size`."""
+
+    clip_id: str
+    frames: NDArray[np.int64]  # [T]
+    size: Size
+
+
+class Truth(NamedTuple):
+    """What is labelled of the person in a window, in its pixels."""
+
+    track: NDArray[np.float32]  # [T, 4] boxes, NaN where unseen
+    height: float  # median of the boxes, NaN where never seen
+    focal_over_width: float | None  # of the camera, None where unknown
+    joints: NDArray[np.float32]  # [T, 52, 3] x, y, confidence; zeros where there is no label
+    valid: NDArray[np.bool_]  # [T]
+
+
+class Known:
+    """Rows of a release by key. Each is read once."""
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self.clip: Callable[[str], Row] = cache(lambda key: release.rows("clips", [key], CLIP_COLUMNS)[0])
+        self.latents: Callable[[str], Row] = cache(
+            lambda key: release.rows("latents", [key], ["text", "width", "height"])[0]
+        )
+        self._captions: Callable[[str], list[Row]] = cache(
+            lambda clip: release.read("captions", CAPTION_COLUMNS, f"clip_id = '{clip}'")
+        )
+        self._down: Callable[[str], Row] = cache(lambda key: release.rows("captures", [key], ["gravity_down"])[0])
+
+    def people(self, split: str) -> dict[str, str]:
+        """Who is seen in the pairs of a split, by pair id: the subject, or of unknown ones the performance."""
+        rows = self._release.read("pairs", ["pair_id", "subject", "capture_id"], f"split = '{split}'")
+        return {row["pair_id"]: row["subject"] or row["capture_id"] for row in rows}
+
+    def frames(self, window: Window) -> Frames:
+        """Pixels [T, H, W, 3] of a window."""
+        [video] = self._release.blobs("clip_videos", "video", [window.clip_id])
+        chosen = window.frames
+        step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else 1
+        frames = decode(video, start=int(chosen[0]), stop=int(chosen[-1]) + 1, step=step)
+        return centre_crop(frames, *window.size)
+
+    def truth(self, window: Window) -> Truth:
+        """Labels of a window. Of a clip's labels, the one that the pairs of the release use."""
+        clip = self.clip(window.clip_id)
+        frame = clip["width"], clip["height"]
+        framing, scale = Framing.of(frame, window.size), np.array(window.size, np.float32)
+        track = np.asarray(clip["track"])[window.frames]  # [T, 4]
+        track = (framing.points(track.reshape(-1, 2, 2)) * scale).reshape(-1, 4)
+        tall = track[:, 3] - track[:, 1]
+        height = float(np.nanmedian(tall)) if np.isfinite(tall).any() else float("nan")
+        focal = None if clip["K"] is None else float(clip["K"][0][0, 0]) / framing.width
+        joints, valid = self._joints(window.clip_id, window.frames)
+        joints = framing.points(joints)
+        joints[..., :2] *= scale
+        return Truth(track, height, focal, joints, valid)
+
+    def caption(self, pair: Pair) -> Row:
+        """The caption that the text of the target window was composed of: the one with this text, or this content."""
+        text, rows = self.latents(pair.latent_id)["text"], self._captions(pair.target_clip_id)
+        rows = sorted(rows, key=lambda row: row["caption_id"])
+        told = [row for row in rows if row["content_sentence"] and text.endswith(row["content_sentence"])]
+        same = [row for row in rows if row["text"] == text]
+        return next(reversed(same or told or rows), {"camera_terms": [], "content_sentence": ""})
+
+    def is_still(self, pair: Pair) -> bool:
+        """Whether the target window's camera is known neither to turn, nor to move, nor to zoom."""
+        start, stop = _span(pair)
+        held = {term for term, a, b in self._terms(pair) if a < stop and b > start}
+        return bool(held) and held <= STANDING
+
+    def asked(self, pair: Pair) -> list[str]:
+        """Camera moves of the target window that a picture can show."""
+        return asked_moves(self._terms(pair), *_span(pair))
+
+    def gap(self, pair: Pair) -> float | None:
+        """Degrees between the cameras of driver and target about gravity, None where unknown."""
+        if pair.driving_clip_id == pair.target_clip_id:
+            return 0.0
+        clips = [self.clip(clip_id) for clip_id in (pair.driving_clip_id, pair.target_clip_id)]
+        rays = [
+            _rays(clip, frames) for clip, frames in zip(clips, (pair.driving_frames, target_frames(pair)), strict=True)
+        ]
+        down = self._down(clips[0]["capture_id"])["gravity_down"]
+        if clips[0]["capture_id"] != clips[1]["capture_id"] or down is None or rays[0] is None or rays[1] is None:
+            return None
+        return azimuth_gap(rays[0], rays[1], np.asarray(down))
+
+    def _terms(self, pair: Pair) -> Terms:
+        return [(t["term"], t["start_frame"], t["end_frame"]) for t in self.caption(pair)["camera_terms"] or []]
+
+    def _joints(self, clip_id: str, frames: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """`joints_2d` [T, 52, 3] in pixels of the clip and [T] where they are valid."""
+        used = self._release.read("pairs", ["pose_id"], f"driving_clip_id = '{clip_id}' AND pose_id IS NOT NULL")
+        if not used:
+            return np.zeros((len(frames), 52, 3), np.float32), np.zeros(len(frames), bool)
+        [row] = self._release.rows("poses", [used[0]["pose_id"]], ["joints_2d", "valid"])
+        return np.asarray(row["joints_2d"])[frames], np.asarray(row["valid"], bool)[frames]
+
+
+def target_frames(pair: Pair) -> NDArray[np.int64]:
+    """Clip frames of the target window, [T]."""
+    return pair.target_start + pair.frame_step * np.arange(pair.num_frames)
+
+
+def _span(pair: Pair) -> tuple[int, int]:
+    """Clip frames [start, stop) of the target window."""
+    return pair.target_start, pair.target_start + (pair.num_frames - 1) * pair.frame_step + 1
+
+
+def _rays(clip: Row, frames: NDArray[np.int64]) -> NDArray[np.floating] | None:
+    """Directions [T, 3] in the world to the middle of the person's box; None without cameras."""
+    if clip["world_to_camera"] is None or clip["K"] is None or clip["track"] is None:
+        return None
+    poses, K = (np.asarray(clip[name]) for name in ("world_to_camera", "K"))
+    poses, K = (np.repeat(x, len(frames), axis=0) if len(x) == 1 else x[frames] for x in (poses, K))
+    boxes = np.asarray(clip["track"])[frames]
+    return directions(poses, K, (boxes[:, :2] + boxes[:, 2:]) / 2)

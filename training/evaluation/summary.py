@@ -1,0 +1,158 @@
+"""From numbers of clips to numbers of systems, and to tables that terminal, Markdown, page and model card share."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from training.evaluation.azimuth import BUCKETS, UNKNOWN
+from training.evaluation.config import TRUTH
+
+Row = dict[str, Any]
+METRICS = ("ssim", "psnr", "psnr_person", "lpips", "pose_error")
+NONE, ABSENT = "–", "absent"
+
+
+def summarise(clips: Sequence[Row], cases: Mapping[str, Row]) -> Row:
+    """Means of what was measured of `clips`, each with `n` and its standard error `se` over clips.
+
+    `camera`: of the moves asked for, the share that is seen (`recall`), and of those seen, the share that was asked for
+    (`precision`), over the `n` clips whose camera can be measured. `landmarks`: the share of labelled frames in which
+    the person is found. `cases`: facts by case. A metric that nothing has is not there.
+    """
+    found: Row = {"clips": len(clips)}
+    for name in METRICS:
+        if values := [row[name] for row in clips if row.get(name) is not None]:
+            found[name] = mean_of(values)
+    if labelled := sum(row.get("labelled_frames", 0) for row in clips):
+        found["landmarks"] = sum(row.get("landmark_frames", 0) for row in clips) / labelled
+    moves = [(set(cases[row["case"]]["camera_asked"]), set(row["camera_seen"])) for row in clips]
+    return found | {"camera": followed([(asked, seen) for asked, seen in moves if asked])}
+
+
+def mean_of(values: Sequence[float]) -> Row:
+    """`mean` and `se` of the finite values and their number `n`; `infinite`: how many are not (PSNR of equal clips)."""
+    finite = [value for value in values if math.isfinite(value)]
+    n = len(finite)
+    mean = math.fsum(finite) / n if n else None
+    spread = math.fsum((value - mean) ** 2 for value in finite) if mean is not None else 0.0
+    error = math.sqrt(spread / (n - 1) / n) if n > 1 else None
+    return {"mean": mean, "se": error, "n": n, "infinite": len(values) - n}
+
+
+def followed(asked_and_seen: Iterable[tuple[set[str], set[str]]]) -> Row:
+    """Recall and precision of camera moves over clips (asked for, seen); where nothing is seen a clip is
+    `not_measurable`."""
+    pairs = list(asked_and_seen)
+    told = [(asked, seen) for asked, seen in pairs if seen]
+    hits = sum(len(asked & seen) for asked, seen in told)
+    asked, seen = (sum(len(pair[k]) for pair in told) for k in range(2))
+    shares = {"recall": hits / asked if asked else None, "precision": hits / seen if seen else None}
+    return shares | {"n": len(told), "not_measurable": len(pairs) - len(told)}
+
+
+def groups_of(clips: Sequence[Row], cases: Mapping[str, Row]) -> dict[str, dict[str, Row]]:
+    """Summaries by `kind` of pair and by azimuth `gap`."""
+    found: dict[str, dict[str, Row]] = {}
+    for column in ("kind", "gap"):
+        values = sorted({cases[row["case"]][column] for row in clips})
+        found[column] = {
+            value: summarise([row for row in clips if cases[row["case"]][column] == value], cases) for value in values
+        }
+    return found
+
+
+def tables(systems: Sequence[Row], absent: Iterable[str]) -> list[Row]:
+    """`title`, `columns` and `rows` of text: all numbers together, then by azimuth gap and by kind. Metrics that are
+    `absent` say so."""
+    titles = [title for title, _, _ in COLUMNS]
+    lines = [[ABSENT if name in absent else cell(system) for _, name, cell in COLUMNS] for system in systems]
+    shown = [Row(title="All clips", columns=titles, rows=lines)]
+    for column, title in (("gap", "by degrees between the cameras"), ("kind", "by kind of pair")):
+        scored = [s for s in systems if s["name"] != TRUTH]
+        values = sorted({value for s in scored for value in s["groups"][column]}, key=_place)
+        if values:
+            columns = ["system", *(value.replace("_", " ") for value in values)]
+            rows = [[s["name"], *(_group(s["groups"][column].get(value)) for value in values)] for s in scored]
+            shown.append(Row(title=f"PSNR of the person's box, dB, {title}", columns=columns, rows=rows))
+    return shown
+
+
+def markdown(result: Row) -> str:
+    """The whole evaluation as a page of Markdown."""
+    parts = [f"# Evaluation on {result['release']}", result["about"]]
+    parts += [f"## {table['title']}\n\n{markdown_table(table)}" for table in result["tables"]]
+    parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in result["notes"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: Row) -> str:
+    """A table of Markdown."""
+    lines = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _place(value: str) -> tuple[int, str]:
+    """Gaps in order of size, what is unknown last; kinds by name."""
+    names = [*map(str, BUCKETS), UNKNOWN]
+    return (names.index(value) if value in names else 0, value)
+
+
+def _group(summary: Row | None) -> str:
+    value = (summary or {}).get("psnr_person")
+    return f"{_mean(value, 2)} (n {value['n']})" if value else NONE
+
+
+def _mean(value: Row | None, digits: int, unit: float = 1.0) -> str:
+    """`18.21 ± 0.32`, with the number of infinite values where there are some."""
+    if value is None:
+        return NONE
+    equal = f"{value['infinite']} infinite" if value["infinite"] else ""
+    if value["mean"] is None:
+        return equal
+    spread = f" ± {unit * value['se']:.{digits}f}" if value["se"] is not None else ""
+    return f"{unit * value['mean']:.{digits}f}{spread}" + (f" ({equal})" if equal else "")
+
+
+def _metric(name: str, digits: int, unit: float = 1.0) -> Callable[[Row], str]:
+    return lambda system: _mean(system["all"].get(name), digits, unit)
+
+
+def _distance(name: str) -> Callable[[Row], str]:
+    def cell(system: Row) -> str:
+        value = system.get("distances", {}).get(name, {}).get("value")
+        return NONE if value is None else f"{value:.2f}"
+
+    return cell
+
+
+def _count(system: Row) -> str:
+    lacking = len(system["missing"])
+    return f"{system['all']['clips']} of {system['all']['clips'] + lacking}" if lacking else str(system["all"]["clips"])
+
+
+def _landmarks(system: Row) -> str:
+    share = system["all"].get("landmarks")
+    return NONE if share is None else f"{100 * share:.0f}"
+
+
+def _camera(system: Row) -> str:
+    camera = system["all"]["camera"]
+    if camera["recall"] is None:
+        return "not measurable" if camera["not_measurable"] else NONE
+    return f"{100 * camera['recall']:.0f} / {100 * camera['precision']:.0f} (n {camera['n']})"
+
+
+COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
+    ("system", "", lambda system: str(system["name"])),
+    ("clips", "", _count),
+    ("SSIM ↑", "ssim", _metric("ssim", 3)),
+    ("PSNR dB ↑", "psnr", _metric("psnr", 2)),
+    ("PSNR person ↑", "psnr_person", _metric("psnr_person", 2)),
+    ("LPIPS ↓", "lpips", _metric("lpips", 3)),
+    ("FID ↓", "fid", _distance("fid")),
+    ("FVD ↓", "fvd", _distance("fvd")),
+    ("pose error, % height ↓", "pose", _metric("pose_error", 1, 100)),
+    ("person found, % ↑", "pose", _landmarks),
+    ("camera, recall / precision % ↑", "camera", _camera),
+)
+"""Columns of the table of all clips: title, metric, and how a cell is told from a system."""
