@@ -8,7 +8,7 @@ OUT ?= demo-out
 # the many processes would each compile again what they import
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test types test-fast test-slow lint bench clean
+.PHONY: demo test types test-fast test-slow lint bench miniature clean
 
 demo: $(READY)  ## the whole DAG on made data: ingest, label, release, train, generate, report
 	$(BIN)/dimo demo --out $(OUT)
@@ -32,6 +32,13 @@ lint: $(READY)  ## fix what can be fixed, check the rest
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+SIZE ?= smoke
+ARMS ?= full,same_view_only,no_geometry,channel_concat
+SEEDS ?= 1
+
+miniature: $(READY)  ## does the method learn? arms of 3DiMo in a small world: make miniature SIZE=cpu ARMS=all SEEDS=3
+	$(BIN)/python -m training.miniature --size $(SIZE) --arms $(ARMS) --seeds $(SEEDS) --out miniature-out
 
 bench: $(READY)  ## side-by-side benchmarks; they print ratios and assert nothing
 	$(BIN)/python -m tests.benchmarks

@@ -67,7 +67,14 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             name,
             str(base),
             DiMoConfig.tiny(),
-            replace(three_stages((90, 90, 60), lr=2e-3), **TINY_SCHEDULE),
+            replace(
+                three_stages((90, 90, 60), lr=5e-3),
+                encoder_steps=40,
+                encoder_lr_alone=0.4,
+                encoder_lr=0.2,
+                warmup=10,
+                final_lr=0.05,
+            ),
             batch_size=4,
             shift=None,
             checkpoint_every=30,
@@ -91,5 +98,4 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
     return config if encoder is None else replace(config, model=replace(config.model, encoder=ENCODERS[encoder]))
 
 
-TINY_SCHEDULE = {"encoder_steps": 60.0, "warmup": 15.0, "final_lr": 0.05, "encoder_lr": 0.25}
 FULL_SIZE = ("wan2.2-ti2v-5b", "hunyuanvideo-1.5")

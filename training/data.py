@@ -125,6 +125,13 @@ class TrainingData:
         """Ids of the latents whose frame 0 is the reference of each sample of the batch of `step`."""
         return self._reference_ids(self._pool.choose(step, schedule, batch_size, seed), step, seed)
 
+    def other_moments(self, pairs: Sequence[Pair], seed: int) -> list[str]:
+        """Return ids of latents whose frame 0 is a reference for each pair, as drawn for training.
+
+        Another window of the target clip in `reference_share` of the pairs, where it has one; else the pair's own.
+        """
+        return self._reference_ids(self.pairs.rows_of(pairs), 0, seed)
+
     def _reference_ids(self, rows: np.ndarray, step: int, seed: int) -> list[str]:
         if self._references is None:
             return [pair.latent_id for pair in self.pairs.take(rows)]

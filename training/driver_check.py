@@ -44,6 +44,7 @@ class DriverCheck:
         if self.split == "train":
             found = {kind: _fixed(train, kind, count) for kind in kinds}
         self.pairs = [pair for pairs in found.values() for pair in pairs]
+        self.references = self.data.other_moments(self.pairs, SEED) if self.pairs else []
         self.others = [_other(pair, self.data, train) for pair in self.pairs]
         self.note = _why_not(train) if self.split == "train" else None
 
@@ -80,7 +81,7 @@ class DriverCheck:
         model.eval()
         for start in range(0, len(self.pairs), AT_ONCE):
             chosen = slice(start, start + AT_ONCE)
-            batch = self.data.batch(self.pairs[chosen])
+            batch = self.data.batch(self.pairs[chosen], self.references[chosen])
             noise = torch.randn(batch.target.shape, generator=noise_of).to(device)
             conditions = _conditions(sigmas[chosen].to(device), noise)
             others = self.others[chosen]

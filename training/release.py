@@ -122,6 +122,14 @@ class Pairs(Sequence[Pair]):
         codes: NDArray[np.int32] = pc.fill_null(self._encoded(name).indices, -1).to_numpy(zero_copy_only=False)
         return codes
 
+    def rows_of(self, pairs: Sequence[Pair]) -> NDArray[np.int64]:
+        """Return the row of each of some pairs. Raises `KeyError` for a pair that is not among them."""
+        wanted = pa.array([pair.pair_id for pair in pairs], pa.string())
+        rows = pc.index_in(wanted, value_set=self._table["pair_id"].combine_chunks())
+        if rows.null_count:
+            raise KeyError(f"pair {wanted.filter(pc.is_null(rows))[0].as_py()} is not among these")
+        return np.asarray(rows.to_numpy(zero_copy_only=False), np.int64)
+
     def texts(self, name: str) -> pa.Array:
         """The distinct texts of a column of `REPEATED`."""
         return self._encoded(name).dictionary

@@ -38,7 +38,8 @@ class Schedule:
     generator waits until motion tokens mean something.
     `warmup`: steps over which the learning rate rises, at the start and again when the generator joins in.
     `final_lr`: share of the learning rate at the last step, reached along a cosine; 1 keeps it constant.
-    `encoder_lr`: learning rate of control and geometry head over that of the generator, once it trains.
+    `encoder_lr_alone`, `encoder_lr`: learning rate of control and geometry head over that of the stage, in those first
+    steps and afterwards.
     `geometry_weight`: held until step `geometry_hold` (None: the end of stage 1), then falls linearly to 0 at step
     `geometry_end` (None: a third into stage 2).
     `perspective_start`, `perspective_full`: steps between which perspective augmentation grows from none to all of its
@@ -50,6 +51,7 @@ class Schedule:
     encoder_steps: float = 0.0
     warmup: float = 0.0
     final_lr: float = 1.0
+    encoder_lr_alone: float = 1.0
     encoder_lr: float = 1.0
     geometry_weight: float = 1.0
     geometry_hold: float | None = None
@@ -155,7 +157,7 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
                 source_shares=stage.source_shares,
                 trains_generator=joint,
                 lr=lr,
-                encoder_lr=lr * (schedule.encoder_lr if joint else 1.0),
+                encoder_lr=lr * (schedule.encoder_lr if joint else schedule.encoder_lr_alone),
                 geometry_weight=schedule.geometry_weight * _falling(step, schedule.hold_steps, schedule.geometry_steps),
                 perspective=1 - _falling(step, schedule.perspective_start, schedule.perspective_full),
                 text_dropout=schedule.text_dropout,

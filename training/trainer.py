@@ -124,7 +124,7 @@ class _Run:
         points = [stage_at(end - 1, config.schedule) for end in sorted(self.stage_ends)]
         mixes = [self.data.mix(point) for point in points]  # say now, not after days, that a stage has nothing
         check_latents(self.data.latents, config.base, config.preset)
-        self.held_out = TrainingData(self.release, "test", config.model)
+        self.held_out = TrainingData(self.release, "test", config.model, reference_share=config.reference_share)
         kinds = sorted({kind for mix in mixes for kind in mix})
         self.driver_check = DriverCheck(self.data, self.held_out, kinds, config, self.no_text)
 

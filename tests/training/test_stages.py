@@ -27,13 +27,20 @@ def test_geometry_is_held_in_stage_1_and_gone_a_third_into_stage_2() -> None:
     assert weights == pytest.approx([1, 1, 0.5, 0, 0])
 
 
-LEARNING = replace(three_stages((10, 20, 10), lr=1.0), encoder_steps=8.0, warmup=4.0, final_lr=0.1, encoder_lr=0.25)
+LEARNING = replace(
+    three_stages((10, 20, 10), lr=1.0),
+    encoder_steps=8.0,
+    warmup=4.0,
+    final_lr=0.1,
+    encoder_lr_alone=0.5,
+    encoder_lr=0.25,
+)
 
 
 def test_the_encoder_trains_first_and_slower_afterwards() -> None:
     points = [stage_at(step, LEARNING) for step in range(40)]
     assert [p.trains_generator for p in points] == [False] * 8 + [True] * 32
-    assert all(p.encoder_lr == p.lr for p in points[:8])
+    assert all(p.encoder_lr == pytest.approx(0.5 * p.lr) for p in points[:8])
     assert all(p.encoder_lr == pytest.approx(0.25 * p.lr) for p in points[8:])
 
 

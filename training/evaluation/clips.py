@@ -7,6 +7,7 @@ to make clips of its own for the same cases.
 import io
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from model.encoder.config import EncoderConfig
 from storage_schemas.files import read_json, write_bytes, write_json
 from storage_schemas.ids import sha256_file, stable_id
 from storage_schemas.video import decode, encode, probe, resize
-from training.driving import read_driving
+from training.driving import read_drivings
 from training.evaluation.cases import Case
 from training.evaluation.config import BASELINE, EvaluationConfig
 from training.evaluation.known import Known
@@ -88,7 +89,9 @@ def make_clips(
                 "width": case.target.size[0],
                 "height": case.target.size[1],
             }
-            driving = _as_batch(read_driving(release, case.pair, encoder))
+            with ThreadPoolExecutor(1) as thread:
+                [read] = read_drivings(release, [case.pair], encoder, case.target.size, thread)
+            driving = _as_batch(read)
             reference = Image.open(folder.parent / "reference" / f"{case.case_id}.png")
             seed = int(stable_id("seed", config.seed, case.case_id)[:8], 16)
             frames, _ = sample(pipeline, reference, driving, case.prompt, sampling, seed=seed, fps=case.fps, **given)
@@ -136,6 +139,6 @@ def _identity(pipeline: Path, release: Release, config: EvaluationConfig) -> dic
 
 
 def _as_batch(driving: Driving) -> Driving:
-    """One sample of `read_driving` [T, ...] as a batch [1, T, ...], pictures in [0, 1]."""
+    """One sample of `read_drivings` [T, ...] as a batch [1, T, ...], pictures in [0, 1]."""
     batch = driving.map(lambda x: x[None])
     return replace(batch, body=batch.body.float() / 255, hands=batch.hands.float() / 255)

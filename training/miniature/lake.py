@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from model.base_folder import encoders_id
 from model.text import encode_prompt, load_text
 from model.vae import encode as encode_latents
 from model.vae import load_vae
@@ -27,6 +29,8 @@ WINDOW = 9
 """Frames of a window; a take holds two."""
 TARGET = 32
 """Height and width in pixels of the targets."""
+FEW = 200
+"""Takes up to which starting other processes takes longer than filming."""
 STARTS = range(0, FRAMES - WINDOW + 1, WINDOW)
 
 
@@ -44,7 +48,7 @@ class WorldConfig:
 def miniature_release(folder: Path, base: Path, config: WorldConfig, workers: int = 2) -> Release:
     """The release of a world in `folder`, filmed and encoded by `base` where it is not there yet."""
     lake = Lake(folder)
-    run = stable_id("miniature", asdict(config), _weights(base))
+    run = stable_id("miniature", asdict(config), encoders_id(base))
     if not lake.dataset("releases").count_rows():
         lake.append(run, _tables(base, config, workers))
         create_release(lake, "miniature")
@@ -70,6 +74,9 @@ def _tables(base: Path, config: WorldConfig, workers: int) -> dict[str, list[Row
 
 def _filmed(config: WorldConfig, workers: int) -> Iterator[Take]:
     make = partial(make_take, seed=config.seed, subjects=config.subjects, moving_share=config.moving_share)
+    if config.takes <= FEW:
+        yield from map(make, range(config.takes))
+        return
     # spawn: a forked torch can hang
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=one_thread) as pool:
         yield from pool.map(make, range(config.takes), chunksize=16)
@@ -170,11 +177,11 @@ def _clip_rows(take: Take, view: View) -> Iterator[tuple[str, Row]]:
     )
 
 
-def _boxes(view: View) -> np.ndarray:
+def _boxes(view: View) -> NDArray[np.float32]:
     """[T, 4] boxes around the joints with room for flesh, in pixels."""
     room = 0.05 * PICTURE
     low, high = view.joints_2d.min(1) - room, view.joints_2d.max(1) + room
-    return np.float32(np.concatenate([low, high], -1))
+    return np.concatenate([low, high], -1).astype(np.float32)
 
 
 def sentence(move: str) -> str:
@@ -190,8 +197,8 @@ class _Coder:
     def __init__(self, base: Path) -> None:
         self._vae = load_vae(base)
         self._tokenizer, self._text_encoder = load_text(base)
-        self._weights = _weights(base)
-        self._texts: dict[str, np.ndarray] = {}
+        self._weights = encoders_id(base)
+        self._texts: dict[str, NDArray[np.float16]] = {}
 
     def windows(self, take: Take, view: View) -> list[Row]:
         """The rows of `latents` of a clip."""
@@ -199,10 +206,11 @@ class _Coder:
         video = torch.from_numpy(frames).permute(3, 0, 1, 2) / 255  # [3, T, S, S]
         batch = torch.stack([video[:, start : start + WINDOW] for start in STARTS])
         with torch.inference_mode():
-            latents = np.float16(encode_latents(self._vae, batch).numpy())
+            latents = encode_latents(self._vae, batch).numpy().astype(np.float16)
         text = sentence(view.move)
         if text not in self._texts:
-            self._texts[text] = np.float16(encode_prompt(self._tokenizer, self._text_encoder, text).embedding.numpy())
+            embedding = encode_prompt(self._tokenizer, self._text_encoder, text).embedding
+            self._texts[text] = embedding.numpy().astype(np.float16)
         return [
             filled_row(
                 "latents",
@@ -222,10 +230,6 @@ class _Coder:
             )
             for start, window in zip(STARTS, latents, strict=True)
         ]
-
-
-def _weights(base: Path) -> str:
-    return stable_id([sha256_bytes(f.read_bytes()) for f in sorted((base / "vae").glob("*"))])
 
 
 def _pairs(take: Take, split: str) -> list[Row]:

@@ -1,0 +1,106 @@
+"""Run arms of the miniature one after the other; finished ones are not run again."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from model.dimo import DiMo
+from storage_schemas.releases.release import Release
+from training.checkpoints import latest
+from training.config import TrainConfig
+from training.data import TrainingData
+from training.driver_check import SEED
+from training.miniature.arms import SIZES, arm_config
+from training.miniature.lake import miniature_release
+from training.miniature.measures import measure, write_row
+from training.miniature.probes import pose_r2
+from training.stages import StageConfig
+from training.trainer import train
+
+Row = dict[str, Any]
+GATE = 0.6
+"""R2 of held-out joints that supervised encoder and head must reach before anything else is worth training."""
+
+
+def run_arms(
+    out: Path, base: Path, size: str, arms: Sequence[str], seeds: int, say: Callable[[str], None]
+) -> list[Row]:
+    """Film the world, pass the gate, train and measure every arm with every seed; return a row for each."""
+    chosen = SIZES[size]
+    release = miniature_release(out / f"lake-{size}", base, chosen.world)
+    results = out / f"results-{size}.jsonl"
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    for seed in range(seeds):
+        for arm in arms:
+            if any((row["arm"], row["seed"]) == (arm, seed) for row in done):
+                continue
+            began, cpu = time.time(), time.process_time()
+            config = arm_config(base, chosen, arm, seed)
+            folder = out / f"{size}-{arm}-{seed}"
+            result = train(release, config, folder)
+            row = {"arm": arm, "seed": seed, "steps": config.schedule.steps}
+            row |= {"seconds": round(time.time() - began), "cpu_seconds": round(time.process_time() - cpu)}
+            row |= measure(DiMo.load(result.checkpoint / "model"), release, config, folder)
+            write_row(results, row)
+            done.append(row)
+            say(json.dumps(row))
+    return done
+
+
+def gate(out: Path, release: Release, config: TrainConfig) -> Row:
+    """Train encoder and geometry head alone; return R2 of held-out joints and the seconds of processor time it took."""
+    schedule = config.schedule
+    steps = round(schedule.encoder_steps)
+    only = StageConfig("encoder", steps, (("same_view", 1.0),), schedule.stages[0].lr)
+    alone = replace(schedule, stages=(only,), geometry_hold=steps, geometry_end=steps + 1)
+    began = time.process_time()
+    train(release, replace(config, schedule=alone, checkpoint_every=steps), out)
+    seconds = time.process_time() - began
+    checkpoint = latest(out)
+    assert checkpoint is not None
+    held_out = TrainingData(release, "test", config.model, reference_share=0)
+    r2 = pose_r2(DiMo.load(checkpoint / "model"), held_out.batch(held_out.fixed("same_view", 48, SEED)))
+    return {"joints_r2": r2, "cpu_seconds": round(seconds, 1)}
+
+
+COLUMNS = {
+    "gap_cross_view": "gap, cross view",
+    "gap_same_view": "gap, same view",
+    "true": "loss, true driver",
+    "other": "other",
+    "none": "none",
+    "limbs_true_driver": "limbs off",
+    "limbs_other_driver": "with another driver",
+    "limbs_copy": "copy",
+    "overlap_true_driver": "overlap",
+    "overlap_copy": "copy's",
+    "psnr_true_driver": "PSNR",
+    "psnr_copy": "copy's",
+    "joints_r2": "joints R2",
+    "azimuth_r2": "azimuth R2",
+    "retrieval": "retrieval",
+    "camera_followed": "camera",
+}
+"""Measures of the table, and their headings."""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the results as Markdown: the mean over the seeds of an arm, and the range where there are several."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    lines = ["| arm | seeds | " + " | ".join(COLUMNS.values()) + " |", "|---|---|" + "---|" * len(COLUMNS)]
+    for arm in arms:
+        of = [row for row in rows if row["arm"] == arm]
+        cells = [_cell([row.get(name) for row in of]) for name in COLUMNS]
+        lines.append(f"| `{arm}` | {len(of)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    mean = f"{sum(known) / len(known):.3f}"
+    return mean if len(known) == 1 else f"{mean} ({min(known):.3f} to {max(known):.3f})"
