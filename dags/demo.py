@@ -9,10 +9,10 @@ from prefect.cache_policies import NO_CACHE
 
 from dags import flows
 from dags.generate import animate
-from dags.progress import silence_libraries, step
+from dags.progress import step
 from dags.show import accounts_json, funnel, table
 from pipelines.latents import LatentsConfig
-from pipelines.quality import Policy, kept_clips
+from pipelines.quality import Policy
 from pipelines.report import write_report
 from pipelines.samples import choose_sample
 from pipelines.sources import SourcesConfig
@@ -23,7 +23,7 @@ from storage_schemas.lake import Lake
 from training.config import preset
 from training.generate import Sampling
 from training.summary import stage_losses
-from training.tiny_base import prepare_tiny_base
+from training.tiny_base import copy_tiny_base
 
 KINDS = ("internet", "unreal", "multiview")
 STUDIO = SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")
@@ -54,7 +54,7 @@ def demo(
     flows.measure(lake)
     flows.label(lake)
     flows.caption(lake)
-    base = make_base(lake, root / "base")
+    base = copy_tiny_base(root / "base")
     flows.encode(lake, LatentsConfig(str(base)))
     release = flows.publish(lake, "demo")
     training = root / "training" / release
@@ -81,18 +81,6 @@ def render(folder: Path) -> dict[str, str]:
         made = make_studio(folder)
         shown.advance()
     return {kind: str(getattr(made, kind)) for kind in KINDS}
-
-
-@task(task_run_name="train the tiny VAE", cache_policy=NO_CACHE)
-def make_base(lake: str, folder: Path) -> Path:
-    """A tiny base model in the real layout; its VAE learns the kept clips, so that latents mean something."""
-    home = Lake(lake)
-    silence_libraries()
-    with step("tiny base model", 1) as shown:
-        kept = sorted(kept_clips(home, Policy())["clip_id"].to_pylist())
-        base = prepare_tiny_base(folder, home.blobs("clip_videos", "video", kept))
-        shown.advance()
-    return base
 
 
 @task(task_run_name="generate", cache_policy=NO_CACHE)

@@ -1,41 +1,69 @@
-"""The tiny base's VAE shows what it was given."""
+"""The tiny base that is shipped, and the linear VAE in it."""
 
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+from model.base_folder import base_folder
 from model.linear_vae import LinearVideoVAE
+from model.text import encode_prompt, load_text
 from model.vae import decode, encode, load_vae
-from storage_schemas.video import encode as encode_video
-from training.tiny_base import prepare_tiny_base, read_window
+from storage_schemas.video import centre_crop
+from training.miniature.base import BaseConfig, Windows, make_base, mean_loss
+from training.miniature.lake import TARGET, WINDOW
+from training.miniature.world import make_take
+from training.tiny_base import PRETRAINED, copy_tiny_base
 
 
 @pytest.fixture(scope="module")
-def videos() -> list[bytes]:
-    """A bright block that moves over a gradient, in three colours."""
-    made = []
-    for colour in ((220, 60, 40), (40, 200, 90), (240, 220, 60)):
-        frames = np.empty((20, 96, 128, 3), np.uint8)
-        for t in range(20):
-            frames[t] = np.linspace(20, 140, 128, dtype=np.uint8)[None, :, None]
-            frames[t, 20:80, 30 + 2 * t : 55 + 2 * t] = colour
-        made.append(encode_video(frames, Fraction(24)))
-    return made
+def windows() -> torch.Tensor:
+    """Windows [N, 3, T, S, S] in [0, 1] of takes that no base has seen."""
+    takes = [make_take(number, seed=1) for number in range(12)]
+    frames = [centre_crop(take.views[0].frames[:WINDOW], TARGET, TARGET) for take in takes]
+    return torch.stack([torch.from_numpy(f).permute(3, 0, 1, 2) / 255 for f in frames])
 
 
-def test_it_reconstructs_the_videos_and_normalises_their_latents(videos: list[bytes], tmp_path: Path) -> None:
-    vae = load_vae(prepare_tiny_base(tmp_path / "base", videos))
-    windows = torch.stack([read_window(video, 64) for video in videos]) / 2 + 0.5
+def loss_of(base: Path, windows: torch.Tensor) -> float:
+    """Mean loss of a base's generator on windows, with its own latents."""
+    tokenizer, text_encoder = load_text(base)
+    text = encode_prompt(tokenizer, text_encoder, "The camera is static.").embedding
     with torch.inference_mode():
-        latents = encode(vae, windows)
-        shown = decode(vae, latents).clamp(0, 1)
-    assert latents.shape == (3, 16, 3, 16, 16)
-    assert float(-10 * (shown - windows).square().mean().log10()) > 28
-    assert latents.mean((0, 2, 3, 4)).numpy() == pytest.approx(np.zeros(16), abs=1e-3)
-    assert latents.std((0, 2, 3, 4))[:8].numpy() == pytest.approx(np.ones(8), abs=1e-2)
+        latents = encode(load_vae(base), windows)
+    return mean_loss(base, Windows(latents, torch.zeros(len(windows), dtype=torch.int64)), [text])
+
+
+def test_it_is_small_and_whole() -> None:
+    files = [file for file in PRETRAINED.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 4e6
+    assert base_folder(PRETRAINED) == PRETRAINED and "apache-2.0" in (PRETRAINED / "README.md").read_text()
+
+
+def test_its_vae_shows_the_world(windows: torch.Tensor) -> None:
+    vae = load_vae(PRETRAINED)
+    with torch.inference_mode():
+        shown = decode(vae, encode(vae, windows)).clamp(0, 1)
+    assert float(-10 * (shown - windows).square().mean().log10()) > 23
+
+
+def test_its_generator_continues_a_first_frame(windows: torch.Tensor) -> None:
+    assert loss_of(PRETRAINED, windows) < 0.6  # that of a fresh one is 2
+
+
+@pytest.mark.slow
+def test_the_recipe_makes_such_a_base_again(windows: torch.Tensor, tmp_path: Path) -> None:
+    short = BaseConfig(world_takes=80, studio_takes=20, steps=500)
+    make_base(tmp_path / "base", short)
+    assert loss_of(PRETRAINED, windows) < loss_of(tmp_path / "base", windows) < 1.2
+
+
+def test_a_copy_is_whole_and_not_made_twice(tmp_path: Path) -> None:
+    out = copy_tiny_base(tmp_path / "base")
+    names = {str(file.relative_to(PRETRAINED)) for file in PRETRAINED.rglob("*")}
+    assert {str(file.relative_to(out)) for file in out.rglob("*")} == names
+    (out / "note").touch()
+    copy_tiny_base(out)
+    assert (out / "note").exists()
 
 
 def test_with_all_components_nothing_is_lost() -> None:
@@ -61,19 +89,3 @@ def test_time_is_causal() -> None:
 def test_what_cannot_be_cut_in_blocks_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="multiples of 4"):
         LinearVideoVAE().encode(torch.zeros(shape))
-
-
-def test_the_same_input_gives_the_same_base_and_is_not_done_twice(videos: list[bytes], tmp_path: Path) -> None:
-    files = [
-        prepare_tiny_base(tmp_path / name, videos) / "vae" / "diffusion_pytorch_model.safetensors"
-        for name in ("one", "two")
-    ]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    before = files[0].stat().st_mtime_ns
-    prepare_tiny_base(tmp_path / "one", videos)
-    assert files[0].stat().st_mtime_ns == before
-
-
-def test_no_videos_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="ingest clips first"):
-        prepare_tiny_base(tmp_path / "base", [])

@@ -80,6 +80,21 @@ def make_base(out: Path, config: BaseConfig, on_progress: OnProgress = lambda *_
     return loss
 
 
+def mean_loss(base: Path, windows: Windows, texts: list[Tensor]) -> float:
+    """Return the mean flow loss of a base's generator on windows, at noise levels spread evenly."""
+    model = WanMotionTransformer3DModel.from_base(
+        base / "transformer", motion_dim=8, motion_attention=None, reference="prefix", text_length=64
+    ).eval()
+    target, count = windows.latents, len(windows.latents)
+    noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    sigma = (torch.arange(count) + 0.5) / count
+    text = torch.stack([texts[number] for number in windows.text.tolist()])
+    known = torch.ones(text.shape[:2], dtype=torch.bool)
+    with torch.inference_mode():
+        velocity = model(noisy(target, noise, sigma), sigma * TIMESTEPS, text, known, None, target[:, :, :1])
+        return float(flow_loss(velocity, target, noise).mean())
+
+
 def _train(base: Path, sets: list[Windows], texts: list[Tensor], config: BaseConfig, on_progress: OnProgress) -> float:
     """Train `base`/transformer in place; batches alternate between the sets, large pictures in smaller batches."""
     torch.manual_seed(config.seed)
@@ -113,7 +128,7 @@ def _train(base: Path, sets: list[Windows], texts: list[Tensor], config: BaseCon
         on_progress(step + 1, config.steps, losses[-1])
     trained = model.base.from_config(model.base.load_config(base / "transformer"))
     trained.load_state_dict(model.state_dict())
-    trained.save_pretrained(base / "transformer")
+    trained.half().save_pretrained(base / "transformer")
     return float(np.mean(losses[-100:]))
 
 
