@@ -7,6 +7,7 @@ to make clips of its own for the same cases.
 import io
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from model.encoder.config import EncoderConfig
 from storage_schemas.files import read_json, write_bytes, write_json
 from storage_schemas.ids import sha256_file, stable_id
 from storage_schemas.video import decode, encode, probe, resize
-from training.driving import read_driving
+from training.driving import read_drivings
 from training.evaluation.cases import Case
 from training.evaluation.config import BASELINE, EvaluationConfig
 from training.evaluation.known import Known
@@ -81,19 +82,19 @@ def make_clips(
     pipeline = load_pipeline(find_pipeline(checkpoint), placing or Placing())
     encoder = EncoderConfig(**pipeline.control.config.get("encoder", {}))
     sampling = Sampling(config.steps, config.guidance, config.motion_guidance)
-    for case in missing:
-        if case.pair.pose_id is not None or not pipeline.control.reads_poses:
-            given: dict[str, Any] = {
-                "num_frames": case.pair.num_frames,
-                "width": case.target.size[0],
-                "height": case.target.size[1],
-            }
-            driving = _as_batch(read_driving(release, case.pair, encoder))
-            reference = Image.open(folder.parent / "reference" / f"{case.case_id}.png")
-            seed = int(stable_id("seed", config.seed, case.case_id)[:8], 16)
-            frames, _ = sample(pipeline, reference, driving, case.prompt, sampling, seed=seed, fps=case.fps, **given)
-            write_bytes(folder / f"{case.case_id}.mp4", encode(frames, case.fps))
-        on_done()
+    with ThreadPoolExecutor(1) as threads:
+        for case in missing:
+            if case.pair.pose_id is not None or not pipeline.control.reads_poses:
+                [driving] = read_drivings(release, [case.pair], encoder, case.target.size, threads)
+                reference = Image.open(folder.parent / "reference" / f"{case.case_id}.png")
+                seed = int(stable_id("seed", config.seed, case.case_id)[:8], 16)
+                width, height = case.target.size
+                how: dict[str, Any] = {"num_frames": case.pair.num_frames, "width": width, "height": height}
+                frames, _ = sample(
+                    pipeline, reference, _as_batch(driving), case.prompt, sampling, seed=seed, fps=case.fps, **how
+                )
+                write_bytes(folder / f"{case.case_id}.mp4", encode(frames, case.fps))
+            on_done()
 
 
 class Found(NamedTuple):
@@ -136,6 +137,6 @@ def _identity(pipeline: Path, release: Release, config: EvaluationConfig) -> dic
 
 
 def _as_batch(driving: Driving) -> Driving:
-    """One sample of `read_driving` [T, ...] as a batch [1, T, ...], pictures in [0, 1]."""
+    """One sample of `read_drivings` [T, ...] as a batch [1, T, ...], pictures in [0, 1]."""
     batch = driving.map(lambda x: x[None])
     return replace(batch, body=batch.body.float() / 255, hands=batch.hands.float() / 255)
