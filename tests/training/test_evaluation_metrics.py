@@ -247,8 +247,10 @@ def test_the_error_of_a_pose_is_in_heights_and_over_what_is_found() -> None:
 
 def test_a_prompt_asks_for_what_a_picture_can_show_in_the_window() -> None:
     terms = [("truck_left", 0, 20), ("zoom_in", 18, 90), ("static", 90, 120)]
-    assert asked_moves(terms, 0, 20) == ["pan_left"]
+    assert asked_moves(terms, 0, 20) == ["pan_left"]  # two frames of a long zoom do not count
     assert asked_moves(terms, 10, 40) == ["pan_left", "zoom_in"]
     assert asked_moves(terms, 95, 110) == ["static"]
+    assert asked_moves([("pan_left", 40, 43)], 0, 100) == ["pan_left"]  # short, but all of it is there
     assert asked_moves([("arc_left", 0, 20), ("zoom_in", 0, 20)], 0, 20) == []
-    assert asked_moves(terms, 200, 220) == []
+    assert asked_moves(terms, 200, 220) == ["static"]
+    assert asked_moves([], 0, 20) == []

@@ -1,17 +1,19 @@
 """Which clips an evaluation makes: held-out pairs of a release, or what the paper's protocol makes of them."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
 
 from storage_schemas.ids import stable_id
 from training.evaluation.azimuth import bucket
 from training.evaluation.config import PAPER_CROSS, PAPER_SELF, EvaluationConfig, check_split
 from training.evaluation.known import Known, Window, target_frames
-from training.release import Pair, Release, read_pairs
+from training.release import Pair, Pairs, Release, read_pairs
 
 STATIC = "The camera is static."
 """As captions say it."""
@@ -55,40 +57,44 @@ def choose_cases(release: Release, config: EvaluationConfig) -> list[Case]:
     check_split(release.id, {config.split: len(pairs)}, config.split)
     known = Known(release)
     if config.protocol == "paper":
-        return _paper_cases(pairs, known, known.people(config.split))[: config.limit]
+        return _paper_cases(pairs, known)[: config.limit]
     return [_case(known, pair) for pair in spread(pairs, config.limit)]
 
 
-def spread(pairs: Sequence[Pair], limit: int | None) -> list[Pair]:
+def spread(pairs: Pairs, limit: int | None) -> list[Pair]:
     """At most `limit` pairs, as equally many of each kind as there are, in an order that a larger limit continues."""
-    by_kind: dict[str, list[Pair]] = defaultdict(list)
-    for pair in sorted(pairs, key=lambda pair: pair.pair_id):  # ids are hashes: a fair sample
-        by_kind[pair.kind].append(pair)
-    turns = [(turn, kind, pair) for kind, members in by_kind.items() for turn, pair in enumerate(members)]
-    return [pair for _, _, pair in sorted(turns, key=lambda t: t[:2])][:limit]
+    kinds = pairs.codes("kind")
+    turns = np.zeros(len(kinds), np.int64)
+    for kind in np.unique(kinds):
+        turns[kinds == kind] = np.arange((kinds == kind).sum())  # by id, which is a hash: a fair sample
+    names = pc.rank(pairs.texts("kind")).to_numpy()[kinds]
+    return pairs.take(np.lexsort((names, turns))[:limit])
 
 
-def strangers(pairs: Sequence[Pair], people: dict[str, str]) -> list[tuple[Pair, Pair]]:
-    """Each pair with the next one, going round, of another person; none where all are of one. `people` by pair id."""
+def strangers(pairs: Sequence[Pair]) -> list[tuple[Pair, Pair]]:
+    """Each pair with the next one, going round, of another person; none where all are of one."""
     found = []
     for k, driver in enumerate(pairs):
         others = (pairs[(k + step) % len(pairs)] for step in range(1, len(pairs)))
-        other = next((o for o in others if people[o.pair_id] != people[driver.pair_id]), None)
+        other = next((other for other in others if _person(other) != _person(driver)), None)
         if other is not None:
             found.append((driver, other))
     return found
 
 
-def _paper_cases(pairs: list[Pair], known: Known, people: dict[str, str]) -> list[Case]:
+def _person(pair: Pair) -> str:
+    """Who is seen: the subject, or of an unknown one the performance."""
+    return pair.subject or pair.capture_id
+
+
+def _paper_cases(pairs: Pairs, known: Known) -> list[Case]:
     """Windows of a still camera, made from themselves, and then driven by other people."""
-    still: list[Pair] = []
-    for pair in spread([pair for pair in pairs if pair.kind == "same_view"], None):
-        if len(still) < PAPER_SELF and known.is_still(pair):
-            still.append(pair)
+    own_view = pairs.codes("kind") == pairs.texts("kind").index("same_view").as_py()
+    still = list(islice((pair for pair in pairs.where(own_view) if known.is_still(pair)), PAPER_SELF))
     if not still:
         raise ValueError("the paper's protocol needs same_view pairs whose camera is static: there is none")
     own = [_case(known, pair, SELF, _static_prompt(known, pair)) for pair in still]
-    crossed = [_crossed(known, *two) for two in strangers(still, people)[:PAPER_CROSS]]
+    crossed = [_crossed(known, *two) for two in strangers(still)[:PAPER_CROSS]]
     return [case for both in zip_longest(own, crossed) for case in both if case]  # so that a limit leaves both kinds
 
 

@@ -82,21 +82,19 @@ def make_clips(
     pipeline = load_pipeline(find_pipeline(checkpoint), placing or Placing())
     encoder = EncoderConfig(**pipeline.control.config.get("encoder", {}))
     sampling = Sampling(config.steps, config.guidance, config.motion_guidance)
-    for case in missing:
-        if case.pair.pose_id is not None or not pipeline.control.reads_poses:
-            given: dict[str, Any] = {
-                "num_frames": case.pair.num_frames,
-                "width": case.target.size[0],
-                "height": case.target.size[1],
-            }
-            with ThreadPoolExecutor(1) as thread:
-                [read] = read_drivings(release, [case.pair], encoder, case.target.size, thread)
-            driving = _as_batch(read)
-            reference = Image.open(folder.parent / "reference" / f"{case.case_id}.png")
-            seed = int(stable_id("seed", config.seed, case.case_id)[:8], 16)
-            frames, _ = sample(pipeline, reference, driving, case.prompt, sampling, seed=seed, fps=case.fps, **given)
-            write_bytes(folder / f"{case.case_id}.mp4", encode(frames, case.fps))
-        on_done()
+    with ThreadPoolExecutor(1) as threads:
+        for case in missing:
+            if case.pair.pose_id is not None or not pipeline.control.reads_poses:
+                [driving] = read_drivings(release, [case.pair], encoder, case.target.size, threads)
+                reference = Image.open(folder.parent / "reference" / f"{case.case_id}.png")
+                seed = int(stable_id("seed", config.seed, case.case_id)[:8], 16)
+                width, height = case.target.size
+                how: dict[str, Any] = {"num_frames": case.pair.num_frames, "width": width, "height": height}
+                frames, _ = sample(
+                    pipeline, reference, _as_batch(driving), case.prompt, sampling, seed=seed, fps=case.fps, **how
+                )
+                write_bytes(folder / f"{case.case_id}.mp4", encode(frames, case.fps))
+            on_done()
 
 
 class Found(NamedTuple):

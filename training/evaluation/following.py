@@ -16,8 +16,8 @@ SEEN_AS = {
 """Camera moves that a picture alone cannot tell from a turn or a zoom."""
 UNSEEN = ("arc_left", "arc_right", "follow")
 """Moves of which a picture alone tells nothing: near and far things go opposite ways, or the person stays."""
-LEAST_SHARE = 0.3
-"""Share of the window that a camera term must cover to count in it."""
+SHARE_OF_WINDOW, SHARE_OF_TERM = 0.2, 0.5
+"""What a camera term must fill of a window, or have of itself in it, to hold there: as in the texts of windows."""
 
 
 class Following(NamedTuple):
@@ -46,12 +46,22 @@ def pose_following(
     return Following(error, int(both.any(axis=1).sum()), int(wanted.any(axis=1).sum()))
 
 
-def asked_moves(terms: Iterable[tuple[str, int, int]], start: int, stop: int) -> list[str]:
-    """Camera moves of a prompt within clip frames [start, stop), as a picture alone can show them.
+def held_terms(terms: Iterable[tuple[str, int, int]], start: int, stop: int) -> set[str]:
+    """Camera terms that hold in clip frames [start, stop); where some are known and none of them holds, it is static.
 
-    `terms`: (term, first frame, one past the last). Empty where it asks for nothing that can be measured: also where it
-    asks for one thing that cannot.
+    `terms`: (term, first frame, one past the last).
     """
-    length = stop - start
-    held = {term for term, a, b in terms if min(b, stop) - max(a, start) >= LEAST_SHARE * length}
+    terms = list(terms)
+    least = {(a, b): min(SHARE_OF_WINDOW * (stop - start), SHARE_OF_TERM * (b - a)) for _, a, b in terms}
+    shared = [(term, min(b, stop) - max(a, start), least[a, b]) for term, a, b in terms]
+    held = {term for term, frames, enough in shared if frames > 0 and frames >= enough}
+    return held or ({"static"} if terms else set())
+
+
+def asked_moves(terms: Iterable[tuple[str, int, int]], start: int, stop: int) -> list[str]:
+    """The terms that hold in clip frames [start, stop) as a picture alone can show them.
+
+    Empty where they are not known, and where one of them cannot be seen in a picture.
+    """
+    held = held_terms(terms, start, stop)
     return [] if held & set(UNSEEN) else sorted({SEEN_AS.get(term, term) for term in held})

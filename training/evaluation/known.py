@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model.driving.framing import Framing
 from storage_schemas.video import centre_crop, decode
 from training.evaluation.azimuth import azimuth_gap, directions
-from training.evaluation.following import asked_moves
+from training.evaluation.following import asked_moves, held_terms
 from training.release import Pair, Release
 
 Row = dict[str, Any]
@@ -54,11 +54,6 @@ class Known:
         )
         self._down: Callable[[str], Row] = cache(lambda key: release.rows("captures", [key], ["gravity_down"])[0])
 
-    def people(self, split: str) -> dict[str, str]:
-        """Who is seen in the pairs of a split, by pair id: the subject, or of unknown ones the performance."""
-        rows = self._release.read("pairs", ["pair_id", "subject", "capture_id"], f"split = '{split}'")
-        return {row["pair_id"]: row["subject"] or row["capture_id"] for row in rows}
-
     def frames(self, window: Window) -> Frames:
         """Pixels [T, H, W, 3] of a window."""
         [video] = self._release.blobs("clip_videos", "video", [window.clip_id])
@@ -92,8 +87,7 @@ class Known:
 
     def is_still(self, pair: Pair) -> bool:
         """Whether the target window's camera is known neither to turn, nor to move, nor to zoom."""
-        start, stop = _span(pair)
-        held = {term for term, a, b in self._terms(pair) if a < stop and b > start}
+        held = held_terms(self._terms(pair), *_span(pair))
         return bool(held) and held <= STANDING
 
     def asked(self, pair: Pair) -> list[str]:
