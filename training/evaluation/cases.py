@@ -53,7 +53,7 @@ class Case:
 
 def choose_cases(release: Release, config: EvaluationConfig) -> list[Case]:
     """The cases of an evaluation, in a stable order. Raises `ValueError` where there is none."""
-    pairs = list(read_pairs(release, config.split))
+    pairs = read_pairs(release, config.split)
     check_split(release.id, {config.split: len(pairs)}, config.split)
     known = Known(release)
     if config.protocol == "paper":

@@ -1,0 +1,90 @@
+"""The miniature: its truth is exact, limbs are found by colour, and the method learns in it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.body.skeleton import JOINTS
+from storage_schemas.conventions import project, transform
+from storage_schemas.video import centre_crop
+from training.miniature.arms import ARMS, SIZES, arm_config
+from training.miniature.colours import limb_errors, limb_overlap, limb_places
+from training.miniature.lake import TARGET, WorldConfig, miniature_release
+from training.miniature.run import gate, table
+from training.miniature.world import MAX_GAP, PICTURE, Take, make_take
+from training.release import read_pairs
+from training.tiny_base import PRETRAINED
+from training.trainer import train
+
+
+@pytest.fixture(scope="module")
+def takes() -> list[Take]:
+    return [make_take(number) for number in range(6)]
+
+
+def test_a_take_is_the_same_each_time(takes: list[Take]) -> None:
+    again = make_take(3)
+    assert all(np.array_equal(a.frames, b.frames) for a, b in zip(takes[3].views, again.views, strict=True))
+
+
+def test_joints_are_where_the_cameras_see_them(takes: list[Take]) -> None:
+    for take in takes:
+        first, second = take.views[:2]
+        rotation, shift = first.world_to_camera[:, :, :3], first.world_to_camera[:, :, 3]
+        world = np.einsum("tji,tnj->tni", rotation, first.joints_3d - shift[:, None])
+        np.testing.assert_allclose(transform(world, second.world_to_camera), second.joints_3d, atol=1e-4)
+        np.testing.assert_allclose(project(second.joints_3d, second.K), second.joints_2d, atol=1e-3)
+
+
+def test_cameras_are_within_their_gap_and_people_within_the_picture(takes: list[Take]) -> None:
+    views = [view for take in takes for view in take.views]
+    assert all(abs(view.azimuth - take.views[0].azimuth) <= MAX_GAP for take in takes for view in take.views)
+    inside = np.concatenate([((v.joints_2d > 0) & (v.joints_2d < PICTURE)).all(-1).ravel() for v in views])
+    assert inside.mean() > 0.95
+
+
+def test_limbs_are_found_by_colour_where_their_joints_are(takes: list[Take]) -> None:
+    errors = []
+    for view in (take.views[0] for take in takes):
+        places, seen = limb_places(centre_crop(view.frames, TARGET, TARGET))
+        joints = view.joints_2d * TARGET / PICTURE
+        for limb, (a, b) in enumerate((("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"))):
+            middle = (joints[:, JOINTS.index(a)] + joints[:, JOINTS.index(b)]) / 2
+            errors += list(np.linalg.norm(places[:, limb] - middle, axis=-1)[seen[:, limb] >= 3])
+    assert len(errors) > 40 and np.median(errors) < 0.5 and np.percentile(errors, 90) < 1.5  # pixels
+
+
+def test_the_truth_has_no_error_and_a_still_picture_has(takes: list[Take]) -> None:
+    frames = centre_crop(takes[0].views[0].frames, TARGET, TARGET)
+    still = np.repeat(frames[:1], len(frames), axis=0)
+    assert limb_errors(frames, frames, 20).max() == 0 and limb_overlap(frames, frames) == 1
+    assert np.median(limb_errors(still, frames, 20)) > 0.05 and limb_overlap(still, frames) < 0.7
+
+
+def test_a_release_holds_out_people_and_every_kind_of_pair(tmp_path: Path) -> None:
+    config = WorldConfig(takes=12, subjects=6, test_subjects=2)
+    release = miniature_release(tmp_path / "lake", PRETRAINED, config)
+    sides = {split: list(read_pairs(release, split)) for split in ("train", "test")}
+    assert {pair.kind for pair in sides["train"]} == {"same_view", "cross_view", "moving_camera"}
+    people = {split: {pair.subject for pair in pairs} for split, pairs in sides.items()}
+    assert len(people["train"]) == 4 and len(people["test"]) == 2 and not people["train"] & people["test"]
+    assert miniature_release(tmp_path / "lake", PRETRAINED, config).sha256 == release.sha256
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_arms_differ_from_the_full_one_and_take_as_many_steps(arm: str) -> None:
+    full, config = arm_config(PRETRAINED, SIZES["smoke"], "full", 0), arm_config(PRETRAINED, SIZES["smoke"], arm, 0)
+    assert config.schedule.steps == full.schedule.steps and config.variant == arm
+    assert (config == full) == (arm == "full")
+
+
+def test_an_unknown_arm_is_named() -> None:
+    with pytest.raises(ValueError, match="no arm 'none': there are full"):
+        arm_config(PRETRAINED, SIZES["smoke"], "none", 0)
+
+
+def test_the_table_gives_means_and_ranges() -> None:
+    rows = [{"arm": "full", "seed": seed, "gap_cross_view": gap} for seed, gap in enumerate((0.2, 0.4))]
+    assert "| `full` | 2 | 0.300 (0.200 to 0.400) |" in table(rows)
