@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from model.dimo import Batch, DiMo
+from model.dimo import Batch, DiMo, Driving
 from model.flow import flow_loss, per_sample, sample_sigma
 from model.geometry import geometry_loss
 
@@ -66,6 +66,14 @@ def with_text(batch: Batch, chosen: Tensor, text: Tensor) -> Batch:
         text=torch.where(chosen[:, None, None], other, own),
         text_ok=torch.where(chosen[:, None], other_ok, own_ok),
     )
+
+
+def some_frames(driving: Driving, share: float, seed: int) -> Driving:
+    """Return a random share of the frames of driving windows, at least one, the same frames of all samples."""
+    frames = driving.body.shape[1]
+    order = torch.randperm(frames, generator=torch.Generator().manual_seed(seed))
+    chosen = order[: max(1, round(share * frames))].sort().values.to(driving.body.device)
+    return driving.map(lambda x: x[:, chosen])
 
 
 def pose_loss(

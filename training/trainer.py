@@ -5,6 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from training.export import export_pipeline
 from training.latents import check_latents
 from training.log import MetricsLog
 from training.no_text import empty_prompt
-from training.objective import Terms, draw, pose_loss, training_loss, with_text
+from training.objective import Terms, draw, pose_loss, some_frames, training_loss, with_text
 from training.precision import computing
 from training.release import Release
 from training.result import TrainResult
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 STANDARDISED_FRAMES = 512
 """Driving frames over which motion tokens are standardised, about."""
+FRAMES_SHARE = 1 / 3
+"""Of a window, in the steps that train the encoder alone: frames of one window are alike, and each of them costs."""
 Progress = Callable[[int, int, dict[str, Any]], None]
 """Called with the steps done, the steps in all, and the record just logged."""
 
@@ -220,9 +223,10 @@ class _Run:
                     self.model, batch, conditions, point.geometry_weight, config.joints_weight, point.perspective
                 )
             else:
+                frames = some_frames(batch.driving, FRAMES_SHARE, conditions.augment_seed or 0)
                 terms = pose_loss(
                     self.model,
-                    batch,
+                    replace(batch, driving=frames),
                     conditions.augment_seed,
                     point.perspective,
                     point.geometry_weight,

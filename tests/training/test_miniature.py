@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from model.body.skeleton import JOINTS
 from storage_schemas.conventions import project, transform
@@ -12,11 +11,10 @@ from storage_schemas.video import centre_crop
 from training.miniature.arms import ARMS, SIZES, arm_config
 from training.miniature.colours import limb_errors, limb_overlap, limb_places
 from training.miniature.lake import TARGET, WorldConfig, miniature_release
-from training.miniature.run import gate, table
+from training.miniature.run import table
 from training.miniature.world import MAX_GAP, PICTURE, Take, make_take
 from training.release import read_pairs
 from training.tiny_base import PRETRAINED
-from training.trainer import train
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,9 @@ class Size:
 
 
 SIZES = {
-    "smoke": Size(takes=150, encoder_steps=300, steps=500, batch=8, pairs=32),
-    "cpu": Size(takes=1200, encoder_steps=400, steps=3000, batch=16, pairs=96),
-    "gpu": Size(takes=6000, encoder_steps=1000, steps=20_000, batch=64, pairs=192),
+    "smoke": Size(takes=150, encoder_steps=500, steps=700, batch=16, pairs=32),
+    "cpu": Size(takes=1200, encoder_steps=1500, steps=4000, batch=16, pairs=96),
+    "gpu": Size(takes=6000, encoder_steps=3000, steps=24_000, batch=64, pairs=192),
 }
 
 
@@ -80,7 +80,8 @@ def arm_config(base: Path, size: Size, arm: str, seed: int) -> TrainConfig:
 
 
 def _full(base: Path, size: Size) -> TrainConfig:
-    single, mixed = round(0.3 * size.steps), round(0.5 * size.steps)
+    joint = size.steps - size.encoder_steps
+    single, mixed = size.encoder_steps + round(0.25 * joint), round(0.5 * joint)
     lr = 5e-3
     schedule = Schedule(
         stages=(
