@@ -38,6 +38,7 @@ class Schedule:
     generator waits until motion tokens mean something.
     `warmup`: steps over which the learning rate rises, at the start and again when the generator joins in.
     `final_lr`: share of the learning rate at the last step, reached along a cosine; 1 keeps it constant.
+    `motion_lr`: learning rate of the generator's new modules, which read motion tokens, over that of the stage.
     `encoder_lr_alone`, `encoder_lr`: learning rate of control and geometry head over that of the stage, in those first
     steps and afterwards.
     `geometry_weight`: held until step `geometry_hold` (None: the end of stage 1), then falls linearly to 0 at step
@@ -51,6 +52,7 @@ class Schedule:
     encoder_steps: float = 0.0
     warmup: float = 0.0
     final_lr: float = 1.0
+    motion_lr: float = 1.0
     encoder_lr_alone: float = 1.0
     encoder_lr: float = 1.0
     geometry_weight: float = 1.0
@@ -133,6 +135,7 @@ class StagePoint:
     source_shares: tuple[tuple[str, float], ...]
     trains_generator: bool
     lr: float
+    motion_lr: float
     encoder_lr: float
     geometry_weight: float
     perspective: float
@@ -157,6 +160,7 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
                 source_shares=stage.source_shares,
                 trains_generator=joint,
                 lr=lr,
+                motion_lr=lr * schedule.motion_lr,
                 encoder_lr=lr * (schedule.encoder_lr if joint else schedule.encoder_lr_alone),
                 geometry_weight=schedule.geometry_weight * _falling(step, schedule.hold_steps, schedule.geometry_steps),
                 perspective=1 - _falling(step, schedule.perspective_start, schedule.perspective_full),

@@ -117,8 +117,14 @@ class _Run:
             self.model.transformer.enable_gradient_checkpointing()
             if self.model.control._supports_gradient_checkpointing:
                 self.model.control.enable_gradient_checkpointing()
-        parts = (self.model.transformer, self.model.control, *filter(None, [self.model.geometry]))
-        groups = [{"params": list(part.parameters())} for part in parts]
+        parameters = list(self.model.transformer.named_parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for name, p in parameters if "motion" not in name]},
+            {"params": [p for name, p in parameters if "motion" in name]},  # what the base model lacks
+            {"params": list(self.model.control.parameters())},
+        ]
+        if self.model.geometry is not None:
+            groups.append({"params": list(self.model.geometry.parameters())})
         self.optimizer = torch.optim.AdamW(groups, betas=config.betas, weight_decay=config.weight_decay)
         if self.checkpoint:
             checkpoints.load_optimizer(self.checkpoint, self.optimizer)
@@ -196,14 +202,14 @@ class _Run:
             return
         for parameter in self.model.geometry.parameters():
             self.optimizer.state.pop(parameter, None)
-        del self.optimizer.param_groups[2]  # transformer, control, geometry
+        del self.optimizer.param_groups[3]  # generator, its motion modules, control, geometry
         self.model.geometry = None
 
     def _optimize(self, batch: Any) -> tuple[Terms, float]:
         """One optimizer step; the loss terms and the norm of the gradient before clipping."""
         config, point = self.config, stage_at(self.step, self.config.schedule)
-        generator, *encoder = self.optimizer.param_groups
-        generator["lr"] = point.lr
+        generator, motion, *encoder = self.optimizer.param_groups
+        generator["lr"], motion["lr"] = point.lr, point.motion_lr
         for group in encoder:
             group["lr"] = point.encoder_lr
         conditions = draw(

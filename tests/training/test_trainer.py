@@ -185,8 +185,8 @@ def test_a_geometry_head_that_has_ended_is_in_no_checkpoint(
     assert (result.checkpoint / "model" / "geometry").is_dir()
     moments = len(torch.load(result.checkpoint / "optimizer.pt", weights_only=True)["param_groups"])
     result = train(release, config, tmp_path)
-    assert moments == 3 and not (result.checkpoint / "model" / "geometry").exists()
-    assert len(torch.load(result.checkpoint / "optimizer.pt", weights_only=True)["param_groups"]) == 2
+    assert moments == 4 and not (result.checkpoint / "model" / "geometry").exists()
+    assert len(torch.load(result.checkpoint / "optimizer.pt", weights_only=True)["param_groups"]) == 3
 
 
 def test_the_encoder_trains_alone_first(release: Release, config: TrainConfig, tmp_path: Path) -> None:
