@@ -4,17 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from model.body.skeleton import JOINTS
 from storage_schemas.conventions import project, transform
 from storage_schemas.video import centre_crop
+from training.log import read_metrics
 from training.miniature.arms import ARMS, SIZES, arm_config
 from training.miniature.colours import limb_errors, limb_overlap, limb_places
 from training.miniature.lake import TARGET, WorldConfig, miniature_release
-from training.miniature.run import table
+from training.miniature.run import gate, table
 from training.miniature.world import MAX_GAP, PICTURE, Take, make_take
 from training.release import read_pairs
 from training.tiny_base import PRETRAINED
+from training.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +89,15 @@ def test_an_unknown_arm_is_named() -> None:
 def test_the_table_gives_means_and_ranges() -> None:
     rows = [{"arm": "full", "seed": seed, "gap_cross_view": gap} for seed, gap in enumerate((0.2, 0.4))]
     assert "| `full` | 2 | 0.300 (0.200 to 0.400) |" in table(rows)
+
+
+def test_in_a_minute_the_encoder_sees_and_the_driver_begins_to_matter(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    release = miniature_release(tmp_path / "lake", PRETRAINED, SIZES["smoke"].world)
+    config = arm_config(PRETRAINED, SIZES["smoke"], "full", 0)
+    passed = gate(tmp_path / "run", release, config)
+    assert passed["gate_r2"] > 0.1  # a blind encoder has less than 0
+    train(release, config, tmp_path / "run")
+    [check] = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r.get("event") == "driver_check"][-1:]
+    losses = check["by_kind"]["cross_view"]
+    assert losses["other"] > losses["true"]

@@ -23,7 +23,7 @@ class Size:
 
 
 SIZES = {
-    "smoke": Size(takes=150, encoder_steps=500, steps=700, batch=16, pairs=32),
+    "smoke": Size(takes=150, encoder_steps=400, steps=550, batch=16, pairs=32),
     "cpu": Size(takes=1200, encoder_steps=1500, steps=4000, batch=16, pairs=96),
     "gpu": Size(takes=6000, encoder_steps=3000, steps=24_000, batch=64, pairs=192),
 }
@@ -102,7 +102,7 @@ def _full(base: Path, size: Size) -> TrainConfig:
         schedule=schedule,
         batch_size=size.batch,
         shift=None,
-        checkpoint_every=max(100, size.steps // 4),
+        checkpoint_every=size.encoder_steps,
         follow=FollowPolicy(every=max(50, size.steps // 10), pairs=size.pairs, from_step=size.steps),
         betas=(0.9, 0.98),
         reference_share=1.0,

@@ -1,15 +1,16 @@
 """Run arms of the miniature one after the other; finished ones are not run again."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from model.dimo import DiMo
 from storage_schemas.releases.release import Release
-from training.checkpoints import latest
+from training.checkpoints import latest, steps_done
 from training.config import TrainConfig
 from training.data import TrainingData
 from training.driver_check import SEED
@@ -17,7 +18,6 @@ from training.miniature.arms import SIZES, arm_config
 from training.miniature.lake import miniature_release
 from training.miniature.measures import measure, write_row
 from training.miniature.probes import pose_r2
-from training.stages import StageConfig
 from training.trainer import train
 
 Row = dict[str, Any]
@@ -40,8 +40,12 @@ def run_arms(
             began, cpu = time.time(), time.process_time()
             config = arm_config(base, chosen, arm, seed)
             folder = out / f"{size}-{arm}-{seed}"
+            row: Row = {"arm": arm, "seed": seed, "steps": config.schedule.steps}
+            if config.schedule.encoder_steps and steps_done(folder) < config.schedule.encoder_steps:
+                row |= gate(folder, release, config)
+                if row["gate_r2"] < GATE:
+                    say(f"{arm}: R2 of joints is {row['gate_r2']:.2f} before the generator trains, {GATE} is wanted")
             result = train(release, config, folder)
-            row = {"arm": arm, "seed": seed, "steps": config.schedule.steps}
             row |= {"seconds": round(time.time() - began), "cpu_seconds": round(time.process_time() - cpu)}
             row |= measure(DiMo.load(result.checkpoint / "model"), release, config, folder)
             write_row(results, row)
@@ -50,23 +54,34 @@ def run_arms(
     return done
 
 
+class _ReachedError(Exception):
+    """The steps that train the encoder alone are done."""
+
+
 def gate(out: Path, release: Release, config: TrainConfig) -> Row:
-    """Train encoder and geometry head alone; return R2 of held-out joints and the seconds of processor time it took."""
-    schedule = config.schedule
-    steps = round(schedule.encoder_steps)
-    only = StageConfig("encoder", steps, (("same_view", 1.0),), schedule.stages[0].lr)
-    alone = replace(schedule, stages=(only,), geometry_hold=steps, geometry_end=steps + 1)
+    """Train encoder and geometry head alone, as the first steps of a run in `out`, which `train` then continues.
+
+    Returns R2 of held-out joints and the seconds of processor time it took.
+    """
+    steps = math.ceil(config.schedule.encoder_steps)
+
+    def stop(done: int, _total: int, _record: Row) -> None:
+        if done > steps:  # the checkpoint of the step before is written
+            raise _ReachedError
+
     began = time.process_time()
-    train(release, replace(config, schedule=alone, checkpoint_every=steps), out)
+    with suppress(_ReachedError):
+        train(release, config, out, on_progress=stop)
     seconds = time.process_time() - began
     checkpoint = latest(out)
     assert checkpoint is not None
     held_out = TrainingData(release, "test", config.model, reference_share=0)
     r2 = pose_r2(DiMo.load(checkpoint / "model"), held_out.batch(held_out.fixed("same_view", 48, SEED)))
-    return {"joints_r2": r2, "cpu_seconds": round(seconds, 1)}
+    return {"gate_r2": r2, "gate_cpu_seconds": round(seconds, 1)}
 
 
 COLUMNS = {
+    "gate_r2": "gate R2",
     "gap_cross_view": "gap, cross view",
     "gap_same_view": "gap, same view",
     "true": "loss, true driver",
