@@ -24,12 +24,7 @@ __all__ = ["Batch", "DiMo", "DiMoConfig", "Driving", "Prediction"]
 def generator_settings(config: DiMoConfig) -> dict[str, Any]:
     """Return the arguments of a `Generator`: motion attention only where the control sends motion tokens."""
     attention = config.motion_attention if control_class(config.control).sends_motion else None
-    return {
-        "motion_dim": config.encoder.dim,
-        "motion_attention": attention,
-        "reference": config.reference,
-        "text_length": config.text_length,
-    }
+    return {"motion_dim": config.encoder.dim, "motion_attention": attention, "reference": config.reference}
 
 
 class DiMo(nn.Module):
@@ -49,7 +44,8 @@ class DiMo(nn.Module):
     @classmethod
     def from_base(cls, base_dir: Path, config: DiMoConfig) -> Self:
         """A pretrained generator (`base_dir/transformer`, diffusers layout) with a fresh, silent control."""
-        transformer = generator_class(base_dir).from_base(Path(base_dir) / "transformer", **generator_settings(config))
+        settings = generator_settings(config) | {"text_length": config.text_length}
+        transformer = generator_class(base_dir).from_base(Path(base_dir) / "transformer", **settings)
         return cls.around(transformer, config)
 
     @classmethod

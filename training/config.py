@@ -70,7 +70,7 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             replace(
                 three_stages((90, 90, 60), lr=1e-3),
                 encoder_steps=40,
-                motion_lr=5.0,
+                motion_lr=1.0,
                 encoder_lr_alone=2.0,
                 encoder_lr=1.0,
                 warmup=10,

@@ -56,6 +56,11 @@ def with_lengths(inputs: Inputs, lengths: tuple[int, int]) -> Inputs:
     return inputs | {"text_ok": torch.arange(12) < torch.tensor(lengths)[:, None]}
 
 
+def rounding(lengths: tuple[int, int]) -> float:
+    """Where padding is cut off, attention has fewer keys, and some processors' kernels sum them in another order."""
+    return 0.0 if max(lengths) == 12 else 1e-6
+
+
 @lengths
 def test_at_step_zero_it_is_the_base(
     lengths: tuple[int, int], base: HunyuanVideo15Transformer3DModel, make_dimo: Make, inputs: Inputs
@@ -64,7 +69,7 @@ def test_at_step_zero_it_is_the_base(
     ours = make_dimo(family="hunyuan").transformer.eval()
     expected = of_base(base, inputs, inputs["latents"], torch.zeros(2, 9, 3, 16, 16))
     with torch.no_grad():
-        assert (ours(**inputs) - expected).abs().max() == 0.0
+        assert (ours(**inputs) - expected).abs().max() <= rounding(lengths)
     assert expected.std() > 0.1
 
 
@@ -98,7 +103,7 @@ def test_prefix_mode_is_the_base_with_the_reference_in_front(
     expected = of_base(base, inputs, longer, condition)[:, :, 1:]
     ours = make_dimo(family="hunyuan").transformer.eval()
     with torch.no_grad():
-        assert (ours(**inputs) - expected).abs().max() == 0.0
+        assert (ours(**inputs) - expected).abs().max() <= rounding(lengths)
 
 
 def test_what_stands_in_padding_and_how_much_of_it_there_is_changes_nothing(make_dimo: Make, inputs: Inputs) -> None:
@@ -130,9 +135,10 @@ def test_no_mask_is_dense(
         seen.add(None if attn_mask is None else tuple(attn_mask.shape))
         return scaled_dot_product_attention(*args, attn_mask=attn_mask, **kwargs)
 
+    transformer = make_dimo(family="hunyuan").transformer
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     with torch.no_grad():
-        make_dimo(family="hunyuan").transformer(**with_lengths(inputs, lengths))
+        transformer(**with_lengths(inputs, lengths))
     assert seen == masks
 
 

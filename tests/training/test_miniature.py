@@ -91,6 +91,7 @@ def test_the_table_gives_means_and_ranges() -> None:
     assert "| `full` | 2 | 0.300 (0.200 to 0.400) |" in table(rows)
 
 
+@pytest.mark.timeout(900)
 def test_in_a_minute_the_encoder_sees_and_the_driver_begins_to_matter(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     release = miniature_release(tmp_path / "lake", PRETRAINED, SIZES["smoke"].world)
