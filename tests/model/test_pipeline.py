@@ -162,7 +162,7 @@ def test_offloaded_it_gives_the_same_video(family: str, make_pipeline: Make) -> 
     pipeline = make_pipeline(family)
     pipeline.enable_model_cpu_offload(device="cpu")  # the hooks of a GPU, on the only device there is
     assert all(hasattr(getattr(pipeline, name), "_hf_hook") for name in pipeline.model_cpu_offload_seq.split("->"))
-    # kernels sum in an order that depends on where weights lie in memory
+    # not the same bits since dropped text is the embedding of the empty prompt; the cause is not known yet
     torch.testing.assert_close(sampled(pipeline, output_type="pt"), expected, atol=1e-5, rtol=0)
 
 
