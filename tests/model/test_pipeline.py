@@ -157,13 +157,14 @@ def test_offloading_goes_through_all_models_in_the_order_of_use(make_pipeline: M
     assert order.index("control") < order.index("transformer") < order.index("vae")
 
 
-def test_offloaded_it_gives_the_same_video(family: str, make_pipeline: Make) -> None:
-    expected = sampled(make_pipeline(family), output_type="pt")
+def test_offloaded_it_gives_the_same_bits(family: str, make_pipeline: Make) -> None:
+    # the empty prompt is one token, whose products differ by 7e-7 with where the weights lie in memory
+    given = {"negative_prompt": "The camera shakes.", "output_type": "pt"}
+    expected = sampled(make_pipeline(family), **given)
     pipeline = make_pipeline(family)
     pipeline.enable_model_cpu_offload(device="cpu")  # the hooks of a GPU, on the only device there is
     assert all(hasattr(getattr(pipeline, name), "_hf_hook") for name in pipeline.model_cpu_offload_seq.split("->"))
-    # not the same bits since dropped text is the embedding of the empty prompt; the cause is not known yet
-    torch.testing.assert_close(sampled(pipeline, output_type="pt"), expected, atol=1e-5, rtol=0)
+    assert torch.equal(sampled(pipeline, **given), expected)
 
 
 def test_the_vae_of_hunyuan_works_in_tiles_until_it_is_told_not_to(make_pipeline: Make, tmp_path: Path) -> None:
