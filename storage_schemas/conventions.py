@@ -15,6 +15,19 @@ HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 ASSUMED_FOCAL = 1.2
 """Focal length over the longer side of the picture where nothing is known (45 degrees: a common phone or web video)."""
 
+SHARE_OF_WINDOW, SHARE_OF_SPAN = 0.2, 0.5
+"""What a span of frames must fill of a window, or have of itself in it, to hold there."""
+
+
+def holds_in(first: int, end: int, start: int, stop: int) -> bool:
+    """Whether what is so in frames [first, end), as a camera move, is said of the window [start, stop).
+
+    It is where it fills `SHARE_OF_WINDOW` of the window, or where `SHARE_OF_SPAN` of itself lies in it: a long move
+    that just begins or ends there is left out, a short one within it is not.
+    """
+    shared = min(end, stop) - max(first, start)
+    return shared > 0 and shared >= min(SHARE_OF_WINDOW * (stop - start), SHARE_OF_SPAN * (end - first))
+
 
 def assumed_intrinsics(width: int, height: int) -> NDArray[np.float64]:
     """The `K` [3, 3] of a picture of which nothing is known."""

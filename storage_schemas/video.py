@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from storage_schemas.codec.copying import Copyable, copyable
@@ -54,7 +55,8 @@ def frames(source: Source, *, rotation: int = 0) -> Iterator[Frame]:
 
     Raises `ValueError` where the file is not a readable video or breaks off in the middle.
     """
-    return (_upright(frame, rotation) for frame in stored_frames(source))
+    scaler = VideoReformatter()
+    return (_upright(frame, rotation, scaler) for frame in stored_frames(source))
 
 
 def decode(
@@ -70,8 +72,9 @@ def decode(
 
     Raises `ValueError` where the video ends before `stop`.
     """
+    scaler = VideoReformatter()
     # only what is chosen becomes RGB
-    chosen = [_upright(frame, rotation) for frame in islice(stored_frames(source), start, stop, step)]
+    chosen = [_upright(frame, rotation, scaler) for frame in islice(stored_frames(source), start, stop, step)]
     wanted = None if stop is None else len(range(start, stop, step))
     if not chosen or (wanted is not None and len(chosen) < wanted):
         raise ValueError(f"the video ends too early: asked for frames [{start}, {stop}), got {len(chosen)}")
@@ -80,9 +83,9 @@ def decode(
     return np.stack([resize(image, size) for image in chosen])
 
 
-def _upright(picture: Picture, rotation: int) -> Frame:
+def _upright(picture: Picture, rotation: int, scaler: VideoReformatter) -> Frame:
     turns = -rotation // 90  # np.rot90 turns counter-clockwise
-    image = to_rgb(picture)
+    image = to_rgb(picture, scaler)
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from model.config import DiMoConfig
 from model.encoder.config import ENCODERS
@@ -25,8 +25,9 @@ class FollowPolicy:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. `base` is the pretrained model, a folder in the diffusers layout or ORG/NAME of the hub, and
-    `init_encoder` weights for the motion encoder; where they lie may change between resumes, everything else may not.
+    """A training run. `base` is the pretrained model, a folder in the diffusers layout or ORG/NAME of the hub,
+    `init_encoder` weights for the motion encoder, and `init_model` a folder with a trained 3DiMo to start from; where
+    they lie may change between resumes, everything else may not.
     `shift`: of the noise levels, None: that of the base model's scheduler.
     `joints_weight`: of the places of joints, in metres, within the geometric loss [ours].
     `reference_share`: of the samples whose reference shows another moment of the clip (mode `prefix` only) [ours].
@@ -42,6 +43,7 @@ class TrainConfig:
     follow: FollowPolicy
     variant: str = "full"
     init_encoder: str | None = None
+    init_model: str | None = None
     seed: int = 0
     grad_clip: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
@@ -52,9 +54,16 @@ class TrainConfig:
     gradient_checkpointing: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """Everything that must be the same on resume, JSON-able; of `init_encoder` just its name."""
-        encoder = None if self.init_encoder is None else Path(self.init_encoder).name
-        return {name: value for name, value in asdict(self).items() if name != "base"} | {"init_encoder": encoder}
+        """Everything that must be the same on resume, JSON-able; of weights that it starts from just their names."""
+        names = {
+            name: None if place is None else Path(place).name
+            for name, place in (("init_encoder", self.init_encoder), ("init_model", self.init_model))
+        }
+        return {name: value for name, value in asdict(self).items() if name != "base"} | names
+
+    def from_trained(self, folder: str | Path) -> Self:
+        """Return the same run, started from the 3DiMo in `folder`: its encoder need not be trained alone first."""
+        return replace(self, init_model=str(folder), schedule=replace(self.schedule, encoder_steps=0.0))
 
 
 def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConfig:

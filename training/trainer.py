@@ -16,14 +16,13 @@ from filelock import FileLock, Timeout
 from model.base_folder import base_folder
 from model.batch import Batch
 from model.dimo import DiMo
-from model.encoder import im_animation
-from model.encoder.tokens import MotionEncoder
 from model.flow import scheduler_shift
 from training import checkpoints
 from training.config import TrainConfig
 from training.data import TrainingData
 from training.driver_check import DriverCheck, fixed_loss
 from training.export import export_pipeline
+from training.initial import initial_model, starts_from
 from training.latents import check_latents
 from training.log import MetricsLog
 from training.no_text import empty_prompt
@@ -107,9 +106,7 @@ class _Run:
         if self.checkpoint:
             self.model = DiMo.load(self.checkpoint / "model")
         else:
-            self.model = DiMo.from_base(base_folder(config.base), config.model)
-            if config.init_encoder is not None:
-                init_encoder(self.model, Path(config.init_encoder))
+            self.model = initial_model(config)
         if self.step >= config.schedule.geometry_steps:
             self.model.geometry = None
         self.model.to(self.device).train()
@@ -151,6 +148,8 @@ class _Run:
 
         for batch in self.data.batches(self.step, end, schedule, config.batch_size, config.seed):
             point = stage_at(self.step, schedule)
+            if self.step == 0:
+                record({"event": "start", "step": 0, "stage": point.name, "starts_from": starts_from(config)})
             if self.step == point.start:
                 mix = self.data.mix(point)
                 if missing := sorted(set(point.mix) - set(mix)):
@@ -158,7 +157,7 @@ class _Run:
                 record(self._event("stage_start") | {"mix": mix})
             self._end_geometry()
             began = time.perf_counter()
-            if self.step == math.ceil(schedule.encoder_steps):
+            if self.step == math.ceil(schedule.encoder_steps) and config.init_model is None:
                 self._standardise(batch.to(self.device))
             terms, grad_norm = self._optimize(batch.to(self.device))
             self.step += 1
@@ -178,7 +177,7 @@ class _Run:
             ends = self.step == point.end
             if ends:
                 record(self._event("stage_end"))
-            if ends or self.step % config.follow.every == 0:
+            if ends or (self.step % config.follow.every == 0 and point.trains_generator):
                 record(self.driver_check.measure(self.model, self.step, point.name))
             if ends or self.step % config.checkpoint_every == 0:
                 self._end_geometry()
@@ -272,13 +271,3 @@ class _Run:
             "fixed_loss": fixed_loss(self.model, self.data, point, self.config),
             "test_loss": fixed_loss(self.model, self.held_out, point, self.config),
         }
-
-
-def init_encoder(model: DiMo, weights: Path) -> None:
-    """Give the control's motion encoder IM-Animation's weights. Raises `ValueError` where it has none, or another."""
-    encoder = getattr(model.control, "motion_encoder", None)
-    if not isinstance(encoder, MotionEncoder):
-        raise ValueError(f"control {model.config.control!r} has no motion encoder to start from {weights}")
-    report = im_animation.initialise(encoder, weights)
-    counts = len(report.loaded), len(report.interpolated), len(report.missing)
-    logger.info("%s: %d weights loaded, %d interpolated, %d start at random", weights.name, *counts)

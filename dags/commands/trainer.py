@@ -21,6 +21,9 @@ def train(
     init_encoder: Annotated[
         Path | None, typer.Option(exists=True, help="IM-Animation's weights, for the paper encoder.")
     ] = None,
+    init_model: Annotated[
+        Path | None, typer.Option(exists=True, help="A trained 3DiMo to start from: `model` of a checkpoint.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in OUT.")] = True,
     json_: Json = False,
     prefect_api: PrefectApi = None,
@@ -40,6 +43,7 @@ def train(
 
     weights = None if init_encoder is None else str(init_encoder)
     config = replace(with_variant(named(preset, base, encoder), variant), init_encoder=weights)
+    config = config if init_model is None else config.from_trained(init_model)
     pairs = open_release(lake, release).manifest["by_kind"]
     for stage in config.schedule.stages:
         available(dict(stage.mix), pairs)

@@ -8,7 +8,7 @@ may show any pose. `first_frame`: it takes the place of latent frame 0, as TI2V-
 import json
 import logging
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -115,26 +115,12 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
         self.add_motion(self.blocks, WanMotionBlock)
 
     @classmethod
-    def from_base(
-        cls,
-        path: Path,
-        *,
-        motion_dim: int,
-        motion_attention: Attention | None,
-        reference: Reference,
-        text_length: int = 512,
-    ) -> Self:
+    def from_base(cls, path: Path, **settings: Any) -> Self:
         """As `Generator.from_base`; a warning for a base that was not trained with a timestep per token."""
         index = Path(path).parent / "model_index.json"
         if index.is_file() and not json.loads(index.read_text()).get("expand_timesteps"):
             logger.warning("%s was not trained with a clean reference in the sequence", path.parent)
-        return super().from_base(
-            path,
-            motion_dim=motion_dim,
-            motion_attention=motion_attention,
-            reference=reference,
-            text_length=text_length,
-        )
+        return super().from_base(path, **settings)
 
     def velocity(
         self, latents: Tensor, timestep: Tensor, text: Tensor, text_ok: Tensor, reference: Tensor | None, heard: Heard

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2.functional import resized_crop
+from torchvision.transforms.v2.functional import crop, resize
 
 from model.encoder.config import EncoderConfig
 
@@ -42,10 +42,9 @@ class Square(NamedTuple):
         left, top = (round(float(c) - pixels / 2) for c in centre)
         return cls(left, top, pixels)
 
-    def crop(self, frames: Tensor, size: int) -> Tensor:
-        """What it shows of frames [..., 3, H, W] uint8, resized: [..., 3, size, size] in [0, 1]."""
-        shown = resized_crop(frames, self.top, self.left, self.side, self.side, [size, size], antialias=True)
-        return shown.float() / 255
+    def cut(self, frames: Tensor) -> Tensor:
+        """What it shows of frames [..., 3, H, W]: [..., 3, side, side], black outside of the frame."""
+        return crop(frames, self.top, self.left, self.side, self.side)
 
     def within(self, other: "Square") -> tuple[float, float, float]:
         """Centre x, y and half side, counted in the other square, which is [-1, 1]."""
@@ -73,11 +72,19 @@ def driving_crops(
     seen = torch.zeros(len(video), 2, dtype=torch.bool)
     boxes = torch.tensor([0.0, 0.0, 1.0]).repeat(len(video), 2, 1)
     if config.hands and joints_2d is not None and hand_valid is not None:
-        for (t, hand), square in hand_squares(joints_2d, hand_valid, *video.shape[-2:]).items():
-            hands[t, hand] = square.crop(video[t], config.hand_size)
-            seen[t, hand] = True
-            boxes[t, hand] = torch.tensor(square.within(whole))
-    return Crops(whole.crop(video, config.body_size), hands, seen, boxes)
+        for hand, squares in enumerate(hand_squares(joints_2d, hand_valid, *video.shape[-2:])):
+            if not squares:
+                continue
+            at = list(squares)
+            hands[at, hand] = _resized(torch.stack([s.cut(video[t]) for t, s in squares.items()]), config.hand_size)
+            seen[at, hand] = True
+            boxes[at, hand] = torch.tensor([square.within(whole) for square in squares.values()])
+    return Crops(_resized(whole.cut(video), config.body_size), hands, seen, boxes)
+
+
+def _resized(cut: Tensor, size: int) -> Tensor:
+    """[T, 3, side, side] uint8 -> [T, 3, size, size] in [0, 1]."""
+    return resize(cut, [size, size], antialias=True).float() / 255
 
 
 def body_square(track: NDArray[np.floating]) -> Square:
@@ -90,17 +97,16 @@ def body_square(track: NDArray[np.floating]) -> Square:
 
 def hand_squares(
     joints_2d: NDArray[np.floating], hand_valid: NDArray[np.floating], height: int, width: int
-) -> dict[tuple[int, int], Square]:
-    """Squares by (frame, hand), of one size a hand, where a hand is labelled and its middle within the frame."""
-    squares: dict[tuple[int, int], Square] = {}
+) -> list[dict[int, Square]]:
+    """For the left and the right hand squares of one size by frame, where the hand is labelled and its middle within
+    the frame."""
+    squares: list[dict[int, Square]] = []
     for hand, joints in enumerate(HAND_JOINTS):
         points = joints_2d[:, joints, :2]  # [T, 16, 2]
         low, high = points.min(axis=1), points.max(axis=1)  # [T, 2], NaN where a joint is
         centre = (low + high) / 2
         inside = ((centre >= 0) & (centre < (width, height))).all(axis=1)
         seen = np.flatnonzero(inside & (np.asarray(hand_valid)[:, hand] > 0.5))
-        if not len(seen):
-            continue
-        side = max(HAND_MARGIN * float((high - low)[seen].max()), 2.0)
-        squares |= {(int(t), hand): Square.around(centre[t], side) for t in seen}
+        side = max(HAND_MARGIN * float((high - low)[seen].max(initial=0)), 2.0)
+        squares.append({int(t): Square.around(centre[t], side) for t in seen})
     return squares

@@ -26,7 +26,7 @@ class EncoderConfig:
 
 
 ENCODERS = {
-    "tiny": EncoderConfig(body_size=32, hand_size=16, body_patch=4, hand_patch=4, width=64, depth=2, heads=4, dim=64),
+    "tiny": EncoderConfig(body_size=32, hand_size=16, body_patch=4, hand_patch=8, width=64, depth=2, heads=4, dim=64),
     "base": EncoderConfig(),
     "paper": EncoderConfig(width=1024, depth=24, heads=16, dim=1024),
 }

@@ -4,24 +4,22 @@ from collections.abc import Iterable
 
 from pipelines.cameras.terms import Term
 from pipelines.captions.sentence import camera_sentence, compose
+from storage_schemas.conventions import holds_in
 
-SHARE_OF_WINDOW = 0.2
-SHARE_OF_TERM = 0.5
 STILL = ("static", "shake")  # terms of a camera that stays where it is and looks where it looked
 
 
 def window_terms(terms: Iterable[Term], start: int, stop: int) -> tuple[Term, ...]:
     """The terms of a clip that hold in its frames [start, stop), cut to them and counted from the first of them.
 
-    A term holds where it fills `SHARE_OF_WINDOW` of the window, or where `SHARE_OF_TERM` of itself lies in it: a long
-    move that just begins or ends there is left out, a short one within it is not. Where terms are known and none of
-    them holds, the camera is static. Speeds stay those of whole terms, since nothing else is stored.
+    `storage_schemas.conventions.holds_in` says which do. Where terms are known and none of them holds, the camera is
+    static. Speeds stay those of whole terms, since nothing else is stored.
     """
     terms = tuple(terms)
     held = tuple(
         Term(max(t.start_frame, start) - start, min(t.end_frame, stop) - start, t.term, t.speed)
         for t in terms
-        if _holds(t, start, stop)
+        if holds_in(t.start_frame, t.end_frame, start, stop)
     )
     if terms and not held:
         return (Term(0, stop - start, "static", "slow"),)
@@ -36,9 +34,3 @@ def window_text(terms: Iterable[Term], content: str, start: int, stop: int) -> s
 def camera_moves(terms: Iterable[Term], start: int, stop: int) -> bool:
     """Whether a term that holds in frames [start, stop) is one of motion: what the sentence of the window says."""
     return any(term.term not in STILL for term in window_terms(terms, start, stop))
-
-
-def _holds(term: Term, start: int, stop: int) -> bool:
-    shared = min(term.end_frame, stop) - max(term.start_frame, start)
-    least = min(SHARE_OF_WINDOW * (stop - start), SHARE_OF_TERM * (term.end_frame - term.start_frame))
-    return shared > 0 and shared >= least

@@ -43,9 +43,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Losses:
-    """What there is to see of a training run."""
+    """What there is to see of a training run. `starts_from`: (what, name, about) of the weights before step 0."""
 
     steps: int
+    starts_from: list[tuple[str, str, str]]
     stages: list[StageSummary]
     curves: list[Curve]
 
@@ -61,7 +62,10 @@ def read_losses(training: Path) -> Losses | None:
         _curve("Loss per step", "loss", steps, records, smooth=True),
         _curve("Weight of the geometry loss", "geometry_weight", steps, records, smooth=False),
     ]
-    return Losses(steps[-1]["step"], stages, [curve for curve in curves if curve])
+    start = next((r for r in records if r.get("event") == "start"), {})
+    weights = [w for w in start.get("starts_from") or [] if isinstance(w, dict)]
+    starts_from = [(str(w.get("what", "")), str(w.get("name", "")), str(w.get("about", ""))) for w in weights]
+    return Losses(steps[-1]["step"], starts_from, stages, [curve for curve in curves if curve])
 
 
 def read_records(path: Path) -> list[Row]:

@@ -61,9 +61,9 @@ def stored_frames(source: Source) -> Iterator[VideoFrame]:
         yield from _progressive(_decoded(container, stream))
 
 
-def to_rgb(frame: VideoFrame) -> Image:
-    """A frame -> [H, W, 3] RGB."""
-    return cast(Image, frame.to_ndarray(format="rgb24"))
+def to_rgb(frame: VideoFrame, scaler: VideoReformatter | None = None) -> Image:
+    """A frame -> [H, W, 3] RGB. `scaler`: one for all frames of a video saves the making of another for each."""
+    return cast(Image, (scaler or VideoReformatter()).reformat(frame, format="rgb24").to_ndarray())
 
 
 def to_luma(frame: VideoFrame) -> Image:

@@ -215,7 +215,7 @@ def test_distances_of_sets_come_from_the_weights_given(
     true, copy = (next(s for s in result["systems"] if s["name"] == name)["distances"] for name in ("true", BASELINE))
     assert copy["fid"]["n"] == 9 * len(cases) and copy["fvd"]["n"] == len(cases)
     assert true["fid"]["value"] < 0.2 * copy["fid"]["value"]
-    assert 0 <= true["fvd"]["value"] < 10 * copy["fvd"]["value"]  # of so few clips it says nothing more
+    assert true["fvd"]["value"] < 0.2 * copy["fvd"]["value"]
     assert set(result["absent"]) == {"lpips"}
 
 

@@ -12,7 +12,7 @@ from storage_schemas.video import centre_crop
 from training.log import read_metrics
 from training.miniature.arms import ARMS, SIZES, arm_config
 from training.miniature.colours import limb_errors, limb_overlap, limb_places
-from training.miniature.lake import TARGET, WorldConfig, miniature_release
+from training.miniature.lake import TARGETS, WorldConfig, miniature_release
 from training.miniature.run import gate, table
 from training.miniature.world import MAX_GAP, PICTURE, Take, make_take
 from training.release import read_pairs
@@ -49,8 +49,8 @@ def test_cameras_are_within_their_gap_and_people_within_the_picture(takes: list[
 def test_limbs_are_found_by_colour_where_their_joints_are(takes: list[Take]) -> None:
     errors = []
     for view in (take.views[0] for take in takes):
-        places, seen = limb_places(centre_crop(view.frames, TARGET, TARGET))
-        joints = view.joints_2d * TARGET / PICTURE
+        places, seen = limb_places(centre_crop(view.frames, TARGETS["limbs"], TARGETS["limbs"]))
+        joints = view.joints_2d * TARGETS["limbs"] / PICTURE
         for limb, (a, b) in enumerate((("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"))):
             middle = (joints[:, JOINTS.index(a)] + joints[:, JOINTS.index(b)]) / 2
             errors += list(np.linalg.norm(places[:, limb] - middle, axis=-1)[seen[:, limb] >= 3])
@@ -58,7 +58,7 @@ def test_limbs_are_found_by_colour_where_their_joints_are(takes: list[Take]) -> 
 
 
 def test_the_truth_has_no_error_and_a_still_picture_has(takes: list[Take]) -> None:
-    frames = centre_crop(takes[0].views[0].frames, TARGET, TARGET)
+    frames = centre_crop(takes[0].views[0].frames, TARGETS["limbs"], TARGETS["limbs"])
     still = np.repeat(frames[:1], len(frames), axis=0)
     assert limb_errors(frames, frames, 20).max() == 0 and limb_overlap(frames, frames) == 1
     assert np.median(limb_errors(still, frames, 20)) > 0.05 and limb_overlap(still, frames) < 0.7

@@ -11,7 +11,7 @@ from model.text import encode_prompt, load_text
 from model.vae import decode, encode, load_vae
 from storage_schemas.video import centre_crop
 from training.miniature.base import BaseConfig, Windows, make_base, mean_loss
-from training.miniature.lake import TARGET, WINDOW
+from training.miniature.lake import TARGETS, WINDOW
 from training.miniature.world import make_take
 from training.tiny_base import PRETRAINED, copy_tiny_base
 
@@ -20,7 +20,7 @@ from training.tiny_base import PRETRAINED, copy_tiny_base
 def windows() -> torch.Tensor:
     """Windows [N, 3, T, S, S] in [0, 1] of takes that no base has seen."""
     takes = [make_take(number, seed=1) for number in range(12)]
-    frames = [centre_crop(take.views[0].frames[:WINDOW], TARGET, TARGET) for take in takes]
+    frames = [centre_crop(take.views[0].frames[:WINDOW], TARGETS["limbs"], TARGETS["limbs"]) for take in takes]
     return torch.stack([torch.from_numpy(f).permute(3, 0, 1, 2) / 255 for f in frames])
 
 
@@ -30,7 +30,9 @@ def loss_of(base: Path, windows: torch.Tensor) -> float:
     text = encode_prompt(tokenizer, text_encoder, "The camera is static.").embedding
     with torch.inference_mode():
         latents = encode(load_vae(base), windows)
-    return mean_loss(base, Windows(latents, torch.zeros(len(windows), dtype=torch.int64)), [text])
+    return mean_loss(
+        base, Windows(latents, torch.zeros(len(windows), dtype=torch.int64), torch.arange(len(windows))), [text]
+    )
 
 
 def test_it_is_small_and_whole() -> None:

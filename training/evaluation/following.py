@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_schemas.conventions import holds_in
+
 Array = NDArray[np.floating]
 BODY = 22
 """Joints of the body, which come first."""
@@ -16,8 +18,6 @@ SEEN_AS = {
 """Camera moves that a picture alone cannot tell from a turn or a zoom."""
 UNSEEN = ("arc_left", "arc_right", "follow")
 """Moves of which a picture alone tells nothing: near and far things go opposite ways, or the person stays."""
-SHARE_OF_WINDOW, SHARE_OF_TERM = 0.2, 0.5
-"""What a camera term must fill of a window, or have of itself in it, to hold there: as in the texts of windows."""
 
 
 class Following(NamedTuple):
@@ -52,9 +52,7 @@ def held_terms(terms: Iterable[tuple[str, int, int]], start: int, stop: int) -> 
     `terms`: (term, first frame, one past the last).
     """
     terms = list(terms)
-    least = {(a, b): min(SHARE_OF_WINDOW * (stop - start), SHARE_OF_TERM * (b - a)) for _, a, b in terms}
-    shared = [(term, min(b, stop) - max(a, start), least[a, b]) for term, a, b in terms]
-    held = {term for term, frames, enough in shared if frames > 0 and frames >= enough}
+    held = {term for term, first, end in terms if holds_in(first, end, start, stop)}
     return held or ({"static"} if terms else set())
 
 

@@ -1,4 +1,4 @@
-"""The miniature world as a lake and a release, so that it is read by the loader and the trainer of real data."""
+"""A small world as a lake and a release, so that it is read by the loader and the trainer of real data."""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,23 +22,30 @@ from storage_schemas.lake import Lake
 from storage_schemas.releases.release import Release, create_release, open_release
 from storage_schemas.rows import filled_row
 from storage_schemas.video import centre_crop, encode
-from training.miniature.world import FPS, FRAMES, PICTURE, Take, View, make_take
+from training.miniature.people import make_studio_take
+from training.miniature.world import FRAMES, Take, View, make_take
 
 Row = dict[str, Any]
 WINDOW = 9
 """Frames of a window; a take holds two."""
-TARGET = 32
-"""Height and width in pixels of the targets."""
+FPS = 15
 FEW = 200
 """Takes up to which starting other processes takes longer than filming."""
 STARTS = range(0, FRAMES - WINDOW + 1, WINDOW)
 
 
+World = Literal["limbs", "studio"]
+"""Mannequins whose limbs have colours of their own, or the people of the studio."""
+TARGETS: dict[World, int] = {"limbs": 32, "studio": 64}
+"""Height and width in pixels of the targets."""
+
+
 @dataclass(frozen=True)
 class WorldConfig:
-    """How much of the world is filmed. The takes of the last `test_subjects` of the `subjects` are held out."""
+    """Which world is filmed and how much of it. The takes of the last `test_subjects` of `subjects` are held out."""
 
     takes: int
+    world: World = "limbs"
     subjects: int = 50
     test_subjects: int = 5
     moving_share: float = 0.34
@@ -46,7 +53,7 @@ class WorldConfig:
 
 
 def miniature_release(folder: Path, base: Path, config: WorldConfig, workers: int = 2) -> Release:
-    """The release of a world in `folder`, filmed and encoded by `base` where it is not there yet."""
+    """Return the release of a world in `folder`, filmed and encoded by `base` where it is not there yet."""
     lake = Lake(folder)
     run = stable_id("miniature", asdict(config), encoders_id(base))
     if not lake.dataset("releases").count_rows():
@@ -60,8 +67,8 @@ def _tables(base: Path, config: WorldConfig, workers: int) -> dict[str, list[Row
     rows: dict[str, list[Row]] = {
         name: [] for name in ("captures", "clips", "clip_videos", "poses", "captions", "latents", "pairs")
     }
-    coder = _Coder(base)
-    for number, take in enumerate(_filmed(config, workers)):
+    coder = _Coder(base, TARGETS[config.world])
+    for number, take in enumerate(film_takes(config, workers)):
         split = "test" if number % config.subjects >= config.subjects - config.test_subjects else "train"
         rows["captures"].append(_capture(take))
         for view in take.views:
@@ -72,19 +79,27 @@ def _tables(base: Path, config: WorldConfig, workers: int) -> dict[str, list[Row
     return rows
 
 
-def _filmed(config: WorldConfig, workers: int) -> Iterator[Take]:
-    make = partial(make_take, seed=config.seed, subjects=config.subjects, moving_share=config.moving_share)
+def film_takes(config: WorldConfig, workers: int) -> Iterator[Take]:
+    """All takes of a world, in their order."""
+    make = make_take if config.world == "limbs" else make_studio_take
+    film = partial(make, seed=config.seed, subjects=config.subjects, moving_share=config.moving_share)
     if config.takes <= FEW:
-        yield from map(make, range(config.takes))
+        yield from map(film, range(config.takes))
         return
     # spawn: a forked torch can hang
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=one_thread) as pool:
-        yield from pool.map(make, range(config.takes), chunksize=16)
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+        yield from pool.map(film, range(config.takes), chunksize=16)
 
 
-def one_thread() -> None:
+def _one_thread() -> None:
     """Keep a worker to one thread: there are as many workers as processors."""
     torch.set_num_threads(1)
+
+
+def windows(view: View, size: int) -> NDArray[np.uint8]:
+    """The windows of a view [N, T, size, size, 3]."""
+    frames = centre_crop(view.frames, size, size)
+    return np.stack([frames[start : start + WINDOW] for start in STARTS])
 
 
 def clip_id(take: Take, view: View) -> str:
@@ -109,6 +124,7 @@ def _clip_rows(take: Take, view: View) -> Iterator[tuple[str, Row]]:
     """The clip, its video, its true poses and its caption."""
     clip = clip_id(take, view)
     video = encode(view.frames, Fraction(FPS))
+    picture = view.frames.shape[1]
     yield "clip_videos", filled_row("clip_videos", clip_id=clip, video=video, sha256=sha256_bytes(video))
     yield (
         "clips",
@@ -127,10 +143,10 @@ def _clip_rows(take: Take, view: View) -> Iterator[tuple[str, Row]]:
             frames=FRAMES,
             fps_num=FPS,
             fps_den=1,
-            source_width=PICTURE,
-            source_height=PICTURE,
-            width=PICTURE,
-            height=PICTURE,
+            source_width=picture,
+            source_height=picture,
+            width=picture,
+            height=picture,
             video_sha256=sha256_bytes(video),
             track=_boxes(view),
             world_to_camera=np.float32(view.world_to_camera),
@@ -179,7 +195,7 @@ def _clip_rows(take: Take, view: View) -> Iterator[tuple[str, Row]]:
 
 def _boxes(view: View) -> NDArray[np.float32]:
     """[T, 4] boxes around the joints with room for flesh, in pixels."""
-    room = 0.05 * PICTURE
+    room = 0.05 * view.frames.shape[1]
     low, high = view.joints_2d.min(1) - room, view.joints_2d.max(1) + room
     return np.concatenate([low, high], -1).astype(np.float32)
 
@@ -194,7 +210,8 @@ def sentence(move: str) -> str:
 class _Coder:
     """Windows and sentences by the base model's own VAE and text encoder."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, size: int) -> None:
+        self._size = size
         self._vae = load_vae(base)
         self._tokenizer, self._text_encoder = load_text(base)
         self._weights = encoders_id(base)
@@ -202,9 +219,7 @@ class _Coder:
 
     def windows(self, take: Take, view: View) -> list[Row]:
         """The rows of `latents` of a clip."""
-        frames = centre_crop(view.frames, TARGET, TARGET)
-        video = torch.from_numpy(frames).permute(3, 0, 1, 2) / 255  # [3, T, S, S]
-        batch = torch.stack([video[:, start : start + WINDOW] for start in STARTS])
+        batch = torch.from_numpy(windows(view, self._size)).permute(0, 4, 1, 2, 3) / 255  # [N, 3, T, S, S]
         with torch.inference_mode():
             latents = encode_latents(self._vae, batch).numpy().astype(np.float16)
         text = sentence(view.move)
@@ -220,8 +235,8 @@ class _Coder:
                 start_frame=start,
                 num_frames=WINDOW,
                 frame_step=1,
-                width=TARGET,
-                height=TARGET,
+                width=self._size,
+                height=self._size,
                 shape=list(window.shape),
                 latents=window.tobytes(),
                 text_shape=list(self._texts[text].shape),

@@ -22,8 +22,9 @@ from training.data import TrainingData
 from training.driver_check import SEED
 from training.log import read_metrics
 from training.miniature.colours import limb_errors, limb_overlap
-from training.miniature.lake import TARGET
+from training.miniature.lake import TARGETS
 from training.miniature.probes import TokenProbes, probe_tokens, tokens_of
+from training.miniature.world import azimuth
 from training.objective import Conditions, training_loss
 from training.release import Pair, Release
 
@@ -31,7 +32,7 @@ Row = dict[str, Any]
 CLIPS = 24
 """Held-out cross-view pairs that clips are generated for."""
 SAMPLING_STEPS = 20
-PERSON_HEIGHT = 0.68 * TARGET
+PERSON_HEIGHT = 0.68 * TARGETS["limbs"]
 """Pixels: a person of 1.7 m at the middle distance of the world's cameras."""
 
 
@@ -126,7 +127,7 @@ def _camera(model: DiMo, data: TrainingData) -> Row:
 def _tokens(model: DiMo, train: TrainingData, held_out: TrainingData, release: Release) -> TokenProbes:
     """Probes on windows of two views of each performance, side by side."""
     clips = release.read("clips", ["clip_id", "world_to_camera"])
-    azimuths = {clip["clip_id"]: _azimuth(clip["world_to_camera"]) for clip in clips}
+    azimuths = {clip["clip_id"]: azimuth(clip["world_to_camera"]) for clip in clips}
 
     def gathered(data: TrainingData, count: int) -> list[tuple[Tensor, Batch, Tensor]]:
         return [
@@ -148,13 +149,6 @@ def _both_views(data: TrainingData, count: int) -> Iterator[list[Pair]]:
     both = [found for found in by_moment.values() if len(found) == 2][:count]
     for start in range(0, len(both), 8):
         yield [pair for moment in both[start : start + 8] for pair in moment]
-
-
-def _azimuth(world_to_camera: NDArray[np.floating]) -> float:
-    """Degrees around the vertical of the camera's place at the first frame."""
-    rotation, shift = world_to_camera[0, :, :3], world_to_camera[0, :, 3]
-    x, _, z = -rotation.T @ shift
-    return float(np.degrees(np.arctan2(x, z)))
 
 
 def write_row(path: Path, row: Row) -> None:

@@ -23,7 +23,6 @@ from model.drawing.limbs import LIMBS, body_capsules
 
 Array = NDArray[np.floating[Any]]
 
-FPS = 12
 FRAMES = 18
 """Frames of a take: two windows of 9."""
 PICTURE = 64
@@ -71,16 +70,26 @@ class View:
     """One camera's clip of a take of T frames. `move` is a camera term (`static`, or one of `MOVES`)."""
 
     name: str
-    azimuth: float  # degrees around the middle at the first frame, 0 is where the person faces, but for its turns
     move: str
     frames: NDArray[np.uint8]  # [T, P, P, 3] RGB
     K: Array  # [T, 3, 3] pixels
     world_to_camera: Array  # [T, 3, 4] metres
     joints_3d: Array  # [T, 52, 3] metres, in the camera
     joints_2d: Array  # [T, 52, 2] pixels
-    part_pixels: Array  # [T, parts] pixels in which each part of the body is seen
     root: Array  # [T, 3] axis-angle camera_from_body
     transl: Array  # [T, 3] metres, in the camera
+
+    @property
+    def azimuth(self) -> float:
+        """Degrees around the middle at the first frame; 0 is where the person faces, but for its turns."""
+        return azimuth(self.world_to_camera)
+
+
+def azimuth(world_to_camera: Array) -> float:
+    """Degrees around the vertical of the place of a camera [T, 3, 4] at the first frame."""
+    rotation, shift = world_to_camera[0, :, :3], world_to_camera[0, :, 3]
+    x, _, z = -rotation.T @ shift
+    return float(np.degrees(np.arctan2(x, z)))
 
 
 @dataclass(frozen=True)
@@ -122,8 +131,8 @@ def make_take(number: int, *, seed: int = 0, subjects: int = 100, moving_share: 
     if random.uniform() < moving_share:
         cameras.append(("c", random.uniform(*nearby), str(random.choice(MOVES))))
     views = tuple(
-        _film(scene, joints, root, transl, name, azimuth, move, random.uniform(2.9, 3.2))
-        for name, azimuth, move in cameras
+        _film(scene, joints, root, transl, name, around, move, random.uniform(2.9, 3.2))
+        for name, around, move in cameras
     )
     subject = f"subject {number % subjects}"
     return Take(f"take {number}", subject, body_pose, hand_pose, views)
@@ -189,10 +198,10 @@ class _Scene:
 
 
 def _film(
-    scene: _Scene, joints: Tensor, root: Array, transl: Array, name: str, azimuth: float, move: str, distance: float
+    scene: _Scene, joints: Tensor, root: Array, transl: Array, name: str, around: float, move: str, distance: float
 ) -> View:
-    """What one camera sees of a performance `joints` [T, 52, 3] in the world."""
-    K, pose = _camera(azimuth, move, distance)
+    """What one camera, `around` degrees to the side, sees of a performance `joints` [T, 52, 3] in the world."""
+    K, pose = _camera(around, move, distance)
     rotation, shift = torch.tensor(pose[:, :, :3]).float(), torch.tensor(pose[:, :, 3]).float()
     seen = torch.einsum("tij,tnj->tni", rotation, joints) + shift[:, None]
     posts = torch.einsum("tij,nkj->tnki", rotation, scene.posts) + shift[:, None, None]
@@ -222,25 +231,23 @@ def _film(
     turned = Rotation.from_matrix(pose[:, :, :3]) * Rotation.from_rotvec(root)
     return View(
         name,
-        azimuth,
         move,
         np.clip(picture + 0.5, 0, 255).astype(np.uint8),
         K,
         pose,
         seen.numpy(),
         image[..., :2] / image[..., 2:],
-        torch.stack([(part == index).sum((1, 2)) for index in range(len(PARTS))], -1).numpy(),
         turned.as_rotvec(),
         np.einsum("tij,tj->ti", pose[:, :, :3], transl) + pose[:, :, 3],
     )
 
 
-def _camera(azimuth: float, move: str, distance: float) -> tuple[Array, Array]:
-    """K [T, 3, 3] and world to camera [T, 3, 4] of a camera that begins at `azimuth`, looking at the middle."""
+def _camera(start: float, move: str, distance: float) -> tuple[Array, Array]:
+    """K [T, 3, 3] and world to camera [T, 3, 4] of a camera that begins at azimuth `start`, looking at the middle."""
     ramp = np.linspace(0, 1, FRAMES)
     kind, _, way = move.partition("_")
     sign = 1 if way in ("right", "in") else -1
-    around = np.radians(azimuth + (sign * 55 * ramp if kind == "arc" else 0 * ramp))
+    around = np.radians(start + (sign * 55 * ramp if kind == "arc" else 0 * ramp))
     far = distance * (1 - sign * 0.3 * ramp if kind == "dolly" else 1 + 0 * ramp)
     turn = np.radians(sign * 16 * ramp if kind == "pan" else 0 * ramp)
     centre = np.stack([far * np.sin(around), np.full(FRAMES, 1.25), far * np.cos(around)], -1)
