@@ -21,9 +21,9 @@ from training.trainer import train
 class TrainedConfig:
     """How much is seen and for how long. `seed` is that of takes and weights; no other world uses it."""
 
-    takes: int = 800
+    takes: int = 600
     encoder_steps: int = 1200
-    steps: int = 4200
+    steps: int = 3200
     batch: int = 16
     seed: int = 8_000
 
