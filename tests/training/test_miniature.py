@@ -13,8 +13,9 @@ from training.log import read_metrics
 from training.miniature.arms import ARMS, SIZES, arm_config
 from training.miniature.colours import limb_errors, limb_overlap, limb_places
 from training.miniature.lake import TARGETS, WorldConfig, miniature_release
+from training.miniature.people import make_studio_take
 from training.miniature.run import gate, table
-from training.miniature.world import MAX_GAP, PICTURE, Take, make_take
+from training.miniature.world import MAX_GAP, PICTURE, Take, make_take, mannequin
 from training.release import read_pairs
 from training.tiny_base import PRETRAINED
 from training.trainer import train
@@ -25,13 +26,18 @@ def takes() -> list[Take]:
     return [make_take(number) for number in range(6)]
 
 
+@pytest.fixture(scope="module")
+def studio_take() -> Take:
+    return make_studio_take(3)
+
+
 def test_a_take_is_the_same_each_time(takes: list[Take]) -> None:
     again = make_take(3)
     assert all(np.array_equal(a.frames, b.frames) for a, b in zip(takes[3].views, again.views, strict=True))
 
 
-def test_joints_are_where_the_cameras_see_them(takes: list[Take]) -> None:
-    for take in takes:
+def test_joints_are_where_the_cameras_see_them(takes: list[Take], studio_take: Take) -> None:
+    for take in (*takes, studio_take):
         first, second = take.views[:2]
         rotation, shift = first.world_to_camera[:, :, :3], first.world_to_camera[:, :, 3]
         world = np.einsum("tji,tnj->tni", rotation, first.joints_3d - shift[:, None])
@@ -72,6 +78,21 @@ def test_a_release_holds_out_people_and_every_kind_of_pair(tmp_path: Path) -> No
     people = {split: {pair.subject for pair in pairs} for split, pairs in sides.items()}
     assert len(people["train"]) == 4 and len(people["test"]) == 2 and not people["train"] & people["test"]
     assert miniature_release(tmp_path / "lake", PRETRAINED, config).sha256 == release.sha256
+
+
+def test_labels_of_studio_takes_are_those_of_the_body_that_is_seen(studio_take: Take) -> None:
+    """Forward kinematics of pose and root gives the joints of every view, but for the person's own build."""
+    length = len(studio_take.body_pose)
+    for view in studio_take.views:
+        turns = torch.tensor(np.concatenate([view.root[:, None], studio_take.body_pose], 1)).float()
+        hands = torch.tensor(studio_take.hand_pose).float()
+        with torch.no_grad():
+            joints = mannequin().joints(turns[:, 0], turns[:, 1:], hands, torch.zeros(length, 3), torch.zeros(10))
+        limbs = [JOINTS.index(name) for name in ("left_elbow", "right_knee", "head")]
+        true = view.joints_3d[:, limbs] - view.joints_3d[:, :1]
+        made = (joints[:, limbs] - joints[:, :1]).numpy()
+        cosine = (true * made).sum(-1) / np.linalg.norm(true, axis=-1) / np.linalg.norm(made, axis=-1)
+        assert cosine.min() > 0.98
 
 
 @pytest.mark.parametrize("arm", ARMS)
