@@ -28,7 +28,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(given.threads)
     arms = list(ARMS) if given.arms == "all" else given.arms.split(",")
-    rows = run_arms(given.out, given.base, given.size, arms, given.seeds, lambda text: print(text, flush=True))
+    rows = run_arms(given.out, given.base, given.size, arms, range(given.seeds), lambda text: print(text, flush=True))
     print(table(rows))
 
 

@@ -26,14 +26,14 @@ GATE = 0.6
 
 
 def run_arms(
-    out: Path, base: Path, size: str, arms: Sequence[str], seeds: int, say: Callable[[str], None]
+    out: Path, base: Path, size: str, arms: Sequence[str], seeds: Sequence[int], say: Callable[[str], None]
 ) -> list[Row]:
     """Film the world, pass the gate, train and measure every arm with every seed; return a row for each."""
     chosen = SIZES[size]
     release = miniature_release(out / f"lake-{size}", base, chosen.world)
     results = out / f"results-{size}.jsonl"
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    for seed in range(seeds):
+    for seed in seeds:
         for arm in arms:
             if any((row["arm"], row["seed"]) == (arm, seed) for row in done):
                 continue
