@@ -41,6 +41,7 @@ class Schedule:
     `motion_lr`: learning rate of the generator's new modules, which read motion tokens, over that of the stage.
     `encoder_lr_alone`, `encoder_lr`: learning rate of control and geometry head over that of the stage, in those first
     steps and afterwards.
+    `encoder_every`: of the steps with the generator, every so many train the motion encoder, too.
     `geometry_weight`: held until step `geometry_hold` (None: the end of stage 1), then falls linearly to 0 at step
     `geometry_end` (None: a third into stage 2).
     `perspective_start`, `perspective_full`: steps between which perspective augmentation grows from none to all of its
@@ -55,6 +56,7 @@ class Schedule:
     motion_lr: float = 1.0
     encoder_lr_alone: float = 1.0
     encoder_lr: float = 1.0
+    encoder_every: int = 1
     geometry_weight: float = 1.0
     geometry_hold: float | None = None
     geometry_end: float | None = None
@@ -115,14 +117,15 @@ class Schedule:
 
     def without_geometry(self) -> Self:
         """Return the same without a geometric loss: the generator trains from the first step on."""
-        return replace(self, encoder_steps=0.0, geometry_weight=0.0)
+        return replace(self, encoder_steps=0.0, encoder_every=1, geometry_weight=0.0)
 
 
 @dataclass(frozen=True)
 class StagePoint:
     """What holds at one step: `index` of the stage (from 1), its span [start, end) in steps, and the rest.
 
-    `trains_generator`: False while encoder and geometry head are trained alone. `perspective`: share of the strength of
+    `trains_generator`: False while encoder and geometry head are trained alone; `trains_encoder`: False where the
+    encoder's tokens are read as they are. `perspective`: share of the strength of
     perspective augmentation.
     """
 
@@ -134,6 +137,7 @@ class StagePoint:
     sources: tuple[str, ...]
     source_shares: tuple[tuple[str, float], ...]
     trains_generator: bool
+    trains_encoder: bool
     lr: float
     motion_lr: float
     encoder_lr: float
@@ -159,6 +163,7 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
                 sources=stage.sources,
                 source_shares=stage.source_shares,
                 trains_generator=joint,
+                trains_encoder=not joint or (step - math.ceil(schedule.encoder_steps)) % schedule.encoder_every == 0,
                 lr=lr,
                 motion_lr=lr * schedule.motion_lr,
                 encoder_lr=lr * (schedule.encoder_lr if joint else schedule.encoder_lr_alone),

@@ -211,6 +211,9 @@ class _Run:
         generator["lr"], motion["lr"] = point.lr, point.motion_lr
         for group in encoder:
             group["lr"] = point.encoder_lr
+        motion_encoder = getattr(self.model.control, "motion_encoder", None)
+        if motion_encoder is not None:
+            motion_encoder.requires_grad_(point.trains_encoder)
         conditions = draw(
             batch,
             self.step,

@@ -23,7 +23,7 @@ class TrainedConfig:
 
     takes: int = 600
     encoder_steps: int = 1200
-    steps: int = 3200
+    steps: int = 3000
     batch: int = 16
     seed: int = 8_000
 
