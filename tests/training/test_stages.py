@@ -44,6 +44,11 @@ def test_the_encoder_trains_first_and_slower_afterwards() -> None:
     assert all(p.encoder_lr == pytest.approx(0.25 * p.lr) for p in points[8:])
 
 
+def test_with_the_generator_the_encoder_trains_on_every_so_many_steps() -> None:
+    points = [stage_at(step, replace(LEARNING, encoder_every=3)) for step in range(20)]
+    assert [p.trains_encoder for p in points] == [True] * 8 + [k % 3 == 0 for k in range(12)]
+
+
 def test_rates_rise_twice_and_fall_along_a_cosine() -> None:
     lr = [stage_at(step, LEARNING).lr for step in range(40)]
     cosine = [0.1 + 0.9 * (0.5 + 0.5 * math.cos(math.pi * k / 32)) for k in range(32)]

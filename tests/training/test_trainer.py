@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,6 +166,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(release: Release, config: Train
 def test_events_tell_the_fixed_loss_and_whether_the_driver_is_followed(undisturbed: Path) -> None:
     events = [r for r in story(undisturbed) if "event" in r]
     assert [(e["event"], e["stage"], e["step"]) for e in events] == [
+        ("start", "single_view", 0),
         ("stage_start", "single_view", 0),
         ("stage_end", "single_view", 5),
         ("driver_check", "single_view", 5),
@@ -175,7 +177,7 @@ def test_events_tell_the_fixed_loss_and_whether_the_driver_is_followed(undisturb
         ("stage_end", "multi_view", 12),
         ("driver_check", "multi_view", 12),
     ]
-    assert all(e["test_loss"] is not None for e in events if e["event"] != "driver_check")
+    assert all(e["test_loss"] is not None for e in events if e["event"].startswith("stage"))
 
 
 def test_a_geometry_head_that_has_ended_is_in_no_checkpoint(
@@ -200,6 +202,21 @@ def test_the_encoder_trains_alone_first(release: Release, config: TrainConfig, t
     assert all(torch.equal(before[name], after[name]) for name in kept)
     steps = [r for r in story(tmp_path) if "event" not in r]
     assert [step["flow"] == 0 for step in steps] == [True, True, True, False]
+
+
+def test_between_its_steps_the_encoder_stays_and_its_reader_trains(
+    release: Release, config: TrainConfig, tmp_path: Path
+) -> None:
+    still = replace(config, schedule=replace(config.schedule, encoder_every=3), checkpoint_every=1)
+    states = []
+    for steps in (2, 3, 4):  # steps 0 and 3 train the encoder
+        with pytest.raises(Killed):
+            train(release, still, tmp_path, on_progress=crash_after(steps + 1))
+        states.append(DiMo.load(latest(tmp_path) / "model").state_dict())
+    changed = [{n for n in one if not torch.equal(one[n], two[n])} for one, two in pairwise(states)]
+    assert not any("motion_encoder" in name for name in changed[0])
+    assert any(name.startswith("transformer") and "motion" in name for name in changed[0])
+    assert any("motion_encoder" in name for name in changed[1])
 
 
 @pytest.mark.slow
