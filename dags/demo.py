@@ -23,7 +23,7 @@ from storage_schemas.lake import Lake
 from training.config import preset
 from training.generate import Sampling
 from training.summary import stage_losses
-from training.tiny_base import TRAINED, copy_tiny_base
+from training.tiny_base import copy_tiny_base
 
 KINDS = ("internet", "unreal", "multiview")
 STUDIO = SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")
@@ -58,7 +58,7 @@ def demo(
     flows.encode(lake, LatentsConfig(str(base)))
     release = flows.publish(lake, "demo")
     training = root / "training" / release
-    config = preset("tiny", base).from_trained(TRAINED)
+    config = preset("tiny", base)
     if steps:
         config = replace(config, schedule=config.schedule.in_steps(steps))
     flows.train(lake, release, config, str(training))

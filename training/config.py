@@ -62,8 +62,9 @@ class TrainConfig:
         return {name: value for name, value in asdict(self).items() if name != "base"} | names
 
     def from_trained(self, folder: str | Path) -> Self:
-        """Return the same run, started from the 3DiMo in `folder`: its encoder need not be trained alone first."""
-        return replace(self, init_model=str(folder), schedule=replace(self.schedule, encoder_steps=0.0))
+        """Return the same run, started from the 3DiMo in `folder`: all of it is trained from the first step on."""
+        schedule = replace(self.schedule, encoder_steps=0.0, reading_steps=0.0)
+        return replace(self, init_model=str(folder), schedule=schedule)
 
 
 def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConfig:

@@ -41,7 +41,8 @@ class Schedule:
     `motion_lr`: learning rate of the generator's new modules, which read motion tokens, over that of the stage.
     `encoder_lr_alone`, `encoder_lr`: learning rate of control and geometry head over that of the stage, in those first
     steps and afterwards.
-    `encoder_every`: of the steps with the generator, every so many train the motion encoder, too.
+    `reading_steps`: the steps after those, in which motion tokens stay as they are and the generator learns to read
+    them; then all is trained jointly.
     `geometry_weight`: held until step `geometry_hold` (None: the end of stage 1), then falls linearly to 0 at step
     `geometry_end` (None: a third into stage 2).
     `perspective_start`, `perspective_full`: steps between which perspective augmentation grows from none to all of its
@@ -51,12 +52,12 @@ class Schedule:
 
     stages: tuple[StageConfig, ...]
     encoder_steps: float = 0.0
+    reading_steps: float = 0.0
     warmup: float = 0.0
     final_lr: float = 1.0
     motion_lr: float = 1.0
     encoder_lr_alone: float = 1.0
     encoder_lr: float = 1.0
-    encoder_every: int = 1
     geometry_weight: float = 1.0
     geometry_hold: float | None = None
     geometry_end: float | None = None
@@ -99,6 +100,7 @@ class Schedule:
             self,
             stages=stages,
             encoder_steps=share * self.encoder_steps,
+            reading_steps=share * self.reading_steps,
             warmup=share * self.warmup,
             geometry_hold=scaled(self.geometry_hold),
             geometry_end=scaled(self.geometry_end),
@@ -117,7 +119,7 @@ class Schedule:
 
     def without_geometry(self) -> Self:
         """Return the same without a geometric loss: the generator trains from the first step on."""
-        return replace(self, encoder_steps=0.0, encoder_every=1, geometry_weight=0.0)
+        return replace(self, encoder_steps=0.0, reading_steps=0.0, geometry_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
     for index, stage in enumerate(schedule.stages, start=1):
         if start <= step < start + stage.steps:
             joint = step >= schedule.encoder_steps
+            trains_encoder = not joint or step >= schedule.encoder_steps + schedule.reading_steps
+            scaffold = _falling(step, schedule.hold_steps, schedule.geometry_steps) if trains_encoder else 0.0
             lr = stage.lr * _pace(step, schedule)
             return StagePoint(
                 index=index,
@@ -163,11 +167,11 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
                 sources=stage.sources,
                 source_shares=stage.source_shares,
                 trains_generator=joint,
-                trains_encoder=not joint or (step - math.ceil(schedule.encoder_steps)) % schedule.encoder_every == 0,
+                trains_encoder=trains_encoder,
                 lr=lr,
                 motion_lr=lr * schedule.motion_lr,
                 encoder_lr=lr * (schedule.encoder_lr if joint else schedule.encoder_lr_alone),
-                geometry_weight=schedule.geometry_weight * _falling(step, schedule.hold_steps, schedule.geometry_steps),
+                geometry_weight=schedule.geometry_weight * scaffold,
                 perspective=1 - _falling(step, schedule.perspective_start, schedule.perspective_full),
                 text_dropout=schedule.text_dropout,
                 motion_dropout=schedule.motion_dropout,

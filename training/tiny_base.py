@@ -1,13 +1,11 @@
-"""The tiny models that this repository ships: a base for the miniature and tests, and a 3DiMo that demos start from."""
+"""The tiny base model that this repository ships, for demos, tests and the miniature."""
 
 import os
 import shutil
 from pathlib import Path
 
 PRETRAINED = Path(__file__).parent / "miniature" / "pretrained"
-"""The base, in diffusers' layout; its README says what it was made of."""
-TRAINED = Path(__file__).parent / "miniature" / "trained"
-"""A 3DiMo that was trained from that base, as `DiMo.save` writes it; its README says on what."""
+"""In diffusers' layout; its README says what it was made of."""
 
 
 def copy_tiny_base(out: Path) -> Path:

@@ -44,9 +44,13 @@ def test_the_encoder_trains_first_and_slower_afterwards() -> None:
     assert all(p.encoder_lr == pytest.approx(0.25 * p.lr) for p in points[8:])
 
 
-def test_with_the_generator_the_encoder_trains_on_every_so_many_steps() -> None:
-    points = [stage_at(step, replace(LEARNING, encoder_every=3)) for step in range(20)]
-    assert [p.trains_encoder for p in points] == [True] * 8 + [k % 3 == 0 for k in range(12)]
+def test_the_generator_reads_tokens_that_stay_before_all_is_trained() -> None:
+    points = [
+        stage_at(step, replace(LEARNING, reading_steps=6.0, geometry_hold=20.0, geometry_end=30.0))
+        for step in range(20)
+    ]
+    assert [p.trains_encoder for p in points] == [True] * 8 + [False] * 6 + [True] * 6
+    assert [p.geometry_weight for p in points] == [1.0] * 8 + [0.0] * 6 + [1.0] * 6
 
 
 def test_rates_rise_twice_and_fall_along_a_cosine() -> None:

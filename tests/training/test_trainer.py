@@ -204,14 +204,14 @@ def test_the_encoder_trains_alone_first(release: Release, config: TrainConfig, t
     assert [step["flow"] == 0 for step in steps] == [True, True, True, False]
 
 
-def test_between_its_steps_the_encoder_stays_and_its_reader_trains(
+def test_while_the_generator_learns_to_read_tokens_they_stay(
     release: Release, config: TrainConfig, tmp_path: Path
 ) -> None:
-    still = replace(config, schedule=replace(config.schedule, encoder_every=3), checkpoint_every=1)
-    states = []
-    for steps in (2, 3, 4):  # steps 0 and 3 train the encoder
+    schedule = replace(config.schedule, encoder_steps=1.0, reading_steps=2.0)
+    reading, states = replace(config, schedule=schedule, checkpoint_every=1), []
+    for steps in (2, 3, 4):
         with pytest.raises(Killed):
-            train(release, still, tmp_path, on_progress=crash_after(steps + 1))
+            train(release, reading, tmp_path, on_progress=crash_after(steps + 1))
         states.append(DiMo.load(latest(tmp_path) / "model").state_dict())
     changed = [{n for n in one if not torch.equal(one[n], two[n])} for one, two in pairwise(states)]
     assert not any("motion_encoder" in name for name in changed[0])

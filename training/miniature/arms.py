@@ -24,7 +24,7 @@ class Size:
 
 SIZES = {
     "smoke": Size(takes=150, encoder_steps=400, steps=550, batch=16, pairs=32),
-    "cpu": Size(takes=1200, encoder_steps=1200, steps=4200, batch=16, pairs=64),
+    "cpu": Size(takes=1200, encoder_steps=1200, steps=3800, batch=16, pairs=64),
     "gpu": Size(takes=6000, encoder_steps=3000, steps=24_000, batch=64, pairs=192),
 }
 
@@ -83,7 +83,7 @@ def full(base: Path, size: Size) -> TrainConfig:
     """The training run of the whole method; the arms change one thing in it."""
     joint = size.steps - size.encoder_steps
     single, mixed = size.encoder_steps + round(0.25 * joint), round(0.5 * joint)
-    lr = 1.5e-3
+    lr = 5e-3
     schedule = Schedule(
         stages=(
             StageConfig("single_view", single, (("same_view", 1.0),), lr),
@@ -91,12 +91,13 @@ def full(base: Path, size: Size) -> TrainConfig:
             StageConfig("multi_view", size.steps - single - mixed, (("cross_view", 0.5), ("moving_camera", 0.5)), lr),
         ),
         encoder_steps=size.encoder_steps,
+        reading_steps=round(0.6 * joint),
         warmup=min(50, size.steps // 20),
         final_lr=0.02,
-        motion_lr=4.0,
-        encoder_lr_alone=1.3,
-        encoder_lr=1.0,
-        encoder_every=4,
+        encoder_lr_alone=0.4,
+        encoder_lr=0.2,
+        geometry_hold=size.encoder_steps + round(0.7 * joint),
+        geometry_end=size.encoder_steps + round(0.85 * joint),
     )
     return TrainConfig(
         preset="miniature",

@@ -1,6 +1,6 @@
 """Takes of the studio's people: skinned bodies in clothes before furnished backgrounds, as in the demo.
 
-The tiny model that the demo starts from is pretrained on these; the demo itself films other takes.
+The tiny base is pretrained on these, too; the demo itself films other takes.
 """
 
 import numpy as np
