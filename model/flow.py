@@ -42,6 +42,11 @@ def sample_sigma(n: int, shift: float, generator: torch.Generator) -> Tensor:
     return shifted(torch.sigmoid(normal), shift)
 
 
+def sigma_at(quantiles: Tensor, shift: float) -> Tensor:
+    """Quantiles in (0, 1) of the distribution that `sample_sigma` draws from, of the same shape."""
+    return shifted(torch.sigmoid(torch.special.ndtri(quantiles)), shift)
+
+
 def flow_loss(velocity: Tensor, target: Tensor, noise: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean squared velocity error of each sample, so that the caller may weigh samples. [B, ...] -> [B].
 

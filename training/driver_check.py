@@ -1,8 +1,9 @@
 """Does the model follow its driver? Losses on fixed pairs with the true conditions and with wrong ones.
 
 The loss of a step is mostly the luck of its noise level and noise; here pairs, noise levels and noise are the same each
-time, so that the curves compare. A model that ignores its driver has the same loss with any driver: the gap
-(other - true) / true is then 0, whatever the loss itself does.
+time, so that the curves compare. Noise levels are spread as those of training are, so that it is training's loss. A
+model that ignores its driver has the same loss with any driver: the gap (other - true) / true is then 0, whatever the
+loss itself does.
 """
 
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model.dimo import Batch, DiMo
+from model.flow import sigma_at
 from training.config import TrainConfig
 from training.data import TrainingData
 from training.objective import Conditions, training_loss, with_text
@@ -22,8 +24,8 @@ from training.stages import StagePoint
 CONDITIONS = ("true", "other", "none", "other_text", "no_text")
 """The true driver and text; the driver of another capture (of the training pairs where the held-out ones have but
 one); no driver; another text; no text."""
-NOISE_LEVELS = (0.125, 0.375, 0.625, 0.875)
-"""Middles of the intervals of noise levels that losses are given for."""
+NOISE_LEVELS = 4
+"""Parts of equal share, from the least noise to the most, that losses are given for."""
 SEED = 20_260_203
 FIXED_BATCHES = 2
 AT_ONCE = 8
@@ -34,10 +36,17 @@ class DriverCheck:
     """The check of one run: `measure` gives the record of a step."""
 
     def __init__(
-        self, train: TrainingData, held_out: TrainingData, kinds: list[str], config: TrainConfig, no_text: Tensor
+        self,
+        train: TrainingData,
+        held_out: TrainingData,
+        kinds: list[str],
+        config: TrainConfig,
+        no_text: Tensor,
+        shift: float,
     ) -> None:
-        """`kinds` of pairs that training uses. Held-out pairs are used where there are any, else training pairs."""
-        self.config, self.no_text = config, no_text
+        """`kinds` of pairs that training uses, `shift` of its noise levels. Held-out pairs are used where there are any,
+        else training pairs."""
+        self.config, self.no_text, self.shift = config, no_text, shift
         count = config.follow.pairs
         found = {kind: _fixed(held_out, kind, count) for kind in kinds}
         self.split, self.data = ("test", held_out) if any(found.values()) else ("train", train)
@@ -54,7 +63,6 @@ class DriverCheck:
         true, other = losses["true"], losses["other"]
         comparable = ~other.isnan()
         gap = float(other[comparable].mean() / true[comparable].mean() - 1) if comparable.any() else None
-        levels = (self._sigmas() * len(NOISE_LEVELS)).long()
         kinds = [pair.kind for pair in self.pairs]
         return {
             "event": "driver_check",
@@ -67,7 +75,7 @@ class DriverCheck:
             "by_kind": {
                 kind: _means(losses, torch.tensor([k == kind for k in kinds])) for kind in dict.fromkeys(kinds)
             },
-            "by_noise": [{"sigma": s, **_means(losses, levels == i)} for i, s in enumerate(NOISE_LEVELS)],
+            "by_noise": self._by_noise(losses),
             "gap": gap,
             "warning": self._warning(gap, step),
         }
@@ -113,11 +121,18 @@ class DriverCheck:
         }
 
     def _sigmas(self) -> Tensor:
-        """Noise levels [N], spread evenly over the pairs of each kind."""
+        """Noise levels [N], spread over the pairs of each kind as training's are."""
         counts: dict[str, int] = {}
         for pair in self.pairs:
             counts[pair.kind] = counts.get(pair.kind, 0) + 1
-        return torch.cat([(torch.arange(n) + 0.5) / n for n in counts.values()])
+        return torch.cat([sigma_at((torch.arange(n) + 0.5) / n, self.shift) for n in counts.values()])
+
+    def _by_noise(self, losses: dict[str, Tensor]) -> list[dict[str, float | None]]:
+        """Losses of the quarters of all noise levels, each under the level in its middle."""
+        middles = sigma_at((torch.arange(NOISE_LEVELS) + 0.5) / NOISE_LEVELS, self.shift)
+        borders = sigma_at(torch.arange(1, NOISE_LEVELS) / NOISE_LEVELS, self.shift)
+        level = torch.bucketize(self._sigmas(), borders)
+        return [{"sigma": round(float(s), 3), **_means(losses, level == i)} for i, s in enumerate(middles)]
 
     def _warning(self, gap: float | None, step: int) -> str | None:
         policy = self.config.follow

@@ -132,7 +132,7 @@ class _Run:
         check_latents(self.data.latents, config.base, config.preset)
         self.held_out = TrainingData(self.release, "test", config.model, reference_share=config.reference_share)
         kinds = sorted({kind for mix in mixes for kind in mix})
-        self.driver_check = DriverCheck(self.data, self.held_out, kinds, config, self.no_text)
+        self.driver_check = DriverCheck(self.data, self.held_out, kinds, config, self.no_text, self.shift)
 
     def _steps(self, end: int, on_progress: Progress) -> None:
         config, schedule = self.config, self.config.schedule

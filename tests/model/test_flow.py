@@ -74,6 +74,12 @@ def test_training_sigmas_follow_seed_and_shift() -> None:
     assert abs(draw(3.0).median() - 0.75) < 0.02
 
 
+def test_quantiles_are_those_of_the_sigmas_drawn() -> None:
+    drawn = flow.sample_sigma(200_000, 3.0, torch.Generator().manual_seed(0))
+    shares = torch.tensor([0.05, 0.25, 0.5, 0.9])
+    torch.testing.assert_close(flow.sigma_at(shares, 3.0), drawn.quantile(shares), atol=3e-3, rtol=0)
+
+
 def test_the_loss_is_a_mean_per_sample() -> None:
     x0, noise = pair()
     velocity = flow.velocity_target(x0, noise)

@@ -47,7 +47,7 @@ def data(release: Release) -> dict[str, TrainingData]:
 
 def check(data: dict[str, TrainingData], config: TrainConfig, **policy: Any) -> DriverCheck:
     config = replace(config, follow=FollowPolicy(every=5, pairs=6, **policy))
-    return DriverCheck(data["train"], data["test"], KINDS, config, torch.zeros(1, 32))
+    return DriverCheck(data["train"], data["test"], KINDS, config, torch.zeros(1, 32), 3.0)
 
 
 def answers(made: DriverCheck, reads: str) -> Answers:
@@ -82,10 +82,10 @@ def test_a_model_that_ignores_its_driver_is_named(data: dict[str, TrainingData],
 def test_without_held_out_pairs_training_pairs_are_used_and_it_is_noted(
     data: dict[str, TrainingData], config: TrainConfig
 ) -> None:
-    made = DriverCheck(data["train"], data["train"], ["no such kind"], config, torch.zeros(1, 32))
+    made = DriverCheck(data["train"], data["train"], ["no such kind"], config, torch.zeros(1, 32), 3.0)
     assert made.pairs == []
     empty = SimpleNamespace(fixed=lambda *_: (_ for _ in ()).throw(ValueError("none")))
-    made = DriverCheck(data["train"], empty, KINDS, config, torch.zeros(1, 32))  # type: ignore[arg-type]
+    made = DriverCheck(data["train"], empty, KINDS, config, torch.zeros(1, 32), 3.0)  # type: ignore[arg-type]
     assert made.split == "train" and "holds out none" in str(made.note)
 
 
