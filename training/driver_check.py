@@ -44,8 +44,10 @@ class DriverCheck:
         no_text: Tensor,
         shift: float,
     ) -> None:
-        """`kinds` of pairs that training uses, `shift` of its noise levels. Held-out pairs are used where there are any,
-        else training pairs."""
+        """`kinds` of pairs that training uses, `shift` of its noise levels.
+
+        Held-out pairs are used where there are any, else training pairs.
+        """
         self.config, self.no_text, self.shift = config, no_text, shift
         count = config.follow.pairs
         found = {kind: _fixed(held_out, kind, count) for kind in kinds}
