@@ -29,6 +29,11 @@ class Person:
     yaw: float = 90.0
     look: int = 0
 
+    @property
+    def rotation(self) -> Array:
+        """Rotation [3, 3] of SMPL-X axes into the world, before the motion's own."""
+        return unreal_axes.world_from_body(self.yaw)
+
     def joints(self) -> Array:
         """True joints in the world [T, 52, 3], metres."""
         with torch.no_grad():
@@ -42,7 +47,7 @@ class Person:
         return self._placed(vertices)
 
     def _placed(self, points: Array) -> Array:
-        return points @ unreal_axes.world_from_body(self.yaw).T + unreal_axes.point(self.position)
+        return points @ self.rotation.T + unreal_axes.point(self.position)
 
 
 def film(scene: Scene, people: list[Person], cameras: list[Camera], size: tuple[int, int]) -> Iterator[list[Frame]]:

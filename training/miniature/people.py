@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pipelines.sources.renders import unreal_axes
 from pipelines.studio import cameras
 from pipelines.studio.cameras import Camera
 from pipelines.studio.film import Person, film
@@ -45,7 +44,7 @@ def make_studio_take(number: int, *, seed: int = 0, subjects: int = 100, moving_
     pictures = np.stack(list(filmed)[::STEP], 1)  # [views, T, H, W, 3]
     joints = person.joints()[::STEP]
     rotations = motion.rotations[::STEP]
-    body = Rotation.from_matrix(unreal_axes.world_from_body(person.yaw)) * Rotation.from_rotvec(rotations[:, 0])
+    body = Rotation.from_matrix(person.rotation) * Rotation.from_rotvec(rotations[:, 0])
     root, pose, hands, transl, betas = motion.tensors()
     rest = mannequin().joints(0 * root, 0 * pose, 0 * hands, 0 * transl, betas)[0, 0].numpy()
     views = tuple(
