@@ -23,8 +23,10 @@ ABOUT = 600
 def initial_model(config: TrainConfig) -> DiMo:
     """Build the model that a run starts with.
 
-    Raises `ValueError` where the weights to start from are of another model than the run's.
+    Raises `ValueError` where the weights to start from are of another model than the run's, or two are given.
     """
+    if config.init_model is not None and config.init_encoder is not None:
+        raise ValueError("a trained 3DiMo has a motion encoder: give --init-model or --init-encoder, not both")
     model = DiMo.from_base(base_folder(config.base), config.model)
     if config.init_model is not None:
         init_model(model, Path(config.init_model))
@@ -67,7 +69,7 @@ def init_model(model: DiMo, folder: Path) -> None:
     ours, theirs = asdict(model.config), asdict(trained.config)
     if other := [name for name in ours if name not in FREE and ours[name] != theirs[name]]:
         differences = ", ".join(f"{name} {theirs[name]!r}, not {ours[name]!r}" for name in other)
-        raise ValueError(f"{folder} is a model with other settings than this run: {differences}")
+        raise ValueError(f"{folder} is a model with other settings than this run: {differences}; choose its --variant")
     parts = [(model.transformer, trained.transformer), (model.control, trained.control)]
     if model.geometry is not None and trained.geometry is not None:
         parts.append((model.geometry, trained.geometry))
@@ -75,7 +77,9 @@ def init_model(model: DiMo, folder: Path) -> None:
         try:
             part.load_state_dict(source.state_dict())
         except RuntimeError as error:
-            raise ValueError(f"{folder} does not fit the base model of this run: {error}") from error
+            raise ValueError(
+                f"{folder} does not fit the base model of this run: give the --base that it was trained from ({error})"
+            ) from error
     logger.info("starts from the trained model in %s", folder)
 
 

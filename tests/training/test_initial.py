@@ -73,6 +73,11 @@ def test_a_model_of_another_base_is_refused(config: TrainConfig, trained: Path, 
         initial_model(replace(config, base=str(wider)).from_trained(trained))
 
 
+def test_two_encoders_to_start_from_are_refused(config: TrainConfig, trained: Path) -> None:
+    with pytest.raises(ValueError, match="--init-model or --init-encoder, not both"):
+        initial_model(replace(config.from_trained(trained), init_encoder="weights.safetensors"))
+
+
 def test_a_folder_without_a_model_is_refused(config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no 3DiMo model: dimo\.json is missing"):
         initial_model(config.from_trained(tmp_path))

@@ -76,10 +76,10 @@ def arm_config(base: Path, size: Size, arm: str, seed: int) -> TrainConfig:
     """Return the training run of an arm. Raises `ValueError` for an unknown one."""
     if arm not in ARMS:
         raise ValueError(f"no arm {arm!r}: there are {', '.join(ARMS)}")
-    return replace(ARMS[arm](full(base, size)), variant=arm, seed=seed)
+    return replace(ARMS[arm](_full(base, size)), variant=arm, seed=seed)
 
 
-def full(base: Path, size: Size) -> TrainConfig:
+def _full(base: Path, size: Size) -> TrainConfig:
     """The training run of the whole method; the arms change one thing in it."""
     joint = size.steps - size.encoder_steps
     single, mixed = size.encoder_steps + round(0.25 * joint), round(0.5 * joint)

@@ -1,9 +1,9 @@
 """Train the tiny base model: a linear VAE, and a generator that continues a first frame, without any motion control.
 
-3DiMo starts from a pretrained video generator; so does the miniature. The base has seen the worlds of limbs and of the
-studio's people (other takes than those that are trained and measured on), and no driving frame: whatever follows a
-driver later is learnt by the training that uses it. Half of its references are frame 0 of the clip that it generates,
-half show another moment.
+3DiMo starts from a pretrained video generator; so do the miniature and the demo. The base has seen the worlds of limbs
+and of the studio's people (other takes than those that are trained and measured on), and no driving frame: whatever
+follows a driver later is learnt by the training that uses it. Half of its references are frame 0 of the clip that it
+generates, half show another moment.
 """
 
 import math
