@@ -19,7 +19,7 @@ class FollowPolicy:
 
     every: int
     pairs: int = 16
-    least_gap: float = 0.02
+    least_gap: float = 0.05
     from_step: int = 1000
 
 
