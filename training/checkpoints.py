@@ -15,14 +15,13 @@ from training.config import TrainConfig
 from training.release import Release
 
 if TYPE_CHECKING:  # who only asks how far a run is need not wait for torch
-    import torch
-
     from model.dimo import DiMo
+    from training.optimizer import PartsOptimizer
 
 KEEP = 2  # newest checkpoints kept, besides the last of each stage
 
 
-def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "torch.optim.Optimizer") -> Path:
+def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "PartsOptimizer") -> Path:
     """Write a checkpoint in a folder beside its place, then rename it there. `state` becomes `state.json`."""
     import torch
 
@@ -79,7 +78,7 @@ def is_finished(out: Path, release: Release, config: TrainConfig) -> bool:
     return True
 
 
-def load_optimizer(checkpoint: Path, optimizer: "torch.optim.Optimizer") -> None:
+def load_optimizer(checkpoint: Path, optimizer: "PartsOptimizer") -> None:
     """Restore the optimizer's state."""
     import torch
 

@@ -2,11 +2,14 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from model.config import DiMoConfig
 from model.encoder.config import ENCODERS
 from training.stages import Schedule, three_stages
+
+OptimizerName = Literal["adamw", "muon"]
+"""AdamW for all parameters, or Muon for the matrices of transformer layers (`optimizer.py`)."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class TrainConfig:
     `init_encoder` weights for the motion encoder, and `init_model` a folder with a trained 3DiMo to start from; where
     they lie may change between resumes, everything else may not.
     `shift`: of the noise levels, None: that of the base model's scheduler.
+    `optimizer`: AdamW, or Muon for the matrices of transformer layers; `betas` are AdamW's.
     `joints_weight`: of the places of joints, in metres, within the geometric loss [ours].
     `reference_share`: of the samples whose reference shows another moment of the clip (mode `prefix` only) [ours].
     `follow`: when to check that the driver is followed."""
@@ -46,6 +50,7 @@ class TrainConfig:
     init_model: str | None = None
     seed: int = 0
     grad_clip: float = 1.0
+    optimizer: OptimizerName = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     reference_share: float = 0.5

@@ -27,6 +27,7 @@ from training.latents import check_latents
 from training.log import MetricsLog
 from training.no_text import empty_prompt
 from training.objective import Terms, draw, pose_loss, some_frames, training_loss, with_text
+from training.optimizer import PartsOptimizer
 from training.precision import computing
 from training.release import Release
 from training.result import TrainResult
@@ -114,15 +115,9 @@ class _Run:
             self.model.transformer.enable_gradient_checkpointing()
             if self.model.control._supports_gradient_checkpointing:
                 self.model.control.enable_gradient_checkpointing()
-        parameters = list(self.model.transformer.named_parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for name, p in parameters if "motion" not in name]},
-            {"params": [p for name, p in parameters if "motion" in name]},  # what the base model lacks
-            {"params": list(self.model.control.parameters())},
-        ]
-        if self.model.geometry is not None:
-            groups.append({"params": list(self.model.geometry.parameters())})
-        self.optimizer = torch.optim.AdamW(groups, betas=config.betas, weight_decay=config.weight_decay)
+        self.optimizer = PartsOptimizer(
+            self.model, config.optimizer, betas=config.betas, weight_decay=config.weight_decay
+        )
         if self.checkpoint:
             checkpoints.load_optimizer(self.checkpoint, self.optimizer)
         self.no_text = empty_prompt(config.base, self.out).to(self.device)
@@ -192,25 +187,19 @@ class _Run:
         some = batch.driving.map(lambda x: x[:, :: max(1, x.shape[1] * len(x) // STANDARDISED_FRAMES)])
         with computing(self.device, self.config.bf16):
             encoder.standardise(some.body, some.hands, some.hand_ok)
-        for parameter in self.model.control.parameters():
-            self.optimizer.state.pop(parameter, None)
+        self.optimizer.forget(self.model.control)
 
     def _end_geometry(self) -> None:
         """Let go of the geometry head, and of its part of the optimizer, once its loss has ended."""
         if self.model.geometry is None or self.step < self.config.schedule.geometry_steps:
             return
-        for parameter in self.model.geometry.parameters():
-            self.optimizer.state.pop(parameter, None)
-        del self.optimizer.param_groups[3]  # generator, its motion modules, control, geometry
+        self.optimizer.remove("geometry")
         self.model.geometry = None
 
     def _optimize(self, batch: Any) -> tuple[Terms, float]:
         """One optimizer step; the loss terms and the norm of the gradient before clipping."""
         config, point = self.config, stage_at(self.step, self.config.schedule)
-        generator, motion, *encoder = self.optimizer.param_groups
-        generator["lr"], motion["lr"] = point.lr, point.motion_lr
-        for group in encoder:
-            group["lr"] = point.encoder_lr
+        self.optimizer.set_rates({"generator": point.lr, "motion": point.motion_lr, "encoder": point.encoder_lr})
         motion_encoder = getattr(self.model.control, "motion_encoder", None)
         if motion_encoder is not None:
             motion_encoder.requires_grad_(point.trains_encoder)
@@ -224,7 +213,7 @@ class _Run:
         )
         torch.manual_seed(conditions.augment_seed or 0)  # for whatever draws without a generator
         batch = with_text(batch, conditions.drop_text, self.no_text)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         with computing(self.device, config.bf16):
             if point.trains_generator or self.model.geometry is None:
                 terms = training_loss(

@@ -24,7 +24,7 @@ class Size:
 
 SIZES = {
     "smoke": Size(takes=150, encoder_steps=400, steps=550, batch=16, pairs=32),
-    "cpu": Size(takes=1200, encoder_steps=1200, steps=3800, batch=16, pairs=64),
+    "cpu": Size(takes=1200, encoder_steps=900, steps=3900, batch=16, pairs=64),
     "gpu": Size(takes=6000, encoder_steps=3000, steps=24_000, batch=64, pairs=192),
 }
 
@@ -76,14 +76,14 @@ def arm_config(base: Path, size: Size, arm: str, seed: int) -> TrainConfig:
     """Return the training run of an arm. Raises `ValueError` for an unknown one."""
     if arm not in ARMS:
         raise ValueError(f"no arm {arm!r}: there are {', '.join(ARMS)}")
-    return replace(ARMS[arm](_full(base, size)), variant=arm, seed=seed)
+    return replace(ARMS[arm](full(base, size)), variant=arm, seed=seed)
 
 
-def _full(base: Path, size: Size) -> TrainConfig:
+def full(base: Path, size: Size) -> TrainConfig:
     """The training run of the whole method; the arms change one thing in it."""
     joint = size.steps - size.encoder_steps
     single, mixed = size.encoder_steps + round(0.25 * joint), round(0.5 * joint)
-    lr = 5e-3
+    lr = 1e-2
     schedule = Schedule(
         stages=(
             StageConfig("single_view", single, (("same_view", 1.0),), lr),
@@ -91,13 +91,13 @@ def _full(base: Path, size: Size) -> TrainConfig:
             StageConfig("multi_view", size.steps - single - mixed, (("cross_view", 0.5), ("moving_camera", 0.5)), lr),
         ),
         encoder_steps=size.encoder_steps,
-        reading_steps=round(0.6 * joint),
+        reading_steps=round(0.65 * joint),
         warmup=min(50, size.steps // 20),
         final_lr=0.02,
         encoder_lr_alone=0.4,
-        encoder_lr=0.2,
-        geometry_hold=size.encoder_steps + round(0.7 * joint),
-        geometry_end=size.encoder_steps + round(0.85 * joint),
+        encoder_lr=0.1,
+        geometry_hold=size.encoder_steps + round(0.8 * joint),
+        geometry_end=size.encoder_steps + round(0.92 * joint),
     )
     return TrainConfig(
         preset="miniature",
@@ -108,6 +108,7 @@ def _full(base: Path, size: Size) -> TrainConfig:
         shift=None,
         checkpoint_every=size.encoder_steps,
         follow=FollowPolicy(every=max(50, size.steps // 5), pairs=size.pairs, from_step=size.steps),
+        optimizer="muon",
         betas=(0.9, 0.98),
         reference_share=1.0,
     )

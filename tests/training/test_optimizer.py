@@ -1,0 +1,90 @@
+"""Muon for matrices of layers, AdamW for the rest; a state that was saved and loaded goes on as if it had not been."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.config import DiMoConfig
+from model.dimo import DiMo
+from training.optimizer import PartsOptimizer
+
+RATES = {"generator": 1e-2, "motion": 2e-2, "encoder": 4e-3}
+
+
+@pytest.fixture
+def model(base: Path) -> DiMo:
+    torch.manual_seed(0)
+    return DiMo.from_base(base, DiMoConfig.tiny())
+
+
+def muon(model: DiMo) -> PartsOptimizer:
+    return PartsOptimizer(model, "muon", betas=(0.9, 0.99), weight_decay=0.0)
+
+
+def step(model: DiMo, optimizer: PartsOptimizer, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.set_rates(RATES)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def values(model: DiMo) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def test_updates_of_matrices_in_layers_are_orthogonal(model: DiMo) -> None:
+    before = values(model)
+    step(model, muon(model), 0)
+    changes = {name: value - before[name] for name, value in values(model).items()}
+    for name, rate in {
+        "transformer.blocks.0.attn1.to_q.weight": RATES["generator"],
+        "transformer.blocks.1.ffn.net.2.weight": RATES["generator"],
+        "transformer.blocks.1.motion.to_out.weight": RATES["motion"],
+        "control.motion_encoder.body.layers.0.linear1.weight": RATES["encoder"],
+    }.items():
+        singular = torch.linalg.svdvals(changes[name])
+        singular = singular[: round(0.9 * len(singular))]  # the smallest ones of a random square matrix are near 0
+        expected = 0.2 * rate * max(changes[name].shape) ** 0.5  # arXiv 2502.16982, section 2.2
+        assert singular.min() / expected > 0.6 and singular.max() / expected < 1.3, name
+    for name in ("patch_embedding.weight", "proj_out.weight", "blocks.0.ffn.net.2.bias"):
+        rate = torch.tensor(RATES["generator"])
+        assert changes[f"transformer.{name}"].abs().allclose(rate, rtol=1e-3), name  # AdamW's first step
+
+
+def test_every_parameter_is_updated_by_one_optimizer(model: DiMo) -> None:
+    before = values(model)
+    optimizer = muon(model)
+    listed = [id(p) for group in optimizer._groups() for p in group["params"]]
+    assert sorted(listed) == sorted(id(p) for p in model.parameters())
+    step(model, optimizer, 0)
+    assert all(not torch.equal(value, before[name]) for name, value in values(model).items())
+
+
+def test_a_loaded_state_goes_on_as_if_nothing_had_happened(model: DiMo) -> None:
+    optimizer, other = muon(model), copy.deepcopy(model)
+    step(model, optimizer, 0)
+    other.load_state_dict(model.state_dict())
+    loaded = muon(other)
+    loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    step(model, optimizer, 1)
+    step(other, loaded, 1)
+    a, b = values(model), values(other)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_removed_module_stays_as_it_is(model: DiMo) -> None:
+    optimizer = muon(model)
+    optimizer.remove("geometry")
+    before = values(model)
+    step(model, optimizer, 0)
+    changed = {name.split(".")[0] for name, value in values(model).items() if not torch.equal(value, before[name])}
+    assert changed == {"transformer", "control"}
+
+
+def test_an_unknown_optimizer_is_refused(model: DiMo) -> None:
+    with pytest.raises(ValueError, match=r"no optimizer 'sgd': there are adamw, muon"):
+        PartsOptimizer(model, "sgd", betas=(0.9, 0.99), weight_decay=0.0)  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""The optimizer of a run: AdamW, or Muon for the matrices of all transformer layers and AdamW for the rest.
+
+Muon (Jordan et al. 2024, in torch) makes the update of each matrix orthogonal. Updates are scaled as in "Muon is
+Scalable for LLM Training" (arXiv 2502.16982), so that one learning rate serves both kinds of parameters.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from model.dimo import DiMo
+from training.config import OptimizerName
+
+Part = Literal["generator", "motion", "encoder"]
+"""What has a learning rate of its own: the base model's weights, the cross-attentions added to it, and the control
+with its geometry head."""
+_IN_LAYERS = re.compile(r"(^|\.)(blocks|layers)\.\d+\.")
+
+
+class PartsOptimizer:
+    """One or two optimizers of torch over a model whose parts have learning rates of their own."""
+
+    def __init__(self, model: DiMo, name: OptimizerName, *, betas: tuple[float, float], weight_decay: float) -> None:
+        """Raises `ValueError` for an unknown `name`."""
+        if name not in ("adamw", "muon"):
+            raise ValueError(f"no optimizer {name!r}: there are adamw, muon")
+        groups: dict[str, dict[tuple[str, Part], list[nn.Parameter]]] = {"adamw": {}, "muon": {}}
+        for module, part, weight_name, parameter in _parameters(model):
+            matrix = parameter.ndim == 2 and weight_name.endswith("weight") and _IN_LAYERS.search(weight_name)
+            kind = "muon" if name == "muon" and matrix else "adamw"
+            groups[kind].setdefault((module, part), []).append(parameter)
+        listed = {
+            kind: [{"params": some, "module": module, "part": part} for (module, part), some in found.items()]
+            for kind, found in groups.items()
+        }
+        self._optimizers: dict[str, torch.optim.Optimizer] = {
+            "adamw": torch.optim.AdamW(listed["adamw"], betas=betas, weight_decay=weight_decay)
+        }
+        if listed["muon"]:
+            self._optimizers["muon"] = torch.optim.Muon(
+                listed["muon"], weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+
+    def set_rates(self, rates: dict[Part, float]) -> None:
+        """Set the learning rate of each part."""
+        for group in self._groups():
+            group["lr"] = rates[group["part"]]
+
+    def forget(self, module: nn.Module) -> None:
+        """Drop the moments of a module's parameters: it starts anew."""
+        for optimizer in self._optimizers.values():
+            for parameter in module.parameters():
+                optimizer.state.pop(parameter, None)
+
+    def remove(self, module: str) -> None:
+        """Drop the parameters of a module of the model, and their moments."""
+        for optimizer in self._optimizers.values():
+            for group in [group for group in optimizer.param_groups if group["module"] == module]:
+                for parameter in group["params"]:
+                    optimizer.state.pop(parameter, None)
+                optimizer.param_groups.remove(group)
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Update all parameters that have gradients."""
+        for optimizer in self._optimizers.values():
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each optimizer, by its name."""
+        return {kind: optimizer.state_dict() for kind, optimizer in self._optimizers.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave for the same modules."""
+        for kind, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state[kind])
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        return chain.from_iterable(optimizer.param_groups for optimizer in self._optimizers.values())
+
+
+def _parameters(model: DiMo) -> Iterator[tuple[str, Part, str, nn.Parameter]]:
+    """Module of the model, part, name within the module, and parameter."""
+    for name, parameter in model.transformer.named_parameters():
+        yield "transformer", "motion" if "motion" in name else "generator", name, parameter
+    for name, parameter in model.control.named_parameters():
+        yield "control", "encoder", name, parameter
+    if model.geometry is not None:
+        for name, parameter in model.geometry.named_parameters():
+            yield "geometry", "encoder", name, parameter
