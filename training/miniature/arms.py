@@ -23,7 +23,7 @@ class Size:
 
 
 SIZES = {
-    "smoke": Size(takes=150, encoder_steps=400, steps=550, batch=16, pairs=32),
+    "smoke": Size(takes=150, encoder_steps=400, steps=500, batch=16, pairs=32),
     "cpu": Size(takes=1200, encoder_steps=900, steps=3900, batch=16, pairs=64),
     "gpu": Size(takes=6000, encoder_steps=3000, steps=24_000, batch=64, pairs=192),
 }
@@ -107,7 +107,7 @@ def full(base: Path, size: Size) -> TrainConfig:
         batch_size=size.batch,
         shift=None,
         checkpoint_every=size.encoder_steps,
-        follow=FollowPolicy(every=max(50, size.steps // 5), pairs=size.pairs, from_step=size.steps),
+        follow=FollowPolicy(every=max(200, size.steps // 5), pairs=size.pairs, from_step=size.steps),
         optimizer="muon",
         betas=(0.9, 0.98),
         reference_share=1.0,
