@@ -83,10 +83,10 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             str(base),
             DiMoConfig.tiny(),
             replace(
-                three_stages((90, 90, 60), lr=1e-3),
+                three_stages((90, 90, 60), lr=2e-4),
                 encoder_steps=40,
-                motion_lr=1.0,
-                encoder_lr_alone=2.0,
+                motion_lr=0.25,
+                encoder_lr_alone=10.0,
                 encoder_lr=1.0,
                 warmup=10,
                 final_lr=0.05,

@@ -113,13 +113,10 @@ def test_the_release_opens_and_holds_all_kinds_it_can(ran: tuple[dict[str, Any],
     assert release.manifest["pairs"] == len(release.read("pairs"))
 
 
-def test_the_loss_of_later_stages_falls(ran: tuple[dict[str, Any], Any]) -> None:
+def test_the_loss_of_every_stage_falls(ran: tuple[dict[str, Any], Any]) -> None:
     losses = ran[0]["losses"]
     assert [row["stage"] for row in losses] == ["single_view", "mixed_view", "multi_view"]
-    first, *later = losses
-    # the base is trained already, on references of one kind; the first steps teach it another
-    assert first["after"] < 1.1 * first["before"]
-    assert all(row["after"] < row["before"] for row in later)
+    assert all(row["after"] < row["before"] for row in losses), losses
 
 
 def test_the_clip_follows_its_driving_video(ran: tuple[dict[str, Any], Any], data: Path, tmp_path: Path) -> None:
