@@ -38,7 +38,7 @@ ARMS ?= full,same_view_only,no_geometry,channel_concat
 SEEDS ?= 1
 
 miniature: $(READY)  ## does the method learn? arms of 3DiMo in a small world: make miniature SIZE=cpu ARMS=all SEEDS=3
-	$(BIN)/python -m training.miniature --size $(SIZE) --arms $(ARMS) --seeds $(SEEDS) --out miniature-out
+	$(BIN)/python -m opendimo.training.miniature --size $(SIZE) --arms $(ARMS) --seeds $(SEEDS) --out miniature-out
 
 bench: $(READY)  ## side-by-side benchmarks; they print ratios and assert nothing
 	$(BIN)/python -m tests.benchmarks

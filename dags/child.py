@@ -1,4 +1,4 @@
-"""Run a module that ends with the process that started it, however that ends: `python -m dags.child MODULE ...`."""
+"""Run a module that ends with the process that started it: `python -m opendimo.dags.child MODULE ...`."""
 
 import ctypes
 import os

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dags.commands import data, evaluate, generate, machine, plan, release, trainer, upkeep
+from opendimo.dags.commands import data, evaluate, generate, machine, plan, release, trainer, upkeep
 
 app = typer.Typer(
     help="From video files to a motion-controlled video model: ingest, label, release, train, generate, evaluate.\n\n"

@@ -7,23 +7,23 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from dags import flows
-from dags.generate import animate
-from dags.progress import step
-from dags.show import accounts_json, funnel, table
-from pipelines.latents import LatentsConfig
-from pipelines.quality import Policy
-from pipelines.report import write_report
-from pipelines.samples import choose_sample
-from pipelines.sources import SourcesConfig
-from pipelines.standing import Account
-from pipelines.status import funnel as count
-from pipelines.studio import make_studio
-from storage_schemas.lake import Lake
-from training.config import preset
-from training.generate import Sampling
-from training.summary import stage_losses
-from training.tiny_base import copy_tiny_base
+from opendimo.dags import flows
+from opendimo.dags.generate import animate
+from opendimo.dags.progress import step
+from opendimo.dags.show import accounts_json, funnel, table
+from opendimo.pipelines.latents import LatentsConfig
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.report import write_report
+from opendimo.pipelines.samples import choose_sample
+from opendimo.pipelines.sources import SourcesConfig
+from opendimo.pipelines.standing import Account
+from opendimo.pipelines.status import funnel as count
+from opendimo.pipelines.studio import make_studio
+from opendimo.storage_schemas.lake import Lake
+from opendimo.training.config import preset
+from opendimo.training.generate import Sampling
+from opendimo.training.summary import stage_losses
+from opendimo.training.tiny_base import copy_tiny_base
 
 KINDS = ("internet", "unreal", "multiview")
 STUDIO = SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")

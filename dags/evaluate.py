@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dags.progress import silence_libraries, step
-from pipelines.report.evaluation import write_evaluation_page
-from pipelines.seen import camera_moves, joint_finder
-from training.evaluation.cases import Case, choose_cases
-from training.evaluation.clips import check_checkpoint, make_clips, write_inputs
-from training.evaluation.config import EvaluationConfig
-from training.evaluation.evaluate import card_summary, evaluate, record_on_card
-from training.evaluation.measure import Measures
-from training.generate import Placing, find_pipeline
-from training.release import Release
+from opendimo.dags.progress import silence_libraries, step
+from opendimo.pipelines.report.evaluation import write_evaluation_page
+from opendimo.pipelines.seen import camera_moves, joint_finder
+from opendimo.training.evaluation.cases import Case, choose_cases
+from opendimo.training.evaluation.clips import check_checkpoint, make_clips, write_inputs
+from opendimo.training.evaluation.config import EvaluationConfig
+from opendimo.training.evaluation.evaluate import card_summary, evaluate, record_on_card
+from opendimo.training.evaluation.measure import Measures
+from opendimo.training.generate import Placing, find_pipeline
+from opendimo.training.release import Release
 
 
 def prepare(

@@ -11,36 +11,36 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import State
 
-from dags import steps
-from dags.events import release_published
-from dags.follow import MEGABYTE, follow
-from dags.progress import step
-from dags.release_card import markdown
-from dags.stages import describe, map_stages
-from pipelines.captions.openai_server import OpenAIServer
-from pipelines.captions.qwen import QwenLocal
-from pipelines.cut import ClipsConfig
-from pipelines.latents import LatentsConfig
-from pipelines.poses.stage import PosesConfig
-from pipelines.quality import Policy
-from pipelines.rigs.stage import RigsConfig
-from pipelines.sources import SourcesConfig
-from pipelines.standing import Account
-from pipelines.status import verdict_account
-from storage_schemas.lake import Lake
-from storage_schemas.releases.approval import approve_release
-from storage_schemas.releases.decisions import USABLE
-from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.release import Release, create_release, open_release, open_row
-from storage_schemas.releases.verify import check_bytes
-from training.checkpoints import is_finished, steps_done
-from training.config import TrainConfig
-from training.evaluation.config import EvaluationConfig
-from training.launch import Launcher
+from opendimo.dags import steps
+from opendimo.dags.events import release_published
+from opendimo.dags.follow import MEGABYTE, follow
+from opendimo.dags.progress import step
+from opendimo.dags.release_card import markdown
+from opendimo.dags.stages import describe, map_stages
+from opendimo.pipelines.captions.openai_server import OpenAIServer
+from opendimo.pipelines.captions.qwen import QwenLocal
+from opendimo.pipelines.cut import ClipsConfig
+from opendimo.pipelines.latents import LatentsConfig
+from opendimo.pipelines.poses.stage import PosesConfig
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.rigs.stage import RigsConfig
+from opendimo.pipelines.sources import SourcesConfig
+from opendimo.pipelines.standing import Account
+from opendimo.pipelines.status import verdict_account
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.approval import approve_release
+from opendimo.storage_schemas.releases.decisions import USABLE
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
+from opendimo.storage_schemas.releases.release import Release, create_release, open_release, open_row
+from opendimo.storage_schemas.releases.verify import check_bytes
+from opendimo.training.checkpoints import is_finished, steps_done
+from opendimo.training.config import TrainConfig
+from opendimo.training.evaluation.config import EvaluationConfig
+from opendimo.training.launch import Launcher
 
 if TYPE_CHECKING:  # who starts a flow need not wait for torch
-    from training.evaluation.cases import Case
-    from training.evaluation.measure import Measures
+    from opendimo.training.evaluation.cases import Case
+    from opendimo.training.evaluation.measure import Measures
 
 
 @flow(flow_run_name="ingest {kind}")
@@ -179,7 +179,7 @@ def prepare_cases(
     release: Release, checkpoints: dict[str, str], out: str, config: EvaluationConfig
 ) -> "tuple[list[Case], Measures]":
     """What is made and how it is measured."""
-    from dags.evaluate import prepare
+    from opendimo.dags.evaluate import prepare
 
     return prepare(release, checkpoints, Path(out), config)
 
@@ -189,7 +189,7 @@ def make_clips(
     release: Release, name: str, checkpoint: str, cases: "list[Case]", out: str, config: EvaluationConfig
 ) -> None:
     """The clips of one checkpoint."""
-    from dags.evaluate import make
+    from opendimo.dags.evaluate import make
 
     make(release, name, checkpoint, cases, Path(out), config)
 
@@ -205,6 +205,6 @@ def compare_clips(
     config: EvaluationConfig,
 ) -> dict[str, Any]:
     """Numbers and page of all systems."""
-    from dags.evaluate import compare
+    from opendimo.dags.evaluate import compare
 
     return compare(release, cases, measures, checkpoints, clips, Path(out), config)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dags.progress import Step
+from opendimo.dags.progress import Step
 
 MEGABYTE = 1_000_000
 

@@ -4,12 +4,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from dags.progress import silence_libraries, step
-from pipelines.driving import find_person, read_video
-from storage_schemas.files import write_json
-from storage_schemas.ids import sha256_file
-from training.export import read_facts
-from training.generate import Placing, Sampling, find_pipeline, generate, open_image
+from opendimo.dags.progress import silence_libraries, step
+from opendimo.pipelines.driving import find_person, read_video
+from opendimo.storage_schemas.files import write_json
+from opendimo.storage_schemas.ids import sha256_file
+from opendimo.training.export import read_facts
+from opendimo.training.generate import Placing, Sampling, find_pipeline, generate, open_image
 
 
 def animate(

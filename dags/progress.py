@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from dags.show import duration
+from opendimo.dags.show import duration
 
 RECENT = 600.0  # seconds that count for the rate: pieces of work differ, and what was long ago says little
 QUIET = 60.0  # seconds between two lines where there is no terminal

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 from filelock import FileLock
 
-from pipelines.runner import ray_session
-from storage_schemas.lake import Lake
+from opendimo.pipelines.runner import ray_session
+from opendimo.storage_schemas.lake import Lake
 
 START_SECONDS = 300
 
@@ -99,7 +99,7 @@ def _server(state: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     with ExitStack() as stack:
         lock = stack.enter_context(FileLock(str(state / "start.lock")))  # of two at once, both would make the database
         with open(state / "prefect-server.log", "ab") as log:
-            command = [sys.executable, "-m", "dags.child", *server]
+            command = [sys.executable, "-m", "opendimo.dags.child", *server]
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         stack.callback(_end, process)
 

@@ -15,14 +15,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.logging import get_run_logger
 
-from dags import progress
-from dags.steps import Step
-from pipelines.planned import Planned
-from pipelines.planning import RUN_LIMIT, Run, Shard, account, finish, prepare
-from pipelines.runner import Pool, pool_size
-from pipelines.stage import Stage
-from pipelines.standing import Account, standing
-from storage_schemas.lake import Lake
+from opendimo.dags import progress
+from opendimo.dags.steps import Step
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.planning import RUN_LIMIT, Run, Shard, account, finish, prepare
+from opendimo.pipelines.runner import Pool, pool_size
+from opendimo.pipelines.stage import Stage
+from opendimo.pipelines.standing import Account, standing
+from opendimo.storage_schemas.lake import Lake
 
 PARTS_PER_WORKER = 4  # of a run: the slowest of them is waited for
 MAX_PARTS = 1000  # of a stage in one flow run, unless there are more workers: Prefect's dashboard bears few thousands

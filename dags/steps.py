@@ -6,19 +6,19 @@ The functions have the names and arguments of the flows.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines import clips, latents, pairs, sources
-from pipelines.captions import stage as captions
-from pipelines.captions.openai_server import OpenAIServer
-from pipelines.captions.qwen import QwenLocal
-from pipelines.cut import ClipsConfig
-from pipelines.duplicates import stage as duplicates
-from pipelines.planned import Planned
-from pipelines.poses import stage as poses
-from pipelines.quality import Policy
-from pipelines.rigs import stage as rigs
-from pipelines.sources import SourcesConfig
-from pipelines.stage import Stage
-from storage_schemas.lake import Lake
+from opendimo.pipelines import clips, latents, pairs, sources
+from opendimo.pipelines.captions import stage as captions
+from opendimo.pipelines.captions.openai_server import OpenAIServer
+from opendimo.pipelines.captions.qwen import QwenLocal
+from opendimo.pipelines.cut import ClipsConfig
+from opendimo.pipelines.duplicates import stage as duplicates
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.poses import stage as poses
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.rigs import stage as rigs
+from opendimo.pipelines.sources import SourcesConfig
+from opendimo.pipelines.stage import Stage
+from opendimo.storage_schemas.lake import Lake
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from model.encoder.config import ENCODERS, AugmentConfig, EncoderConfig
+from opendimo.model.encoder.config import ENCODERS, AugmentConfig, EncoderConfig
 
 Attention = Literal["aligned", "global"]
 """Which motion a latent frame may see: that of the frames that it stands for, or all of it."""

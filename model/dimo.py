@@ -8,15 +8,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from model.backbones import generator_class
-from model.backbones.interface import Generator
-from model.batch import Batch, Driving, Prediction
-from model.config import DiMoConfig
-from model.controls import Control, control_class
-from model.controls.interface import Shapes
-from model.encoder.augment import augment_driving
-from model.flow import TIMESTEPS, noisy
-from model.geometry import GeometryHead
+from opendimo.model.backbones import generator_class
+from opendimo.model.backbones.interface import Generator
+from opendimo.model.batch import Batch, Driving, Prediction
+from opendimo.model.config import DiMoConfig
+from opendimo.model.controls import Control, control_class
+from opendimo.model.controls.interface import Shapes
+from opendimo.model.encoder.augment import augment_driving
+from opendimo.model.flow import TIMESTEPS, noisy
+from opendimo.model.geometry import GeometryHead
 
 __all__ = ["Batch", "DiMo", "DiMoConfig", "Driving", "Prediction"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.base_folder import part_config
+from opendimo.model.base_folder import part_config
 
 TIMESTEPS = 1000
 """The network is told `sigma * TIMESTEPS` (`num_train_timesteps` of the schedulers)."""

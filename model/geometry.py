@@ -12,10 +12,10 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from model.batch import Batch, Prediction
-from model.body.kinematics import TEMPLATE, forward_kinematics
-from model.body.rotations import sixd_to_matrix
-from model.body.skeleton import BODY_JOINTS, FINGER_JOINTS, SMPLX_JOINTS, SMPLX_PARENTS
+from opendimo.model.batch import Batch, Prediction
+from opendimo.model.body.kinematics import TEMPLATE, forward_kinematics
+from opendimo.model.body.rotations import sixd_to_matrix
+from opendimo.model.body.skeleton import BODY_JOINTS, FINGER_JOINTS, SMPLX_JOINTS, SMPLX_PARENTS
 
 TURNED_BODY, TURNED_HAND = len(BODY_JOINTS) - 1, len(FINGER_JOINTS)
 """Rotations of a pose: 21 of the body, without the pelvis, and 15 of a hand."""

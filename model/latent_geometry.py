@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from model.backbones.interface import Generator, patch_side
-from model.base_folder import part_config
-from model.vae import VAE, Strides, strides
+from opendimo.model.backbones.interface import Generator, patch_side
+from opendimo.model.base_folder import part_config
+from opendimo.model.vae import VAE, Strides, strides
 
 
 @dataclass(frozen=True)

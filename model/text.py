@@ -10,7 +10,7 @@ from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLTextModel, UMT5EncoderModel
 
-from model.base_folder import part_config
+from opendimo.model.base_folder import part_config
 
 TextEncoder = UMT5EncoderModel | Qwen2_5_VLTextModel
 ENCODERS: dict[str, type[TextEncoder]] = {"umt5": UMT5EncoderModel, "qwen2_5_vl_text": Qwen2_5_VLTextModel}

@@ -14,8 +14,8 @@ from diffusers.models.autoencoders.autoencoder_kl_hunyuanvideo15 import Autoenco
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
 
-from model.base_folder import part_config
-from model.linear_vae import LinearVideoVAE
+from opendimo.model.base_folder import part_config
+from opendimo.model.linear_vae import LinearVideoVAE
 
 VAE = AutoencoderKLWan | AutoencoderKLHunyuanVideo15 | LinearVideoVAE
 VAES: dict[str, type[VAE]] = {

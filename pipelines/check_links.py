@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from pipelines.columns import last_of, look_up
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.downloads.look import Known, look
-from pipelines.sources.downloads.platforms import is_page
-from pipelines.sources.downloads.urls import HTTP, url_sha256
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
+from opendimo.pipelines.columns import last_of, look_up
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.downloads.look import Known, look
+from opendimo.pipelines.sources.downloads.platforms import is_page
+from opendimo.pipelines.sources.downloads.urls import HTTP, url_sha256
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
 
 AT_ONCE = 32  # hosts have budgets of their own
 BATCH = 1000  # answers that are committed together

@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from pipelines.sources.downloads.leftovers import clean_downloads
-from pipelines.sources.stage import downloads_folder
-from storage_schemas.lake import Lake
-from storage_schemas.maintain import TWO_WEEKS, Freed, clean
+from opendimo.pipelines.sources.downloads.leftovers import clean_downloads
+from opendimo.pipelines.sources.stage import downloads_folder
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.maintain import TWO_WEEKS, Freed, clean
 
 
 def clean_all(

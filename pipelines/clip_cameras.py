@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.people.truth import TruePeople, true_pixels, true_tracks
-from pipelines.stage import DataError
-from storage_schemas.conventions import scale_intrinsics
+from opendimo.pipelines.people.truth import TruePeople, true_pixels, true_tracks
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.conventions import scale_intrinsics
 
 Row = dict[str, Any]
 Size = tuple[int, int]  # width, height

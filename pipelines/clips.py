@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.clip_cameras import Row
-from pipelines.columns import Column, distinct, json_lists, json_strings, last_of
-from pipelines.cut import VERSION, ClipsConfig, clips_of
-from pipelines.people.mediapipe_pose import WEIGHTS
-from pipelines.planned import Planned
-from pipelines.shots import Cuts, load_detector
-from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.ids import sha256_file
-from storage_schemas.lake import Lake
-from storage_schemas.takedown import taken_down
-from storage_schemas.video import check_encoder
+from opendimo.pipelines.clip_cameras import Row
+from opendimo.pipelines.columns import Column, distinct, json_lists, json_strings, last_of
+from opendimo.pipelines.cut import VERSION, ClipsConfig, clips_of
+from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.shots import Cuts, load_detector
+from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.storage_schemas.ids import sha256_file
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.takedown import taken_down
+from opendimo.storage_schemas.video import check_encoder
 
 if TYPE_CHECKING:
-    from pipelines.people.detector import Detector
+    from opendimo.pipelines.people.detector import Detector
 
 IDENTITY = ["content_sha256", "annotation_sha256", "capture_id", "view"]
 """What a source is, whatever it is called: hashes of the video and of its cameras and truth, capture, view."""
@@ -53,7 +53,7 @@ class ClipsStage:
         """Load the models, and see that the encoder works."""
         import cv2
 
-        from pipelines.people.detector import Detector
+        from opendimo.pipelines.people.detector import Detector
 
         cv2.setNumThreads(1)  # a worker has one processor
         check_encoder(self.config.encoder)

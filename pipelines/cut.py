@@ -9,19 +9,19 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 
-from pipelines.clip_cameras import Cameras, Row, Size, true_people
-from pipelines.cutting.frame import Frame
-from pipelines.cutting.letterbox import kept_region
-from pipelines.cutting.shot import People, Shot, Window
-from pipelines.cutting.windows import WindowsConfig, shots
-from pipelines.people.detector import Detector
-from pipelines.people.follow import Follower, PeopleConfig
-from pipelines.people.mediapipe_pose import WEIGHTS
-from pipelines.shots import Cuts, ShotsConfig, by_content
-from pipelines.stage import DataError
-from storage_schemas import video
-from storage_schemas.ids import sha256_bytes, stable_id
-from storage_schemas.spool import Spool
+from opendimo.pipelines.clip_cameras import Cameras, Row, Size, true_people
+from opendimo.pipelines.cutting.frame import Frame
+from opendimo.pipelines.cutting.letterbox import kept_region
+from opendimo.pipelines.cutting.shot import People, Shot, Window
+from opendimo.pipelines.cutting.windows import WindowsConfig, shots
+from opendimo.pipelines.people.detector import Detector
+from opendimo.pipelines.people.follow import Follower, PeopleConfig
+from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
+from opendimo.pipelines.shots import Cuts, ShotsConfig, by_content
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.ids import sha256_bytes, stable_id
+from opendimo.storage_schemas.spool import Spool
 
 VERSION = "2"
 """Version of the code behind clips: raise it when answers change."""

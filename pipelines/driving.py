@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.body.load import load_body
-from pipelines.people import track_person
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.label import Label
-from pipelines.poses.landmarks import Landmarker
-from pipelines.poses.oneview import one_view_label
-from pipelines.poses.view import View, view_of
-from pipelines.stage import DataError
-from storage_schemas.video import decode, probe
+from opendimo.model.body.load import load_body
+from opendimo.pipelines.people import track_person
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.label import Label
+from opendimo.pipelines.poses.landmarks import Landmarker
+from opendimo.pipelines.poses.oneview import one_view_label
+from opendimo.pipelines.poses.view import View, view_of
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.video import decode, probe
 
 Person = dict[str, NDArray[Any]]
 """As `model.driving.person.Person`."""

@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from model.base_folder import base_folder, encoders_id
-from pipelines.cameras.terms import Term
-from pipelines.captions.window import window_text
-from pipelines.columns import Column, json_lists, json_strings
-from pipelines.planned import Planned
-from pipelines.quality import Policy, kept_clips
-from pipelines.revisions import current_captions
-from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from pipelines.windows import Window
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
-from storage_schemas.video import centre_crop, decode
+from opendimo.model.base_folder import base_folder, encoders_id
+from opendimo.pipelines.cameras.terms import Term
+from opendimo.pipelines.captions.window import window_text
+from opendimo.pipelines.columns import Column, json_lists, json_strings
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.quality import Policy, kept_clips
+from opendimo.pipelines.revisions import current_captions
+from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.pipelines.windows import Window
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.video import centre_crop, decode
 
 Row = dict[str, Any]
 
@@ -75,8 +75,8 @@ class LatentsStage:
         """Load the VAE, the text encoder and the tokenizer, on a GPU where there is one."""
         import torch
 
-        from model.text import load_text
-        from model.vae import load_vae
+        from opendimo.model.text import load_text
+        from opendimo.model.vae import load_vae
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         base = base_folder(self.config.base)
@@ -126,7 +126,7 @@ class LatentsStage:
         """[T, H, W, 3] -> normalised latents [C, L, h, w]; the mode of the posterior, so that it is repeatable."""
         import torch
 
-        from model.vae import encode
+        from opendimo.model.vae import encode
 
         video = torch.from_numpy(frames).to(self._device).permute(3, 0, 1, 2)[None] / 255  # [1, 3, T, H, W]
         with torch.inference_mode():
@@ -134,7 +134,7 @@ class LatentsStage:
 
     def _encode_text(self, text: str) -> NDArray[np.float16]:
         """One text -> [n, D], n its true number of tokens, cut to what the base model reads."""
-        from model.text import encode_prompt
+        from opendimo.model.text import encode_prompt
 
         return _halved(encode_prompt(self._tokenizer, self._text_encoder, text).embedding, "the text encoder")
 
@@ -153,7 +153,7 @@ def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
 
     Raises `ValueError` for a base model that is not there or incomplete, and for a window that it cannot represent.
     """
-    from model.latent_geometry import LatentGeometry
+    from opendimo.model.latent_geometry import LatentGeometry
 
     window = stage.config.window
     LatentGeometry.of_folder(base_folder(stage.config.base)).check(window.num_frames, window.height, window.width)

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import last_of
-from storage_schemas.lake import Lake
+from opendimo.pipelines.columns import last_of
+from opendimo.storage_schemas.lake import Lake
 
 STATUSES = ("fetched", "blocked", "gone", "transient", "refused")
 """What becomes of an attempt; `refused`: there is something, but nothing that can be taken, or (reason `changed`) not

@@ -14,20 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.cameras.terms import Term
-from pipelines.captions.window import camera_moves
-from pipelines.columns import look_up
-from pipelines.duplicates.repeats import links
-from pipelines.planned import CHUNK, Planned
-from pipelines.quality import Policy, kept_clips
-from pipelines.revisions import best_poses, current_captions, newest
-from pipelines.rigs.current import camera_verdicts
-from pipelines.splits import splits
-from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from pipelines.windows import Window
-from storage_schemas.ids import stable_id, work_key
-from storage_schemas.lake import Lake
-from storage_schemas.rows import arrow_to_rows
+from opendimo.pipelines.cameras.terms import Term
+from opendimo.pipelines.captions.window import camera_moves
+from opendimo.pipelines.columns import look_up
+from opendimo.pipelines.duplicates.repeats import links
+from opendimo.pipelines.planned import CHUNK, Planned
+from opendimo.pipelines.quality import Policy, kept_clips
+from opendimo.pipelines.revisions import best_poses, current_captions, newest
+from opendimo.pipelines.rigs.current import camera_verdicts
+from opendimo.pipelines.splits import splits
+from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.pipelines.windows import Window
+from opendimo.storage_schemas.ids import stable_id, work_key
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.rows import arrow_to_rows
 
 Row = dict[str, Any]
 CLIP_COLUMNS = [

@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.columns import Column
-from pipelines.stage import Stage, Work
-from storage_schemas.ids import stable_id, work_keys
+from opendimo.pipelines.columns import Column
+from opendimo.pipelines.stage import Stage, Work
+from opendimo.storage_schemas.ids import stable_id, work_keys
 
 Row = dict[str, Any]
 CHUNK = 1 << 16  # rows that are Python objects at one time

@@ -15,16 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import among
-from pipelines.planned import Planned
-from pipelines.spent import spent
-from pipelines.stage import PAUSED, Outcome, Reject, Stage, Work
-from pipelines.standing import DONE, RESOLVED, Account, Standing, open_failures, standing
-from storage_schemas import commit
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
-from storage_schemas.ledger import ask_again, current_revision
-from storage_schemas.lock import Held
+from opendimo.pipelines.columns import among
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.spent import spent
+from opendimo.pipelines.stage import PAUSED, Outcome, Reject, Stage, Work
+from opendimo.pipelines.standing import DONE, RESOLVED, Account, Standing, open_failures, standing
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.ledger import ask_again, current_revision
+from opendimo.storage_schemas.lock import Held
 
 MAX_ATTEMPTS = 3
 BACKOFF_NS = 60 * 1_000_000_000  # doubled with each attempt

@@ -16,9 +16,9 @@ from typing import Any
 import av
 import av.error
 
-from storage_schemas.codec.stream_hash import stream_sha256
-from storage_schemas.image_sequence import is_pattern
-from storage_schemas.video import probe
+from opendimo.storage_schemas.codec.stream_hash import stream_sha256
+from opendimo.storage_schemas.image_sequence import is_pattern
+from opendimo.storage_schemas.video import probe
 
 MEMORY = 4 << 30  # bytes of address space
 MAX_PIXELS = 1 << 26  # of one frame: 8192 x 8192

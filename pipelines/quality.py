@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import Column, distinct, last_of, look_up
-from pipelines.duplicates.repeats import repeats
-from pipelines.rigs.current import camera_verdicts
-from pipelines.settings import load_settings
-from storage_schemas.lake import Lake
-from storage_schemas.ledger import newest_first
-from storage_schemas.takedown import taken_down
+from opendimo.pipelines.columns import Column, distinct, last_of, look_up
+from opendimo.pipelines.duplicates.repeats import repeats
+from opendimo.pipelines.rigs.current import camera_verdicts
+from opendimo.pipelines.settings import load_settings
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.ledger import newest_first
+from opendimo.storage_schemas.takedown import taken_down
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from itertools import count
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import among
-from pipelines.planned import CHUNK
-from pipelines.standing import STAGES, open_failures
-from storage_schemas import commit
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake, in_list
+from opendimo.pipelines.columns import among
+from opendimo.pipelines.planned import CHUNK
+from opendimo.pipelines.standing import STAGES, open_failures
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake, in_list
 
 CLASSES = ("transient", "permanent", "data", "bug")
 MOST_ATTEMPTS = 10

@@ -5,10 +5,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import last_of
-from storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
-from storage_schemas.lake import Lake
-from storage_schemas.ledger import newest_first
+from opendimo.pipelines.columns import last_of
+from opendimo.storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.ledger import newest_first
 
 Row = dict[str, Any]
 

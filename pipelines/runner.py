@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.planning import Shard, stage_outcome
-from pipelines.stage import Outcome, Reject, Stage, Work
-from storage_schemas.commit import staged
-from storage_schemas.lake import Lake
+from opendimo.pipelines.planning import Shard, stage_outcome
+from opendimo.pipelines.stage import Outcome, Reject, Stage, Work
+from opendimo.storage_schemas.commit import staged
+from opendimo.storage_schemas.lake import Lake
 
 logger = logging.getLogger(__name__)
 
-LOGGED = ("pipelines", "storage_schemas", "model", "training")
+LOGGED = ("opendimo",)
 STARTS = 3  # of Ray, one after another
 STAGING = 3600.0  # seconds that staging a shard may take
 DEATHS = 3  # a piece of work on which so many workers died is rejected; fewer deaths may have come from elsewhere

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from storage_schemas.files import write_bytes
-from storage_schemas.lake import Lake
-from storage_schemas.releases.release import open_release
-from storage_schemas.video import centre_crop, decode, encode
+from opendimo.storage_schemas.files import write_bytes
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.release import open_release
+from opendimo.storage_schemas.video import centre_crop, decode, encode
 
 PREFERRED = ("cross_view", "moving_camera", "same_view")
 

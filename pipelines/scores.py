@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.people.boxes import Box
+from opendimo.pipelines.people.boxes import Box
 
 Gray = NDArray[np.uint8]  # [h, w]
 HASH_SIDE = 8  # 64 bits

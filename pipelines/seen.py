@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.skeleton import JOINTS
-from pipelines.cameras.image_motion import image_motion
-from pipelines.cameras.terms import FOCAL_OVER_WIDTH, words
-from pipelines.driving import _without_native_chatter
-from pipelines.poses.landmarks import Landmarker
-from pipelines.poses.mapping import observe
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.cameras.image_motion import image_motion
+from opendimo.pipelines.cameras.terms import FOCAL_OVER_WIDTH, words
+from opendimo.pipelines.driving import _without_native_chatter
+from opendimo.pipelines.poses.landmarks import Landmarker
+from opendimo.pipelines.poses.mapping import observe
 
 Array = NDArray[np.floating]
 Frames = NDArray[np.uint8]

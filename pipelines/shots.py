@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipelines.cutting.frame import Frame
+from opendimo.pipelines.cutting.frame import Frame
 
 Cuts = Callable[[Iterable[Frame]], Iterator[tuple[bool, Frame]]]
 """Frames -> the same frames, each with whether a shot begins there; some are held on the way."""
@@ -33,7 +33,7 @@ def load_detector(config: ShotsConfig) -> Cuts:
     """The detector that `config` asks for. Raises `ValueError` where its weights are none of TransNetV2."""
     if config.weights is None:
         return lambda frames: by_content(frames, config)
-    from pipelines.cutting.transnet import TransNetCuts
+    from opendimo.pipelines.cutting.transnet import TransNetCuts
 
     return TransNetCuts(config.weights, config.threshold)
 

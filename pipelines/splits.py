@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from storage_schemas.ids import stable_id
+from opendimo.storage_schemas.ids import stable_id
 
 Row = dict[str, Any]
 Copies = Iterable[tuple[str, str]]

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import Column, among, last_of
-from pipelines.planned import Planned
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
+from opendimo.pipelines.columns import Column, among, last_of
+from opendimo.pipelines.planned import Planned
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
 
 STAGES = ("sources", "clips", "duplicates", "rigs", "poses", "captions", "latents", "pairs")
 """All stages, in order; each is named after the table that it fills."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.quality import Policy, verdicts
-from pipelines.rejects import rejects
-from pipelines.standing import STAGES, Account
-from storage_schemas.lake import Lake
+from opendimo.pipelines.quality import Policy, verdicts
+from opendimo.pipelines.rejects import rejects
+from opendimo.pipelines.standing import STAGES, Account
+from opendimo.storage_schemas.lake import Lake
 
 
 @dataclass(frozen=True)

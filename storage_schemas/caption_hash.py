@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage_schemas.ids import ID_LENGTH
+from opendimo.storage_schemas.ids import ID_LENGTH
 
 COMPOSED_OF = ("camera_terms", "content_sentence")
 """The columns of `captions` that decide the text of every window."""

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from storage_schemas.fields import array, field, integer, real, text, words
+from opendimo.storage_schemas.fields import array, field, integer, real, text, words
 
 SCORES = [
     real("people", "median count per frame of people at least half the size of the main one (root of the box area)"),

@@ -25,14 +25,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
-from storage_schemas.ids import sha256_bytes, stable_id
-from storage_schemas.lock import Check
-from storage_schemas.rows import Row, arrow_bytes, rows_to_arrow, rows_to_batches
-from storage_schemas.store import read_json, write_json
-from storage_schemas.tables import TABLES, Table
+from opendimo.storage_schemas.ids import sha256_bytes, stable_id
+from opendimo.storage_schemas.lock import Check
+from opendimo.storage_schemas.rows import Row, arrow_bytes, rows_to_arrow, rows_to_batches
+from opendimo.storage_schemas.store import read_json, write_json
+from opendimo.storage_schemas.tables import TABLES, Table
 
 if TYPE_CHECKING:
-    from storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake import Lake
 
 Facts = Callable[[list[dict[str, Any]]], dict[str, Any]]
 Entry = dict[str, int]  # version, rows, replaced
@@ -223,7 +223,7 @@ def _append_fragments(lake: "Lake", table: Table, parts: list[dict[str, Any]], c
 def _only(lake: "Lake", table: Table, fragments: list[FragmentMetadata], keys: list[str]) -> list[FragmentMetadata]:
     """Staged fragments written again with the rows of `keys` alone. A detached version, which is no part of the table's
     history, makes them readable."""
-    from storage_schemas.lake import in_list
+    from opendimo.storage_schemas.lake import in_list
 
     before = lake.dataset(table.name)
     attached = {f.fragment_id for f in before.get_fragments()}

@@ -15,9 +15,9 @@ import lance
 from lance.fragment import FragmentMetadata
 from lance.optimize import Compaction, CompactionOptions, CompactionPlan, RewriteResult
 
-from storage_schemas.commit import exclusive
-from storage_schemas.lake import Lake
-from storage_schemas.tables import TABLES, Table
+from opendimo.storage_schemas.commit import exclusive
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.tables import TABLES, Table
 
 FRAGMENT_BYTES = 64 << 20  # aim for this size on disk, without blobs
 MIN_ROWS, MAX_ROWS = 1024, 1 << 20  # but never for fewer or more rows

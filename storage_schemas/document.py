@@ -1,17 +1,17 @@
-"""The page that documents every table, generated from the schemas: `python -m storage_schemas.document`."""
+"""The page that documents every table, generated from the schemas: `python -m opendimo.storage_schemas.document`."""
 
 from pathlib import Path
 
 import pyarrow as pa
 
-from storage_schemas.tables import SCHEMA_VERSION, TABLES, TENSOR, Table
+from opendimo.storage_schemas.tables import SCHEMA_VERSION, TABLES, TENSOR, Table
 
 PAGE = Path(__file__).with_name("README.md")
 INTRO = """# storage_schemas: what is stored
 
 A *lake* is a folder, or a prefix of an object store, with one [Lance](https://lance.org) table per section below. The
-Arrow schemas in `tables.py` are the truth; this page is generated from them (`python -m storage_schemas.document`), and
-a test keeps it so.
+Arrow schemas in `tables.py` are the truth; this page is generated from them
+(`python -m opendimo.storage_schemas.document`), and a test keeps it so.
 
 | file | what it is |
 |---|---|
@@ -28,7 +28,7 @@ a test keeps it so.
 | `image_sequence.py` | numbered pictures as one readable source |
 
 ```python
-from storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import Lake
 
 lake = Lake("demo-out/lake")  # or s3://bucket/lake
 for clip in lake.read("clips", ["clip_id", "name", "track"], "person_height > 0.5"):

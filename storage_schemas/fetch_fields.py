@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from storage_schemas.fields import integer, key, real, text
+from opendimo.storage_schemas.fields import integer, key, real, text
 
 FETCH: list[pa.Field] = [
     key("fetch_id", "hash of the URL and when the attempt started"),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from storage_schemas.ids import sha256_file
+from opendimo.storage_schemas.ids import sha256_file
 
 Frame = NDArray[np.uint8]
 PATTERN = re.compile(r"(?P<prefix>[^%]*)%(?:0(?P<digits>[1-9]))?d(?P<suffix>[^%]*\.(?:png|jpe?g))", re.IGNORECASE)

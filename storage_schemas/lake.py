@@ -10,12 +10,12 @@ from typing import Any, BinaryIO
 import lance
 import pyarrow as pa
 
-from storage_schemas.ids import stable_id
-from storage_schemas.lock import Check, lock
-from storage_schemas.rows import Row, arrow_to_rows
-from storage_schemas.snapshot import Snapshot
-from storage_schemas.store import open_store, read_json, write_json
-from storage_schemas.tables import SCHEMA_VERSION, TABLES
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lock import Check, lock
+from opendimo.storage_schemas.rows import Row, arrow_to_rows
+from opendimo.storage_schemas.snapshot import Snapshot
+from opendimo.storage_schemas.store import open_store, read_json, write_json
+from opendimo.storage_schemas.tables import SCHEMA_VERSION, TABLES
 
 MARKER = "lake.json"
 
@@ -88,7 +88,7 @@ class Lake:
 
     def append(self, run_id: str, rows: dict[str, list[Row]]) -> None:
         """Stage and commit rows at once, exactly once per `run_id`."""
-        from storage_schemas import commit
+        from opendimo.storage_schemas import commit
 
         commit.begin(self, run_id, {"shards": 1})
         commit.stage_shard(self, run_id, 0, rows, {})

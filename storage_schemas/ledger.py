@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
 
 
 def ranks(lake: Lake, table: str) -> pa.Table:

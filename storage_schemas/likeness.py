@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from storage_schemas.fields import blob, field, integer, key, real, text
+from opendimo.storage_schemas.fields import blob, field, integer, key, real, text
 
 FINGERPRINT = [
     key("clip_id", "the clip"),

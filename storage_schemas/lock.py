@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
-from storage_schemas.store import LocalStore, ObjectStore, Store
+from opendimo.storage_schemas.store import LocalStore, ObjectStore, Store
 
 LEASE_SECONDS = float(os.environ.get("OPENDIMO_LEASE_SECONDS", "30"))
 NOTICE_SECONDS = 5.0

@@ -19,11 +19,11 @@ from typing import Any
 
 import lance
 
-from storage_schemas.commit import exclusive, unfinished
-from storage_schemas.lake import Lake
-from storage_schemas.lock import Held
-from storage_schemas.store import LocalStore, read_json
-from storage_schemas.tables import TABLES, Table
+from opendimo.storage_schemas.commit import exclusive, unfinished
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lock import Held
+from opendimo.storage_schemas.store import LocalStore, read_json
+from opendimo.storage_schemas.tables import TABLES, Table
 
 TWO_WEEKS = timedelta(days=14)
 STAGING_LASTS = timedelta(days=6)  # Lance takes a file that no version names for lost after 7 days

@@ -14,14 +14,14 @@ import lance
 import pyarrow as pa
 from filelock import FileLock
 
-from storage_schemas import commit
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import MARKER, Lake, make_table
-from storage_schemas.releases.release import write_release_files
-from storage_schemas.rows import Row, arrow_bytes, rows_to_arrow
-from storage_schemas.store import LocalStore, read_json, write_json
-from storage_schemas.tables import SCHEMA_VERSION, TABLES
-from storage_schemas.takedown import tombstone_id
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import MARKER, Lake, make_table
+from opendimo.storage_schemas.releases.release import write_release_files
+from opendimo.storage_schemas.rows import Row, arrow_bytes, rows_to_arrow
+from opendimo.storage_schemas.store import LocalStore, read_json, write_json
+from opendimo.storage_schemas.tables import SCHEMA_VERSION, TABLES
+from opendimo.storage_schemas.takedown import tombstone_id
 
 RUN = "migration to schema 2"
 

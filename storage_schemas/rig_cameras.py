@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from storage_schemas.fields import field
+from opendimo.storage_schemas.fields import field
 
 _MEMBERS = {
     "view": pa.string(),

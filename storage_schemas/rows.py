@@ -7,7 +7,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from storage_schemas.tables import TABLES, TENSOR, Table
+from opendimo.storage_schemas.tables import TABLES, TENSOR, Table
 
 Row = dict[str, Any]
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from storage_schemas.rows import Row, arrow_to_rows
-from storage_schemas.tables import TABLES
+from opendimo.storage_schemas.rows import Row, arrow_to_rows
+from opendimo.storage_schemas.tables import TABLES
 
 
 class Snapshot:

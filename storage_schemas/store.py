@@ -13,8 +13,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import from_url
 
-from storage_schemas.files import sync_folder, write_bytes
-from storage_schemas.ids import sha256_file
+from opendimo.storage_schemas.files import sync_folder, write_bytes
+from opendimo.storage_schemas.ids import sha256_file
 
 PROBE = "locks/probe"
 SCHEMES = ("s3", "gs", "az")

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from storage_schemas import fields
-from storage_schemas.clip_scores import SCORES
-from storage_schemas.fetch_fields import FETCH
-from storage_schemas.fields import array as _array
-from storage_schemas.fields import blob as _blob
-from storage_schemas.fields import field as _field
-from storage_schemas.fields import flags as _flags
-from storage_schemas.fields import integer as _int
-from storage_schemas.fields import key as _key
-from storage_schemas.fields import real as _real
-from storage_schemas.fields import text as _text
-from storage_schemas.fields import words as _words
-from storage_schemas.likeness import DUPLICATE, FINGERPRINT
-from storage_schemas.rig_cameras import CAMERAS
+from opendimo.storage_schemas import fields
+from opendimo.storage_schemas.clip_scores import SCORES
+from opendimo.storage_schemas.fetch_fields import FETCH
+from opendimo.storage_schemas.fields import array as _array
+from opendimo.storage_schemas.fields import blob as _blob
+from opendimo.storage_schemas.fields import field as _field
+from opendimo.storage_schemas.fields import flags as _flags
+from opendimo.storage_schemas.fields import integer as _int
+from opendimo.storage_schemas.fields import key as _key
+from opendimo.storage_schemas.fields import real as _real
+from opendimo.storage_schemas.fields import text as _text
+from opendimo.storage_schemas.fields import words as _words
+from opendimo.storage_schemas.likeness import DUPLICATE, FINGERPRINT
+from opendimo.storage_schemas.rig_cameras import CAMERAS
 
 SCHEMA_VERSION = 4
 TENSOR = fields.TENSOR

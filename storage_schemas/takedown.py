@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
-from storage_schemas.releases.decisions import next_run
-from storage_schemas.rows import Row
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.decisions import next_run
+from opendimo.storage_schemas.rows import Row
 
 QUOTE = "'"
 KINDS = ("source_id", "content_sha256", "licence", "subject")
@@ -59,7 +59,7 @@ def concerned(lake: Lake, what: str, value: str) -> Concerned:
 
 def releases_with(lake: Lake, clips: pa.Array) -> dict[str, int | None]:
     """Releases of which pairs use one of these clips, with the number of such pairs; None where one cannot be read."""
-    from storage_schemas.releases.files import open_pairs  # which asks this module what is down
+    from opendimo.storage_schemas.releases.files import open_pairs  # which asks this module what is down
 
     found: dict[str, int | None] = {}
     for release_id in sorted(lake.column("releases", "release_id").to_pylist()):

@@ -13,12 +13,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from storage_schemas.codec.copying import Copyable, copyable
-from storage_schemas.codec.opening import Source
-from storage_schemas.codec.probing import VideoInfo, probe
-from storage_schemas.codec.reading import Shrinker, Wanted, pictures, stored_frames, to_luma, to_rgb
-from storage_schemas.codec.sampling import survey
-from storage_schemas.codec.writing import Encoder, Encoding, check_encoder, encode, working_encoders
+from opendimo.storage_schemas.codec.copying import Copyable, copyable
+from opendimo.storage_schemas.codec.opening import Source
+from opendimo.storage_schemas.codec.probing import VideoInfo, probe
+from opendimo.storage_schemas.codec.reading import Shrinker, Wanted, pictures, stored_frames, to_luma, to_rgb
+from opendimo.storage_schemas.codec.sampling import survey
+from opendimo.storage_schemas.codec.writing import Encoder, Encoding, check_encoder, encode, working_encoders
 
 Frame = NDArray[np.uint8]
 Picture = VideoFrame

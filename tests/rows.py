@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from storage_schemas.ids import sha256_bytes
-from storage_schemas.rows import filled_row
+from opendimo.storage_schemas.ids import sha256_bytes
+from opendimo.storage_schemas.rows import filled_row
 
 FRAMES = 12
 

@@ -31,14 +31,15 @@ TOP_LEVEL = {*ROOMS, "tests", "docker", "pyproject.toml", "README.md", "Makefile
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names of every import in a file, also those inside functions."""
+    """Dotted names of every import in a file, also those inside functions; of ours without `opendimo`."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name.removeprefix("opendimo.") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield str(node.module)
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            module = str(node.module).removeprefix("opendimo.")
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def files(room: str) -> list[Path]:
@@ -81,7 +82,8 @@ def test_platform_libraries_stay_in_their_rooms(library: str) -> None:
 
 
 def test_who_starts_a_flow_waits_for_no_torch() -> None:
-    code = "import sys, dags.flows; print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"
+    heavy = "('torch', 'diffusers', 'transformers')"
+    code = f"import sys, opendimo.dags.flows; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

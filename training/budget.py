@@ -10,17 +10,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from model.backbones.hunyuan import HunyuanMotionTransformer3DModel
-from model.backbones.interface import Generator
-from model.backbones.wan import WanMotionTransformer3DModel
-from model.batch import Driving
-from model.config import DiMoConfig
-from model.dimo import DiMo, generator_settings
-from model.latent_geometry import LatentGeometry
-from model.signal import Signal
-from model.vae import Strides
-from training.config import TrainConfig
-from training.counting import HALF, Counted, counted
+from opendimo.model.backbones.hunyuan import HunyuanMotionTransformer3DModel
+from opendimo.model.backbones.interface import Generator
+from opendimo.model.backbones.wan import WanMotionTransformer3DModel
+from opendimo.model.batch import Driving
+from opendimo.model.config import DiMoConfig
+from opendimo.model.dimo import DiMo, generator_settings
+from opendimo.model.latent_geometry import LatentGeometry
+from opendimo.model.signal import Signal
+from opendimo.model.vae import Strides
+from opendimo.training.config import TrainConfig
+from opendimo.training.counting import HALF, Counted, counted
 
 TRAINED_BYTES = 16
 """A parameter in float32, its gradient and the two moments of Adam."""

@@ -11,12 +11,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.config import TrainConfig
-from training.release import Release
+from opendimo.training.config import TrainConfig
+from opendimo.training.release import Release
 
 if TYPE_CHECKING:  # who only asks how far a run is need not wait for torch
-    from model.dimo import DiMo
-    from training.optimizer import PartsOptimizer
+    from opendimo.model.dimo import DiMo
+    from opendimo.training.optimizer import PartsOptimizer
 
 KEEP = 2  # newest checkpoints kept, besides the last of each stage
 

@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from model.config import DiMoConfig
-from model.encoder.config import ENCODERS
-from training.stages import Schedule, three_stages
+from opendimo.model.config import DiMoConfig
+from opendimo.model.encoder.config import ENCODERS
+from opendimo.training.stages import Schedule, three_stages
 
 OptimizerName = Literal["adamw", "muon"]
 """AdamW for all parameters, or Muon for the matrices of transformer layers (`optimizer.py`)."""

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from model.batch import Batch, Driving
-from model.config import DiMoConfig
-from model.controls import control_class
-from training.latents import LatentFormat
-from training.pool import Pool
-from training.reading import SampleReader
-from training.references import References, still_clips
-from training.release import Pair, Pairs, Release, read_pairs
-from training.stages import Schedule, StagePoint
+from opendimo.model.batch import Batch, Driving
+from opendimo.model.config import DiMoConfig
+from opendimo.model.controls import control_class
+from opendimo.training.latents import LatentFormat
+from opendimo.training.pool import Pool
+from opendimo.training.reading import SampleReader
+from opendimo.training.references import References, still_clips
+from opendimo.training.release import Pair, Pairs, Release, read_pairs
+from opendimo.training.stages import Schedule, StagePoint
 
 logger = logging.getLogger(__name__)
 AHEAD = 2

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.dimo import Batch, DiMo
-from model.flow import sigma_at
-from training.config import TrainConfig
-from training.data import TrainingData
-from training.objective import Conditions, training_loss, with_text
-from training.precision import computing
-from training.release import Pair
-from training.stages import StagePoint
+from opendimo.model.dimo import Batch, DiMo
+from opendimo.model.flow import sigma_at
+from opendimo.training.config import TrainConfig
+from opendimo.training.data import TrainingData
+from opendimo.training.objective import Conditions, training_loss, with_text
+from opendimo.training.precision import computing
+from opendimo.training.release import Pair
+from opendimo.training.stages import StagePoint
 
 CONDITIONS = ("true", "other", "none", "other_text", "no_text")
 """The true driver and text; the driver of another capture (of the training pairs where the held-out ones have but

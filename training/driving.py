@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.batch import Driving
-from model.driving.person import Person, driving_of
-from model.encoder.config import EncoderConfig
-from storage_schemas.conventions import assumed_intrinsics
-from storage_schemas.video import decode
-from training.release import Pair, Release
+from opendimo.model.batch import Driving
+from opendimo.model.driving.person import Person, driving_of
+from opendimo.model.encoder.config import EncoderConfig
+from opendimo.storage_schemas.conventions import assumed_intrinsics
+from opendimo.storage_schemas.video import decode
+from opendimo.training.release import Pair, Release
 
 Row = dict[str, Any]
 CLIP_COLUMNS = ["track", "K", "width", "height"]

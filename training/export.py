@@ -9,11 +9,11 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from model.base_folder import base_folder
-from model.dimo import DiMo
-from model.pipeline import DiMoPipeline
-from training.config import TrainConfig
-from training.release import Release
+from opendimo.model.base_folder import base_folder
+from opendimo.model.dimo import DiMo
+from opendimo.model.pipeline import DiMoPipeline
+from opendimo.training.config import TrainConfig
+from opendimo.training.release import Release
 
 FACTS = "training.json"
 WINDOW = ("num_frames", "frame_step", "width", "height")

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from model.pipeline import DiMoOutput, DiMoPipeline
-from model.pipeline.footage import DrivingInput, FindPerson, ReadVideo
-from model.pipeline.pictures import open_image
-from model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
-from storage_schemas.video import encode
+from opendimo.model.pipeline import DiMoOutput, DiMoPipeline
+from opendimo.model.pipeline.footage import DrivingInput, FindPerson, ReadVideo
+from opendimo.model.pipeline.pictures import open_image
+from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
+from opendimo.storage_schemas.video import encode
 
 Precision = Literal["bfloat16", "float32"]
 

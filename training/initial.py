@@ -6,11 +6,11 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from model.base_folder import base_folder
-from model.dimo import DiMo
-from model.encoder import im_animation
-from model.encoder.tokens import MotionEncoder
-from training.config import TrainConfig
+from opendimo.model.base_folder import base_folder
+from opendimo.model.dimo import DiMo
+from opendimo.model.encoder import im_animation
+from opendimo.model.encoder.tokens import MotionEncoder
+from opendimo.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 import pyarrow.compute as pc
 
-from model.base_folder import base_folder, encoders_id, part_config
-from model.latent_geometry import LatentGeometry
-from training.budget import FULL_SIZE
-from training.release import Pairs, Release
+from opendimo.model.base_folder import base_folder, encoders_id, part_config
+from opendimo.model.latent_geometry import LatentGeometry
+from opendimo.training.budget import FULL_SIZE
+from opendimo.training.release import Pairs, Release
 
 COLUMNS = ["vae", "num_frames", "frame_step", "width", "height"]
 CHANNELS = ("z_dim", "latent_channels")

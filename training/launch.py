@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from training.config import TrainConfig
-from training.result import TrainResult
+from opendimo.training.config import TrainConfig
+from opendimo.training.result import TrainResult
 
 logger = logging.getLogger(__name__)
 
@@ -105,16 +105,16 @@ class Worker:
 
     def __init__(self) -> None:
         self._lines = _Lines()
-        logging.getLogger("training").addHandler(self._lines)
-        logging.getLogger("training").setLevel(logging.INFO)
+        logging.getLogger("opendimo.training").addHandler(self._lines)
+        logging.getLogger("opendimo.training").setLevel(logging.INFO)
         self._steps, self._loss = 0, None
 
     def train(
         self, lake: str, release: str, config: TrainConfig, out: str, until_stage: int | None, resume: bool
     ) -> TrainResult:
         """Open the release and train."""
-        from storage_schemas.releases.release import open_release
-        from training.trainer import train
+        from opendimo.storage_schemas.releases.release import open_release
+        from opendimo.training.trainer import train
 
         def progress(_done: int, _total: int, record: dict[str, Any]) -> None:
             if "event" not in record:

@@ -5,8 +5,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.base_folder import base_folder
-from model.text import encode_prompt, load_text
+from opendimo.model.base_folder import base_folder
+from opendimo.model.text import encode_prompt, load_text
 
 
 def empty_prompt(base: str, out: Path) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from model.dimo import Batch, DiMo, Driving
-from model.flow import flow_loss, per_sample, sample_sigma
-from model.geometry import geometry_loss
+from opendimo.model.dimo import Batch, DiMo, Driving
+from opendimo.model.flow import flow_loss, per_sample, sample_sigma
+from opendimo.model.geometry import geometry_loss
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from model.dimo import DiMo
-from training.config import OptimizerName
+from opendimo.model.dimo import DiMo
+from opendimo.training.config import OptimizerName
 
 Part = Literal["generator", "motion", "encoder"]
 """What has a learning rate of its own: the base model's weights, the cross-attentions added to it, and the control

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.batch import Driving
-from model.encoder.config import EncoderConfig
-from training.driving import read_drivings
-from training.latents import LatentFormat
-from training.release import Pair, Release
+from opendimo.model.batch import Driving
+from opendimo.model.encoder.config import EncoderConfig
+from opendimo.training.driving import read_drivings
+from opendimo.training.latents import LatentFormat
+from opendimo.training.release import Pair, Release
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

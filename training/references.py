@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from training.release import Pairs, Release
+from opendimo.training.release import Pairs, Release
 
 logger = logging.getLogger(__name__)
 STILL_TERMS = ("static", "shake")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from training.log import read_metrics
+from opendimo.training.log import read_metrics
 
 
 def stage_losses(out: str | Path) -> list[dict[str, Any]]:

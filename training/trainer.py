@@ -13,25 +13,25 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from model.base_folder import base_folder
-from model.batch import Batch
-from model.dimo import DiMo
-from model.flow import scheduler_shift
-from training import checkpoints
-from training.config import TrainConfig
-from training.data import TrainingData
-from training.driver_check import DriverCheck, fixed_loss
-from training.export import export_pipeline
-from training.initial import initial_model, starts_from
-from training.latents import check_latents
-from training.log import MetricsLog
-from training.no_text import empty_prompt
-from training.objective import Terms, draw, pose_loss, some_frames, training_loss, with_text
-from training.optimizer import PartsOptimizer
-from training.precision import computing
-from training.release import Release
-from training.result import TrainResult
-from training.stages import stage_at
+from opendimo.model.base_folder import base_folder
+from opendimo.model.batch import Batch
+from opendimo.model.dimo import DiMo
+from opendimo.model.flow import scheduler_shift
+from opendimo.training import checkpoints
+from opendimo.training.config import TrainConfig
+from opendimo.training.data import TrainingData
+from opendimo.training.driver_check import DriverCheck, fixed_loss
+from opendimo.training.export import export_pipeline
+from opendimo.training.initial import initial_model, starts_from
+from opendimo.training.latents import check_latents
+from opendimo.training.log import MetricsLog
+from opendimo.training.no_text import empty_prompt
+from opendimo.training.objective import Terms, draw, pose_loss, some_frames, training_loss, with_text
+from opendimo.training.optimizer import PartsOptimizer
+from opendimo.training.precision import computing
+from opendimo.training.release import Release
+from opendimo.training.result import TrainResult
+from opendimo.training.stages import stage_at
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from model.encoder.config import AugmentConfig
-from training.config import TrainConfig
+from opendimo.model.encoder.config import AugmentConfig
+from opendimo.training.config import TrainConfig
 
 Change = Callable[[TrainConfig], TrainConfig]
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from dags.options import Json
-from dags.variants import VARIANTS
+from opendimo.dags.options import Json
+from opendimo.dags.variants import VARIANTS
 
 SHOWN = [1, 8]
 
@@ -25,10 +25,10 @@ def train(
 
     Example: dimo plan train --preset hunyuanvideo-1.5 --gpus 8 --gpus 64
     """
-    from dags.show import as_json, duration, table
-    from training.budget import budget
-    from training.config import preset as named
-    from training.variants import with_variant
+    from opendimo.dags.show import as_json, duration, table
+    from opendimo.training.budget import budget
+    from opendimo.training.config import preset as named
+    from opendimo.training.variants import with_variant
 
     config = with_variant(named(preset, preset, encoder), variant)
     found = budget(config)

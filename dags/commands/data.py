@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dags.options import Base, ExistingLake, Json, LakeOption, PolicyFile, PrefectApi, RayAddress
+from opendimo.dags.options import Base, ExistingLake, Json, LakeOption, PolicyFile, PrefectApi, RayAddress
 
 Call = tuple[Any, ...]
 """A flow's name and its arguments after the lake; `dags.steps` has a function of the same name."""
@@ -75,11 +75,11 @@ def ingest(
     dimo ingest multiview rig/ --calibration rig/calib.toml --lake /data/lake
     """
 
-    from pipelines.cut import ClipsConfig
-    from pipelines.quality import policy_of
-    from pipelines.settings import load_settings
-    from pipelines.sources import SourcesConfig
-    from pipelines.sources.config import PLATFORMS
+    from opendimo.pipelines.cut import ClipsConfig
+    from opendimo.pipelines.quality import policy_of
+    from opendimo.pipelines.settings import load_settings
+    from opendimo.pipelines.sources import SourcesConfig
+    from opendimo.pipelines.sources.config import PLATFORMS
 
     options = SourcesConfig(
         licence=licence,
@@ -117,8 +117,8 @@ def label(
     Example: dimo label --lake /data/lake --body-model SMPLX_NEUTRAL.npz
     """
 
-    from pipelines.poses.stage import PosesConfig
-    from pipelines.quality import policy_of
+    from opendimo.pipelines.poses.stage import PosesConfig
+    from opendimo.pipelines.quality import policy_of
 
     _run(lake, prefect_api, ray_address, json_, [("label", PosesConfig(body=_text(body_model)), policy_of(policy))])
 
@@ -143,9 +143,9 @@ def caption(
     dimo caption --lake /data/lake --vlm Qwen/Qwen2.5-VL-7B-Instruct --server http://gpu-box:8000/v1
     """
 
-    from pipelines.captions.openai_server import OpenAIServer
-    from pipelines.captions.qwen import QwenLocal
-    from pipelines.quality import policy_of
+    from opendimo.pipelines.captions.openai_server import OpenAIServer
+    from opendimo.pipelines.captions.qwen import QwenLocal
+    from opendimo.pipelines.quality import policy_of
 
     if server and not vlm:
         raise ValueError("--server needs --vlm: the name of the model that it serves")
@@ -171,9 +171,9 @@ def encode(
     Example: dimo encode --lake /data/lake --base models/Wan2.2-TI2V-5B-Diffusers
     """
 
-    from pipelines.latents import LatentsConfig
-    from pipelines.quality import policy_of
-    from pipelines.windows import Window
+    from opendimo.pipelines.latents import LatentsConfig
+    from opendimo.pipelines.quality import policy_of
+    from opendimo.pipelines.windows import Window
 
     config = LatentsConfig(base, Window(num_frames, frame_step, width, height))
     _run(lake, prefect_api, ray_address, json_, [("encode", config, policy_of(policy))])
@@ -184,13 +184,13 @@ def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -
 
     Example: dimo status --lake /data/lake
     """
-    from dags.show import accounts_json, as_json, funnel, reject_groups
-    from pipelines.quality import policy_of
-    from pipelines.rejects import group_rejects, rejects
-    from pipelines.status import funnel as count
-    from pipelines.status import pending
-    from storage_schemas.commit import unfinished
-    from storage_schemas.lake import Lake
+    from opendimo.dags.show import accounts_json, as_json, funnel, reject_groups
+    from opendimo.pipelines.quality import policy_of
+    from opendimo.pipelines.rejects import group_rejects, rejects
+    from opendimo.pipelines.status import funnel as count
+    from opendimo.pipelines.status import pending
+    from opendimo.storage_schemas.commit import unfinished
+    from opendimo.storage_schemas.lake import Lake
 
     home = Lake(lake)
     accounts, failed = count(home, policy_of(policy)), rejects(home)
@@ -207,16 +207,16 @@ def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -
 
 def _run(lake: str, prefect_api: str | None, ray_address: str | None, json_: bool, calls: list[Call]) -> None:
     """Run flows in a session and show their accounts; inside `dimo plan`, say what they would do instead."""
-    from dags.commands.plan import is_dry, show_plan
+    from opendimo.dags.commands.plan import is_dry, show_plan
 
     if is_dry():
         return show_plan(lake, calls, json_)
-    from dags.progress import display
-    from dags.session import lake_session
-    from dags.show import accounts_json, as_json, funnel
+    from opendimo.dags.progress import display
+    from opendimo.dags.session import lake_session
+    from opendimo.dags.show import accounts_json, as_json, funnel
 
     with lake_session(lake, prefect_api, ray_address), display():
-        from dags import flows
+        from opendimo.dags import flows
 
         accounts = [account for name, *args in calls for account in getattr(flows, name)(lake, *args)]
     as_json(accounts_json(accounts)) if json_ else funnel(accounts)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from dags.options import ExistingLake, Json, PrefectApi
-from model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
+from opendimo.dags.options import ExistingLake, Json, PrefectApi
+from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 
 
 class Protocol(StrEnum):
@@ -66,12 +66,12 @@ def evaluate(
     Example, as the paper does it: dimo evaluate --checkpoint runs/1 --protocol paper --lpips alexnet-owt-7be5be79.pth
     --release dance@1 --lake lake --out paper
     """
-    from dags.progress import display
-    from dags.session import lake_session
-    from dags.show import as_json, table
-    from storage_schemas.releases.release import open_release
-    from training.evaluation.config import EvaluationConfig, Weights, check_split, named_folders
-    from training.generate import find_pipeline
+    from opendimo.dags.progress import display
+    from opendimo.dags.session import lake_session
+    from opendimo.dags.show import as_json, table
+    from opendimo.storage_schemas.releases.release import open_release
+    from opendimo.training.evaluation.config import EvaluationConfig, Weights, check_split, named_folders
+    from opendimo.training.generate import find_pipeline
 
     runs = named_folders(checkpoint or [], "checkpoint")
     folders = named_folders(clips or [], "clips", taken=set(runs))
@@ -84,7 +84,7 @@ def evaluate(
     weights = Weights(*(str(path) if path else "" for path in (lpips, inception, fvd)))
     config = EvaluationConfig(protocol.value, split.value, limit, seed, steps, guidance, motion_guidance, weights)
     with lake_session(lake, prefect_api, ray=False), display():
-        from dags.flows import evaluate as evaluate_flow
+        from opendimo.dags.flows import evaluate as evaluate_flow
 
         ours, others = ({name: str(folder) for name, folder in named.items()} for named in (runs, folders))
         result = evaluate_flow(lake, release, str(out), ours, others, config)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
+from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 
 
 class Precision(StrEnum):
@@ -49,9 +49,9 @@ def generate(
     Example, longer than in training: dimo generate --checkpoint runs/1 --reference me.png --driving dance.mp4
     --out long.mp4 --frames 361
     """
-    from dags.generate import animate
-    from dags.progress import display
-    from training.generate import Placing, Sampling
+    from opendimo.dags.generate import animate
+    from opendimo.dags.progress import display
+    from opendimo.training.generate import Placing, Sampling
 
     sampling = Sampling(steps, guidance, motion_guidance, frames, guidance_in_sequence)
     placing = Placing(dtype.value, offload) if dtype else Placing(offload=offload)

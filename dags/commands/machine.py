@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dags.options import Json, PrefectApi, RayAddress
+from opendimo.dags.options import Json, PrefectApi, RayAddress
 
 
 def doctor(json_: Json = False) -> None:
@@ -13,8 +13,8 @@ def doctor(json_: Json = False) -> None:
 
     Example: dimo doctor
     """
-    from dags.doctor import examine
-    from dags.show import as_json, table
+    from opendimo.dags.doctor import examine
+    from opendimo.dags.show import as_json, table
 
     findings = examine()
     if json_:
@@ -44,14 +44,14 @@ def demo(
 
     Example: dimo demo --internet my-clips/ --out demo-out
     """
-    from dags.progress import console, display
-    from dags.session import session
-    from dags.show import as_json
+    from opendimo.dags.progress import console, display
+    from opendimo.dags.session import session
+    from opendimo.dags.show import as_json
 
     console.print("starting a Prefect server and Ray (some seconds) ...")
     with session(out / "session", prefect_api, ray_address) as api, display():
-        from dags.demo import demo as demo_flow
-        from dags.demo import summary
+        from opendimo.dags.demo import demo as demo_flow
+        from opendimo.dags.demo import summary
 
         console.print(f"flows: {api.removesuffix('/api')}")
         given = {"internet": internet, "unreal": unreal, "multiview": multiview}

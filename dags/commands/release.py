@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dags.options import ExistingLake, Json, PrefectApi
+from opendimo.dags.options import ExistingLake, Json, PrefectApi
 
 app = typer.Typer(help="Immutable, pinned sets of training pairs.", no_args_is_help=True)
 
@@ -37,17 +37,17 @@ def create(
 
     Example: dimo release create dance --lake /data/lake --policy release.toml
     """
-    from dags.progress import display
-    from dags.session import lake_session
-    from dags.show import as_json
-    from storage_schemas.lake import Lake
-    from storage_schemas.releases.policy import load_policy
-    from storage_schemas.releases.release import check_name, find_release
+    from opendimo.dags.progress import display
+    from opendimo.dags.session import lake_session
+    from opendimo.dags.show import as_json
+    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.releases.policy import load_policy
+    from opendimo.storage_schemas.releases.release import check_name, find_release
 
     check_name(name)
     wanted = load_policy(policy) if policy else None
     with lake_session(lake, prefect_api, ray=False), display():
-        from dags.flows import publish
+        from opendimo.dags.flows import publish
 
         release = publish(lake, name, wanted)
     state = find_release(Lake(lake), release)["state"]
@@ -63,9 +63,9 @@ def list_(lake: ExistingLake, json_: Json = False) -> None:
 
     Example: dimo release list --lake /data/lake
     """
-    from dags.show import as_json, table
-    from storage_schemas.lake import Lake
-    from storage_schemas.releases.release import list_releases
+    from opendimo.dags.show import as_json, table
+    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.releases.release import list_releases
 
     rows = list_releases(Lake(lake))
     if json_:
@@ -80,10 +80,10 @@ def show(release: ReleaseId, lake: ExistingLake, json_: Json = False) -> None:
 
     Example: dimo release show dance@1 --lake /data/lake
     """
-    from dags.release_card import sections
-    from dags.show import as_json, table
-    from storage_schemas.lake import Lake
-    from storage_schemas.releases.release import find_release, open_row
+    from opendimo.dags.release_card import sections
+    from opendimo.dags.show import as_json, table
+    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.releases.release import find_release, open_row
 
     home = Lake(lake)
     row = find_release(home, release)
@@ -108,9 +108,9 @@ def diff(
 
     Example: dimo release diff dance@1 dance@2 --lake /data/lake --rows 5
     """
-    from dags.show import as_json, table
-    from storage_schemas.lake import Lake
-    from storage_schemas.releases.diff import diff as compare
+    from opendimo.dags.show import as_json, table
+    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.releases.diff import diff as compare
 
     found = compare(Lake(lake), older, newer, rows)
     if json_:
@@ -140,11 +140,11 @@ def verify(
 
     Example: dimo release verify dance@1 --lake /data/lake
     """
-    from dags.follow import MEGABYTE, follow
-    from dags.progress import display
-    from dags.show import as_json
-    from storage_schemas.lake import Lake
-    from storage_schemas.releases.verify import verify as check
+    from opendimo.dags.follow import MEGABYTE, follow
+    from opendimo.dags.progress import display
+    from opendimo.dags.show import as_json
+    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.releases.verify import verify as check
 
     with display(), follow("hash files (MB)", MEGABYTE) as report:
         found = check(Lake(lake), release, deep, report)
@@ -175,14 +175,14 @@ def approve(
 
     Example: dimo release approve dance@1 --by ann --note "looked at 50 clips" --lake /data/lake
     """
-    from dags.session import lake_session
-    from dags.show import as_json
-    from storage_schemas.lake import Lake
-    from storage_schemas.releases.release import find_release
+    from opendimo.dags.session import lake_session
+    from opendimo.dags.show import as_json
+    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.releases.release import find_release
 
     find_release(Lake(lake), release)
     with lake_session(lake, prefect_api, ray=False):
-        from dags.flows import approve as approve_flow
+        from opendimo.dags.flows import approve as approve_flow
 
         news = approve_flow(lake, release, by, note)
     if json_:
@@ -203,9 +203,9 @@ def rollback(
 
     Example: dimo release rollback dance --to 3 --by ann --reason "bad hand labels" --lake /data/lake
     """
-    from dags.show import as_json
-    from storage_schemas.lake import Lake
-    from storage_schemas.releases.approval import rollback as roll_back
+    from opendimo.dags.show import as_json
+    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.releases.approval import rollback as roll_back
 
     newest, withdrawn = roll_back(Lake(lake), name, to, by, reason)
     if json_:
@@ -226,12 +226,12 @@ def export(
 
     Example: dimo release export dance@1 --format webdataset --out /data/dance --lake /data/lake
     """
-    from dags.follow import MEGABYTE, follow
-    from dags.progress import display
-    from dags.show import as_json
-    from storage_schemas.releases.export import export as write
-    from storage_schemas.releases.release import open_release
-    from storage_schemas.releases.verify import check_bytes
+    from opendimo.dags.follow import MEGABYTE, follow
+    from opendimo.dags.progress import display
+    from opendimo.dags.show import as_json
+    from opendimo.storage_schemas.releases.export import export as write
+    from opendimo.storage_schemas.releases.release import open_release
+    from opendimo.storage_schemas.releases.verify import check_bytes
 
     opened = open_release(lake, release)
     with display():

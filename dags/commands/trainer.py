@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from dags.options import Base, ExistingLake, Json, PolicyFile, PrefectApi, RayAddress
-from dags.variants import VARIANTS
+from opendimo.dags.options import Base, ExistingLake, Json, PolicyFile, PrefectApi, RayAddress
+from opendimo.dags.variants import VARIANTS
 
 
 def train(
@@ -33,13 +33,13 @@ def train(
 
     Example: dimo train --release dance@1 --lake /data/lake --base models/tiny --preset tiny --out runs/1
     """
-    from dags.progress import display
-    from dags.session import lake_session
-    from dags.show import as_json, table
-    from storage_schemas.releases.release import open_release
-    from training.config import preset as named
-    from training.sampling import available
-    from training.variants import with_variant
+    from opendimo.dags.progress import display
+    from opendimo.dags.session import lake_session
+    from opendimo.dags.show import as_json, table
+    from opendimo.storage_schemas.releases.release import open_release
+    from opendimo.training.config import preset as named
+    from opendimo.training.sampling import available
+    from opendimo.training.variants import with_variant
 
     weights = None if init_encoder is None else str(init_encoder)
     config = replace(with_variant(named(preset, base, encoder), variant), init_encoder=weights)
@@ -48,8 +48,8 @@ def train(
     for stage in config.schedule.stages:
         available(dict(stage.mix), pairs)
     with lake_session(lake, prefect_api, ray_address), display():
-        from dags.flows import train as train_flow
-        from training.summary import stage_losses
+        from opendimo.dags.flows import train as train_flow
+        from opendimo.training.summary import stage_losses
 
         train_flow(lake, release, config, str(out), resume)
         losses = stage_losses(out)
@@ -72,8 +72,8 @@ def report(
 
     Example: dimo report --lake /data/lake --training runs/1 --out report
     """
-    from pipelines.quality import policy_of
-    from pipelines.report import write_report
+    from opendimo.pipelines.quality import policy_of
+    from opendimo.pipelines.report import write_report
 
     shown = {"training": training, "generated": generated, "evaluation": evaluation}
     print(write_report(lake, out, **shown, policy=policy_of(policy)))

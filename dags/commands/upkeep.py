@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dags.options import ExistingLake, Json, PrefectApi
+from opendimo.dags.options import ExistingLake, Json, PrefectApi
 
 if TYPE_CHECKING:
-    from storage_schemas.maintain import Freed
+    from opendimo.storage_schemas.maintain import Freed
 
 UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
@@ -35,21 +35,21 @@ def clean(
 
     dimo clean --lake /data/lake --older-than 30d
     """
-    from dags.show import as_json, table
-    from storage_schemas.lake import Lake
+    from opendimo.dags.show import as_json, table
+    from opendimo.storage_schemas.lake import Lake
 
     age = _age(older_than)
     if dry_run:
-        from pipelines.cleaning import clean_all
-        from storage_schemas.compact import compact
+        from opendimo.pipelines.cleaning import clean_all
+        from opendimo.storage_schemas.compact import compact
 
         home = Lake(lake)
         merged, freed = compact(home, dry_run=True), clean_all(home, age, dry_run=True, abandoned=abandoned)
     else:
-        from dags.session import lake_session
+        from opendimo.dags.session import lake_session
 
         with lake_session(lake, prefect_api, ray=False):
-            from dags.upkeep import maintain
+            from opendimo.dags.upkeep import maintain
 
             merged, freed = maintain(lake, age, abandoned)
     if json_:
@@ -97,9 +97,9 @@ def sources(
         _check(lake, cookies, access, platform or [], allow_private)
     if links:
         return _links(lake, limit, json_)
-    from dags.show import as_json, table
-    from storage_schemas.lake import Lake
-    from storage_schemas.takedown import list_sources
+    from opendimo.dags.show import as_json, table
+    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.takedown import list_sources
 
     found = list_sources(Lake(lake), name, licence, subject)
     if json_:
@@ -115,9 +115,9 @@ def tables(lake: ExistingLake, json_: Json = False) -> None:
 
     Example: dimo tables --lake /data/lake
     """
-    from dags.show import as_json, table
-    from storage_schemas.lake import Lake
-    from storage_schemas.maintain import overview
+    from opendimo.dags.show import as_json, table
+    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.maintain import overview
 
     found = overview(Lake(lake))
     if json_:
@@ -147,9 +147,9 @@ def takedown(
 
     dimo takedown --lake /data/lake --source-id 3f5a... --reason "asked by the author" --by ann
     """
-    from dags.show import as_json, table
-    from storage_schemas import takedown as stones
-    from storage_schemas.lake import Lake
+    from opendimo.dags.show import as_json, table
+    from opendimo.storage_schemas import takedown as stones
+    from opendimo.storage_schemas.lake import Lake
 
     given = {"source_id": source_id, "content_sha256": content, "licence": licence, "subject": subject}
     chosen = [(what, value) for what, value in given.items() if value is not None]
@@ -182,8 +182,8 @@ def migrate(
 
     Example: dimo migrate --lake /data/lake
     """
-    from storage_schemas import migrate as migration
-    from storage_schemas.lake import Lake
+    from opendimo.storage_schemas import migrate as migration
+    from opendimo.storage_schemas.lake import Lake
 
     home = Lake(lake, migrating=True)
     steps = migration.plan_migration(home) if dry_run else migration.migrate(home)
@@ -194,12 +194,12 @@ def migrate(
 
 
 def _check(lake: str, cookies: Path | None, access: Path | None, hosts: list[str], allow_private: bool) -> None:
-    from dags.follow import follow
-    from dags.progress import console, display
-    from pipelines.check_links import check_links
-    from pipelines.sources import SourcesConfig
-    from pipelines.sources.config import PLATFORMS
-    from storage_schemas.lake import Lake
+    from opendimo.dags.follow import follow
+    from opendimo.dags.progress import console, display
+    from opendimo.pipelines.check_links import check_links
+    from opendimo.pipelines.sources import SourcesConfig
+    from opendimo.pipelines.sources.config import PLATFORMS
+    from opendimo.storage_schemas.lake import Lake
 
     config = SourcesConfig(
         cookies=str(cookies.absolute()) if cookies else None,
@@ -216,10 +216,10 @@ def _check(lake: str, cookies: Path | None, access: Path | None, hosts: list[str
 
 
 def _links(lake: str, limit: int, json_: bool) -> None:
-    from dags.show import as_json, size, table
-    from pipelines.links import STATUSES
-    from pipelines.links import links as by_host
-    from storage_schemas.lake import Lake
+    from opendimo.dags.show import as_json, size, table
+    from opendimo.pipelines.links import STATUSES
+    from opendimo.pipelines.links import links as by_host
+    from opendimo.storage_schemas.lake import Lake
 
     found = by_host(Lake(lake))
     if json_:
@@ -241,7 +241,7 @@ def _age(text: str) -> timedelta:
 
 
 def _show(freed: "list[Freed]", title: str) -> None:
-    from dags.show import table
+    from opendimo.dags.show import table
 
     rows = [(f.where, f.files, f"{f.bytes / 1e6:.1f} MB", f.versions, f.versions_kept) for f in freed]
     table(title, ("where", "files", "size", "versions", "versions kept"), rows)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from model.backbones.hunyuan import HunyuanMotionTransformer3DModel
-from model.backbones.interface import Generator
-from model.backbones.wan import WanMotionTransformer3DModel
-from model.base_folder import part_config
+from opendimo.model.backbones.hunyuan import HunyuanMotionTransformer3DModel
+from opendimo.model.backbones.interface import Generator
+from opendimo.model.backbones.wan import WanMotionTransformer3DModel
+from opendimo.model.base_folder import part_config
 
 GENERATORS: dict[str, type[Generator]] = {
     name: kind

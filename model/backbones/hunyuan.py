@@ -20,10 +20,10 @@ from diffusers.models.transformers.transformer_hunyuan_video15 import (
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.backbones.hunyuan_attention import JointAttention, KeyMaskedRefiner, without_padding
-from model.backbones.inject import MotionContext, MotionCrossAttention
-from model.backbones.interface import Generator, Heard, unpatched
-from model.config import Attention, Reference
+from opendimo.model.backbones.hunyuan_attention import JointAttention, KeyMaskedRefiner, without_padding
+from opendimo.model.backbones.inject import MotionContext, MotionCrossAttention
+from opendimo.model.backbones.interface import Generator, Heard, unpatched
+from opendimo.model.config import Attention, Reference
 
 
 class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):

@@ -13,9 +13,9 @@ from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from model.config import Attention
-from model.folding import by_latent_frame
-from model.signal import MotionTokens
+from opendimo.model.config import Attention
+from opendimo.model.folding import by_latent_frame
+from opendimo.model.signal import MotionTokens
 
 
 class MotionContext(NamedTuple):

@@ -12,9 +12,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from model.backbones.inject import MotionAlignment, MotionContext, MotionCrossAttention
-from model.config import Attention, Reference
-from model.signal import Grid, Signal
+from opendimo.model.backbones.inject import MotionAlignment, MotionContext, MotionCrossAttention
+from opendimo.model.config import Attention, Reference
+from opendimo.model.signal import Grid, Signal
 
 
 def patch_side(config: Mapping[str, Any]) -> int:

@@ -17,9 +17,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel,
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.backbones.inject import MotionContext, MotionCrossAttention
-from model.backbones.interface import Generator, Heard, unpatched
-from model.config import Attention, Reference
+from opendimo.model.backbones.inject import MotionContext, MotionCrossAttention
+from opendimo.model.backbones.interface import Generator, Heard, unpatched
+from opendimo.model.config import Attention, Reference
 
 logger = logging.getLogger(__name__)
 MOST_TEXT = 512

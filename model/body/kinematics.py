@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model.body import mannequin_parts
-from model.body.skeleton import SMPLX_JOINTS
+from opendimo.model.body import mannequin_parts
+from opendimo.model.body.skeleton import SMPLX_JOINTS
 
 TEMPLATE = torch.tensor([mannequin_parts.JOINTS[name] for name in SMPLX_JOINTS])
 """[55, 3] the mannequin's joints at rest, metres, in the order of `SMPLX_JOINTS`."""

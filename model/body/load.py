@@ -18,10 +18,10 @@ from smplx import SMPLX
 from smplx.lbs import lbs, vertices2joints
 from torch import Tensor
 
-from model.body.kinematics import forward_kinematics
-from model.body.mannequin import mannequin_file
-from model.body.rotations import axis_angle_to_matrix
-from model.body.skeleton import FROM_SMPLX, PARENTS, SMPLX_PARENTS
+from opendimo.model.body.kinematics import forward_kinematics
+from opendimo.model.body.mannequin import mannequin_file
+from opendimo.model.body.rotations import axis_angle_to_matrix
+from opendimo.model.body.skeleton import FROM_SMPLX, PARENTS, SMPLX_PARENTS
 
 MAX_BETAS = 16  # BEDLAM2 uses 16, SMPL-X files hold up to 300
 

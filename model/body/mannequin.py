@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body import mannequin_parts as parts
-from model.body import surface
-from model.body.skeleton import SMPLX_JOINTS, SMPLX_PARENTS
+from opendimo.model.body import mannequin_parts as parts
+from opendimo.model.body import surface
+from opendimo.model.body.skeleton import SMPLX_JOINTS, SMPLX_PARENTS
 
 Array = NDArray[np.float64]
 NUM_BETAS = 10

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.surface import RoundCone
+from opendimo.model.body.surface import RoundCone
 
 Array = NDArray[np.float64]
 Point = tuple[float, float, float]

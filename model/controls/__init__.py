@@ -1,13 +1,13 @@
 """What drives the generator: 3DiMo's implicit motion, its ablations and its rivals, one file each, one interface."""
 
-from model.controls.channel_concat import ChannelConcatControl
-from model.controls.implicit import ImplicitControl
-from model.controls.interface import Control
-from model.controls.mimicmotion import MimicMotionControl
-from model.controls.pose2d import Pose2DControl
-from model.controls.smpl_render import SMPLRenderControl
-from model.controls.smpl_tokens import SMPLTokensControl
-from model.controls.smpl_vq import SMPLVQControl
+from opendimo.model.controls.channel_concat import ChannelConcatControl
+from opendimo.model.controls.implicit import ImplicitControl
+from opendimo.model.controls.interface import Control
+from opendimo.model.controls.mimicmotion import MimicMotionControl
+from opendimo.model.controls.pose2d import Pose2DControl
+from opendimo.model.controls.smpl_render import SMPLRenderControl
+from opendimo.model.controls.smpl_tokens import SMPLTokensControl
+from opendimo.model.controls.smpl_vq import SMPLVQControl
 
 CONTROLS: dict[str, type[Control]] = {
     "implicit": ImplicitControl,

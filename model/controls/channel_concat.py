@@ -13,12 +13,12 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
 from torch import Tensor, nn
 
-from model.batch import Driving
-from model.controls.interface import Control, Shapes
-from model.encoder.config import EncoderConfig
-from model.encoder.tokens import MotionEncoder
-from model.folding import by_latent_frame, where_present
-from model.signal import Grid, Signal
+from opendimo.model.batch import Driving
+from opendimo.model.controls.interface import Control, Shapes
+from opendimo.model.encoder.config import EncoderConfig
+from opendimo.model.encoder.tokens import MotionEncoder
+from opendimo.model.folding import by_latent_frame, where_present
+from opendimo.model.signal import Grid, Signal
 
 CHANNELS = 64  # [ours]
 

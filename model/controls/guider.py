@@ -5,8 +5,8 @@ Ours: the frames that a latent frame stands for go in together, as channels, bec
 
 from torch import Tensor, nn
 
-from model.folding import by_latent_frame
-from model.signal import Grid
+from opendimo.model.folding import by_latent_frame
+from opendimo.model.signal import Grid
 
 CHANNELS = (16, 32, 64, 128)
 

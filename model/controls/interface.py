@@ -8,9 +8,9 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from model.batch import Driving
-from model.encoder.config import EncoderConfig
-from model.signal import Grid, Signal
+from opendimo.model.batch import Driving
+from opendimo.model.encoder.config import EncoderConfig
+from opendimo.model.signal import Grid, Signal
 
 
 @dataclass(frozen=True)

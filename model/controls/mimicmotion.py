@@ -10,11 +10,11 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
 from torch import Tensor
 
-from model.batch import Driving
-from model.controls.pose2d import SURE, Pose2DControl, bone_confidence
-from model.driving.crops import HAND_JOINTS
-from model.folding import by_latent_frame
-from model.signal import Grid, Signal
+from opendimo.model.batch import Driving
+from opendimo.model.controls.pose2d import SURE, Pose2DControl, bone_confidence
+from opendimo.model.driving.crops import HAND_JOINTS
+from opendimo.model.folding import by_latent_frame
+from opendimo.model.signal import Grid, Signal
 
 AMPLIFIED = 10.0
 MARGIN = 0.25

@@ -13,14 +13,14 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
 from torch import Tensor
 
-from model.batch import Driving
-from model.body.skeleton import BONES
-from model.controls.guider import Guider, picture_size
-from model.controls.interface import Control, Shapes
-from model.drawing.limbs import limbs_ok
-from model.drawing.skeleton_picture import draw_skeleton
-from model.folding import where_present
-from model.signal import Grid, Signal
+from opendimo.model.batch import Driving
+from opendimo.model.body.skeleton import BONES
+from opendimo.model.controls.guider import Guider, picture_size
+from opendimo.model.controls.interface import Control, Shapes
+from opendimo.model.drawing.limbs import limbs_ok
+from opendimo.model.drawing.skeleton_picture import draw_skeleton
+from opendimo.model.folding import where_present
+from opendimo.model.signal import Grid, Signal
 
 SURE = 0.3
 """Joints of a lower confidence are not drawn, as in DWPose's drawings."""

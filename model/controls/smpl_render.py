@@ -14,13 +14,13 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
 from torch import Tensor, nn
 
-from model.batch import Driving
-from model.controls.guider import Guider, picture_size
-from model.controls.interface import Control, Shapes
-from model.drawing.capsules import render
-from model.drawing.limbs import body_capsules
-from model.folding import where_present
-from model.signal import Grid, Signal
+from opendimo.model.batch import Driving
+from opendimo.model.controls.guider import Guider, picture_size
+from opendimo.model.controls.interface import Control, Shapes
+from opendimo.model.drawing.capsules import render
+from opendimo.model.drawing.limbs import body_capsules
+from opendimo.model.folding import where_present
+from opendimo.model.signal import Grid, Signal
 
 BLOCKS, HEAD = 4, 64
 CHANNELS = 4  # surface direction and nearness

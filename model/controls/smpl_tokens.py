@@ -12,9 +12,9 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
 from torch import Tensor, nn
 
-from model.batch import Driving
-from model.controls.interface import Control, Shapes
-from model.signal import Grid, MotionTokens, Signal
+from opendimo.model.batch import Driving
+from opendimo.model.controls.interface import Control, Shapes
+from opendimo.model.signal import Grid, MotionTokens, Signal
 
 BODY, HAND = 21 * 6, 15 * 6  # numbers of a pose
 

@@ -16,10 +16,10 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
 from torch import Tensor, nn
 
-from model.batch import Driving
-from model.controls.interface import Control, Shapes
-from model.controls.quantiser import Quantiser
-from model.signal import Grid, MotionTokens, Signal
+from opendimo.model.batch import Driving
+from opendimo.model.controls.interface import Control, Shapes
+from opendimo.model.controls.quantiser import Quantiser
+from opendimo.model.signal import Grid, MotionTokens, Signal
 
 JOINTS = 22
 COMMITMENT = 0.5

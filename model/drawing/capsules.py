@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from model.drawing.boxes import pixels_in
+from opendimo.model.drawing.boxes import pixels_in
 
 NEAR = 0.05
 """Metres: what a ray enters nearer to the camera than this is not seen."""

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from model.body.skeleton import BONES, JOINTS
-from model.drawing.capsules import Capsules
+from opendimo.model.body.skeleton import BONES, JOINTS
+from opendimo.model.drawing.capsules import Capsules
 
 _HEAD, _NECK = JOINTS.index("head"), JOINTS.index("neck")
 SKULL = 0.11

@@ -5,8 +5,8 @@ import colorsys
 import torch
 from torch import Tensor
 
-from model.body.skeleton import BONES
-from model.drawing.boxes import pixels_in
+from opendimo.model.body.skeleton import BONES
+from opendimo.model.drawing.boxes import pixels_in
 
 BODY_WIDTH, HAND_WIDTH = 0.008, 0.004
 """Half width of lines over the shorter side of the picture: of body bones and of finger bones."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2.functional import crop, resize
 
-from model.encoder.config import EncoderConfig
+from opendimo.model.encoder.config import EncoderConfig
 
 BODY_MARGIN, HAND_MARGIN = 1.1, 1.5
 """Side of the square over the extent of what it shows."""

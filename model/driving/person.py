@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.batch import Driving
-from model.body.rotations import axis_angle_to_matrix, matrix_to_6d
-from model.driving.crops import driving_crops
-from model.driving.framing import Framing
-from model.encoder.config import EncoderConfig
+from opendimo.model.batch import Driving
+from opendimo.model.body.rotations import axis_angle_to_matrix, matrix_to_6d
+from opendimo.model.driving.crops import driving_crops
+from opendimo.model.driving.framing import Framing
+from opendimo.model.encoder.config import EncoderConfig
 
 Array = NDArray[np.floating]
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from model.batch import Driving
-from model.encoder.colour import random_colours, recolour
-from model.encoder.config import AugmentConfig
+from opendimo.model.batch import Driving
+from opendimo.model.encoder.colour import random_colours, recolour
+from opendimo.model.encoder.config import AugmentConfig
 
 FRAME_SHARE = 0.1
 """Share of the warp that differs from frame to frame; the rest is one warp a clip, as another camera would be."""

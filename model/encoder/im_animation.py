@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from model.encoder.tokens import MIDDLE, SPREAD, FrameTokenizer, MotionEncoder
+from opendimo.model.encoder.tokens import MIDDLE, SPREAD, FrameTokenizer, MotionEncoder
 
 HEAD_WIDTH = 64
 """Of an attention head in every size of TiTok; a file does not tell."""

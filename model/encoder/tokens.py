@@ -13,7 +13,7 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.encoder.config import EncoderConfig
+from opendimo.model.encoder.config import EncoderConfig
 
 MIDDLE, SPREAD = 0.5, 0.25
 """What RGB in [0, 1] is centred on and divided by before the patches. Uncentred, the common brightness of all patches

@@ -1,5 +1,5 @@
 """Generation in the manner of diffusers."""
 
-from model.pipeline.pipeline import DiMoOutput, DiMoPipeline
+from opendimo.model.pipeline.pipeline import DiMoOutput, DiMoPipeline
 
 __all__ = ["DiMoOutput", "DiMoPipeline"]

@@ -133,7 +133,7 @@ _USE = """## Use
 
 ```python
 from diffusers.utils import export_to_video
-from model.pipeline import DiMoPipeline
+from opendimo.model.pipeline import DiMoPipeline
 
 pipeline = DiMoPipeline.from_pretrained("this/folder")
 video = pipeline("person.png", "dance.mp4", "The camera arcs left.", output_type="pil")

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from model.batch import Driving
-from model.driving.person import Person, at_frames, driving_of
-from model.encoder.config import EncoderConfig
-from model.pipeline.plugs import FINDERS, READERS, installed
+from opendimo.model.batch import Driving
+from opendimo.model.driving.person import Person, at_frames, driving_of
+from opendimo.model.encoder.config import EncoderConfig
+from opendimo.model.pipeline.plugs import FINDERS, READERS, installed
 
 Frames = NDArray[np.uint8]
 DrivingInput = str | Path | list[Image.Image] | Frames | Tensor | Driving

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from model.backbones.interface import Generator
-from model.signal import MotionTokens, Signal
+from opendimo.model.backbones.interface import Generator
+from opendimo.model.signal import MotionTokens, Signal
 
 
 class Told(NamedTuple):

@@ -22,22 +22,22 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from model.backbones.interface import Generator
-from model.base_folder import part_config
-from model.controls import Control
-from model.dimo import DiMo
-from model.encoder.config import EncoderConfig
-from model.latent_geometry import LatentGeometry
-from model.pipeline.card import model_card
-from model.pipeline.folder import check_folder
-from model.pipeline.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage
-from model.pipeline.guidance import Told, evaluations, guided_velocity
-from model.pipeline.pictures import OutputType, as_asked, fitted, open_image
-from model.pipeline.windows import Span, frames_of, window_weights, windows
-from model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
-from model.signal import Signal
-from model.text import encode_prompt, load_text
-from model.vae import VAE, decode, encode, in_tiles, load_vae
+from opendimo.model.backbones.interface import Generator
+from opendimo.model.base_folder import part_config
+from opendimo.model.controls import Control
+from opendimo.model.dimo import DiMo
+from opendimo.model.encoder.config import EncoderConfig
+from opendimo.model.latent_geometry import LatentGeometry
+from opendimo.model.pipeline.card import model_card
+from opendimo.model.pipeline.folder import check_folder
+from opendimo.model.pipeline.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage
+from opendimo.model.pipeline.guidance import Told, evaluations, guided_velocity
+from opendimo.model.pipeline.pictures import OutputType, as_asked, fitted, open_image
+from opendimo.model.pipeline.windows import Span, frames_of, window_weights, windows
+from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
+from opendimo.model.signal import Signal
+from opendimo.model.text import encode_prompt, load_text
+from opendimo.model.vae import VAE, decode, encode, in_tiles, load_vae
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,16 @@ class DiMoPipeline(DiffusionPipeline):
         if Path(pretrained_model_name_or_path).is_dir():
             check_folder(Path(pretrained_model_name_or_path))
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in diffusers; parts of pipelines saved before the packages were called `opendimo.*` are found too."""
+        loaded = super().load_config(*args, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        for part in config.values():
+            if isinstance(part, list | tuple) and part and str(part[0]).startswith("model."):
+                part[0] = f"opendimo.{part[0]}"
+        return loaded
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """As in diffusers, with a model card README.md, and training.json where there is something to say."""

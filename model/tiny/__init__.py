@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from model.linear_vae import LinearVideoVAE
-from model.tiny.hunyuan import tiny_hunyuan
-from model.tiny.sizes import LATENT_CHANNELS, TEXT_DIM
-from model.tiny.wan import tiny_wan
+from opendimo.model.linear_vae import LinearVideoVAE
+from opendimo.model.tiny.hunyuan import tiny_hunyuan
+from opendimo.model.tiny.sizes import LATENT_CHANNELS, TEXT_DIM
+from opendimo.model.tiny.wan import tiny_wan
 
 __all__ = ["FAMILIES", "LATENT_CHANNELS", "TEXT_DIM", "Family", "make_tiny_base"]
 

@@ -9,9 +9,9 @@ from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5_image2video 
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
-from model.text import QWEN_TEMPLATE_TOKENS, SYSTEM_MESSAGE
-from model.tiny.sizes import HEAD_DIM, HEADS, LATENT_CHANNELS, LAYERS, TEXT_DIM, VOCABULARY
-from model.tiny.tokenizer import trained_tokenizer
+from opendimo.model.text import QWEN_TEMPLATE_TOKENS, SYSTEM_MESSAGE
+from opendimo.model.tiny.sizes import HEAD_DIM, HEADS, LATENT_CHANNELS, LAYERS, TEXT_DIM, VOCABULARY
+from opendimo.model.tiny.tokenizer import trained_tokenizer
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (

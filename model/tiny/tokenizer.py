@@ -2,7 +2,7 @@
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from model.tiny.sizes import VOCABULARY
+from opendimo.model.tiny.sizes import VOCABULARY
 
 PHRASES = [
     "The camera is static, shakes, follows the person.",

@@ -7,9 +7,9 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from model.linear_vae import LinearVideoVAE
-from model.tiny.sizes import HEAD_DIM, HEADS, LATENT_CHANNELS, LAYERS, TEXT_DIM, VOCABULARY
-from model.tiny.tokenizer import trained_tokenizer
+from opendimo.model.linear_vae import LinearVideoVAE
+from opendimo.model.tiny.sizes import HEAD_DIM, HEADS, LATENT_CHANNELS, LAYERS, TEXT_DIM, VOCABULARY
+from opendimo.model.tiny.tokenizer import trained_tokenizer
 
 
 def tiny_wan(vae: LinearVideoVAE | None = None) -> WanPipeline:

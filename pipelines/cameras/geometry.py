@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pipelines.cameras.terms import (
+from opendimo.pipelines.cameras.terms import (
     FOCAL_OVER_WIDTH,
     MIN_RATE,
     CameraMotion,
@@ -23,7 +23,7 @@ from pipelines.cameras.terms import (
     speed_word,
     with_holds,
 )
-from storage_schemas.conventions import camera_centres
+from opendimo.storage_schemas.conventions import camera_centres
 
 Array = NDArray[np.floating]
 

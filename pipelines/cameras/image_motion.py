@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.cameras.terms import (
+from opendimo.pipelines.cameras.terms import (
     FOCAL_OVER_WIDTH,
     CameraMotion,
     jitter,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import savgol_filter
 
-from storage_schemas.tables import CAMERA_TERMS
+from opendimo.storage_schemas.tables import CAMERA_TERMS
 
 Array = NDArray[np.floating]
 

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.cameras.terms import SPEEDS, CameraMotion, Term
-from storage_schemas.tables import CAMERA_TERMS
+from opendimo.pipelines.cameras.terms import SPEEDS, CameraMotion, Term
+from opendimo.storage_schemas.tables import CAMERA_TERMS
 
 MOST_TERMS = 12
 LONGEST_CONTENT = 1000  # characters

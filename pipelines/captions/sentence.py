@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from pipelines.cameras.terms import Term
-from storage_schemas.tables import CAMERA_TERMS
+from opendimo.pipelines.cameras.terms import Term
+from opendimo.storage_schemas.tables import CAMERA_TERMS
 
 PHRASES = {
     "static": "holds still",

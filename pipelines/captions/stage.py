@@ -10,22 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.cameras.geometry import camera_motion, subject_from_track
-from pipelines.cameras.image_motion import image_motion
-from pipelines.cameras.terms import FOCAL_OVER_WIDTH, CameraMotion, words
-from pipelines.captions.answer import Dialogue, converse, prompt
-from pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
-from pipelines.captions.qwen import QwenCaptioner, QwenLocal
-from pipelines.captions.sentence import camera_sentence, compose
-from pipelines.captions.witnesses import agreement, combined
-from pipelines.columns import Column, json_lists, json_strings, look_up
-from pipelines.planned import Planned
-from pipelines.quality import Policy, kept_clips
-from pipelines.revisions import best_poses
-from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
-from storage_schemas.video import decode, frames
+from opendimo.pipelines.cameras.geometry import camera_motion, subject_from_track
+from opendimo.pipelines.cameras.image_motion import image_motion
+from opendimo.pipelines.cameras.terms import FOCAL_OVER_WIDTH, CameraMotion, words
+from opendimo.pipelines.captions.answer import Dialogue, converse, prompt
+from opendimo.pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
+from opendimo.pipelines.captions.qwen import QwenCaptioner, QwenLocal
+from opendimo.pipelines.captions.sentence import camera_sentence, compose
+from opendimo.pipelines.captions.witnesses import agreement, combined
+from opendimo.pipelines.columns import Column, json_lists, json_strings, look_up
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.quality import Policy, kept_clips
+from opendimo.pipelines.revisions import best_poses
+from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.video import decode, frames
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from pipelines.cameras.terms import Term
-from pipelines.captions.sentence import camera_sentence, compose
-from storage_schemas.conventions import holds_in
+from opendimo.pipelines.cameras.terms import Term
+from opendimo.pipelines.captions.sentence import camera_sentence, compose
+from opendimo.storage_schemas.conventions import holds_in
 
 STILL = ("static", "shake")  # terms of a camera that stays where it is and looks where it looked
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pipelines.cameras.terms import CameraMotion, Term, overlap, words
+from opendimo.pipelines.cameras.terms import CameraMotion, Term, overlap, words
 
 LOOKS_LIKE = {
     "truck_left": "pan_left",

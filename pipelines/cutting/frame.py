@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schemas.video import Picture, to_luma, to_rgb
+from opendimo.storage_schemas.video import Picture, to_luma, to_rgb
 
 Image = NDArray[np.uint8]
 

@@ -6,15 +6,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipelines.cutting.frame import Frame, Image
-from pipelines.cutting.letterbox import bar_share
-from pipelines.cutting.text import text_share
-from pipelines.duplicates.fingerprint import Fingerprint
-from pipelines.people import visibility
-from pipelines.people.boxes import Box, main_person, occlusion, people_count
-from pipelines.people.follow import Followed
-from pipelines.scores import Scores, perceptual_hash
-from storage_schemas.video import Encoder
+from opendimo.pipelines.cutting.frame import Frame, Image
+from opendimo.pipelines.cutting.letterbox import bar_share
+from opendimo.pipelines.cutting.text import text_share
+from opendimo.pipelines.duplicates.fingerprint import Fingerprint
+from opendimo.pipelines.people import visibility
+from opendimo.pipelines.people.boxes import Box, main_person, occlusion, people_count
+from opendimo.pipelines.people.follow import Followed
+from opendimo.pipelines.scores import Scores, perceptual_hash
+from opendimo.storage_schemas.video import Encoder
 
 Row = dict[str, Any]
 Size = tuple[int, int]  # width, height

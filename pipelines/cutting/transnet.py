@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.cutting.frame import Frame
-from pipelines.cutting.transnet_model import HEIGHT, WIDTH, load_model
+from opendimo.pipelines.cutting.frame import Frame
+from opendimo.pipelines.cutting.transnet_model import HEIGHT, WIDTH, load_model
 
 STEP, CONTEXT = 50, 25
 Tiny = NDArray[np.uint8]  # [27, 48, 3]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.duplicates.pictures import LOW, WHOLE, Edges, distances, frequencies, hashes
+from opendimo.pipelines.duplicates.pictures import LOW, WHOLE, Edges, distances, frequencies, hashes
 
 RATE = 10.0  # moments compared per second
 FINE = 3  # steps of the offset per moment

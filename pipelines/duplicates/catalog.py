@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.columns import look_up
-from pipelines.duplicates.search import HashIndex
-from storage_schemas.lake import Lake
+from opendimo.pipelines.columns import look_up
+from opendimo.pipelines.duplicates.search import HashIndex
+from opendimo.storage_schemas.lake import Lake
 
 Moment = tuple[int, int]
 """Versions of `fingerprints` and `clips`."""

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.duplicates.pictures import SIDE, Edges, Hashes, distances, frequencies, hashes, telling
+from opendimo.pipelines.duplicates.pictures import SIDE, Edges, Hashes, distances, frequencies, hashes, telling
 
 RATE = 10.0  # pictures per second
 GATHERED = 64  # side of the pictures until black borders are known

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import Column, distinct, last_of, look_up
-from storage_schemas.lake import Lake
-from storage_schemas.ledger import newest_first
+from opendimo.pipelines.columns import Column, distinct, last_of, look_up
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.ledger import newest_first
 
 if TYPE_CHECKING:
-    from pipelines.quality import Policy
+    from opendimo.pipelines.quality import Policy
 
 EVIDENCE = ["representative_id", "mirrored", "start_frame", "end_frame", "similarity", "distance"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.duplicates.pictures import Hashes, distances
+from opendimo.pipelines.duplicates.pictures import Hashes, distances
 
 QUARTERS = 4
 BITS = 16

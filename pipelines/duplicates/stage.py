@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import Column, json_lists, json_strings
-from pipelines.duplicates.align import Evidence, same_footage
-from pipelines.duplicates.catalog import Catalog, Moment, moment
-from pipelines.duplicates.fingerprint import pictures_of, searched_hashes
-from pipelines.duplicates.pictures import MIRROR, Hashes
-from pipelines.planned import Planned
-from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
-from storage_schemas.takedown import taken_down
+from opendimo.pipelines.columns import Column, json_lists, json_strings
+from opendimo.pipelines.duplicates.align import Evidence, same_footage
+from opendimo.pipelines.duplicates.catalog import Catalog, Moment, moment
+from opendimo.pipelines.duplicates.fingerprint import pictures_of, searched_hashes
+from opendimo.pipelines.duplicates.pictures import MIRROR, Hashes
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.takedown import taken_down
 
 Row = dict[str, Any]
 WHOLE = 0.9  # share of a clip that makes it a copy, not a part

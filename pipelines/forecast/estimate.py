@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from pipelines.forecast.rates import Rates, measured
-from pipelines.forecast.sample import Tried
-from pipelines.forecast.sizes import DOWNLOAD, DOWNLOAD_START, Sizes, sizes_of
-from pipelines.planned import Planned
-from pipelines.standing import DONE, DUE, FAILED, NEW, WAITING, open_failures, stale, standing
-from storage_schemas.lake import Lake
+from opendimo.pipelines.forecast.rates import Rates, measured
+from opendimo.pipelines.forecast.sample import Tried
+from opendimo.pipelines.forecast.sizes import DOWNLOAD, DOWNLOAD_START, Sizes, sizes_of
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.standing import DONE, DUE, FAILED, NEW, WAITING, open_failures, stale, standing
+from opendimo.storage_schemas.lake import Lake
 
 WRITES = {"sources": ("sources", "captures"), "clips": ("clips", "clip_videos", "fingerprints")}
 """Tables of the stages that fill more than one."""

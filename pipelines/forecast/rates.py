@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.forecast.sizes import Sizes, stored_sizes
-from storage_schemas.lake import Lake
+from opendimo.pipelines.forecast.sizes import Sizes, stored_sizes
+from opendimo.storage_schemas.lake import Lake
 
 RUNS = 5  # the latest ones of which the clocks count
 STUDENT = (6.31, 2.92, 2.35, 2.13, 2.02)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.planned import Planned
-from pipelines.planning import Run, finish, prepare, stage_outcome
-from pipelines.stage import Stage, Work
-from pipelines.standing import standing
-from storage_schemas.lake import Lake
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.planning import Run, finish, prepare, stage_outcome
+from opendimo.pipelines.stage import Stage, Work
+from opendimo.pipelines.standing import standing
+from opendimo.storage_schemas.lake import Lake
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import Column, distinct, look_up
-from pipelines.planned import Planned
-from pipelines.standing import ITEM
-from storage_schemas.lake import Lake, in_list
+from opendimo.pipelines.columns import Column, distinct, look_up
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.standing import ITEM
+from opendimo.storage_schemas.lake import Lake, in_list
 
 DOWNLOAD = "download"
 FILE_START, DOWNLOAD_START = 30e6, 2e6  # bytes in the time of which a file is probed, a connection is opened

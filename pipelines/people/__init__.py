@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.people.boxes import main_person
-from pipelines.people.detector import Detector
-from pipelines.people.follow import Follower, PeopleConfig
+from opendimo.pipelines.people.boxes import main_person
+from opendimo.pipelines.people.detector import Detector
+from opendimo.pipelines.people.follow import Follower, PeopleConfig
 
 
 def track_person(

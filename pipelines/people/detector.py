@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.people.boxes import COUNTED, Box, overlap
-from pipelines.people.mediapipe_pose import Body, Image, MediaPipePose, Region
-from pipelines.people.visibility import Visibility, of_landmarks
+from opendimo.pipelines.people.boxes import COUNTED, Box, overlap
+from opendimo.pipelines.people.mediapipe_pose import Body, Image, MediaPipePose, Region
+from opendimo.pipelines.people.visibility import Visibility, of_landmarks
 
 TILES = (1.0, 1 / 2, 1 / 3)
 """Sides of the square tiles over the short side of the frame, coarse to fine."""

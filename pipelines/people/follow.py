@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 
-from pipelines.people.boxes import Box, Tracks, iou, overlap
-from pipelines.people.detector import SAME_PERSON, Detector, DetectorConfig, Image, Person
-from pipelines.people.visibility import Visibility
+from opendimo.pipelines.people.boxes import Box, Tracks, iou, overlap
+from opendimo.pipelines.people.detector import SAME_PERSON, Detector, DetectorConfig, Image, Person
+from opendimo.pipelines.people.visibility import Visibility
 
 MIN_IOU = 0.3  # of a person with themselves, between two looks
 MIN_SEEN = 2  # looks; what is seen once is no person

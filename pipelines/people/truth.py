@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.people.boxes import Box, Tracks
-from pipelines.people.follow import Followed
-from pipelines.people.visibility import of_joints
-from storage_schemas.conventions import project, transform
+from opendimo.pipelines.people.boxes import Box, Tracks
+from opendimo.pipelines.people.follow import Followed
+from opendimo.pipelines.people.visibility import of_joints
+from opendimo.storage_schemas.conventions import project, transform
 
 MARGIN = 0.1  # of the longer side, on each side: joints lie inside the body, the topmost one at the ears
 NEAR = 0.05  # metres; what is closer to the camera plane is not seen

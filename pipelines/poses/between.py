@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from storage_schemas.conventions import camera_centres
+from opendimo.storage_schemas.conventions import camera_centres
 
 Array = NDArray[np.floating]
 

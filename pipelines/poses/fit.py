@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from model.body.load import Body
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.motion import Motion
-from pipelines.poses.objective import Objective, Target
+from opendimo.model.body.load import Body
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.motion import Motion
+from opendimo.pipelines.poses.objective import Objective, Target
 
 HISTORY = 12
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.poses.landmarks import Landmarks
-from pipelines.poses.mapping import GROUP
+from opendimo.pipelines.poses.landmarks import Landmarks
+from opendimo.pipelines.poses.mapping import GROUP
 
 Array = NDArray[np.floating]
 BODY_WRISTS = (15, 16)

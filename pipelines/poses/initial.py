@@ -7,8 +7,8 @@ bone the shortest way; upper arms and thighs are also twisted so that elbows and
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.skeleton import JOINTS, PARENTS
-from pipelines.poses.mapping import INDEX, SIDES
+from opendimo.model.body.skeleton import JOINTS, PARENTS
+from opendimo.pipelines.poses.mapping import INDEX, SIDES
 
 Array = NDArray[np.floating]
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.body.skeleton import JOINTS, PARENTS
-from pipelines.poses.mapping import INDEX, MARKERS, TIPS
+from opendimo.model.body.skeleton import JOINTS, PARENTS
+from opendimo.pipelines.poses.mapping import INDEX, MARKERS, TIPS
 
 TIP_SHARE = 0.85
 """Length of a finger's last bone over the one before it."""

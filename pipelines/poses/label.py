@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from model.body.skeleton import JOINTS
-from pipelines.poses import quality
-from pipelines.poses.motion import Motion
-from pipelines.poses.placement import NEAR
-from pipelines.poses.view import View
-from storage_schemas.ids import stable_id
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses import quality
+from opendimo.pipelines.poses.motion import Motion
+from opendimo.pipelines.poses.placement import NEAR
+from opendimo.pipelines.poses.view import View
+from opendimo.storage_schemas.ids import stable_id
 
 Array = NDArray[np.floating]
 FAR_OFF = 0.15

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.poses.crops import Windows, follow
-from storage_schemas.ids import sha256_file
+from opendimo.pipelines.poses.crops import Windows, follow
+from opendimo.storage_schemas.ids import sha256_file
 
 BODY, HAND = 33, 21
 
@@ -80,11 +80,11 @@ class Landmarker:
         self._backend: _Backend
         match self.config:
             case MediaPipe():
-                from pipelines.poses.mediapipe_holistic import Holistic
+                from opendimo.pipelines.poses.mediapipe_holistic import Holistic
 
                 self._backend = Holistic(self.config)
             case Rtmlib():
-                from pipelines.poses.rtmw import WholeBody
+                from opendimo.pipelines.poses.rtmw import WholeBody
 
                 self._backend = WholeBody(self.config)
 

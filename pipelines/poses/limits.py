@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from model.body.skeleton import JOINTS
+from opendimo.model.body.skeleton import JOINTS
 
 USUAL = {
     "hip": 1.0, "knee": 1.2, "ankle": 0.5, "foot": 0.15, "spine": 0.3, "neck": 0.4, "head": 0.4, "collar": 0.2,

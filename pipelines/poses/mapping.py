@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.skeleton import JOINTS
-from pipelines.poses.landmarks import BODY, HAND, Landmarks
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses.landmarks import BODY, HAND, Landmarks
 
 SIDES = ("left", "right")
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")

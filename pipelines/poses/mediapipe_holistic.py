@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.poses.landmarks import Landmarks, MediaPipe
+from opendimo.pipelines.poses.landmarks import Landmarks, MediaPipe
 
 
 class Holistic:

@@ -12,7 +12,7 @@ import torch
 from scipy.linalg import eigh
 from torch import Tensor
 
-from pipelines.poses.kinematics import BELOW, Posed
+from opendimo.pipelines.poses.kinematics import BELOW, Posed
 
 SAMPLES = 16
 

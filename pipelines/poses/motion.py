@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.body.load import Body
-from model.body.rotations import axis_angle_to_matrix
-from model.body.skeleton import JOINTS
-from pipelines.poses.between import linear_at, rotations_at
-from pipelines.poses.kinematics import forward
+from opendimo.model.body.load import Body
+from opendimo.model.body.rotations import axis_angle_to_matrix
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses.between import linear_at, rotations_at
+from opendimo.pipelines.poses.kinematics import forward
 
 Array = NDArray[np.floating]
 

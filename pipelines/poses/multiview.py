@@ -6,21 +6,21 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.load import Body
-from model.body.skeleton import JOINTS
-from pipelines.poses.between import moments_of, points_at
-from pipelines.poses.fit import fit
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.hands import drop_strange_hands
-from pipelines.poses.label import Label, assess, in_camera
-from pipelines.poses.landmarks import Landmarks
-from pipelines.poses.mapping import GROUP, observe
-from pipelines.poses.motion import motion_at, points_of
-from pipelines.poses.objective import Seen, Target
-from pipelines.poses.oneview import MAIN
-from pipelines.poses.triangulation import triangulate
-from pipelines.poses.view import View
-from pipelines.stage import DataError
+from opendimo.model.body.load import Body
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses.between import moments_of, points_at
+from opendimo.pipelines.poses.fit import fit
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.hands import drop_strange_hands
+from opendimo.pipelines.poses.label import Label, assess, in_camera
+from opendimo.pipelines.poses.landmarks import Landmarks
+from opendimo.pipelines.poses.mapping import GROUP, observe
+from opendimo.pipelines.poses.motion import motion_at, points_of
+from opendimo.pipelines.poses.objective import Seen, Target
+from opendimo.pipelines.poses.oneview import MAIN
+from opendimo.pipelines.poses.triangulation import triangulate
+from opendimo.pipelines.poses.view import View
+from opendimo.pipelines.stage import DataError
 
 Array = NDArray[np.floating]
 TOLERANCE = 0.03

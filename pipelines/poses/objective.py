@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from model.body.load import Body
-from model.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from model.body.skeleton import JOINTS
-from pipelines.poses.crops import fill
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.initial import first_guess
-from pipelines.poses.kinematics import Posed, forward
-from pipelines.poses.limits import limits, usual
-from pipelines.poses.mapping import GROUP, INDEX
-from pipelines.poses.metric import SAMPLES, Metric, jacobian, metric
-from pipelines.poses.motion import Motion
-from pipelines.poses.placement import NEAR, place_by_points, place_by_rays, rays
-from pipelines.poses.terms import OF_HAND, AtPoints, InShape, OnRays, Term
+from opendimo.model.body.load import Body
+from opendimo.model.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses.crops import fill
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.initial import first_guess
+from opendimo.pipelines.poses.kinematics import Posed, forward
+from opendimo.pipelines.poses.limits import limits, usual
+from opendimo.pipelines.poses.mapping import GROUP, INDEX
+from opendimo.pipelines.poses.metric import SAMPLES, Metric, jacobian, metric
+from opendimo.pipelines.poses.motion import Motion
+from opendimo.pipelines.poses.placement import NEAR, place_by_points, place_by_rays, rays
+from opendimo.pipelines.poses.terms import OF_HAND, AtPoints, InShape, OnRays, Term
 
 Array = NDArray[np.floating]
 BETAS = 10

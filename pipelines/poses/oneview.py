@@ -3,19 +3,19 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.load import Body
-from model.body.skeleton import JOINTS
-from pipelines.poses.fit import fit
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.hands import drop_strange_hands, hands_met
-from pipelines.poses.initial import shortest_turn
-from pipelines.poses.label import Label, assess, in_camera
-from pipelines.poses.landmarks import Landmarks
-from pipelines.poses.mapping import GROUP, INDEX, SIDES, observe
-from pipelines.poses.motion import points_of
-from pipelines.poses.objective import Seen, Target
-from pipelines.poses.view import View
-from pipelines.stage import DataError
+from opendimo.model.body.load import Body
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses.fit import fit
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.hands import drop_strange_hands, hands_met
+from opendimo.pipelines.poses.initial import shortest_turn
+from opendimo.pipelines.poses.label import Label, assess, in_camera
+from opendimo.pipelines.poses.landmarks import Landmarks
+from opendimo.pipelines.poses.mapping import GROUP, INDEX, SIDES, observe
+from opendimo.pipelines.poses.motion import points_of
+from opendimo.pipelines.poses.objective import Seen, Target
+from opendimo.pipelines.poses.view import View
+from opendimo.pipelines.stage import DataError
 
 Array = NDArray[np.floating]
 MAIN = [INDEX[f"{side}_{joint}"] for side in SIDES for joint in ("shoulder", "elbow", "wrist", "hip", "knee")]

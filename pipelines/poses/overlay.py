@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.skeleton import BONES, JOINTS
+from opendimo.model.body.skeleton import BONES, JOINTS
 
 LEFT, RIGHT, MIDDLE = (255, 140, 0), (40, 130, 255), (60, 220, 60)
 FIRST_HAND_JOINT = 22

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.poses.crops import fill
+from opendimo.pipelines.poses.crops import fill
 
 ENOUGH = 3.0
 """Least sum of confidences of a frame that is used; the others are interpolated."""

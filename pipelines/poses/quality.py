@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.skeleton import JOINTS
-from pipelines.poses.mapping import GROUP
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses.mapping import GROUP
 
 Array = NDArray[np.floating]
 Flags = NDArray[np.bool_]

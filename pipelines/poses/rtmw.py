@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.poses.landmarks import Landmarks, Rtmlib
+from opendimo.pipelines.poses.landmarks import Landmarks, Rtmlib
 
 # COCO-WholeBody: 17 body points, 6 foot points, 68 face points, 21 left and 21 right hand points
 BODY_OF_COCO = {

@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import Column, json_lists, json_strings, look_up
-from pipelines.planned import Planned
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.landmarks import LandmarkConfig, MediaPipe, Rtmlib, describe
-from pipelines.quality import Policy, kept_clips
-from pipelines.rigs.current import frames_late, measured_gravity
-from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
+from opendimo.pipelines.columns import Column, json_lists, json_strings, look_up
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.landmarks import LandmarkConfig, MediaPipe, Rtmlib, describe
+from opendimo.pipelines.quality import Policy, kept_clips
+from opendimo.pipelines.rigs.current import frames_late, measured_gravity
+from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
 
 Row = dict[str, Any]
 SPAN = ["capture_id", "start_frame", "end_frame", "fps_num", "fps_den"]
@@ -46,8 +46,8 @@ class PosesStage:
 
     def setup(self) -> None:
         """Load the body model and the landmark model."""
-        from model.body.load import load_body
-        from pipelines.poses.landmarks import Landmarker
+        from opendimo.model.body.load import load_body
+        from opendimo.pipelines.poses.landmarks import Landmarker
 
         self._lake = Lake(self.lake_uri)
         self._body = load_body(Path(self.config.body) if self.config.body else None)
@@ -58,7 +58,7 @@ class PosesStage:
         return run_each(batch, self._label)
 
     def _label(self, work: Work) -> dict[str, list[Row]]:
-        from pipelines.poses.label import pose_row
+        from opendimo.pipelines.poses.label import pose_row
 
         clips = self._rows("clips", "clip_id", work.payload["clip_ids"])
         source, capture = self._one("sources", clips[0]["source_id"]), self._one("captures", clips[0]["capture_id"])
@@ -73,10 +73,10 @@ class PosesStage:
         return {"poses": rows}
 
     def _labels(self, clips: list[Row], source: Row, gravity_down: Any, late: list[float]) -> tuple[str, list[Any]]:
-        from pipelines.poses.multiview import multi_view_labels
-        from pipelines.poses.oneview import one_view_label
-        from pipelines.poses.truth import has_truth, truth_label
-        from pipelines.poses.view import view_of
+        from opendimo.pipelines.poses.multiview import multi_view_labels
+        from opendimo.pipelines.poses.oneview import one_view_label
+        from opendimo.pipelines.poses.truth import has_truth, truth_label
+        from opendimo.pipelines.poses.view import view_of
 
         views, fit, model = [view_of(clip) for clip in clips], self.config.fit, describe(self.config.landmarks)[0]
         if len(clips) == 1 and has_truth(source):
@@ -88,7 +88,7 @@ class PosesStage:
         return f"multiview {model}", multi_view_labels(landmarks, views, self._body, fit, gravity_down, late)
 
     def _landmarks(self, clip: Row) -> Any:
-        from storage_schemas.video import frames
+        from opendimo.storage_schemas.video import frames
 
         if clip["track"] is None:
             raise DataError(f"{clip['name']}: the clip has no track of a person; filter it")
@@ -199,7 +199,7 @@ def _without_paths(config: PosesConfig) -> PosesConfig:
 
 def _body_file(config: PosesConfig) -> str:
     """Hash of the body model's file. Raises `FileNotFoundError` where it is absent."""
-    from model.body.mannequin import mannequin_file
-    from storage_schemas.ids import sha256_file
+    from opendimo.model.body.mannequin import mannequin_file
+    from opendimo.storage_schemas.ids import sha256_file
 
     return sha256_file(config.body or mannequin_file())

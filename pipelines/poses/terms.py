@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pipelines.poses.mapping import GROUP
-from pipelines.poses.placement import NEAR
+from opendimo.pipelines.poses.mapping import GROUP
+from opendimo.pipelines.poses.placement import NEAR
 
 OF_HAND = torch.tensor(GROUP > 0)
 IN_GROUP = torch.tensor(np.stack([g == GROUP for g in range(3)]), dtype=torch.float32)  # [3, P]

@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.body.load import Body
-from model.body.skeleton import JOINTS
-from pipelines.poses.fit import fit
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.label import Label, assess
-from pipelines.poses.mapping import POINTS
-from pipelines.poses.motion import Motion
-from pipelines.poses.objective import Target
-from pipelines.poses.placement import NEAR
-from pipelines.poses.view import View
-from pipelines.stage import DataError
+from opendimo.model.body.load import Body
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses.fit import fit
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.label import Label, assess
+from opendimo.pipelines.poses.mapping import POINTS
+from opendimo.pipelines.poses.motion import Motion
+from opendimo.pipelines.poses.objective import Target
+from opendimo.pipelines.poses.placement import NEAR
+from opendimo.pipelines.poses.view import View
+from opendimo.pipelines.stage import DataError
 
 Array = NDArray[np.floating]
 BODY_JOINTS = 22

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.poses.between import cameras_at, linear_at
-from storage_schemas.conventions import assumed_intrinsics, project, transform
+from opendimo.pipelines.poses.between import cameras_at, linear_at
+from opendimo.storage_schemas.conventions import assumed_intrinsics, project, transform
 
 Array = NDArray[np.floating]
 

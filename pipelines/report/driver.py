@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.report.losses import BOTTOM, LEFT, RIGHT, TOP, number, read_records
-from pipelines.report.plots import Point, Scale, polyline
+from opendimo.pipelines.report.losses import BOTTOM, LEFT, RIGHT, TOP, number, read_records
+from opendimo.pipelines.report.plots import Point, Scale, polyline
 
 Row = dict[str, Any]
 LOSSES = {

@@ -6,11 +6,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.columns import distinct
-from pipelines.duplicates.repeats import links
-from pipelines.report.media import Media
-from pipelines.report.thumbnails import Thumbnail, read_thumbnail
-from storage_schemas.lake import Lake, in_list
+from opendimo.pipelines.columns import distinct
+from opendimo.pipelines.duplicates.repeats import links
+from opendimo.pipelines.report.media import Media
+from opendimo.pipelines.report.thumbnails import Thumbnail, read_thumbnail
+from opendimo.storage_schemas.lake import Lake, in_list
 
 Row = dict[str, Any]
 MOST_PAIRS = 12

@@ -5,13 +5,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipelines.report.plots import significant
+from opendimo.pipelines.report.plots import significant
 
 
 def environment() -> Environment:
     """Everything that comes from a lake is untrusted: it is escaped, and a missing value is an error."""
     made = Environment(
-        loader=PackageLoader("pipelines.report", "templates"),
+        loader=PackageLoader("opendimo.pipelines.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.report.environment import environment
-from pipelines.report.media import jpeg
-from storage_schemas import video
-from storage_schemas.files import read_json, write_bytes
-from storage_schemas.ids import sha256_file
+from opendimo.pipelines.report.environment import environment
+from opendimo.pipelines.report.media import jpeg
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.files import read_json, write_bytes
+from opendimo.storage_schemas.ids import sha256_file
 
 Row = dict[str, Any]
 MOST_CASES = 6

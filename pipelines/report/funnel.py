@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from pipelines import status
-from pipelines.quality import Policy
-from pipelines.standing import STAGES, Account
-from storage_schemas.lake import Lake
+from opendimo.pipelines import status
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.standing import STAGES, Account
+from opendimo.storage_schemas.lake import Lake
 
 COUNTED = {
     "sources": "source items",

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.report.media import Media
-from pipelines.report.sheets import grid
-from storage_schemas import video
-from storage_schemas.files import read_json
-from storage_schemas.ids import sha256_file
+from opendimo.pipelines.report.media import Media
+from opendimo.pipelines.report.sheets import grid
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.files import read_json
+from opendimo.storage_schemas.ids import sha256_file
 
 Row = dict[str, Any]
 Window = tuple[int, int, float]  # frames, step, about how many a second before that step

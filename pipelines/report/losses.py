@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.report.plots import Point, Scale, polyline, thin
+from opendimo.pipelines.report.plots import Point, Scale, polyline, thin
 
 Row = dict[str, Any]
 WIDTH, HEIGHT = 720.0, 250.0

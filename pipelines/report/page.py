@@ -9,23 +9,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.quality import Policy
-from pipelines.rejects import group_rejects, rejects
-from pipelines.report.cards import filtered_clips, kept_groups
-from pipelines.report.driver import read_driver_checks
-from pipelines.report.duplicates import read_duplicates
-from pipelines.report.environment import environment
-from pipelines.report.evaluation import read_evaluation
-from pipelines.report.funnel import COUNTED, read_funnel
-from pipelines.report.generated import read_generated
-from pipelines.report.judged import judged_clips, scored_clips
-from pipelines.report.losses import read_losses
-from pipelines.report.media import Media
-from pipelines.report.rigs import read_rigs
-from pipelines.report.scores import SCORES, histograms
-from storage_schemas.files import write_bytes
-from storage_schemas.lake import Lake, is_lake
-from storage_schemas.releases.release import list_releases
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.rejects import group_rejects, rejects
+from opendimo.pipelines.report.cards import filtered_clips, kept_groups
+from opendimo.pipelines.report.driver import read_driver_checks
+from opendimo.pipelines.report.duplicates import read_duplicates
+from opendimo.pipelines.report.environment import environment
+from opendimo.pipelines.report.evaluation import read_evaluation
+from opendimo.pipelines.report.funnel import COUNTED, read_funnel
+from opendimo.pipelines.report.generated import read_generated
+from opendimo.pipelines.report.judged import judged_clips, scored_clips
+from opendimo.pipelines.report.losses import read_losses
+from opendimo.pipelines.report.media import Media
+from opendimo.pipelines.report.rigs import read_rigs
+from opendimo.pipelines.report.scores import SCORES, histograms
+from opendimo.storage_schemas.files import write_bytes
+from opendimo.storage_schemas.lake import Lake, is_lake
+from opendimo.storage_schemas.releases.release import list_releases
 
 Row = dict[str, Any]
 

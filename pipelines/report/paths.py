@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.report.plots import Scale, polyline, round_step
-from storage_schemas.conventions import camera_centres
+from opendimo.pipelines.report.plots import Scale, polyline, round_step
+from opendimo.storage_schemas.conventions import camera_centres
 
 Row = dict[str, Any]
 Array = NDArray[np.floating]

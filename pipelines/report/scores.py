@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from pipelines.quality import Policy
-from pipelines.report.plots import Scale, significant
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.report.plots import Scale, significant
 
 BINS = 24
 WIDTH, HEIGHT = 300.0, 120.0

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.poses.overlay import draw_skeleton
-from storage_schemas.video import decode
+from opendimo.pipelines.poses.overlay import draw_skeleton
+from opendimo.storage_schemas.video import decode
 
 Row = dict[str, Any]
 Image = NDArray[np.uint8]

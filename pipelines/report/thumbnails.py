@@ -4,9 +4,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.report.media import Media
-from pipelines.report.sheets import thumbnail
-from storage_schemas.lake import Lake
+from opendimo.pipelines.report.media import Media
+from opendimo.pipelines.report.sheets import thumbnail
+from opendimo.storage_schemas.lake import Lake
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)

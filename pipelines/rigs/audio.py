@@ -6,10 +6,10 @@ import av
 import numpy as np
 from scipy.signal import correlate, correlation_lags
 
-from pipelines.rigs.offsets import Offsets, settle
-from pipelines.rigs.views import Array, RigView
-from storage_schemas.codec.opening import opened
-from storage_schemas.image_sequence import is_pattern
+from opendimo.pipelines.rigs.offsets import Offsets, settle
+from opendimo.pipelines.rigs.views import Array, RigView
+from opendimo.storage_schemas.codec.opening import opened
+from opendimo.storage_schemas.image_sequence import is_pattern
 
 RATE = 8000
 """Samples a second that sound is read at."""

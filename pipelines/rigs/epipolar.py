@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.poses.between import points_at
-from pipelines.rigs.views import Array, RigView
+from opendimo.pipelines.poses.between import points_at
+from opendimo.pipelines.rigs.views import Array, RigView
 
 LEAST = 0.5
 """Least confidence of a point that counts."""

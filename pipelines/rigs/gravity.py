@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rigs.views import Array
+from opendimo.pipelines.rigs.views import Array
 
 SHOULDERS, HIPS, KNEES, ANKLES = (11, 12), (23, 24), (25, 26), (27, 28)  # MediaPipe's landmarks
 STRAIGHT = 15.0

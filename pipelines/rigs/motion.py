@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from pipelines.rigs.epipolar import Seen, distances
-from pipelines.rigs.offsets import Offsets, with_residuals
-from pipelines.rigs.views import Array
+from opendimo.pipelines.rigs.epipolar import Seen, distances
+from opendimo.pipelines.rigs.offsets import Offsets, with_residuals
+from opendimo.pipelines.rigs.views import Array
 
 TENTHS = 10
 """Whole frames are tried, and interpolated to tenths: points between frames would be less noisy than others."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.rigs.views import Array
+from opendimo.pipelines.rigs.views import Array
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rigs.views import Array, RigView, images
+from opendimo.pipelines.rigs.views import Array, RigView, images
 
 if TYPE_CHECKING:
-    from pipelines.people.detector import Detector, Person
+    from opendimo.pipelines.people.detector import Detector, Person
 
 LANDMARKS = 33
 LIKE_THE_MAIN = 0.6

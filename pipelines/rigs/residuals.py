@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.poses.triangulation import triangulate
-from pipelines.rigs.epipolar import LEAST, Seen, distances
-from pipelines.rigs.views import Array
+from opendimo.pipelines.poses.triangulation import triangulate
+from opendimo.pipelines.rigs.epipolar import LEAST, Seen, distances
+from opendimo.pipelines.rigs.views import Array
 
 TOLERANCE = 0.03
 """Views agree about a point up to this share of the size of what they see."""

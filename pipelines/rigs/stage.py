@@ -10,26 +10,26 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.people.detector import DetectorConfig
-from pipelines.people.mediapipe_pose import WEIGHTS
-from pipelines.planned import Planned
-from pipelines.rigs.audio import from_audio
-from pipelines.rigs.board import Board, read_board, see_board
-from pipelines.rigs.epipolar import Seen
-from pipelines.rigs.gravity import BODY, body_length, gravity
-from pipelines.rigs.motion import from_motion
-from pipelines.rigs.offsets import Offsets
-from pipelines.rigs.people import see_people
-from pipelines.rigs.times import from_times
-from pipelines.rigs.verdicts import Limits, check, in_time, judge, unseen
-from pipelines.rigs.views import Array, RigView, Row, Sampling
-from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.ids import stable_id, work_key
-from storage_schemas.lake import Lake, in_list
-from storage_schemas.takedown import taken_down
+from opendimo.pipelines.people.detector import DetectorConfig
+from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.rigs.audio import from_audio
+from opendimo.pipelines.rigs.board import Board, read_board, see_board
+from opendimo.pipelines.rigs.epipolar import Seen
+from opendimo.pipelines.rigs.gravity import BODY, body_length, gravity
+from opendimo.pipelines.rigs.motion import from_motion
+from opendimo.pipelines.rigs.offsets import Offsets
+from opendimo.pipelines.rigs.people import see_people
+from opendimo.pipelines.rigs.times import from_times
+from opendimo.pipelines.rigs.verdicts import Limits, check, in_time, judge, unseen
+from opendimo.pipelines.rigs.views import Array, RigView, Row, Sampling
+from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.storage_schemas.ids import stable_id, work_key
+from opendimo.storage_schemas.lake import Lake, in_list
+from opendimo.storage_schemas.takedown import taken_down
 
 if TYPE_CHECKING:
-    from pipelines.people.detector import Detector
+    from opendimo.pipelines.people.detector import Detector
 
 SQUARE_OFF = 0.05
 """Share by which the squares of a board may differ from what they should measure."""
@@ -60,7 +60,7 @@ class RigsStage:
 
     def setup(self) -> None:
         """Load the detector's models."""
-        from pipelines.people.detector import Detector
+        from opendimo.pipelines.people.detector import Detector
 
         self._detector = Detector(self.config.detector)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipelines.rigs.offsets import Offsets
-from pipelines.rigs.views import RigView
+from opendimo.pipelines.rigs.offsets import Offsets
+from opendimo.pipelines.rigs.views import RigView
 
 
 def from_times(views: list[RigView]) -> Offsets | None:

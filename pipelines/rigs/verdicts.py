@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.rigs.epipolar import Seen
-from pipelines.rigs.offsets import Offsets
-from pipelines.rigs.residuals import Residuals, measure
-from pipelines.rigs.views import Array
+from opendimo.pipelines.rigs.epipolar import Seen
+from opendimo.pipelines.rigs.offsets import Offsets
+from opendimo.pipelines.rigs.residuals import Residuals, measure
+from opendimo.pipelines.rigs.views import Array
 
 OK, LATE, QUARANTINED, UNCHECKED = "ok", "late", "quarantined", "unchecked"
 

@@ -3,7 +3,7 @@
 All foreign conventions are converted here, and nowhere else.
 """
 
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.stage import SourcesStage, discover, plan
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.stage import SourcesStage, discover, plan
 
 __all__ = ["SourcesConfig", "SourcesStage", "discover", "plan"]

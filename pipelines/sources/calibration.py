@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pipelines.stage import DataError
-from storage_schemas.conventions import HALF_PIXEL, scale_intrinsics
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.conventions import HALF_PIXEL, scale_intrinsics
 
 Array = NDArray[np.float64]
 Size = tuple[int, int]

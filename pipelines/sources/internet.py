@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.downloads import download, platforms
-from pipelines.sources.downloads.access import access
-from pipelines.sources.downloads.engine import forget
-from pipelines.sources.downloads.urls import check_url, hide_secrets, printable, url_name
-from pipelines.sources.items import (
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.downloads import download, platforms
+from opendimo.pipelines.sources.downloads.access import access
+from opendimo.pipelines.sources.downloads.engine import forget
+from opendimo.pipelines.sources.downloads.urls import check_url, hide_secrets, printable, url_name
+from opendimo.pipelines.sources.items import (
     Row,
     Rows,
     VideoFile,
@@ -20,11 +20,11 @@ from pipelines.sources.items import (
     source_row,
     videos_in,
 )
-from pipelines.sources.list_files import LIST_SUFFIXES
-from pipelines.sources.lists import SAVED, Entry, list_files, read_lists
-from pipelines.sources.signatures import VIDEO_SUFFIXES
-from pipelines.stage import DataError, TransientError, Work
-from storage_schemas.ids import stable_id
+from opendimo.pipelines.sources.list_files import LIST_SUFFIXES
+from opendimo.pipelines.sources.lists import SAVED, Entry, list_files, read_lists
+from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
+from opendimo.pipelines.stage import DataError, TransientError, Work
+from opendimo.storage_schemas.ids import stable_id
 
 KIND = "internet"
 VIEW = "main"

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.sources.calibration import FISHEYE, OPENCV, Array, Camera
-from storage_schemas.conventions import HALF_PIXEL
+from opendimo.pipelines.sources.calibration import FISHEYE, OPENCV, Array, Camera
+from opendimo.storage_schemas.conventions import HALF_PIXEL
 
 Image = NDArray[np.uint8]
 

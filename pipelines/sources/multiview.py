@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.sources.calibration import OPENCV, Calibration, fit
-from pipelines.sources.calibrations import read_calibration
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.items import (
+from opendimo.pipelines.sources.calibration import OPENCV, Calibration, fit
+from opendimo.pipelines.sources.calibrations import read_calibration
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.items import (
     Row,
     Rows,
     VideoFile,
@@ -28,14 +28,14 @@ from pipelines.sources.items import (
     sample_sha256,
     source_row,
 )
-from pipelines.sources.moving import on_frames
-from pipelines.sources.signatures import VIDEO_SUFFIXES
-from pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_calibration, takes_in
-from pipelines.sources.times import read_times
-from pipelines.stage import DataError, Work
-from storage_schemas.ids import sha256_bytes, sha256_file, stable_id
-from storage_schemas.lake import Lake
-from storage_schemas.video import decode
+from opendimo.pipelines.sources.moving import on_frames
+from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
+from opendimo.pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_calibration, takes_in
+from opendimo.pipelines.sources.times import read_times
+from opendimo.pipelines.stage import DataError, Work
+from opendimo.storage_schemas.ids import sha256_bytes, sha256_file, stable_id
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.video import decode
 
 KIND = "multiview"
 

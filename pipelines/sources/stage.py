@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.planned import Planned
-from pipelines.sources import internet, multiview, unreal
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.items import NAME, VERSION, Row, Rows
-from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake, local_folder
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.sources import internet, multiview, unreal
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.items import NAME, VERSION, Row, Rows
+from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake, local_folder
 
 KINDS = ("internet", "unreal", "multiview")
 

@@ -3,6 +3,6 @@
 Needs no GPU, no display and no file of anybody else. It serves the demo and the tests of everything downstream.
 """
 
-from pipelines.studio.studio import StudioPaths, make_studio
+from opendimo.pipelines.studio.studio import StudioPaths, make_studio
 
 __all__ = ["StudioPaths", "make_studio"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.sources.renders import unreal_axes
-from pipelines.sources.renders.cameras import unit_intrinsics
-from storage_schemas.conventions import scale_intrinsics
+from opendimo.pipelines.sources.renders import unreal_axes
+from opendimo.pipelines.sources.renders.cameras import unit_intrinsics
+from opendimo.storage_schemas.conventions import scale_intrinsics
 
 Array = NDArray[np.float64]
 

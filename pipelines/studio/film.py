@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.body.mannequin import vertex_colours
-from model.body.mannequin_parts import EYE, HAIR, IRIS, LIPS, SKIN
-from pipelines.sources.renders import unreal_axes
-from pipelines.studio.cameras import Camera
-from pipelines.studio.motions import Motion, mannequin
-from pipelines.studio.raster import draw
-from pipelines.studio.scene import Background, Scene, cast_shadows, light
+from opendimo.model.body.mannequin import vertex_colours
+from opendimo.model.body.mannequin_parts import EYE, HAIR, IRIS, LIPS, SKIN
+from opendimo.pipelines.sources.renders import unreal_axes
+from opendimo.pipelines.studio.cameras import Camera
+from opendimo.pipelines.studio.motions import Motion, mannequin
+from opendimo.pipelines.studio.raster import draw
+from opendimo.pipelines.studio.scene import Background, Scene, cast_shadows, light
 
 Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from model.body.load import Body, load_body
-from model.body.skeleton import JOINTS
+from opendimo.model.body.load import Body, load_body
+from opendimo.model.body.skeleton import JOINTS
 
 Array = NDArray[np.float64]
 FPS = 30

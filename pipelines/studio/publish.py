@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.skeleton import JOINTS, PARENTS
-from pipelines.studio.cameras import SENSOR, Camera
-from pipelines.studio.film import Person, film
-from pipelines.studio.motions import FPS, Motion, mannequin
-from pipelines.studio.scene import Scene
-from pipelines.studio.script import LEAD_IN, Take
-from storage_schemas import video
-from storage_schemas.conventions import HALF_PIXEL
+from opendimo.model.body.skeleton import JOINTS, PARENTS
+from opendimo.pipelines.studio.cameras import SENSOR, Camera
+from opendimo.pipelines.studio.film import Person, film
+from opendimo.pipelines.studio.motions import FPS, Motion, mannequin
+from opendimo.pipelines.studio.scene import Scene
+from opendimo.pipelines.studio.script import LEAD_IN, Take
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.conventions import HALF_PIXEL
 
 Array = NDArray[np.float64]
 Size = tuple[int, int]

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
-from model.body.skeleton import JOINTS, PARENTS
-from pipelines.stage import DataError
-from pipelines.studio.bvh import Bvh
-from pipelines.studio.motions import FPS, Motion, mannequin, sole_heights
+from opendimo.model.body.skeleton import JOINTS, PARENTS
+from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.studio.bvh import Bvh
+from opendimo.pipelines.studio.motions import FPS, Motion, mannequin, sole_heights
 
 Array = NDArray[np.float64]
 

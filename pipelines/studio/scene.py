@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.studio.raster import NEAR, Image
+from opendimo.pipelines.studio.raster import NEAR, Image
 
 Array = NDArray[np.floating]
 

@@ -5,10 +5,10 @@ from functools import cache
 
 import numpy as np
 
-from pipelines.studio import cameras
-from pipelines.studio.cameras import Camera
-from pipelines.studio.film import Person
-from pipelines.studio.motions import act
+from opendimo.pipelines.studio import cameras
+from opendimo.pipelines.studio.cameras import Camera
+from opendimo.pipelines.studio.film import Person
+from opendimo.pipelines.studio.motions import act
 
 LEAD_IN = 6
 """Frames of a published motion before the video begins, so that `start_frame` matters."""

@@ -64,14 +64,14 @@ def _film_all(out: Path, seed: int, frames: int, size: tuple[int, int], workers:
 
 
 def _count(seed: int, frames: int) -> int:
-    from pipelines.studio.script import programme
+    from opendimo.pipelines.studio.script import programme
 
     return len(programme(seed, frames))
 
 
 def _publish(number: int, seed: int, frames: int, size: tuple[int, int], out: Path) -> None:
-    from pipelines.studio.publish import publish, write_broken, write_job
-    from pipelines.studio.script import programme
+    from opendimo.pipelines.studio.publish import publish, write_broken, write_job
+    from opendimo.pipelines.studio.script import programme
 
     takes = programme(seed, frames)
     publish(takes[number], size, out)

@@ -7,8 +7,8 @@ from itertools import accumulate
 
 import av
 
-from storage_schemas import image_sequence
-from storage_schemas.codec.opening import Source, opened
+from opendimo.storage_schemas import image_sequence
+from opendimo.storage_schemas.codec.opening import Source, opened
 
 Size = tuple[int, int]  # width, height
 

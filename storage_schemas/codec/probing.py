@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from av.video.frame import VideoFrame
 
-from storage_schemas.codec.opening import Source, opened
+from opendimo.storage_schemas.codec.opening import Source, opened
 
 MAX_FPS = 1000
 NO_RATE = "re-encode it with a constant frame rate"

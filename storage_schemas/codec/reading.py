@@ -15,10 +15,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from storage_schemas import image_sequence
-from storage_schemas.codec.clock import constant_rate
-from storage_schemas.codec.filters import DEINTERLACE, TURNS, Chain
-from storage_schemas.codec.opening import Source, opened
+from opendimo.storage_schemas import image_sequence
+from opendimo.storage_schemas.codec.clock import constant_rate
+from opendimo.storage_schemas.codec.filters import DEINTERLACE, TURNS, Chain
+from opendimo.storage_schemas.codec.opening import Source, opened
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height

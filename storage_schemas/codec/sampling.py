@@ -11,8 +11,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from storage_schemas import image_sequence
-from storage_schemas.codec.opening import Source, opened
+from opendimo.storage_schemas import image_sequence
+from opendimo.storage_schemas.codec.opening import Source, opened
 
 Gray = NDArray[np.uint8]  # [H, W]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from av.bitstream import BitStreamFilterContext
 from av.packet import Packet
 
-from storage_schemas.codec.opening import Source, opened
+from opendimo.storage_schemas.codec.opening import Source, opened
 
 START_CODES = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 """Codecs whose packets are written in two ways (lengths in MP4 and Matroska, start codes in MPEG-TS and AVI), and the

@@ -15,8 +15,8 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from storage_schemas.codec.encoders import OPTIONS, SOFTWARE, present
-from storage_schemas.codec.opening import opened
+from opendimo.storage_schemas.codec.encoders import OPTIONS, SOFTWARE, present
+from opendimo.storage_schemas.codec.opening import opened
 
 
 @dataclass(frozen=True)

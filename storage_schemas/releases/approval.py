@@ -1,8 +1,8 @@
 """Letting training use a release, and taking that back."""
 
-from storage_schemas.lake import Lake
-from storage_schemas.releases.decisions import USABLE, decide
-from storage_schemas.releases.release import find_release, list_releases
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.decisions import USABLE, decide
+from opendimo.storage_schemas.releases.release import find_release, list_releases
 
 
 def approve_release(lake: Lake, release_id: str, by: str, note: str | None = None) -> bool:

@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
-from storage_schemas.commit import commit, is_committed, staged, unfinished
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
-from storage_schemas.rows import Row
+from opendimo.storage_schemas.commit import commit, is_committed, staged, unfinished
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.rows import Row
 
 USABLE, PENDING, WITHDRAWN = "usable", "pending", "withdrawn"
 

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage_schemas.lake import Lake
-from storage_schemas.releases.diff_reasons import CAME, GONE, why_missing, why_relabelled
-from storage_schemas.releases.diff_sides import Rows, Side, changed_fields, different, match, open_side
-from storage_schemas.releases.release import find_release, open_row
-from storage_schemas.releases.selection import column
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.diff_reasons import CAME, GONE, why_missing, why_relabelled
+from opendimo.storage_schemas.releases.diff_sides import Rows, Side, changed_fields, different, match, open_side
+from opendimo.storage_schemas.releases.release import find_release, open_row
+from opendimo.storage_schemas.releases.selection import column
 
 SHOWN = ("pair_id", "kind", "split", "driving_clip_id", "driving_start", "target_clip_id", "target_start")
 

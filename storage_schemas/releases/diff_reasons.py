@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage_schemas.lake import Lake
-from storage_schemas.releases.diff_sides import Rows, Side, match, windows_of
-from storage_schemas.releases.pins import Pinned
-from storage_schemas.releases.selection import Flags, column, lookup, select, set_of
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.diff_sides import Rows, Side, match, windows_of
+from opendimo.storage_schemas.releases.pins import Pinned
+from opendimo.storage_schemas.releases.selection import Flags, column, lookup, select, set_of
 
 GONE = (
     "source no longer there", "clip no longer there", "clip no longer kept", "latents no longer there",

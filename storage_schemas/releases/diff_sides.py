@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.release import Release
-from storage_schemas.releases.selection import Codes, Flags, column, lookup
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.storage_schemas.releases.selection import Codes, Flags, column, lookup
 
 WINDOW = ("driving_start", "target_start", "num_frames", "frame_step")
 Rows = NDArray[np.int64]

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from storage_schemas.files import read_json, write_bytes, write_json
-from storage_schemas.releases.export_clips import Clips, Sample, clips_of
-from storage_schemas.releases.release import Release
-from storage_schemas.releases.verify import taken_down_since
+from opendimo.storage_schemas.files import read_json, write_bytes, write_json
+from opendimo.storage_schemas.releases.export_clips import Clips, Sample, clips_of
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.storage_schemas.releases.verify import taken_down_since
 
 FORMATS = ("webdataset", "huggingface")
 SHARD_BYTES = 1_000_000_000

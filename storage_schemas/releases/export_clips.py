@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
-from storage_schemas.ids import stable_id
-from storage_schemas.ledger import newest_first
-from storage_schemas.releases.release import Release
-from storage_schemas.releases.selection import Codes, column, lookup
-from storage_schemas.rows import arrow_to_rows
+from opendimo.storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.ledger import newest_first
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.storage_schemas.releases.selection import Codes, column, lookup
+from opendimo.storage_schemas.rows import arrow_to_rows
 
 CHUNK = 16  # clips in memory at once
 FACTS = ("kind", "capture_id", "view", "subject", "attribution", "fps_num", "fps_den", "frames", "width", "height")

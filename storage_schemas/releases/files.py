@@ -7,11 +7,17 @@ import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage_schemas.lake import Lake
-from storage_schemas.lock import Check
-from storage_schemas.releases.inventory import Entries, OnProgress, read_inventory, release_folder, write_inventory
-from storage_schemas.releases.pins import Pin
-from storage_schemas.releases.selection import Selection, column
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lock import Check
+from opendimo.storage_schemas.releases.inventory import (
+    Entries,
+    OnProgress,
+    read_inventory,
+    release_folder,
+    write_inventory,
+)
+from opendimo.storage_schemas.releases.pins import Pin
+from opendimo.storage_schemas.releases.selection import Selection, column
 
 BATCH = 1 << 16
 ROWS_PER_FILE = 1 << 20

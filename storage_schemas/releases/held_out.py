@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schemas.releases.policy import KINDS
-from storage_schemas.releases.selection import Flags, Selection, codes, count
+from opendimo.storage_schemas.releases.policy import KINDS
+from opendimo.storage_schemas.releases.selection import Flags, Selection, codes, count
 
 
 def held_out(chosen: Selection) -> dict[str, Any]:

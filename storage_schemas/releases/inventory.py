@@ -8,9 +8,9 @@ from typing import Any
 
 import lance
 
-from storage_schemas.ids import sha256_bytes
-from storage_schemas.lake import Lake
-from storage_schemas.releases.pins import Pin
+from opendimo.storage_schemas.ids import sha256_bytes
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.pins import Pin
 
 THREADS = 8
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from storage_schemas.rows import arrow_to_rows
+from opendimo.storage_schemas.rows import arrow_to_rows
 
 MEASURES = ("reprojection", "jitter", "foot_skate", "cross_view", "weight")
 BODY = 22  # joints of the body among the 52

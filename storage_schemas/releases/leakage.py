@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage_schemas.releases.selection import Codes, Selection, codes
+from opendimo.storage_schemas.releases.selection import Codes, Selection, codes
 
 
 def check_splits(chosen: Selection) -> None:

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from storage_schemas.lake import Lake
-from storage_schemas.ledger import newest_first
-from storage_schemas.releases.held_out import held_out
-from storage_schemas.releases.labels import accuracy, quality
-from storage_schemas.releases.pins import Pinned
-from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.selection import Codes, Counts, Selection, codes, column, count, lookup
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.ledger import newest_first
+from opendimo.storage_schemas.releases.held_out import held_out
+from opendimo.storage_schemas.releases.labels import accuracy, quality
+from opendimo.storage_schemas.releases.pins import Pinned
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
+from opendimo.storage_schemas.releases.selection import Codes, Counts, Selection, codes, column, count, lookup
 
 
 def make_manifest(lake: Lake, tables: Pinned, chosen: Selection, policy: ReleasePolicy) -> dict[str, Any]:

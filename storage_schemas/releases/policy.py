@@ -25,7 +25,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from storage_schemas.tables import TABLES
+from opendimo.storage_schemas.tables import TABLES
 
 KINDS = ("same_view", "cross_view", "moving_camera")
 SPLITS = ("train", "test")

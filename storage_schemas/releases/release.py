@@ -14,17 +14,25 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from storage_schemas.lake import Lake, scan
-from storage_schemas.releases.decisions import PENDING, USABLE, WITHDRAWN, last_decisions, next_run, settle, state
-from storage_schemas.releases.files import kept_pair_ids, open_pairs, row_set_sha256, write_release_files
-from storage_schemas.releases.inventory import OnProgress, misfits, read_inventory
-from storage_schemas.releases.leakage import check_splits
-from storage_schemas.releases.manifest import make_manifest
-from storage_schemas.releases.pins import check_pins, pin_tables, pinned, unchanged, unpin_tables
-from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.selection import Selection, count, newest_set, select
-from storage_schemas.rows import Row, arrow_to_rows
-from storage_schemas.snapshot import Snapshot
+from opendimo.storage_schemas.lake import Lake, scan
+from opendimo.storage_schemas.releases.decisions import (
+    PENDING,
+    USABLE,
+    WITHDRAWN,
+    last_decisions,
+    next_run,
+    settle,
+    state,
+)
+from opendimo.storage_schemas.releases.files import kept_pair_ids, open_pairs, row_set_sha256, write_release_files
+from opendimo.storage_schemas.releases.inventory import OnProgress, misfits, read_inventory
+from opendimo.storage_schemas.releases.leakage import check_splits
+from opendimo.storage_schemas.releases.manifest import make_manifest
+from opendimo.storage_schemas.releases.pins import check_pins, pin_tables, pinned, unchanged, unpin_tables
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
+from opendimo.storage_schemas.releases.selection import Selection, count, newest_set, select
+from opendimo.storage_schemas.rows import Row, arrow_to_rows
+from opendimo.storage_schemas.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

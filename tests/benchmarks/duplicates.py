@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.duplicates.align import same_footage
-from pipelines.duplicates.fingerprint import RATE, searched_hashes
-from pipelines.duplicates.pictures import MIRROR, SIDE
-from pipelines.duplicates.search import HashIndex
-from pipelines.duplicates.stage import DuplicatesConfig
-from pipelines.quality import Policy
+from opendimo.pipelines.duplicates.align import same_footage
+from opendimo.pipelines.duplicates.fingerprint import RATE, searched_hashes
+from opendimo.pipelines.duplicates.pictures import MIRROR, SIDE
+from opendimo.pipelines.duplicates.search import HashIndex
+from opendimo.pipelines.duplicates.stage import DuplicatesConfig
+from opendimo.pipelines.quality import Policy
 
 SIZES = (10_000, 100_000, 1_000_000)
 ROOM, EVERY = 20, 50

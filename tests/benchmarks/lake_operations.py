@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.captions.stage import plan
-from pipelines.planning import finish, prepare, stage_outcome
-from pipelines.quality import Policy
-from pipelines.stage import Outcome, Work
-from pipelines.status import funnel
-from storage_schemas import commit
-from storage_schemas.lake import Lake
-from storage_schemas.releases.diff import diff
-from storage_schemas.releases.release import create_release, open_release
-from storage_schemas.rows import Row, arrow_to_rows
-from storage_schemas.tables import TABLES
+from opendimo.pipelines.captions.stage import plan
+from opendimo.pipelines.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.stage import Outcome, Work
+from opendimo.pipelines.status import funnel
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.diff import diff
+from opendimo.storage_schemas.releases.release import create_release, open_release
+from opendimo.storage_schemas.rows import Row, arrow_to_rows
+from opendimo.storage_schemas.tables import TABLES
 from tests.benchmarks import made_columns as made
 from tests.benchmarks.made_lake import FAILED, captions_stage, changes, make_lake, make_second_pairs, to_batch
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from model.config import DiMoConfig
-from storage_schemas.ids import sha256_bytes
-from storage_schemas.lake import Lake
-from storage_schemas.releases.release import Release, create_release, open_release
-from storage_schemas.video import decode, encode
+from opendimo.model.config import DiMoConfig
+from opendimo.storage_schemas.ids import sha256_bytes
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.release import Release, create_release, open_release
+from opendimo.storage_schemas.video import decode, encode
+from opendimo.training.data import TrainingData
+from opendimo.training.stages import three_stages
 from tests.benchmarks.side_by_side import in_turn, ratios
 from tests.rows import row
-from training.data import TrainingData
-from training.stages import three_stages
 
 FRAMES, SIZE = 48, 128
 LATENTS, TEXT = (8, 3, 16, 16), (12, 32)

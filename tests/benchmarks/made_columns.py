@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage_schemas.ids import stable_id
-from storage_schemas.tables import TENSOR
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.tables import TENSOR
 
 CLIPS_PER_SOURCE = 20
 BLURRED = 20  # one clip in so many is

@@ -12,14 +12,14 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
-from pipelines.quality import Policy
-from storage_schemas.compact import BLOB_ROWS
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
-from storage_schemas.rows import rows_to_arrow
-from storage_schemas.store import write_json
-from storage_schemas.tables import TABLES
+from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
+from opendimo.pipelines.quality import Policy
+from opendimo.storage_schemas.compact import BLOB_ROWS
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.rows import rows_to_arrow
+from opendimo.storage_schemas.store import write_json
+from opendimo.storage_schemas.tables import TABLES
 from tests.benchmarks import made_columns as made
 from tests.benchmarks.made_columns import CLIPS_PER_SOURCE, Columns
 

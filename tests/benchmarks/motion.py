@@ -19,11 +19,11 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.backbones.wan import WanMotionTransformer3DModel
-from model.batch import Batch, Driving
-from model.dimo import DiMo, DiMoConfig
-from model.encoder.config import ENCODERS, EncoderConfig
-from model.signal import MotionTokens, Signal
+from opendimo.model.backbones.wan import WanMotionTransformer3DModel
+from opendimo.model.batch import Batch, Driving
+from opendimo.model.dimo import DiMo, DiMoConfig
+from opendimo.model.encoder.config import ENCODERS, EncoderConfig
+from opendimo.model.signal import MotionTokens, Signal
 
 SIDES = ("plain backbone", "with motion attention", "all of 3DiMo")
 PEAK = {"H100": 989e12, "H200": 989e12}

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset
 
-from storage_schemas import commit
-from storage_schemas.lake import Lake
-from storage_schemas.snapshot import Snapshot
-from storage_schemas.tables import TABLES
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.snapshot import Snapshot
+from opendimo.storage_schemas.tables import TABLES
 
 SHARD = 64  # rows that a worker stages at once
 CALL = 32  # keys in one call

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from dags.cli import main
+from opendimo.dags.cli import main
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dags.session import lake_session
+from opendimo.dags.session import lake_session
 from tests.dags.command import dimo
 from tests.dags.processes import Process, descendants
 from tests.pipelines.media_server import MediaServer

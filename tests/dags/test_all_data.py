@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.people.detector import Detector, DetectorConfig
-from pipelines.quality import Policy
-from pipelines.quality import verdicts as judge
-from storage_schemas import video
-from storage_schemas.lake import Lake
+from opendimo.pipelines.people.detector import Detector, DetectorConfig
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.quality import verdicts as judge
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.lake import Lake
 from tests.dags.command import dimo
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

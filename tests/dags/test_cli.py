@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import Lake
 from tests.dags.command import dimo
 
 COMMANDS = [
@@ -57,7 +57,8 @@ def test_status_of_an_empty_lake_is_json(tmp_path: Path) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys, dags.cli; print([m for m in ('torch', 'prefect', 'ray', 'lance', 'cv2') if m in sys.modules])"
+    heavy = "('torch', 'prefect', 'ray', 'lance', 'cv2')"
+    code = f"import sys, opendimo.dags.cli; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
 

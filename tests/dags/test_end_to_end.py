@@ -12,15 +12,15 @@ import av
 import numpy as np
 import pytest
 
-from storage_schemas.lake import Lake
-from storage_schemas.releases.release import open_release
-from storage_schemas.video import decode
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.release import open_release
+from opendimo.storage_schemas.video import decode
 from tests.dags.command import dimo
 
 
 def demo(*args: str | Path) -> dict[str, Any]:
     """Run it in a process of its own; what it answers."""
-    code = "from dags.cli import main; main()"
+    code = "from opendimo.dags.cli import main; main()"
     command = [sys.executable, "-c", code, "--debug", "demo", "--json", *map(str, args)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
     assert answer.returncode == 0, answer.stderr[-4000:]

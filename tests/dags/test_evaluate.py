@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.samples import choose_sample
-from storage_schemas.lake import Lake
-from storage_schemas.releases.release import Release
-from storage_schemas.video import decode, probe
+from opendimo.pipelines.samples import choose_sample
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.storage_schemas.video import decode, probe
+from opendimo.training.evaluation.cases import choose_cases
+from opendimo.training.evaluation.clips import write_inputs
+from opendimo.training.evaluation.config import EvaluationConfig
+from opendimo.training.evaluation.known import Known
+from opendimo.training.release import read_pairs
 from tests.dags.command import dimo
 from tests.training.evaluation_lake import small_pipeline, small_release
-from training.evaluation.cases import choose_cases
-from training.evaluation.clips import write_inputs
-from training.evaluation.config import EvaluationConfig
-from training.evaluation.known import Known
-from training.release import read_pairs
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.quality import Policy
-from pipelines.status import funnel
-from storage_schemas.commit import unfinished
-from storage_schemas.ids import sha256_bytes
-from storage_schemas.lake import Lake
-from storage_schemas.tables import TABLES
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.status import funnel
+from opendimo.storage_schemas.commit import unfinished
+from opendimo.storage_schemas.ids import sha256_bytes
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.tables import TABLES
 from tests.dags.ingestion import Driver, make_inputs
 from tests.dags.processes import Process, wait_for_end
 from tests.pipelines.media_server import MediaServer, media_server

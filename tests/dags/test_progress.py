@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dags import progress
-from dags.progress import display, pace, step
+from opendimo.dags import progress
+from opendimo.dags.progress import display, pace, step
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dags.release_card import markdown, sections
+from opendimo.dags.release_card import markdown, sections
 
 HELD_OUT = {"pairs": 3, "by_kind": {"same_view": 3}, "why_not": {"cross_view": "only one group has any"}}
 

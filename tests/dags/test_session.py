@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
-from dags.session import session
-from pipelines.planned import Planned
-from pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from storage_schemas.lake import Lake
-from storage_schemas.releases.policy import ReleasePolicy
+from opendimo.dags.session import session
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from tests.storage_schemas.release_rows import small_lake
 
-log = logging.getLogger("pipelines.test")
+log = logging.getLogger("opendimo.pipelines.test")
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def eventually(url: str, body: dict, enough: int) -> list[dict]:
 def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
     from prefect import flow
 
-    from dags.stages import map_stage
-    from dags.steps import Step
+    from opendimo.dags.stages import map_stage
+    from opendimo.dags.steps import Step
 
     lake, stage = Lake(tmp_path / "lake"), CaptureStage()
     works = [Work(f"k{i}", f"c{i}", name) for i, name in enumerate(["a", "b", "bad", "d"])]
@@ -108,7 +108,7 @@ def published(api: str, count: int) -> list[str]:
 
 
 def test_a_release_is_announced_when_it_may_be_used_and_once(api: str, tmp_path: Path) -> None:
-    from dags.flows import approve, publish
+    from opendimo.dags.flows import approve, publish
 
     lake = small_lake(tmp_path / "lake").uri
     assert [publish(lake, "free"), publish(lake, "free")] == ["free@1", "free@1"]

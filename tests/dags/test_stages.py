@@ -2,7 +2,7 @@
 
 import pytest
 
-from dags.stages import parts
+from opendimo.dags.stages import parts
 
 
 @pytest.mark.parametrize(

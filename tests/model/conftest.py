@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from model.backbones.inject import MotionCrossAttention
-from model.dimo import Batch, DiMo, DiMoConfig, Driving
-from model.signal import MotionTokens, Signal
-from model.tiny import FAMILIES, LATENT_CHANNELS, TEXT_DIM, make_tiny_base
+from opendimo.model.backbones.inject import MotionCrossAttention
+from opendimo.model.dimo import Batch, DiMo, DiMoConfig, Driving
+from opendimo.model.signal import MotionTokens, Signal
+from opendimo.model.tiny import FAMILIES, LATENT_CHANNELS, TEXT_DIM, make_tiny_base
 
 
 @pytest.fixture(scope="session")

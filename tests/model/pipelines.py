@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from model.batch import Driving
-from model.dimo import DiMo
-from model.pipeline import DiMoPipeline
+from opendimo.model.batch import Driving
+from opendimo.model.dimo import DiMo
+from opendimo.model.pipeline import DiMoPipeline
 
 WINDOW = {"num_frames": 9, "frame_step": 1, "height": 32, "width": 64}
 """What the tiny models are trained on: three latent frames."""

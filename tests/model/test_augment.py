@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as golden
 
-from model.batch import Driving
-from model.encoder.augment import augment_driving, follow, homography, random_homographies, warp
-from model.encoder.colour import colour_map, random_colours, recolour
-from model.encoder.config import AugmentConfig
+from opendimo.model.batch import Driving
+from opendimo.model.encoder.augment import augment_driving, follow, homography, random_homographies, warp
+from opendimo.model.encoder.colour import colour_map, random_colours, recolour
+from opendimo.model.encoder.config import AugmentConfig
 
 SIZE, HAND = 128, 64
 

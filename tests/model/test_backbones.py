@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.backbones import GENERATORS, generator_class
-from model.backbones.interface import Generator
-from model.dimo import Batch, DiMo
-from model.signal import MotionTokens, Signal
+from opendimo.model.backbones import GENERATORS, generator_class
+from opendimo.model.backbones.interface import Generator
+from opendimo.model.dimo import Batch, DiMo
+from opendimo.model.signal import MotionTokens, Signal
 
 Make = Callable[..., DiMo]
 Inputs = dict[str, Any]

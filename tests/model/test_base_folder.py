@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from model.base_folder import base_folder, encoders_id, part_config
+from opendimo.model.base_folder import base_folder, encoders_id, part_config
 from tests.model.hub_server import hub
 
-FETCH = "import sys; from model.base_folder import base_folder; print(base_folder(sys.argv[1]))"
+FETCH = "import sys; from opendimo.model.base_folder import base_folder; print(base_folder(sys.argv[1]))"
 ROOT = Path(__file__).parents[2]
 
 

@@ -4,9 +4,9 @@ import smplx
 import torch
 from smplx.joint_names import JOINT_NAMES
 
-from model.body.load import load_body
-from model.body.mannequin import mannequin_file, vertex_colours
-from model.body.skeleton import BONES, FROM_SMPLX, JOINTS, PARENTS, SMPLX_PARENTS
+from opendimo.model.body.load import load_body
+from opendimo.model.body.mannequin import mannequin_file, vertex_colours
+from opendimo.model.body.skeleton import BONES, FROM_SMPLX, JOINTS, PARENTS, SMPLX_PARENTS
 
 # The kinematic tree of SMPL-X as its model files give it.
 SMPLX_TREE = [

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.drawing.capsules import Capsules, Rendering, pixel_rays, render
+from opendimo.model.drawing.capsules import Capsules, Rendering, pixel_rays, render
 
 K = torch.tensor([[[1.1, 0.0, 0.52], [0.0, 1.4, 0.47], [0.0, 0.0, 1.0]]])
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from model.pipeline.card import card_of, model_card
+from opendimo.model.pipeline.card import card_of, model_card
 
 WINDOW = {"num_frames": 9, "frame_step": 2, "fps": 12.0, "height": 64, "width": 64}
 CHECK = {

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from model.dimo import DiMo
-from model.signal import Signal
+from opendimo.model.dimo import DiMo
+from opendimo.model.signal import Signal
 
 Make = Callable[..., DiMo]
 Inputs = dict[str, Any]

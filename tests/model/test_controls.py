@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.batch import Batch, Driving
-from model.body.load import load_body
-from model.controls import CONTROLS, Control, control_class
-from model.controls.interface import Shapes
-from model.controls.mimicmotion import AMPLIFIED, hand_regions
-from model.controls.pose2d import bone_confidence
-from model.controls.smpl_render import draw_body
-from model.controls.smpl_vq import centred
-from model.dimo import DiMo
-from model.encoder.config import ENCODERS
-from model.folding import by_latent_frame
-from model.signal import Grid, Signal
+from opendimo.model.batch import Batch, Driving
+from opendimo.model.body.load import load_body
+from opendimo.model.controls import CONTROLS, Control, control_class
+from opendimo.model.controls.interface import Shapes
+from opendimo.model.controls.mimicmotion import AMPLIFIED, hand_regions
+from opendimo.model.controls.pose2d import bone_confidence
+from opendimo.model.controls.smpl_render import draw_body
+from opendimo.model.controls.smpl_vq import centred
+from opendimo.model.dimo import DiMo
+from opendimo.model.encoder.config import ENCODERS
+from opendimo.model.folding import by_latent_frame
+from opendimo.model.signal import Grid, Signal
 
 GRID = Grid(3, 8, 8, 96)
 READS_POSES = [name for name, kind in CONTROLS.items() if kind.reads_poses]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.dimo import Batch, DiMo, Prediction
+from opendimo.model.dimo import Batch, DiMo, Prediction
 
 Make = Callable[..., DiMo]
 MakeBatch = Callable[..., Batch]

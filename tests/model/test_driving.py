@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.driving.crops import driving_crops
-from model.encoder.config import EncoderConfig
+from opendimo.model.driving.crops import driving_crops
+from opendimo.model.encoder.config import EncoderConfig
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 WHOLE = np.tile([0.0, 0, 200, 120], (4, 1))

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.driving.crops import driving_crops
-from model.encoder.config import ENCODERS
-from model.encoder.tokens import MotionEncoder
-from pipelines.people import track_person
-from pipelines.studio import cameras
-from pipelines.studio.film import Person, film
-from pipelines.studio.motions import act
-from pipelines.studio.scene import Scene
-from storage_schemas.video import decode
+from opendimo.model.driving.crops import driving_crops
+from opendimo.model.encoder.config import ENCODERS
+from opendimo.model.encoder.tokens import MotionEncoder
+from opendimo.pipelines.people import track_person
+from opendimo.pipelines.studio import cameras
+from opendimo.pipelines.studio.film import Person, film
+from opendimo.pipelines.studio.motions import act
+from opendimo.pipelines.studio.scene import Scene
+from opendimo.storage_schemas.video import decode
 
 CLIPS = ("dance_balloon_static", "generated_dance_indoor", "juggle_static_fullbody")
 

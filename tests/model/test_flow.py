@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
-from model import flow
+from opendimo.model import flow
 
 
 def pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

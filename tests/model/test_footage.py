@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from model.driving.crops import driving_crops
-from model.driving.framing import Framing
-from model.driving.person import Person
-from model.encoder.config import ENCODERS
-from model.pipeline import plugs
-from model.pipeline.footage import open_footage
+from opendimo.model.driving.crops import driving_crops
+from opendimo.model.driving.framing import Framing
+from opendimo.model.driving.person import Person
+from opendimo.model.encoder.config import ENCODERS
+from opendimo.model.pipeline import plugs
+from opendimo.model.pipeline.footage import open_footage
 from tests.model.pipelines import driving
 
 T, H, W = 9, 48, 96

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.driving.framing import Framing
+from opendimo.model.driving.framing import Framing
 
 sizes = st.tuples(st.integers(64, 2000), st.integers(64, 2000))
 

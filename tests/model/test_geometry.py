@@ -8,11 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from smplx import SMPLX
 
-from model.batch import Batch, Prediction
-from model.body.load import load_body
-from model.body.rotations import axis_angle_to_matrix, matrix_to_6d, sixd_to_matrix
-from model.body.skeleton import FROM_SMPLX, JOINTS, SMPLX_JOINTS
-from model.geometry import BODY_POINTS, HAND_POINTS, GeometryHead, body_points, distance, geometry_loss, hand_points
+from opendimo.model.batch import Batch, Prediction
+from opendimo.model.body.load import load_body
+from opendimo.model.body.rotations import axis_angle_to_matrix, matrix_to_6d, sixd_to_matrix
+from opendimo.model.body.skeleton import FROM_SMPLX, JOINTS, SMPLX_JOINTS
+from opendimo.model.geometry import (
+    BODY_POINTS,
+    HAND_POINTS,
+    GeometryHead,
+    body_points,
+    distance,
+    geometry_loss,
+    hand_points,
+)
 
 
 def predict(batch: Batch, offset: float = 0.0) -> Prediction:

@@ -14,9 +14,9 @@ from diffusers import HunyuanVideo15ImageToVideoPipeline, HunyuanVideo15Transfor
 from PIL import Image
 from torch.nn.functional import scaled_dot_product_attention
 
-from model.backbones.hunyuan import HunyuanMotionTransformer3DModel
-from model.dimo import DiMo
-from model.vae import encode
+from opendimo.model.backbones.hunyuan import HunyuanMotionTransformer3DModel
+from opendimo.model.dimo import DiMo
+from opendimo.model.vae import encode
 
 Make = Callable[..., DiMo]
 Inputs = dict[str, Any]

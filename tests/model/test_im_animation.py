@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from model.encoder.config import EncoderConfig
-from model.encoder.im_animation import initialise
-from model.encoder.tokens import MotionEncoder
+from opendimo.model.encoder.config import EncoderConfig
+from opendimo.model.encoder.im_animation import initialise
+from opendimo.model.encoder.tokens import MotionEncoder
 
 WIDTH, DEPTH, HEADS, PATCH, GRID, LATENTS = 128, 2, 2, 16, 4, 32
 CONFIG = EncoderConfig(body_size=64, hand_size=32, width=WIDTH, depth=DEPTH, heads=HEADS, dim=WIDTH, hand_tokens=3)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from model.backbones import inject
-from model.backbones.inject import MotionAlignment, MotionContext, MotionCrossAttention
-from model.signal import MotionTokens
+from opendimo.model.backbones import inject
+from opendimo.model.backbones.inject import MotionAlignment, MotionContext, MotionCrossAttention
+from opendimo.model.signal import MotionTokens
 
 DIM, MOTION_DIM, HEADS, PER_FRAME = 32, 16, 4, 6
 

@@ -6,10 +6,10 @@ from diffusers import AutoencoderKLHunyuanVideo15, AutoencoderKLWan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.backbones.hunyuan import HunyuanMotionTransformer3DModel
-from model.backbones.wan import WanMotionTransformer3DModel
-from model.latent_geometry import LatentGeometry
-from model.vae import Strides
+from opendimo.model.backbones.hunyuan import HunyuanMotionTransformer3DModel
+from opendimo.model.backbones.wan import WanMotionTransformer3DModel
+from opendimo.model.latent_geometry import LatentGeometry
+from opendimo.model.vae import Strides
 
 TI2V_5B, HUNYUAN = LatentGeometry(Strides(4, 16), 2), LatentGeometry(Strides(4, 16), 1)
 sides, lengths = st.integers(-5, 2000), st.integers(-3, 300)

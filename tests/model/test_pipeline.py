@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from model.controls import CONTROLS
-from model.dimo import DiMo
-from model.pipeline import DiMoPipeline
-from model.pipeline.pictures import fitted, open_image
-from model.vae import encode
-from storage_schemas.video import centre_crop
+from opendimo.model.controls import CONTROLS
+from opendimo.model.dimo import DiMo
+from opendimo.model.pipeline import DiMoPipeline
+from opendimo.model.pipeline.pictures import fitted, open_image
+from opendimo.model.vae import encode
+from opendimo.storage_schemas.video import centre_crop
 from tests.model.pipelines import WINDOW, driving, picture, sampled, tiny_pipeline
 
 Make = Callable[..., DiMoPipeline]

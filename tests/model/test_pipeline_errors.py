@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from model.dimo import DiMo
-from model.pipeline import DiMoPipeline
-from model.pipeline.card import model_card
+from opendimo.model.dimo import DiMo
+from opendimo.model.pipeline import DiMoPipeline
+from opendimo.model.pipeline.card import model_card
 from tests.model.pipelines import driving, sampled, tiny_pipeline
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from model.dimo import DiMo
-from model.pipeline import DiMoPipeline
-from model.pipeline.guidance import evaluations
-from model.signal import Grid
+from opendimo.model.dimo import DiMo
+from opendimo.model.pipeline import DiMoPipeline
+from opendimo.model.pipeline.guidance import evaluations
+from opendimo.model.signal import Grid
 from tests.model.pipelines import driving, sampled, tiny_pipeline
 
 SCALES = [((1.0, 1.0), 1), ((5.0, 1.0), 2), ((1.0, 2.0), 2), ((5.0, 2.0), 3)]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.dimo import DiMo
-from model.pipeline import DiMoPipeline
+from opendimo.model.dimo import DiMo
+from opendimo.model.pipeline import DiMoPipeline
 from tests.model.pipelines import WINDOW, driving, sampled, tiny_pipeline
 
 FRAMES = 41

@@ -9,10 +9,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
-from model.pipeline import DiMoPipeline
-from model.pipeline.pictures import fitted
-from model.pipeline.windows import Span
-from model.vae import encode
+from opendimo.model.pipeline import DiMoPipeline
+from opendimo.model.pipeline.pictures import fitted
+from opendimo.model.pipeline.windows import Span
+from opendimo.model.vae import encode
 from tests.model.pipelines import driving, picture, sampled, tiny_pipeline
 
 SCHEDULERS = {

@@ -2,7 +2,7 @@
 
 import torch
 
-from model.controls.quantiser import Quantiser
+from opendimo.model.controls.quantiser import Quantiser
 
 
 def clusters(steps: int, dead: bool = False) -> tuple[torch.Tensor, Quantiser]:

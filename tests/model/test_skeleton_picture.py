@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from model.body.skeleton import BONES, JOINTS
-from model.drawing.skeleton_picture import BODY_WIDTH, COLOURS, draw_skeleton
+from opendimo.model.body.skeleton import BONES, JOINTS
+from opendimo.model.drawing.skeleton_picture import BODY_WIDTH, COLOURS, draw_skeleton
 
 ELBOW = BONES.index((JOINTS.index("left_shoulder"), JOINTS.index("left_elbow")))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import HunyuanVideo15Pipeline, WanPipeline
 
-from model.text import encode_prompt, load_text
+from opendimo.model.text import encode_prompt, load_text
 
 PROMPTS = ["", "The camera pans  left.\nA person &amp; a dog wave.", "word " * 1500]
 

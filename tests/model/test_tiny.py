@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.tiny import make_tiny_base
+from opendimo.model.tiny import make_tiny_base
 
 CLASSES = {
     "wan": ("WanTransformer3DModel", "AutoencoderKLWan", "UMT5EncoderModel"),

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.encoder.config import ENCODERS, EncoderConfig
-from model.encoder.tokens import FrameTokenizer, MotionEncoder
+from opendimo.model.encoder.config import ENCODERS, EncoderConfig
+from opendimo.model.encoder.tokens import FrameTokenizer, MotionEncoder
 
 TINY = EncoderConfig(
     body_size=32, hand_size=16, body_patch=8, hand_patch=8, width=32, depth=2, heads=4, hand_tokens=3, dim=24

@@ -12,7 +12,7 @@ from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5_image2video 
 )
 from PIL import Image
 
-from model.vae import VAE, Strides, decode, encode, load_vae, strides
+from opendimo.model.vae import VAE, Strides, decode, encode, load_vae, strides
 
 
 def video(frames: int = 9) -> torch.Tensor:

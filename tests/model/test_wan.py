@@ -10,8 +10,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch.nn.functional import pad
 
-from model.backbones.wan import WanMotionTransformer3DModel
-from model.dimo import DiMo
+from opendimo.model.backbones.wan import WanMotionTransformer3DModel
+from opendimo.model.dimo import DiMo
 
 Make = Callable[..., DiMo]
 Inputs = dict[str, Any]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.pipeline.windows import frames_of, window_weights, windows
+from opendimo.model.pipeline.windows import frames_of, window_weights, windows
 
 
 @st.composite

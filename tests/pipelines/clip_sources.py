@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.quality import Policy, reasons, score_columns
-from storage_schemas import video
-from storage_schemas.ids import sha256_file, stable_id
-from storage_schemas.tables import TABLES
+from opendimo.pipelines.quality import Policy, reasons, score_columns
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.ids import sha256_file, stable_id
+from opendimo.storage_schemas.tables import TABLES
 
 Row = dict[str, Any]
 

@@ -8,10 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipelines.duplicates.fingerprint import Fingerprint
-from pipelines.duplicates.stage import DuplicatesConfig, DuplicatesStage, plan
-from storage_schemas import video
-from storage_schemas.lake import Lake
+from opendimo.pipelines.duplicates.fingerprint import Fingerprint
+from opendimo.pipelines.duplicates.stage import DuplicatesConfig, DuplicatesStage, plan
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.lake import Lake
 from tests.pipelines.test_quality import clip as clip_row
 
 Row = dict[str, Any]

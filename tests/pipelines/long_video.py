@@ -10,10 +10,10 @@ import av
 import cv2
 import numpy as np
 
-from pipelines.cut import ClipsConfig, clips_of
-from pipelines.stage import Outcome, Work
-from storage_schemas import commit, video
-from storage_schemas.lake import Lake
+from opendimo.pipelines.cut import ClipsConfig, clips_of
+from opendimo.pipelines.stage import Outcome, Work
+from opendimo.storage_schemas import commit, video
+from opendimo.storage_schemas.lake import Lake
 from tests.pipelines.clip_sources import source_row
 from tests.pipelines.test_cutting import Standing, counted
 

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pipelines.rigs.epipolar import Seen
-from pipelines.rigs.views import RigView
+from opendimo.pipelines.rigs.epipolar import Seen
+from opendimo.pipelines.rigs.views import RigView
 
 SIZE = (1280, 720)
 K = np.array([[900.0, 0, 640], [0, 900, 360], [0, 0, 1]])

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipelines.cameras.geometry import camera_motion, camera_rates, subject_from_track
-from pipelines.cameras.terms import words
-from storage_schemas.conventions import project
+from opendimo.pipelines.cameras.geometry import camera_motion, camera_rates, subject_from_track
+from opendimo.pipelines.cameras.terms import words
+from opendimo.storage_schemas.conventions import project
 from tests.pipelines.camera_files import bedlam_cameras, bedlam_subject, humanvid_cameras, multicam_cameras
 
 FPS = 24.0

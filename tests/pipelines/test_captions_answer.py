@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cameras.terms import CameraMotion, Term
-from pipelines.captions.answer import converse, parse, prompt
-from pipelines.captions.witnesses import agreement, combined
+from opendimo.pipelines.cameras.terms import CameraMotion, Term
+from opendimo.pipelines.captions.answer import converse, parse, prompt
+from opendimo.pipelines.captions.witnesses import agreement, combined
 
 GOOD = {
     "camera": [{"term": "pan_left", "speed": "slow", "start_frame": 0, "end_frame": 40}],

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
-from pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
-from pipelines.quality import Policy
-from pipelines.stage import PermanentError, TransientError
+from opendimo.pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
+from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.stage import PermanentError, TransientError
 from tests.pipelines.caption_lake import FRAMES, cameras, clip_row, make_lake, sliding_picture
 
 SECRET = "sk-not-to-be-seen"

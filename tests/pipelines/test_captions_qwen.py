@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.captions.qwen import QwenCaptioner, QwenLocal
-from pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
-from pipelines.quality import Policy
-from pipelines.stage import PermanentError
+from opendimo.pipelines.captions.qwen import QwenCaptioner, QwenLocal
+from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.stage import PermanentError
 from tests.pipelines.caption_lake import clip_row, make_lake, sliding_picture
 from tests.pipelines.tiny_qwen import make_tiny_qwen
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines.cameras.terms import Term
-from pipelines.captions.sentence import PHRASES, camera_sentence, compose
-from storage_schemas.tables import CAMERA_TERMS
+from opendimo.pipelines.cameras.terms import Term
+from opendimo.pipelines.captions.sentence import PHRASES, camera_sentence, compose
+from opendimo.storage_schemas.tables import CAMERA_TERMS
 
 
 def test_every_term_has_a_phrase():

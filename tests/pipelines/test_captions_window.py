@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cameras.terms import Term
-from pipelines.captions.sentence import PHRASES
-from pipelines.captions.window import STILL, camera_moves, window_terms, window_text
-from storage_schemas.tables import CAMERA_TERMS
+from opendimo.pipelines.cameras.terms import Term
+from opendimo.pipelines.captions.sentence import PHRASES
+from opendimo.pipelines.captions.window import STILL, camera_moves, window_terms, window_text
+from opendimo.storage_schemas.tables import CAMERA_TERMS
 
 ARC_THEN_HOLD = (Term(0, 40, "arc_left", "slow"), Term(40, 100, "static", "slow"))
 STATIC = "The camera is static."

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.check_links import Checked, check_links
-from pipelines.links import HostLinks, links
-from pipelines.planned import Planned
-from pipelines.planning import finish, prepare, stage_outcome
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.sources.downloads import guard
-from pipelines.sources.downloads.look import Known, look
-from pipelines.sources.downloads.parts import Place, Version
-from pipelines.stage import DataError
-from storage_schemas.lake import Lake
+from opendimo.pipelines.check_links import Checked, check_links
+from opendimo.pipelines.links import HostLinks, links
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.sources.downloads import guard
+from opendimo.pipelines.sources.downloads.look import Known, look
+from opendimo.pipelines.sources.downloads.parts import Place, Version
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.lake import Lake
 from tests.dags.command import dimo
 from tests.pipelines.media_server import ETAG, VIDEO, MediaServer
 

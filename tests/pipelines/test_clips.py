@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.clips import ClipsStage, duplicates, plan
-from pipelines.cut import ClipsConfig, clips_of
-from pipelines.cutting.windows import WindowsConfig
-from pipelines.people.detector import Detector
-from pipelines.quality import Policy, kept_clips
-from pipelines.stage import DataError
-from storage_schemas import video
-from storage_schemas.conventions import project, transform
-from storage_schemas.lake import Lake
-from storage_schemas.rows import arrow_to_rows
-from storage_schemas.takedown import take_down
+from opendimo.pipelines.clips import ClipsStage, duplicates, plan
+from opendimo.pipelines.cut import ClipsConfig, clips_of
+from opendimo.pipelines.cutting.windows import WindowsConfig
+from opendimo.pipelines.people.detector import Detector
+from opendimo.pipelines.quality import Policy, kept_clips
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.conventions import project, transform
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.rows import arrow_to_rows
+from opendimo.storage_schemas.takedown import take_down
 from tests.pipelines.clip_sources import render_row, source_row, start_of, verdict
 
 CONFIG = ClipsConfig()

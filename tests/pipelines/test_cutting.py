@@ -14,18 +14,18 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from pipelines.cut import ClipsConfig, clips_of
-from pipelines.cutting.letterbox import bar_share, kept_region
-from pipelines.cutting.text import text_share
-from pipelines.cutting.windows import WindowsConfig
-from pipelines.people.boxes import occlusion
-from pipelines.people.detector import DetectorConfig, Person
-from pipelines.people.mediapipe_pose import Body, Region
-from pipelines.people.visibility import HANDS, LIMBS, of_joints, of_landmarks
-from pipelines.settings import load_settings
-from pipelines.shots import ShotsConfig
-from pipelines.stage import DataError
-from storage_schemas import video
+from opendimo.pipelines.cut import ClipsConfig, clips_of
+from opendimo.pipelines.cutting.letterbox import bar_share, kept_region
+from opendimo.pipelines.cutting.text import text_share
+from opendimo.pipelines.cutting.windows import WindowsConfig
+from opendimo.pipelines.people.boxes import occlusion
+from opendimo.pipelines.people.detector import DetectorConfig, Person
+from opendimo.pipelines.people.mediapipe_pose import Body, Region
+from opendimo.pipelines.people.visibility import HANDS, LIMBS, of_joints, of_landmarks
+from opendimo.pipelines.settings import load_settings
+from opendimo.pipelines.shots import ShotsConfig
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas import video
 from tests.pipelines.clip_sources import source_row
 
 
@@ -315,7 +315,7 @@ def test_occlusion_is_the_share_of_the_box_that_another_covers() -> None:
 
 
 def test_hands_and_body_in_view_are_those_of_the_real_videos(data: Path) -> None:
-    from pipelines.people.detector import Detector
+    from opendimo.pipelines.people.detector import Detector
 
     detector = Detector(DetectorConfig())
     scores = {}

@@ -7,18 +7,18 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from model.driving.crops import hand_squares
-from model.driving.person import driving_of
-from model.encoder.config import ENCODERS
-from pipelines import clips, sources
-from pipelines.cut import ClipsConfig
-from pipelines.driving import find_person, read_video
-from pipelines.poses import stage as poses
-from pipelines.poses.landmarks import Landmarker, Landmarks
-from pipelines.quality import Policy
-from pipelines.sources import SourcesConfig
-from storage_schemas.lake import Lake
-from storage_schemas.video import decode, encode
+from opendimo.model.driving.crops import hand_squares
+from opendimo.model.driving.person import driving_of
+from opendimo.model.encoder.config import ENCODERS
+from opendimo.pipelines import clips, sources
+from opendimo.pipelines.cut import ClipsConfig
+from opendimo.pipelines.driving import find_person, read_video
+from opendimo.pipelines.poses import stage as poses
+from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.sources import SourcesConfig
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.video import decode, encode
 
 FRAMES, WINDOW = 51, 34
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.quality import Policy, kept_clips
-from pipelines.quality import verdicts as judge
-from storage_schemas.lake import Lake
+from opendimo.pipelines.quality import Policy, kept_clips
+from opendimo.pipelines.quality import verdicts as judge
+from opendimo.storage_schemas.lake import Lake
 from tests.pipelines import duplicate_clips as made
 
 Row = dict[str, Any]

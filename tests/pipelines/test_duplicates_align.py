@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from pipelines.duplicates.align import same_footage
-from pipelines.duplicates.pictures import SIDE
+from opendimo.pipelines.duplicates.align import same_footage
+from opendimo.pipelines.duplicates.pictures import SIDE
 
 
 def test_memory_goes_with_the_length_of_clips_and_not_with_its_square() -> None:

@@ -7,9 +7,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.duplicates.repeats import left_out, links, repeats
-from pipelines.quality import Policy
-from storage_schemas.lake import Lake
+from opendimo.pipelines.duplicates.repeats import left_out, links, repeats
+from opendimo.pipelines.quality import Policy
+from opendimo.storage_schemas.lake import Lake
 
 FRAMES = 100
 Shown = dict[str, list[tuple[str, int, int]]]

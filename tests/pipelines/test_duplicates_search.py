@@ -5,9 +5,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.duplicates.fingerprint import Fingerprint, pictures_of, searched_hashes
-from pipelines.duplicates.pictures import MIRROR, SIDE, distances, frequencies, hashes
-from pipelines.duplicates.search import CROWD, RADIUS, HashIndex
+from opendimo.pipelines.duplicates.fingerprint import Fingerprint, pictures_of, searched_hashes
+from opendimo.pipelines.duplicates.pictures import MIRROR, SIDE, distances, frequencies, hashes
+from opendimo.pipelines.duplicates.search import CROWD, RADIUS, HashIndex
 
 PICTURES = st.integers(0, 1 << 32).map(lambda seed: np.random.default_rng(seed).integers(0, 256, (5, SIDE, SIDE)))
 HASHES = st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=30)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import av
 
-from pipelines.clips import ClipsConfig, ClipsStage
-from pipelines.clips import plan as plan_clips
-from pipelines.quality import Policy
-from pipelines.quality import verdicts as judge
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.stage import Outcome, Work
-from storage_schemas.lake import Lake
+from opendimo.pipelines.clips import ClipsConfig, ClipsStage
+from opendimo.pipelines.clips import plan as plan_clips
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.quality import verdicts as judge
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.stage import Outcome, Work
+from opendimo.storage_schemas.lake import Lake
 from tests.pipelines import duplicate_clips as made
 from tests.pipelines.clip_sources import start_of
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, HunyuanVideo15Pipeline, WanPipeline
 
-from model.tiny import make_tiny_base
-from pipelines.cameras.terms import Term
-from pipelines.latents import LatentsConfig, LatentsStage, plan, window_starts
-from pipelines.quality import Policy
-from pipelines.revisions import current_captions
-from pipelines.windows import Window
-from storage_schemas.lake import Lake
-from storage_schemas.video import centre_crop, decode, encode
+from opendimo.model.tiny import make_tiny_base
+from opendimo.pipelines.cameras.terms import Term
+from opendimo.pipelines.latents import LatentsConfig, LatentsStage, plan, window_starts
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.revisions import current_captions
+from opendimo.pipelines.windows import Window
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.video import centre_crop, decode, encode
 from tests.rows import row
 
 TEXT = "The camera pans  left.\nA person waves."

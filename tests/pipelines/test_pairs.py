@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.cameras.terms import Term
-from pipelines.pairs import Inputs, PairsConfig, PairsStage, build_pairs, gather, plan
-from pipelines.quality import Policy
-from pipelines.revisions import current_captions
-from pipelines.stage import Work
-from storage_schemas.lake import Lake
+from opendimo.pipelines.cameras.terms import Term
+from opendimo.pipelines.pairs import Inputs, PairsConfig, PairsStage, build_pairs, gather, plan
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.revisions import current_captions
+from opendimo.pipelines.stage import Work
+from opendimo.storage_schemas.lake import Lake
 from tests import rows
 
 CONFIG = PairsConfig("vae", test_share=0.0)

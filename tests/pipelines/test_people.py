@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.people import track_person
-from pipelines.people.boxes import iou, main_person, overlap, people_count
-from pipelines.people.detector import Detector, DetectorConfig, Person
-from pipelines.people.follow import Traces
-from pipelines.people.mediapipe_pose import Body, Region
-from pipelines.people.truth import true_tracks
-from pipelines.people.visibility import Visibility
-from storage_schemas import video
+from opendimo.pipelines.people import track_person
+from opendimo.pipelines.people.boxes import iou, main_person, overlap, people_count
+from opendimo.pipelines.people.detector import Detector, DetectorConfig, Person
+from opendimo.pipelines.people.follow import Traces
+from opendimo.pipelines.people.mediapipe_pose import Body, Region
+from opendimo.pipelines.people.truth import true_tracks
+from opendimo.pipelines.people.visibility import Visibility
+from opendimo.storage_schemas import video
 from tests.pipelines.clip_sources import render_row
 
 

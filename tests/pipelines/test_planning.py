@@ -12,25 +12,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import planning
-from pipelines.captions.qwen import QwenLocal
-from pipelines.captions.stage import CaptionsConfig, CaptionsStage
-from pipelines.captions.stage import plan as plan_captions
-from pipelines.columns import distinct, json_lists, json_strings, last_of
-from pipelines.forecast import forecast
-from pipelines.planned import Planned
-from pipelines.planning import account, finish, prepare, stage_outcome
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.stage import PosesConfig, PosesStage
-from pipelines.poses.stage import plan as plan_poses
-from pipelines.quality import Policy
-from pipelines.rejects import MOST_ATTEMPTS, Choice, group_rejects, rejects, retry
-from pipelines.revisions import newest
-from pipelines.standing import Account
-from pipelines.status import funnel, pending
-from storage_schemas import commit
-from storage_schemas.ids import work_key, work_keys
-from storage_schemas.lake import Lake
+from opendimo.pipelines import planning
+from opendimo.pipelines.captions.qwen import QwenLocal
+from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage
+from opendimo.pipelines.captions.stage import plan as plan_captions
+from opendimo.pipelines.columns import distinct, json_lists, json_strings, last_of
+from opendimo.pipelines.forecast import forecast
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.planning import account, finish, prepare, stage_outcome
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.stage import PosesConfig, PosesStage
+from opendimo.pipelines.poses.stage import plan as plan_poses
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.rejects import MOST_ATTEMPTS, Choice, group_rejects, rejects, retry
+from opendimo.pipelines.revisions import newest
+from opendimo.pipelines.standing import Account
+from opendimo.pipelines.status import funnel, pending
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.ids import work_key, work_keys
+from opendimo.storage_schemas.lake import Lake
 from tests.pipelines import report_lake
 from tests.pipelines.caption_lake import clip_row, pose_row
 from tests.pipelines.cheap_stage import CheapConfig, CheapStage, drive, run_all

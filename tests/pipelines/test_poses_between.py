@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
-from pipelines.poses.between import cameras_at, moments_of, points_at, rotations_at
-from storage_schemas.conventions import camera_centres
+from opendimo.pipelines.poses.between import cameras_at, moments_of, points_at, rotations_at
+from opendimo.storage_schemas.conventions import camera_centres
 
 FRAMES = 24
 SHIFTS = st.floats(-6, 6, allow_nan=False)

@@ -6,20 +6,20 @@ import torch
 from scipy.fft import idct
 from scipy.spatial.transform import Rotation
 
-from model.body.load import Body, load_body
-from model.body.rotations import axis_angle_to_matrix
-from model.body.skeleton import JOINTS
-from pipelines.poses.accuracy import mpjpe, pa_mpjpe
-from pipelines.poses.fit import fit
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.initial import first_guess
-from pipelines.poses.kinematics import forward
-from pipelines.poses.limits import limits
-from pipelines.poses.mapping import GROUP, POINTS
-from pipelines.poses.metric import inverse_dct
-from pipelines.poses.motion import Motion, points_of
-from pipelines.poses.objective import Seen, Target
-from storage_schemas.conventions import project
+from opendimo.model.body.load import Body, load_body
+from opendimo.model.body.rotations import axis_angle_to_matrix
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses.accuracy import mpjpe, pa_mpjpe
+from opendimo.pipelines.poses.fit import fit
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.initial import first_guess
+from opendimo.pipelines.poses.kinematics import forward
+from opendimo.pipelines.poses.limits import limits
+from opendimo.pipelines.poses.mapping import GROUP, POINTS
+from opendimo.pipelines.poses.metric import inverse_dct
+from opendimo.pipelines.poses.motion import Motion, points_of
+from opendimo.pipelines.poses.objective import Seen, Target
+from opendimo.storage_schemas.conventions import project
 
 FRAMES, FPS = 24, 30.0
 SIDES = ("left", "right")

@@ -9,21 +9,21 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from model.body.load import Body, load_body
-from pipelines.poses.accuracy import pa_mpjpe
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.landmarks import Landmarker, Landmarks
-from pipelines.poses.multiview import multi_view_labels
-from pipelines.poses.oneview import one_view_label
-from pipelines.poses.stage import PosesConfig, PosesStage, plan
-from pipelines.poses.truth import truth_label
-from pipelines.poses.view import view_of
-from pipelines.quality import Policy
-from pipelines.stage import DataError
-from storage_schemas import ids, video
-from storage_schemas.conventions import project, transform
-from storage_schemas.lake import Lake
-from storage_schemas.tables import TABLES
+from opendimo.model.body.load import Body, load_body
+from opendimo.pipelines.poses.accuracy import pa_mpjpe
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks
+from opendimo.pipelines.poses.multiview import multi_view_labels
+from opendimo.pipelines.poses.oneview import one_view_label
+from opendimo.pipelines.poses.stage import PosesConfig, PosesStage, plan
+from opendimo.pipelines.poses.truth import truth_label
+from opendimo.pipelines.poses.view import view_of
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas import ids, video
+from opendimo.storage_schemas.conventions import project, transform
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.tables import TABLES
 
 FRAMES = 12
 GRAVITY = np.array([0, 0, -1.0])
@@ -293,7 +293,7 @@ def test_work_is_known_by_content(tmp_path: Path, body: Body) -> None:
     policy, stage = Policy(min_frames=10), PosesStage(lake.uri, PosesConfig())
     works = plan(lake, stage, policy).all()
     assert [w.payload["clip_ids"] for w in works] == [["m9"], ["m0", "m1", "m2"]]
-    from model.body.mannequin import mannequin_file
+    from opendimo.model.body.mannequin import mannequin_file
 
     copy = tmp_path / "copy.npz"
     copy.write_bytes(mannequin_file().read_bytes())

@@ -8,25 +8,25 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from model.body.load import Body, load_body
-from pipelines import clips as cutting
-from pipelines.cut import ClipsConfig
-from pipelines.poses.fit_config import FitConfig
-from pipelines.poses.hands import drop_strange_hands
-from pipelines.poses.label import Label
-from pipelines.poses.landmarks import Landmarker, Landmarks
-from pipelines.poses.mapping import GROUP, observe
-from pipelines.poses.motion import points_of
-from pipelines.poses.multiview import multi_view_labels
-from pipelines.poses.stage import PosesConfig, PosesStage, plan
-from pipelines.poses.view import View, view_of
-from pipelines.quality import Policy
-from pipelines.revisions import best_poses
-from pipelines.rigs import stage as rigs
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.stage import Work
-from storage_schemas import video
-from storage_schemas.lake import Lake
+from opendimo.model.body.load import Body, load_body
+from opendimo.pipelines import clips as cutting
+from opendimo.pipelines.cut import ClipsConfig
+from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.hands import drop_strange_hands
+from opendimo.pipelines.poses.label import Label
+from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks
+from opendimo.pipelines.poses.mapping import GROUP, observe
+from opendimo.pipelines.poses.motion import points_of
+from opendimo.pipelines.poses.multiview import multi_view_labels
+from opendimo.pipelines.poses.stage import PosesConfig, PosesStage, plan
+from opendimo.pipelines.poses.view import View, view_of
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.revisions import best_poses
+from opendimo.pipelines.rigs import stage as rigs
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.stage import Work
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.lake import Lake
 from tests.pipelines.test_poses_labels import FRAMES, GRAVITY, clip_row, lake_with, orbit, posed, seen
 from tests.pipelines.test_rigs_stage import camera, rig
 from tests.rows import pose

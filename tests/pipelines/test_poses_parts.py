@@ -6,16 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from model.body.skeleton import JOINTS
-from pipelines.poses import quality
-from pipelines.poses.accuracy import mpjpe, pa_mpjpe
-from pipelines.poses.crops import fill, follow
-from pipelines.poses.hands import drop_strange_hands
-from pipelines.poses.landmarks import Landmarker, Landmarks, Rtmlib
-from pipelines.poses.mapping import INDEX, MIX, POINTS, TRUST, observe
-from pipelines.poses.overlay import LEFT, RIGHT, draw_skeleton
-from pipelines.poses.view import View, view_of
-from storage_schemas.conventions import project
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.poses import quality
+from opendimo.pipelines.poses.accuracy import mpjpe, pa_mpjpe
+from opendimo.pipelines.poses.crops import fill, follow
+from opendimo.pipelines.poses.hands import drop_strange_hands
+from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks, Rtmlib
+from opendimo.pipelines.poses.mapping import INDEX, MIX, POINTS, TRUST, observe
+from opendimo.pipelines.poses.overlay import LEFT, RIGHT, draw_skeleton
+from opendimo.pipelines.poses.view import View, view_of
+from opendimo.storage_schemas.conventions import project
 
 
 def landmarks(frames: int = 3) -> Landmarks:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipelines.poses.triangulation import triangulate
+from opendimo.pipelines.poses.triangulation import triangulate
 
 
 def ring(views: int, seed: int) -> np.ndarray:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.planning import finish, prepare
-from pipelines.quality import Policy
-from pipelines.runner import Pool, ray_session
-from pipelines.stage import Outcome, Work
-from pipelines.status import funnel
-from storage_schemas.commit import unfinished
-from storage_schemas.lake import Lake
+from opendimo.pipelines.planning import finish, prepare
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.runner import Pool, ray_session
+from opendimo.pipelines.stage import Outcome, Work
+from opendimo.pipelines.status import funnel
+from opendimo.storage_schemas.commit import unfinished
+from opendimo.storage_schemas.lake import Lake
 from tests.pipelines.cheap_stage import CheapStage
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -7,17 +7,17 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.rigs.audio import from_audio, onsets
-from pipelines.rigs.board import read_board, see_board
-from pipelines.rigs.epipolar import Seen
-from pipelines.rigs.gravity import body_length, gravity
-from pipelines.rigs.motion import from_motion
-from pipelines.rigs.offsets import Offsets, settle
-from pipelines.rigs.times import from_times
-from pipelines.rigs.verdicts import Limits, check, in_time, judge
-from pipelines.rigs.views import RigView, Sampling
-from pipelines.sources.calibrations import read_calibration
-from pipelines.stage import DataError
+from opendimo.pipelines.rigs.audio import from_audio, onsets
+from opendimo.pipelines.rigs.board import read_board, see_board
+from opendimo.pipelines.rigs.epipolar import Seen
+from opendimo.pipelines.rigs.gravity import body_length, gravity
+from opendimo.pipelines.rigs.motion import from_motion
+from opendimo.pipelines.rigs.offsets import Offsets, settle
+from opendimo.pipelines.rigs.times import from_times
+from opendimo.pipelines.rigs.verdicts import Limits, check, in_time, judge
+from opendimo.pipelines.rigs.views import RigView, Sampling
+from opendimo.pipelines.sources.calibrations import read_calibration
+from opendimo.pipelines.stage import DataError
 from tests.pipelines.rig_views import DOWN, body, ring, seen, view
 
 

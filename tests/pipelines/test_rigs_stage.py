@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.pairs import Inputs, PairsConfig, build_pairs
-from pipelines.people.detector import Detector, DetectorConfig
-from pipelines.quality import Policy
-from pipelines.quality import verdicts as judge
-from pipelines.rigs.current import camera_verdicts
-from pipelines.rigs.stage import RigsConfig, RigsStage, measure_rig, plan
-from pipelines.rigs.verdicts import Limits
-from pipelines.rigs.views import RigView, Sampling
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.stage import DataError
-from storage_schemas.lake import Lake
-from storage_schemas.takedown import take_down
+from opendimo.pipelines.pairs import Inputs, PairsConfig, build_pairs
+from opendimo.pipelines.people.detector import Detector, DetectorConfig
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.quality import verdicts as judge
+from opendimo.pipelines.rigs.current import camera_verdicts
+from opendimo.pipelines.rigs.stage import RigsConfig, RigsStage, measure_rig, plan
+from opendimo.pipelines.rigs.verdicts import Limits
+from opendimo.pipelines.rigs.views import RigView, Sampling
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.takedown import take_down
 from tests.pipelines import board_video
 from tests.pipelines.clip_sources import source_row
 from tests.pipelines.rig_views import ring, turned, view

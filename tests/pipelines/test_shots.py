@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.cutting.frame import Frame
-from pipelines.cutting.windows import shots
-from pipelines.shots import ShotsConfig, by_content
+from opendimo.pipelines.cutting.frame import Frame
+from opendimo.pipelines.cutting.windows import shots
+from opendimo.pipelines.shots import ShotsConfig, by_content
 
 
 def scene(seed: int, frames: int, speed: int = 0) -> list[np.ndarray]:

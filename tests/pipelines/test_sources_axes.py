@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.sources.renders.cameras import turn_clockwise, unit_intrinsics
-from pipelines.sources.renders.unreal_axes import point, world_from_body, world_to_camera
-from storage_schemas.conventions import camera_centres, project, scale_intrinsics, transform
+from opendimo.pipelines.sources.renders.cameras import turn_clockwise, unit_intrinsics
+from opendimo.pipelines.sources.renders.unreal_axes import point, world_from_body, world_to_camera
+from opendimo.storage_schemas.conventions import camera_centres, project, scale_intrinsics, transform
 
 SIZE = (1280, 720)
 AHEAD, RIGHT, ABOVE = (500.0, 0.0, 0.0), (500.0, 100.0, 0.0), (500.0, 0.0, 100.0)

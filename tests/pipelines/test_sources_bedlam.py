@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.sources.renders import bedlam_cameras
-from storage_schemas import video
-from storage_schemas.lake import Lake
+from opendimo.pipelines.sources.renders import bedlam_cameras
+from opendimo.storage_schemas import video
+from opendimo.storage_schemas.lake import Lake
 from tests.pipelines.render_jobs import edit, ingest, message, only, writable, write_pictures
 
 CSV = "ground_truth/meta_exr_csv"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.sources.downloads import download, guard
-from pipelines.sources.downloads.access import Access, access
-from pipelines.sources.downloads.http import follow
-from pipelines.stage import DataError, Failure, PermanentError, TransientError
-from storage_schemas.ids import sha256_bytes, sha256_file
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.sources.downloads import download, guard
+from opendimo.pipelines.sources.downloads.access import Access, access
+from opendimo.pipelines.sources.downloads.http import follow
+from opendimo.pipelines.stage import DataError, Failure, PermanentError, TransientError
+from opendimo.storage_schemas.ids import sha256_bytes, sha256_file
 from tests.pipelines.media_server import ETAG, MODIFIED, VIDEO, MediaServer
 
 FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=5, patience=0)
@@ -249,7 +249,7 @@ def test_a_whole_part_of_unknown_length_costs_a_question_only(server, cache):
 
 def begun(server, path, cache, size=1000):
     """What an attempt leaves that is killed after `size` bytes."""
-    from pipelines.sources.downloads.parts import Place, Version
+    from opendimo.pipelines.sources.downloads.parts import Place, Version
 
     part = Place(cache, server.url + path).open()
     (cache / "parts").mkdir(parents=True)

@@ -14,12 +14,12 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.cut import ClipsConfig, clips_of
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.sources.probing import Prober, probe_safely
-from pipelines.stage import DataError, Outcome
-from storage_schemas.lake import Lake
-from storage_schemas.video import encode
+from opendimo.pipelines.cut import ClipsConfig, clips_of
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.sources.probing import Prober, probe_safely
+from opendimo.pipelines.stage import DataError, Outcome
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.video import encode
 
 GOOD = encode(iter(np.random.default_rng(3).integers(0, 255, (6, 48, 64, 3), np.uint8)), Fraction(25))
 
@@ -215,7 +215,7 @@ def test_a_file_on_which_the_reader_dies_or_hangs_costs_itself_only(tmp_path, mo
     good = tmp_path / "good.mp4"
     good.write_bytes(GOOD)
     child = Path(__file__).with_name("deadly_reader.py")
-    monkeypatch.setattr("pipelines.sources.probing.CHILD", child)
+    monkeypatch.setattr("opendimo.pipelines.sources.probing.CHILD", child)
     prober = Prober()
     try:
         for name, problem in (("dies", "crashes"), ("hangs", "hangs"), ("eats", "memory")):

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.stage import DataError
-from storage_schemas.ids import sha256_file, stable_id
-from storage_schemas.lake import Lake
-from storage_schemas.video import encode
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.ids import sha256_file, stable_id
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.video import encode
 
 
 def ingest(path, config=None):

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.links import links
-from pipelines.planned import Planned
-from pipelines.planning import MAX_ATTEMPTS, finish, prepare, stage_outcome
-from pipelines.rejects import Choice, group_rejects, rejects, retry
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.sources.downloads import hosts, platforms
-from pipelines.sources.downloads.urls import host_of
-from storage_schemas.ids import sha256_bytes
-from storage_schemas.lake import Lake
+from opendimo.pipelines.links import links
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.planning import MAX_ATTEMPTS, finish, prepare, stage_outcome
+from opendimo.pipelines.rejects import Choice, group_rejects, rejects, retry
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.sources.downloads import hosts, platforms
+from opendimo.pipelines.sources.downloads.urls import host_of
+from opendimo.storage_schemas.ids import sha256_bytes
+from opendimo.storage_schemas.lake import Lake
 from tests.dags.command import dimo
 from tests.pipelines.media_server import VIDEO, MediaServer
 

@@ -10,14 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from model.body.mannequin import mannequin_file
-from model.body.skeleton import BODY_JOINTS
-from pipelines.sources import SourcesStage, unreal
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.renders import manifest
-from pipelines.sources.renders.declared_axes import World, look, look_by_angles, look_by_quaternion
-from pipelines.sources.renders.unreal_axes import point, world_to_camera
-from storage_schemas.conventions import project, transform
+from opendimo.model.body.mannequin import mannequin_file
+from opendimo.model.body.skeleton import BODY_JOINTS
+from opendimo.pipelines.sources import SourcesStage, unreal
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.renders import manifest
+from opendimo.pipelines.sources.renders.declared_axes import World, look, look_by_angles, look_by_quaternion
+from opendimo.pipelines.sources.renders.unreal_axes import point, world_to_camera
+from opendimo.storage_schemas.conventions import project, transform
 from tests.pipelines.render_jobs import ingest, message, write_json, write_pictures, write_video
 
 FRAMES, SIZE = 4, (64, 36)

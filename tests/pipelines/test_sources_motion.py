@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.body.load import load_body
-from model.body.mannequin import mannequin_file
-from pipelines.sources.renders.motion import truth
-from pipelines.sources.renders.unreal_axes import point, world_from_body
-from pipelines.stage import DataError
+from opendimo.model.body.load import load_body
+from opendimo.model.body.mannequin import mannequin_file
+from opendimo.pipelines.sources.renders.motion import truth
+from opendimo.pipelines.sources.renders.unreal_axes import point, world_from_body
+from opendimo.pipelines.stage import DataError
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_placement_is_that_of_the_format_notes(motion):
 
 def test_rest_joints_in_the_file_need_no_body_model(motion, tmp_path):
     path, poses, trans, betas = motion
-    from model.body.skeleton import PARENTS
+    from opendimo.model.body.skeleton import PARENTS
 
     rest = load_body().rest_joints(tensor(betas)).numpy()
     np.savez(tmp_path / "own.npz", poses=poses, trans=trans, betas=betas, rest_joints=rest, parents=np.array(PARENTS))

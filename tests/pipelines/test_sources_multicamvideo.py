@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.cameras.geometry import camera_motion
-from pipelines.sources.renders.multicamvideo import read_extrinsics
+from opendimo.pipelines.cameras.geometry import camera_motion
+from opendimo.pipelines.sources.renders.multicamvideo import read_extrinsics
 from tests.pipelines.camera_files import multicam_cameras
 from tests.pipelines.render_jobs import ingest, message, write_json, write_video
 

@@ -3,11 +3,11 @@
 import boto3
 import pytest
 
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.sources.downloads import download
-from pipelines.sources.downloads.parts import Place, Version
-from pipelines.stage import Failure
-from storage_schemas.ids import sha256_bytes
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.sources.downloads import download
+from opendimo.pipelines.sources.downloads.parts import Place, Version
+from opendimo.pipelines.stage import Failure
+from opendimo.storage_schemas.ids import sha256_bytes
 from tests.pipelines.media_server import VIDEO
 from tests.storage_schemas.conftest import s3, s3_server  # noqa: F401
 

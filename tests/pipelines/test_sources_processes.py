@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sources import SourcesConfig
-from pipelines.sources.downloads import download, parts
-from storage_schemas.ids import sha256_bytes
+from opendimo.pipelines.sources import SourcesConfig
+from opendimo.pipelines.sources.downloads import download, parts
+from opendimo.storage_schemas.ids import sha256_bytes
 from tests.pipelines.media_server import ETAG, VIDEO, MediaServer
 
 ROOT = Path(__file__).parents[2]
@@ -20,11 +20,11 @@ FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=10)
 PROGRAM = """
 import json, sys, types
 from pathlib import Path
-package = types.ModuleType("pipelines.sources")  # without what its adapters import, which takes seconds
+package = types.ModuleType("opendimo.pipelines.sources")  # without what its adapters import, which takes seconds
 package.__path__ = [sys.argv.pop(1)]
-sys.modules["pipelines.sources"] = package
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.downloads import download, parts
+sys.modules["opendimo.pipelines.sources"] = package
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.downloads import download, parts
 cache, options, urls = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
 if options.pop("die", False):
     def die(*_): import os, signal; os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from storage_schemas.video import encode, frames
+from opendimo.storage_schemas.video import encode, frames
 from tests.pipelines.render_jobs import edit, ingest, message, only, writable
 
 LABELS = (("mini_bedlam1", 300), ("mini_bedlam2", 480))
@@ -153,5 +153,5 @@ def test_frames_are_counted_where_the_container_says_nothing(job, tmp_path):
 
 
 def test_a_motion_that_unpacks_to_more_than_it_may_is_refused(job, monkeypatch):
-    monkeypatch.setattr("pipelines.sources.renders.motion.MAX_BYTES", 10_000)
+    monkeypatch.setattr("opendimo.pipelines.sources.renders.motion.MAX_BYTES", 10_000)
     assert "bytes unpacked are more than" in message(job)

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from storage_schemas.conventions import project, transform
-from storage_schemas.ids import stable_id
-from storage_schemas.lake import Lake
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.storage_schemas.conventions import project, transform
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import Lake
 from tests.pipelines.render_jobs import edit, ingest, writable
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.body.skeleton import BODY_JOINTS, JOINTS
-from pipelines.sources.renders import unreal_export as export
+from opendimo.model.body.skeleton import BODY_JOINTS, JOINTS
+from opendimo.pipelines.sources.renders import unreal_export as export
 from tests.pipelines.render_jobs import ingest, write_pictures
 
 MANNEQUIN = [

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.captions.window import STILL
-from pipelines.pairs import PairsConfig
-from pipelines.splits import held_out_groups, linked_groups, splits
-from pipelines.studio.script import programme
+from opendimo.pipelines.captions.window import STILL
+from opendimo.pipelines.pairs import PairsConfig
+from opendimo.pipelines.splits import held_out_groups, linked_groups, splits
+from opendimo.pipelines.studio.script import programme
 
 KINDS = ("same_view", "cross_view", "moving_camera")
 FILES = st.integers(0, 12).map(lambda n: f"file {n}" if n else None)

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.planned import Planned
-from pipelines.planning import finish, prepare, stage_outcome
-from pipelines.quality import Policy
-from pipelines.rejects import rejects
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.status import funnel
-from storage_schemas import commit
-from storage_schemas.lake import Lake
-from storage_schemas.tables import Table
-from storage_schemas.video import encode
+from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.rejects import rejects
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.status import funnel
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.tables import Table
+from opendimo.storage_schemas.video import encode
 
 
 @pytest.fixture

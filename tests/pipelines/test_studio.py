@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from pipelines.sources import SourcesConfig, SourcesStage, discover
-from pipelines.studio import make_studio
-from pipelines.studio.script import LEAD_IN, programme
-from storage_schemas.conventions import project, transform
-from storage_schemas.ids import sha256_file
-from storage_schemas.tables import CAMERA_TERMS
-from storage_schemas.video import decode, probe
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.studio import make_studio
+from opendimo.pipelines.studio.script import LEAD_IN, programme
+from opendimo.storage_schemas.conventions import project, transform
+from opendimo.storage_schemas.ids import sha256_file
+from opendimo.storage_schemas.tables import CAMERA_TERMS
+from opendimo.storage_schemas.video import decode, probe
 
 SMALL = {"frames": 5, "size": (128, 72)}
 

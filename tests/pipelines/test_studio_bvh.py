@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from model.body.skeleton import JOINTS
-from pipelines.stage import DataError
-from pipelines.studio.bvh import read_bvh
-from pipelines.studio.motions import mannequin, sole_heights
-from pipelines.studio.retarget import retarget
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.studio.bvh import read_bvh
+from opendimo.pipelines.studio.motions import mannequin, sole_heights
+from opendimo.pipelines.studio.retarget import retarget
 
 TINY = """HIERARCHY
 ROOT Hips

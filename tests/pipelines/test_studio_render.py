@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.body.mannequin_parts import RoundCone
-from model.body.skeleton import JOINTS
-from model.body.surface import blended_distance, surface_nets
-from pipelines.cameras.geometry import camera_motion
-from pipelines.studio import cameras
-from pipelines.studio.film import Person, film, normals
-from pipelines.studio.motions import ACTIONS, Motion, act, mannequin, sole_heights
-from pipelines.studio.raster import draw
-from pipelines.studio.scene import OPEN_RADIUS, Scene
-from storage_schemas.conventions import camera_centres, project, transform
+from opendimo.model.body.mannequin_parts import RoundCone
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.model.body.surface import blended_distance, surface_nets
+from opendimo.pipelines.cameras.geometry import camera_motion
+from opendimo.pipelines.studio import cameras
+from opendimo.pipelines.studio.film import Person, film, normals
+from opendimo.pipelines.studio.motions import ACTIONS, Motion, act, mannequin, sole_heights
+from opendimo.pipelines.studio.raster import draw
+from opendimo.pipelines.studio.scene import OPEN_RADIUS, Scene
+from opendimo.storage_schemas.conventions import camera_centres, project, transform
 
 SIZE = (320, 180)
 

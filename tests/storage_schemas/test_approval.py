@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from storage_schemas.lake import Lake
-from storage_schemas.releases.approval import approve_release, rollback
-from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.release import create_release, list_releases, open_release
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.approval import approve_release, rollback
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
+from opendimo.storage_schemas.releases.release import create_release, list_releases, open_release
 from tests.rows import pair
 from tests.storage_schemas.release_rows import add, small_lake
 

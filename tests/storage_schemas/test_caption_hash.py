@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from storage_schemas import caption_hash
-from storage_schemas.caption_hash import caption_hashes
-from storage_schemas.tables import TABLES
+from opendimo.storage_schemas import caption_hash
+from opendimo.storage_schemas.caption_hash import caption_hashes
+from opendimo.storage_schemas.tables import TABLES
 
 TERMS = [
     {"term": "pan_left", "speed": "slow", "start_frame": 0, "end_frame": 12},

@@ -1,7 +1,7 @@
 """The documentation of the tables is that of the code."""
 
-from storage_schemas.document import PAGE, page
+from opendimo.storage_schemas.document import PAGE, page
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == page(), "run: python -m storage_schemas.document"
+    assert PAGE.read_text() == page(), "run: python -m opendimo.storage_schemas.document"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from storage_schemas.lake import Lake
-from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.release import create_release, open_release
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
+from opendimo.storage_schemas.releases.release import create_release, open_release
 from tests.rows import pair, source
 from tests.storage_schemas.release_rows import small_lake
 

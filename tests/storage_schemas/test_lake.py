@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from storage_schemas import commit
-from storage_schemas.lake import Lake
-from storage_schemas.rows import arrow_to_rows, rows_to_arrow
-from storage_schemas.store import ObjectStore, write_json
-from storage_schemas.tables import TABLES, Table
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.rows import arrow_to_rows, rows_to_arrow
+from opendimo.storage_schemas.store import ObjectStore, write_json
+from opendimo.storage_schemas.tables import TABLES, Table
 from tests.rows import capture, clip_video
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from storage_schemas.lake import Lake
-from storage_schemas.releases.policy import ReleasePolicy, load_policy
-from storage_schemas.releases.release import create_release, list_releases, open_release
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.policy import ReleasePolicy, load_policy
+from opendimo.storage_schemas.releases.release import create_release, list_releases, open_release
 from tests.rows import clip, pair, pose, source
 from tests.storage_schemas.release_rows import small_lake
 

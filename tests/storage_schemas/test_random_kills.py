@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from storage_schemas import commit
-from storage_schemas.compact import compact
-from storage_schemas.lake import Lake
-from storage_schemas.maintain import clean
-from storage_schemas.releases.release import create_release, list_releases, open_release
-from storage_schemas.releases.verify import verify
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.compact import compact
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.maintain import clean
+from opendimo.storage_schemas.releases.release import create_release, list_releases, open_release
+from opendimo.storage_schemas.releases.verify import verify
 from tests.rows import capture, clip, clip_video, pair, source
 from tests.storage_schemas.release_rows import video
 
@@ -109,7 +109,9 @@ def stored(home: str) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_hundred_random_kills_leave_no_trace(tmp_path: Path) -> None:
-    FORK.set_forkserver_preload(["storage_schemas.releases.verify", "storage_schemas.maintain", __name__])
+    FORK.set_forkserver_preload(
+        ["opendimo.storage_schemas.releases.verify", "opendimo.storage_schemas.maintain", __name__]
+    )
     undisturbed = str(tmp_path / "undisturbed")
     Lake(undisturbed)
     usual = finish(undisturbed)

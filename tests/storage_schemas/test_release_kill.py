@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from storage_schemas import commit
-from storage_schemas.lake import Lake
-from storage_schemas.releases.approval import approve_release
-from storage_schemas.releases.pins import PINNED
-from storage_schemas.releases.policy import ReleasePolicy
-from storage_schemas.releases.release import Release, create_release, list_releases, open_release
-from storage_schemas.releases.verify import verify
+from opendimo.storage_schemas import commit
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.approval import approve_release
+from opendimo.storage_schemas.releases.pins import PINNED
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
+from opendimo.storage_schemas.releases.release import Release, create_release, list_releases, open_release
+from opendimo.storage_schemas.releases.verify import verify
 from tests.rows import pair
 from tests.storage_schemas.killing import killed
 from tests.storage_schemas.release_rows import add, small_lake

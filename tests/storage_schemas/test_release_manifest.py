@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from storage_schemas.releases.labels import mpjpe, pa_mpjpe
-from storage_schemas.releases.release import create_release, open_release
+from opendimo.storage_schemas.releases.labels import mpjpe, pa_mpjpe
+from opendimo.storage_schemas.releases.release import create_release, open_release
 from tests.rows import FRAMES, pair, pose
 from tests.storage_schemas.release_rows import small_lake
 

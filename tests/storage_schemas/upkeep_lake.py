@@ -6,11 +6,11 @@ from typing import Any
 
 from lance.fragment import write_fragments
 
-from storage_schemas import compact
-from storage_schemas.lake import Lake
-from storage_schemas.maintain import clean, overview
-from storage_schemas.rows import rows_to_arrow
-from storage_schemas.tables import TABLES
+from opendimo.storage_schemas import compact
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.maintain import clean, overview
+from opendimo.storage_schemas.rows import rows_to_arrow
+from opendimo.storage_schemas.tables import TABLES
 from tests.rows import capture, clip, clip_video, pair, source
 
 NOW = timedelta(0)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from model.tiny import make_tiny_base
-from pipelines import latents, pairs
-from pipelines.quality import Policy
-from storage_schemas.ids import sha256_bytes
-from storage_schemas.lake import Lake
-from storage_schemas.releases.release import Release, create_release, open_release
-from storage_schemas.video import encode
+from opendimo.model.tiny import make_tiny_base
+from opendimo.pipelines import latents, pairs
+from opendimo.pipelines.quality import Policy
+from opendimo.storage_schemas.ids import sha256_bytes
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.release import Release, create_release, open_release
+from opendimo.storage_schemas.video import encode
+from opendimo.training.config import TrainConfig, preset
+from opendimo.training.stages import three_stages
 from tests.rows import row
-from training.config import TrainConfig, preset
-from training.stages import three_stages
 
 FRAMES, SIZE = 36, 96
 CAPTURES = {  # capture: (kind, views, the camera moves)

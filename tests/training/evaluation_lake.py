@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.dimo import DiMo, DiMoConfig
-from model.pipeline import DiMoPipeline
-from model.tiny import make_tiny_base
-from storage_schemas.lake import Lake
-from storage_schemas.releases.release import Release, create_release, open_release
+from opendimo.model.dimo import DiMo, DiMoConfig
+from opendimo.model.pipeline import DiMoPipeline
+from opendimo.model.tiny import make_tiny_base
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.release import Release, create_release, open_release
 from tests.training.conftest import FRAMES, SIZE, fill
 
 APART = 60.0

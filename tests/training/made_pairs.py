@@ -2,7 +2,7 @@
 
 from itertools import permutations
 
-from training.release import Pair
+from opendimo.training.release import Pair
 
 
 def rig(capture: str, views: int, windows: int, source: str = "multiview", subject: str | None = None) -> list[Pair]:

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from training.budget import Budget, budget
-from training.config import FULL_SIZE, preset
-from training.counting import counted
-from training.variants import with_variant
+from opendimo.training.budget import Budget, budget
+from opendimo.training.config import FULL_SIZE, preset
+from opendimo.training.counting import counted
+from opendimo.training.variants import with_variant
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from model.dimo import DiMoConfig
-from storage_schemas.releases.release import Release
-from training.data import TrainingData
-from training.reading import ByteCache
-from training.release import Pair, Pairs, check_leaks, read_pairs
-from training.stages import stage_at, three_stages
+from opendimo.model.dimo import DiMoConfig
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.data import TrainingData
+from opendimo.training.reading import ByteCache
+from opendimo.training.release import Pair, Pairs, check_leaks, read_pairs
+from opendimo.training.stages import stage_at, three_stages
 
 SCHEDULE = three_stages((5, 5, 5), lr=1e-3)
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.batch import Batch, Prediction
-from model.config import DiMoConfig
-from storage_schemas.releases.release import Release
-from training.config import FollowPolicy, TrainConfig
-from training.data import TrainingData
-from training.driver_check import CONDITIONS, DriverCheck
+from opendimo.model.batch import Batch, Prediction
+from opendimo.model.config import DiMoConfig
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.config import FollowPolicy, TrainConfig
+from opendimo.training.data import TrainingData
+from opendimo.training.driver_check import CONDITIONS, DriverCheck
 
 KINDS = ["cross_view", "moving_camera", "same_view"]
 

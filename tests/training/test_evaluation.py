@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.dimo import DiMo, DiMoConfig
-from model.pipeline import DiMoPipeline
-from storage_schemas.releases.release import Release
-from storage_schemas.video import decode, encode
+from opendimo.model.dimo import DiMo, DiMoConfig
+from opendimo.model.pipeline import DiMoPipeline
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.storage_schemas.video import decode, encode
+from opendimo.training.evaluation.cases import CROSS, SELF, Case, choose_cases, spread, strangers
+from opendimo.training.evaluation.clips import check_checkpoint, make_clips, read_clip, write_inputs
+from opendimo.training.evaluation.config import BASELINE, EvaluationConfig, Weights, named_folders
+from opendimo.training.evaluation.evaluate import card_summary, evaluate, record_on_card
+from opendimo.training.evaluation.known import Known
+from opendimo.training.evaluation.measure import Measures
+from opendimo.training.evaluation.summary import followed, mean_of
+from opendimo.training.generate import find_pipeline
+from opendimo.training.release import Pair, Pairs, read_pairs
 from tests.training.evaluation_lake import small_pipeline, small_release
 from tests.training.test_evaluation_metrics import I3D, Inception, saved
-from training.evaluation.cases import CROSS, SELF, Case, choose_cases, spread, strangers
-from training.evaluation.clips import check_checkpoint, make_clips, read_clip, write_inputs
-from training.evaluation.config import BASELINE, EvaluationConfig, Weights, named_folders
-from training.evaluation.evaluate import card_summary, evaluate, record_on_card
-from training.evaluation.known import Known
-from training.evaluation.measure import Measures
-from training.evaluation.summary import followed, mean_of
-from training.generate import find_pipeline
-from training.release import Pair, Pairs, read_pairs
 
 CONFIG = EvaluationConfig(limit=4, steps=1)
 
@@ -87,7 +87,7 @@ def test_without_a_label_or_cameras_the_gap_is_unknown(release: Release) -> None
 
 
 def test_an_empty_split_is_refused(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.evaluation.cases.read_pairs", lambda *_: Pairs.of([]))
+    monkeypatch.setattr("opendimo.training.evaluation.cases.read_pairs", lambda *_: Pairs.of([]))
     with pytest.raises(ValueError, match=r"small@1 has no pairs in split 'test'.*--split train"):
         choose_cases(release, EvaluationConfig())
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_measured_is_no_number() -> None:
 def test_an_evaluation_of_equal_clips_is_json(
     release: Release, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.evaluation.measure.psnr", lambda *_: math.inf)
+    monkeypatch.setattr("opendimo.training.evaluation.measure.psnr", lambda *_: math.inf)
     write_inputs(release, cases[:1], tmp_path)
     evaluate(release, cases[:1], {}, tmp_path, CONFIG, MEASURES)
     text = (tmp_path / "evaluation.json").read_text()

@@ -13,11 +13,11 @@ from scipy.spatial.transform import Rotation
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision.models import alexnet
 
-from training.evaluation.azimuth import azimuth_gap, bucket, directions
-from training.evaluation.following import asked_moves, pose_following
-from training.evaluation.frechet import Features, frechet_distance
-from training.evaluation.pixels import Lpips, psnr, psnr_in_boxes, ssim
-from training.evaluation.weights import script, state_dict
+from opendimo.training.evaluation.azimuth import azimuth_gap, bucket, directions
+from opendimo.training.evaluation.following import asked_moves, pose_following
+from opendimo.training.evaluation.frechet import Features, frechet_distance
+from opendimo.training.evaluation.pixels import Lpips, psnr, psnr_in_boxes, ssim
+from opendimo.training.evaluation.weights import script, state_dict
 
 
 def clips(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from model.dimo import DiMo, DiMoConfig
-from model.pipeline import DiMoPipeline, plugs
-from model.tiny import make_tiny_base
-from pipelines.driving import find_person, read_video
-from storage_schemas.lake import Lake
-from storage_schemas.releases.release import Release
-from storage_schemas.video import decode, encode, probe
-from training.config import TrainConfig
-from training.export import base_licence, read_facts
-from training.generate import Placing, Sampling, find_pipeline, generate, load_pipeline
-from training.trainer import train
+from opendimo.model.dimo import DiMo, DiMoConfig
+from opendimo.model.pipeline import DiMoPipeline, plugs
+from opendimo.model.tiny import make_tiny_base
+from opendimo.pipelines.driving import find_person, read_video
+from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.storage_schemas.video import decode, encode, probe
+from opendimo.training.config import TrainConfig
+from opendimo.training.export import base_licence, read_facts
+from opendimo.training.generate import Placing, Sampling, find_pipeline, generate, load_pipeline
+from opendimo.training.trainer import train
 
 GIVEN = {"find_person": find_person, "read_video": read_video}
 

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.dimo import DiMo
-from model.linear_vae import LinearVideoVAE
-from model.tiny import make_tiny_base
-from storage_schemas.releases.release import Release
-from training.checkpoints import latest
-from training.config import TrainConfig
-from training.initial import initial_model, starts_from
-from training.log import read_metrics
-from training.stages import three_stages
-from training.trainer import train
-from training.variants import with_variant
+from opendimo.model.dimo import DiMo
+from opendimo.model.linear_vae import LinearVideoVAE
+from opendimo.model.tiny import make_tiny_base
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.checkpoints import latest
+from opendimo.training.config import TrainConfig
+from opendimo.training.initial import initial_model, starts_from
+from opendimo.training.log import read_metrics
+from opendimo.training.stages import three_stages
+from opendimo.training.trainer import train
+from opendimo.training.variants import with_variant
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from model.base_folder import encoders_id
-from model.tiny import make_tiny_base
-from storage_schemas.releases.release import Release
+from opendimo.model.base_folder import encoders_id
+from opendimo.model.tiny import make_tiny_base
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.config import TrainConfig
+from opendimo.training.latents import LatentFormat, check_latents
+from opendimo.training.release import Pairs, read_pairs
+from opendimo.training.trainer import train
 from tests.training.made_pairs import rig
-from training.config import TrainConfig
-from training.latents import LatentFormat, check_latents
-from training.release import Pairs, read_pairs
-from training.trainer import train
 
 
 @pytest.fixture(scope="module")

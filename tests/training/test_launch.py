@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.runner import ray_session
-from storage_schemas.releases.release import Release
-from training.config import TrainConfig
-from training.launch import Launcher
-from training.log import read_metrics
-from training.summary import stage_losses
+from opendimo.pipelines.runner import ray_session
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.config import TrainConfig
+from opendimo.training.launch import Launcher
+from opendimo.training.log import read_metrics
+from opendimo.training.summary import stage_losses
 
 News = tuple[int, float | None, list[tuple[int, str]]]
 

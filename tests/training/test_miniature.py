@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from model.body.skeleton import JOINTS
-from storage_schemas.conventions import project, transform
-from storage_schemas.video import centre_crop
-from training.log import read_metrics
-from training.miniature.arms import ARMS, SIZES, arm_config
-from training.miniature.colours import limb_errors, limb_overlap, limb_places
-from training.miniature.lake import TARGETS, WorldConfig, miniature_release
-from training.miniature.people import make_studio_take
-from training.miniature.run import gate, table
-from training.miniature.world import MAX_GAP, PICTURE, Take, make_take, mannequin
-from training.release import read_pairs
-from training.tiny_base import PRETRAINED
-from training.trainer import train
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.storage_schemas.conventions import project, transform
+from opendimo.storage_schemas.video import centre_crop
+from opendimo.training.log import read_metrics
+from opendimo.training.miniature.arms import ARMS, SIZES, arm_config
+from opendimo.training.miniature.colours import limb_errors, limb_overlap, limb_places
+from opendimo.training.miniature.lake import TARGETS, WorldConfig, miniature_release
+from opendimo.training.miniature.people import make_studio_take
+from opendimo.training.miniature.run import gate, table
+from opendimo.training.miniature.world import MAX_GAP, PICTURE, Take, make_take, mannequin
+from opendimo.training.release import read_pairs
+from opendimo.training.tiny_base import PRETRAINED
+from opendimo.training.trainer import train
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.batch import Batch, Driving, Prediction
-from training.objective import Conditions, Terms, training_loss, with_text
+from opendimo.model.batch import Batch, Driving, Prediction
+from opendimo.training.objective import Conditions, Terms, training_loss, with_text
 
 SHAPE = 2, 4, 3, 8, 8
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.config import DiMoConfig
-from model.dimo import DiMo
-from training.optimizer import PartsOptimizer
+from opendimo.model.config import DiMoConfig
+from opendimo.model.dimo import DiMo
+from opendimo.training.optimizer import PartsOptimizer
 
 RATES = {"generator": 1e-2, "motion": 2e-2, "encoder": 4e-3}
 

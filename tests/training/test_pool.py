@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from opendimo.training.pool import Pool
+from opendimo.training.release import Pair, Pairs
+from opendimo.training.stages import Schedule, StageConfig, stage_at
 from tests.training.made_pairs import rig
-from training.pool import Pool
-from training.release import Pair, Pairs
-from training.stages import Schedule, StageConfig, stage_at
 
 
 def one_stage(steps: int, kind: str = "cross_view", **changes: object) -> Schedule:

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from model.dimo import DiMoConfig
-from storage_schemas.releases.release import Release
+from opendimo.model.dimo import DiMoConfig
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.data import TrainingData
+from opendimo.training.references import References, still_clips
+from opendimo.training.release import Pairs
+from opendimo.training.stages import three_stages
 from tests.training.made_pairs import rig
-from training.data import TrainingData
-from training.references import References, still_clips
-from training.release import Pairs
-from training.stages import three_stages
 
 SCHEDULE = three_stages((40, 40, 40), lr=1e-3)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.sampling import Cell, Stretch, available, counts, draw, driver_at, weights_of, window_at
+from opendimo.training.sampling import Cell, Stretch, available, counts, draw, driver_at, weights_of, window_at
 
 MIX = {"same_view": 0.5, "cross_view": 0.5}
 NAMES = ("a", "b", "c", "d")

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from training.config import preset
-from training.stages import Schedule, StageConfig, stage_at, three_stages
-from training.variants import with_variant
+from opendimo.training.config import preset
+from opendimo.training.stages import Schedule, StageConfig, stage_at, three_stages
+from opendimo.training.variants import with_variant
 
 
 def test_the_papers_schedule() -> None:

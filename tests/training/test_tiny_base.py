@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.base_folder import base_folder
-from model.linear_vae import LinearVideoVAE
-from model.text import encode_prompt, load_text
-from model.vae import decode, encode, load_vae
-from storage_schemas.video import centre_crop
-from training.miniature.base import BaseConfig, Windows, make_base, mean_loss
-from training.miniature.lake import TARGETS, WINDOW
-from training.miniature.world import make_take
-from training.tiny_base import PRETRAINED, copy_tiny_base
+from opendimo.model.base_folder import base_folder
+from opendimo.model.linear_vae import LinearVideoVAE
+from opendimo.model.text import encode_prompt, load_text
+from opendimo.model.vae import decode, encode, load_vae
+from opendimo.storage_schemas.video import centre_crop
+from opendimo.training.miniature.base import BaseConfig, Windows, make_base, mean_loss
+from opendimo.training.miniature.lake import TARGETS, WINDOW
+from opendimo.training.miniature.world import make_take
+from opendimo.training.tiny_base import PRETRAINED, copy_tiny_base
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.dimo import DiMo
-from storage_schemas.releases.release import Release
-from training.checkpoints import latest, read_state
-from training.config import TrainConfig, preset
-from training.log import read_metrics
-from training.stages import three_stages
-from training.trainer import train
+from opendimo.model.dimo import DiMo
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.checkpoints import latest, read_state
+from opendimo.training.config import TrainConfig, preset
+from opendimo.training.log import read_metrics
+from opendimo.training.stages import three_stages
+from opendimo.training.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def test_killed_at_any_moment_it_resumes(
     script = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from dataclasses import replace\n"
-        "from storage_schemas.releases.release import open_release\n"
-        "from training.config import preset\n"
-        "from training.stages import three_stages\n"
-        "from training.trainer import train\n"
+        "from opendimo.storage_schemas.releases.release import open_release\n"
+        "from opendimo.training.config import preset\n"
+        "from opendimo.training.stages import three_stages\n"
+        "from opendimo.training.trainer import train\n"
         "config = replace(preset('tiny', sys.argv[2]), schedule=three_stages((5, 4, 3), lr=1e-3),\n"
         "                 batch_size=2, checkpoint_every=3, seed=7)\n"
         "train(open_release(sys.argv[1], 'small@1'), config, sys.argv[3])\n"

@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dags.variants import VARIANTS as IN_HELP
-from model.controls import CONTROLS
-from model.controls.implicit import ImplicitControl
-from storage_schemas.releases.release import Release
+from opendimo.dags.variants import VARIANTS as IN_HELP
+from opendimo.model.controls import CONTROLS
+from opendimo.model.controls.implicit import ImplicitControl
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.checkpoints import latest
+from opendimo.training.config import FULL_SIZE, TrainConfig, preset
+from opendimo.training.log import read_metrics
+from opendimo.training.stages import three_stages
+from opendimo.training.trainer import train
+from opendimo.training.variants import VARIANTS, with_variant
 from tests.model.test_im_animation import CONFIG, published
-from training.checkpoints import latest
-from training.config import FULL_SIZE, TrainConfig, preset
-from training.log import read_metrics
-from training.stages import three_stages
-from training.trainer import train
-from training.variants import VARIANTS, with_variant
 
 
 def records(out: Path) -> list[dict]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from storage_schemas.ids import stable_id
-from training.evaluation.azimuth import bucket
-from training.evaluation.config import PAPER_CROSS, PAPER_SELF, EvaluationConfig, check_split
-from training.evaluation.known import Known, Window, target_frames
-from training.release import Pair, Pairs, Release, read_pairs
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.training.evaluation.azimuth import bucket
+from opendimo.training.evaluation.config import PAPER_CROSS, PAPER_SELF, EvaluationConfig, check_split
+from opendimo.training.evaluation.known import Known, Window, target_frames
+from opendimo.training.release import Pair, Pairs, Release, read_pairs
 
 STATIC = "The camera is static."
 """As captions say it."""

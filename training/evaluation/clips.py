@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.batch import Driving
-from model.encoder.config import EncoderConfig
-from storage_schemas.files import read_json, write_bytes, write_json
-from storage_schemas.ids import sha256_file, stable_id
-from storage_schemas.video import decode, encode, probe, resize
-from training.driving import read_drivings
-from training.evaluation.cases import Case
-from training.evaluation.config import BASELINE, EvaluationConfig
-from training.evaluation.known import Known
-from training.generate import Placing, Sampling, find_pipeline, load_pipeline, sample
-from training.release import Release
+from opendimo.model.batch import Driving
+from opendimo.model.encoder.config import EncoderConfig
+from opendimo.storage_schemas.files import read_json, write_bytes, write_json
+from opendimo.storage_schemas.ids import sha256_file, stable_id
+from opendimo.storage_schemas.video import decode, encode, probe, resize
+from opendimo.training.driving import read_drivings
+from opendimo.training.evaluation.cases import Case
+from opendimo.training.evaluation.config import BASELINE, EvaluationConfig
+from opendimo.training.evaluation.known import Known
+from opendimo.training.generate import Placing, Sampling, find_pipeline, load_pipeline, sample
+from opendimo.training.release import Release
 
 Frames = NDArray[np.uint8]
 OnDone = Callable[[], None]

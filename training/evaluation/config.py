@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
+from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 
 Protocol = Literal["cross_view", "paper"]
 BASELINE, TRUTH = "copy_reference", "truth"

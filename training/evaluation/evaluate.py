@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from model.pipeline.card import card_of
-from storage_schemas.files import write_bytes, write_json
-from training.evaluation.cases import Case
-from training.evaluation.config import BASELINE, TRUTH, EvaluationConfig
-from training.evaluation.measure import Measures, measure
-from training.evaluation.summary import groups_of, markdown, summarise, tables
-from training.export import FACTS
-from training.release import Release
+from opendimo.model.pipeline.card import card_of
+from opendimo.storage_schemas.files import write_bytes, write_json
+from opendimo.training.evaluation.cases import Case
+from opendimo.training.evaluation.config import BASELINE, TRUTH, EvaluationConfig
+from opendimo.training.evaluation.measure import Measures, measure
+from opendimo.training.evaluation.summary import groups_of, markdown, summarise, tables
+from opendimo.training.export import FACTS
+from opendimo.training.release import Release
 
 Row = dict[str, Any]
 

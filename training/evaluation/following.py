@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_schemas.conventions import holds_in
+from opendimo.storage_schemas.conventions import holds_in
 
 Array = NDArray[np.floating]
 BODY = 22

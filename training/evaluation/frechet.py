@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.evaluation.weights import script, usual_device
+from opendimo.training.evaluation.weights import script, usual_device
 
 Array = NDArray[np.float64]
 Frames = NDArray[np.uint8]

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.driving.framing import Framing
-from storage_schemas.video import centre_crop, decode
-from training.evaluation.azimuth import azimuth_gap, directions
-from training.evaluation.following import asked_moves, held_terms
-from training.release import Pair, Release
+from opendimo.model.driving.framing import Framing
+from opendimo.storage_schemas.video import centre_crop, decode
+from opendimo.training.evaluation.azimuth import azimuth_gap, directions
+from opendimo.training.evaluation.following import asked_moves, held_terms
+from opendimo.training.release import Pair, Release
 
 Row = dict[str, Any]
 Frames = NDArray[np.uint8]

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.cases import Case
-from training.evaluation.clips import read_clip
-from training.evaluation.config import TRUTH, Weights
-from training.evaluation.following import BODY, pose_following
-from training.evaluation.frechet import Features, frechet_distance
-from training.evaluation.known import Known, Truth
-from training.evaluation.pixels import Lpips, psnr, psnr_in_boxes, ssim
-from training.release import Release
+from opendimo.training.evaluation.cases import Case
+from opendimo.training.evaluation.clips import read_clip
+from opendimo.training.evaluation.config import TRUTH, Weights
+from opendimo.training.evaluation.following import BODY, pose_following
+from opendimo.training.evaluation.frechet import Features, frechet_distance
+from opendimo.training.evaluation.known import Known, Truth
+from opendimo.training.evaluation.pixels import Lpips, psnr, psnr_in_boxes, ssim
+from opendimo.training.release import Release
 
 Frames = NDArray[np.uint8]
 Array = NDArray[np.float64]

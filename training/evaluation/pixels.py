@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.functional.image.lpips import _LPIPS
 
-from training.evaluation.weights import usual_device
+from opendimo.training.evaluation.weights import usual_device
 
 Frames = NDArray[np.uint8]
 WINDOW = 11  # pixels
@@ -69,7 +69,7 @@ class Lpips:
 
         Raises `ValueError` for a file that is neither.
         """
-        from training.evaluation.weights import state_dict
+        from opendimo.training.evaluation.weights import state_dict
 
         given = {k.removeprefix("features."): v for k, v in state_dict(weights).items() if k.startswith("features.")}
         if len(given) not in BACKBONES:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from training.evaluation.azimuth import BUCKETS, UNKNOWN
-from training.evaluation.config import TRUTH
+from opendimo.training.evaluation.azimuth import BUCKETS, UNKNOWN
+from opendimo.training.evaluation.config import TRUTH
 
 Row = dict[str, Any]
 METRICS = ("ssim", "psnr", "psnr_person", "lpips", "pose_error")

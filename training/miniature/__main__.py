@@ -1,4 +1,4 @@
-"""`python -m training.miniature --size cpu --out DIR`: train arms of the miniature and print their table."""
+"""`python -m opendimo.training.miniature --size cpu --out DIR`: train arms of the miniature and print their table."""
 
 import argparse
 import logging
@@ -6,17 +6,17 @@ from pathlib import Path
 
 import torch
 
-from training.miniature.arms import ARMS, CLAIMS, SIZES
-from training.miniature.run import run_arms, table
-from training.tiny_base import PRETRAINED
+from opendimo.training.miniature.arms import ARMS, CLAIMS, SIZES
+from opendimo.training.miniature.run import run_arms, table
+from opendimo.training.tiny_base import PRETRAINED
 
 
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.miniature",
+        prog="python -m opendimo.training.miniature",
         description="Does the method learn? Arms of 3DiMo in a small world with exact truth.",
-        epilog="example: python -m training.miniature --size cpu --arms full,no_motion --seeds 3 --out miniature-out",
+        epilog="example: python -m opendimo.training.miniature --size cpu --arms full,no_motion --seeds 3 --out out",
     )
     parser.add_argument("--size", choices=SIZES, default="smoke")
     parser.add_argument("--arms", default=",".join(CLAIMS), help=f"of {', '.join(ARMS)}; all: every one")

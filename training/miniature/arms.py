@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from model.config import DiMoConfig
-from model.encoder.config import AugmentConfig
-from training.config import FollowPolicy, TrainConfig
-from training.miniature.lake import WorldConfig
-from training.stages import Schedule, StageConfig
-from training.variants import with_variant
+from opendimo.model.config import DiMoConfig
+from opendimo.model.encoder.config import AugmentConfig
+from opendimo.training.config import FollowPolicy, TrainConfig
+from opendimo.training.miniature.lake import WorldConfig
+from opendimo.training.stages import Schedule, StageConfig
+from opendimo.training.variants import with_variant
 
 Arm = Callable[[TrainConfig], TrainConfig]
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.backbones.wan import WanMotionTransformer3DModel
-from model.flow import TIMESTEPS, flow_loss, noisy, per_sample, sample_sigma
-from model.linear_vae import LinearVideoVAE
-from model.text import encode_prompt, load_text
-from model.tiny import make_tiny_base
-from model.vae import encode, load_vae
-from training.miniature.lake import TARGETS, World, WorldConfig, film_takes, sentence, windows
+from opendimo.model.backbones.wan import WanMotionTransformer3DModel
+from opendimo.model.flow import TIMESTEPS, flow_loss, noisy, per_sample, sample_sigma
+from opendimo.model.linear_vae import LinearVideoVAE
+from opendimo.model.text import encode_prompt, load_text
+from opendimo.model.tiny import make_tiny_base
+from opendimo.model.vae import encode, load_vae
+from opendimo.training.miniature.lake import TARGETS, World, WorldConfig, film_takes, sentence, windows
 
 OnProgress = Callable[[int, int, float], None]
 """Called with the steps done, the steps in all, and the loss."""

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from training.miniature.world import COLOURS
+from opendimo.training.miniature.world import COLOURS
 
 Array = NDArray[np.floating]
 

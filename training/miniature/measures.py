@@ -12,21 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.batch import Batch
-from model.dimo import DiMo
-from model.flow import TIMESTEPS, shifted
-from model.signal import Signal
-from model.vae import decode, load_vae
-from training.config import TrainConfig
-from training.data import TrainingData
-from training.driver_check import SEED
-from training.log import read_metrics
-from training.miniature.colours import limb_errors, limb_overlap
-from training.miniature.lake import TARGETS
-from training.miniature.probes import TokenProbes, probe_tokens, tokens_of
-from training.miniature.world import azimuth
-from training.objective import Conditions, training_loss
-from training.release import Pair, Release
+from opendimo.model.batch import Batch
+from opendimo.model.dimo import DiMo
+from opendimo.model.flow import TIMESTEPS, shifted
+from opendimo.model.signal import Signal
+from opendimo.model.vae import decode, load_vae
+from opendimo.training.config import TrainConfig
+from opendimo.training.data import TrainingData
+from opendimo.training.driver_check import SEED
+from opendimo.training.log import read_metrics
+from opendimo.training.miniature.colours import limb_errors, limb_overlap
+from opendimo.training.miniature.lake import TARGETS
+from opendimo.training.miniature.probes import TokenProbes, probe_tokens, tokens_of
+from opendimo.training.miniature.world import azimuth
+from opendimo.training.objective import Conditions, training_loss
+from opendimo.training.release import Pair, Release
 
 Row = dict[str, Any]
 CLIPS = 24

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pipelines.studio import cameras
-from pipelines.studio.cameras import Camera
-from pipelines.studio.film import Person, film
-from pipelines.studio.motions import ACTIONS, act, mannequin
-from pipelines.studio.scene import Scene
-from storage_schemas.video import centre_crop
-from training.miniature.world import FRAMES, Take, View
+from opendimo.pipelines.studio import cameras
+from opendimo.pipelines.studio.cameras import Camera
+from opendimo.pipelines.studio.film import Person, film
+from opendimo.pipelines.studio.motions import ACTIONS, act, mannequin
+from opendimo.pipelines.studio.scene import Scene
+from opendimo.storage_schemas.video import centre_crop
+from opendimo.training.miniature.world import FRAMES, Take, View
 
 Array = NDArray[np.floating]
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.batch import Batch
-from model.dimo import DiMo
-from model.geometry import body_points
+from opendimo.model.batch import Batch
+from opendimo.model.dimo import DiMo
+from opendimo.model.geometry import body_points
 
 RIDGE = 100.0
 

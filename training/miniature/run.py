@@ -8,17 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from model.dimo import DiMo
-from storage_schemas.releases.release import Release
-from training.checkpoints import latest, steps_done
-from training.config import TrainConfig
-from training.data import TrainingData
-from training.driver_check import SEED
-from training.miniature.arms import SIZES, arm_config
-from training.miniature.lake import miniature_release
-from training.miniature.measures import measure, write_row
-from training.miniature.probes import pose_r2
-from training.trainer import train
+from opendimo.model.dimo import DiMo
+from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.checkpoints import latest, steps_done
+from opendimo.training.config import TrainConfig
+from opendimo.training.data import TrainingData
+from opendimo.training.driver_check import SEED
+from opendimo.training.miniature.arms import SIZES, arm_config
+from opendimo.training.miniature.lake import miniature_release
+from opendimo.training.miniature.measures import measure, write_row
+from opendimo.training.miniature.probes import pose_r2
+from opendimo.training.trainer import train
 
 Row = dict[str, Any]
 GATE = 0.6

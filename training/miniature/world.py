@@ -16,10 +16,10 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from model.body.load import Body, load_body
-from model.body.skeleton import JOINTS
-from model.drawing.capsules import Capsules, pixel_rays, render
-from model.drawing.limbs import LIMBS, body_capsules
+from opendimo.model.body.load import Body, load_body
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.model.drawing.capsules import Capsules, pixel_rays, render
+from opendimo.model.drawing.limbs import LIMBS, body_capsules
 
 Array = NDArray[np.floating[Any]]
 

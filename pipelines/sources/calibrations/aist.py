@@ -5,8 +5,8 @@
 from functools import partial
 from typing import Any
 
-from pipelines.sources.calibration import Calibration, Camera, make_camera
-from pipelines.sources.calibrations.document import Document
+from opendimo.pipelines.sources.calibration import Calibration, Camera, make_camera
+from opendimo.pipelines.sources.calibrations.document import Document
 
 NAME = "AIST++ (JSON)"
 KEYS = {"name", "size", "matrix", "rotation", "translation", "distortions"}

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.sources.calibration import FISHEYE, OPENCV, Calibration
-from pipelines.sources.calibrations.document import Document
-from pipelines.sources.calibrations.shots import Lens, Shot, gather
+from opendimo.pipelines.sources.calibration import FISHEYE, OPENCV, Calibration
+from opendimo.pipelines.sources.calibrations.document import Document
+from opendimo.pipelines.sources.calibrations.shots import Lens, Shot, gather
 
 NAME = "nerfstudio (transforms.json)"
 LENSES = {

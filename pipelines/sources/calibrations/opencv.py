@@ -9,8 +9,8 @@ as tables that have a `matrix`, under `cameras` (caliscope) or at the top (Pose2
 from functools import partial
 from typing import Any
 
-from pipelines.sources.calibration import FISHEYE, OPENCV, Calibration, Camera, make_camera
-from pipelines.sources.calibrations.document import Document
+from opendimo.pipelines.sources.calibration import FISHEYE, OPENCV, Calibration, Camera, make_camera
+from opendimo.pipelines.sources.calibrations.document import Document
 
 NAME = "OpenCV (JSON, TOML, YAML)"
 NAMES = {

@@ -6,8 +6,8 @@ The studio has 521 cameras in panels and nodes (VGA, HD, Kinect), called like `0
 from functools import partial
 from typing import Any
 
-from pipelines.sources.calibration import Calibration, Camera, make_camera
-from pipelines.sources.calibrations.document import Document
+from opendimo.pipelines.sources.calibration import Calibration, Camera, make_camera
+from opendimo.pipelines.sources.calibrations.document import Document
 
 NAME = "CMU Panoptic (JSON)"
 

@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from pipelines.sources.calibration import Calibration, Camera, make_camera
-from pipelines.sources.calibrations.document import Document
+from opendimo.pipelines.sources.calibration import Calibration, Camera, make_camera
+from opendimo.pipelines.sources.calibrations.document import Document
 
 NAME = "Qualisys (XML)"
 UNITS = 64.0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.sources.calibration import Calibration, Camera, make_camera
+from opendimo.pipelines.sources.calibration import Calibration, Camera, make_camera
 
 Array = NDArray[np.float64]
 PLAIN_FOLDERS = {"", ".", "images", "image", "frames", "input", "rgb"}

@@ -1,5 +1,5 @@
 """Getting files from http(s), object stores and platform pages: once, resumable, within limits, with a ledger."""
 
-from pipelines.sources.downloads.engine import download
+from opendimo.pipelines.sources.downloads.engine import download
 
 __all__ = ["download"]

@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.sources.downloads.urls import hide_secrets, host_of, url_sha256
-from pipelines.stage import DataError, Failure, PermanentError, TransientError
-from storage_schemas.ids import stable_id
+from opendimo.pipelines.sources.downloads.urls import hide_secrets, host_of, url_sha256
+from opendimo.pipelines.stage import DataError, Failure, PermanentError, TransientError
+from opendimo.storage_schemas.ids import stable_id
 
 Row = dict[str, Any]
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.downloads import hosts, platforms
-from pipelines.sources.downloads.access import access
-from pipelines.sources.downloads.attempt import Attempt, Row
-from pipelines.sources.downloads.http import HttpFetch
-from pipelines.sources.downloads.objects import ObjectFetch
-from pipelines.sources.downloads.parts import Part, Place, Record
-from pipelines.sources.downloads.urls import HTTP, check_url, host_of, url_name
-from pipelines.stage import DataError, Failure, TransientError
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.downloads import hosts, platforms
+from opendimo.pipelines.sources.downloads.access import access
+from opendimo.pipelines.sources.downloads.attempt import Attempt, Row
+from opendimo.pipelines.sources.downloads.http import HttpFetch
+from opendimo.pipelines.sources.downloads.objects import ObjectFetch
+from opendimo.pipelines.sources.downloads.parts import Part, Place, Record
+from opendimo.pipelines.sources.downloads.urls import HTTP, check_url, host_of, url_name
+from opendimo.pipelines.stage import DataError, Failure, TransientError
 
 for library in ("httpx", "httpcore"):  # they log whole URLs and headers, which may hold secrets
     logging.getLogger(library).setLevel(logging.WARNING)

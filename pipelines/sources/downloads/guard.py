@@ -11,8 +11,8 @@ from typing import Any
 
 import httpcore
 
-from pipelines.addresses import is_public
-from pipelines.stage import PermanentError, TransientError
+from opendimo.pipelines.addresses import is_public
+from opendimo.pipelines.stage import PermanentError, TransientError
 
 TRIED = 3  # addresses of one host
 

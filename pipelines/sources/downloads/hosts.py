@@ -12,10 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipelines.sources.config import SourcesConfig
-from pipelines.stage import PAUSED, TransientError
-from storage_schemas.files import write_bytes
-from storage_schemas.ids import stable_id
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.stage import PAUSED, TransientError
+from opendimo.storage_schemas.files import write_bytes
+from opendimo.storage_schemas.ids import stable_id
 
 LONGEST_PAUSE = 24 * 3600.0  # seconds: no server decides about more
 POLL = 0.05

@@ -11,14 +11,14 @@ from urllib.parse import unquote
 import httpcore
 import httpx
 
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.downloads import answers, hosts
-from pipelines.sources.downloads.access import Access
-from pipelines.sources.downloads.attempt import Attempt
-from pipelines.sources.downloads.connect import request
-from pipelines.sources.downloads.parts import Part, Version
-from pipelines.sources.downloads.urls import HTTP, host_of
-from pipelines.stage import DataError, PermanentError, TransientError
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.downloads import answers, hosts
+from opendimo.pipelines.sources.downloads.access import Access
+from opendimo.pipelines.sources.downloads.attempt import Attempt
+from opendimo.pipelines.sources.downloads.connect import request
+from opendimo.pipelines.sources.downloads.parts import Part, Version
+from opendimo.pipelines.sources.downloads.urls import HTTP, host_of
+from opendimo.pipelines.stage import DataError, PermanentError, TransientError
 
 HEADERS = {
     "User-Agent": "opendimo",

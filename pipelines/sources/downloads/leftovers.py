@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from pipelines.sources.downloads.parts import PARTS, RECORDS, Version
-from storage_schemas.files import read_json
-from storage_schemas.maintain import Freed
+from opendimo.pipelines.sources.downloads.parts import PARTS, RECORDS, Version
+from opendimo.storage_schemas.files import read_json
+from opendimo.storage_schemas.maintain import Freed
 
 WHERE = "downloads"
 

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from storage_schemas.ids import sha256_bytes, stable_id
+from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 
 HTTP = ("http", "https")
 OBJECT_STORES = ("s3", "gs", "az")

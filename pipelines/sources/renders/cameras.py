@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipelines.stage import DataError
-from storage_schemas.conventions import scale_intrinsics
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.conventions import scale_intrinsics
 
 Array = NDArray[np.float64]
 SQUARE = 0.01

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
-from pipelines.sources.renders import unreal_axes
+from opendimo.pipelines.sources.renders import unreal_axes
 
 Array = NDArray[np.float64]
 AXES = ("+x", "-x", "+y", "-y", "+z", "-z")

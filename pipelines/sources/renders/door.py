@@ -6,10 +6,10 @@ Joints and cameras are in our world (metres, gravity +y), K is that of pictures 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.people.truth import true_tracks
-from pipelines.sources.renders.cameras import Cameras
-from pipelines.stage import DataError
-from storage_schemas.conventions import camera_centres
+from opendimo.pipelines.people.truth import true_tracks
+from opendimo.pipelines.sources.renders.cameras import Cameras
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.conventions import camera_centres
 
 Array = NDArray[np.float64]
 BODY_SIZE = (0.3, 4.0)

@@ -8,17 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.body.skeleton import BODY_JOINTS, JOINTS
-from pipelines.sources.config import SourcesConfig
-from pipelines.sources.items import fingerprint
-from pipelines.sources.renders import motion
-from pipelines.sources.renders.cameras import Cameras, turn_clockwise, unit_intrinsics
-from pipelines.sources.renders.declared_axes import World, look, look_by_angles, look_by_quaternion
-from pipelines.sources.renders.manifest_schema import Body, Camera, Header, Motion, Take, View, read_header, read_take
-from pipelines.sources.renders.shot import Shot, broken, picture_prints, sequence_of
-from pipelines.stage import DataError
-from storage_schemas.ids import sha256_bytes, stable_id
-from storage_schemas.image_sequence import is_pattern
+from opendimo.model.body.skeleton import BODY_JOINTS, JOINTS
+from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.items import fingerprint
+from opendimo.pipelines.sources.renders import motion
+from opendimo.pipelines.sources.renders.cameras import Cameras, turn_clockwise, unit_intrinsics
+from opendimo.pipelines.sources.renders.declared_axes import World, look, look_by_angles, look_by_quaternion
+from opendimo.pipelines.sources.renders.manifest_schema import (
+    Body,
+    Camera,
+    Header,
+    Motion,
+    Take,
+    View,
+    read_header,
+    read_take,
+)
+from opendimo.pipelines.sources.renders.shot import Shot, broken, picture_prints, sequence_of
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.ids import sha256_bytes, stable_id
+from opendimo.storage_schemas.image_sequence import is_pattern
 
 Array = NDArray[np.float64]
 LAYOUT = "manifest"

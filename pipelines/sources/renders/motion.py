@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pipelines.sources.renders import unreal_axes
-from pipelines.stage import DataError
-from storage_schemas.ids import sha256_bytes
+from opendimo.pipelines.sources.renders import unreal_axes
+from opendimo.pipelines.stage import DataError
+from opendimo.storage_schemas.ids import sha256_bytes
 
 if TYPE_CHECKING:
-    from model.body.load import Body
+    from opendimo.model.body.load import Body
 
 Array = NDArray[np.float64]
 MAX_BYTES = 1 << 30  # of a motion, unpacked
@@ -157,6 +157,6 @@ def _posed_by_model(
 
 @lru_cache(maxsize=2)
 def _load_body(path: str) -> "Body":
-    from model.body.load import load_body
+    from opendimo.model.body.load import load_body
 
     return load_body(Path(path))
