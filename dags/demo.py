@@ -11,15 +11,15 @@ from opendimo.dags import flows
 from opendimo.dags.generate import animate
 from opendimo.dags.progress import step
 from opendimo.dags.show import accounts_json, funnel, table
-from opendimo.pipelines.latents import LatentsConfig
-from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.engine.work_status import Account
+from opendimo.pipelines.generation.samples import choose_sample
+from opendimo.pipelines.latents.stage import LatentsConfig
+from opendimo.pipelines.progress.status import funnel as count
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.pipelines.report import write_report
-from opendimo.pipelines.samples import choose_sample
 from opendimo.pipelines.sources import SourcesConfig
-from opendimo.pipelines.standing import Account
-from opendimo.pipelines.status import funnel as count
 from opendimo.pipelines.studio import make_studio
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.training.config import preset
 from opendimo.training.generate import Sampling
 from opendimo.training.summary import stage_losses

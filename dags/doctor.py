@@ -61,7 +61,7 @@ def _one_opencv() -> str:
 def _h264() -> str:
     import numpy as np
 
-    from opendimo.storage_schemas.video import decode, encode
+    from opendimo.storage_schemas.media.video import decode, encode
 
     frames = [np.full((32, 32, 3), 8 * i, np.uint8) for i in range(8)]
     if decode(encode(frames, Fraction(24))).shape != (8, 32, 32, 3):
@@ -70,7 +70,7 @@ def _h264() -> str:
 
 
 def _encoders() -> str:
-    from opendimo.storage_schemas.video import working_encoders
+    from opendimo.storage_schemas.media.video import working_encoders
 
     working = working_encoders()
     if len(working) < 2:

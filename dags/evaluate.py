@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from opendimo.dags.progress import silence_libraries, step
+from opendimo.pipelines.generation.seen import camera_moves, joint_finder
 from opendimo.pipelines.report.evaluation import write_evaluation_page
-from opendimo.pipelines.seen import camera_moves, joint_finder
 from opendimo.training.evaluation.cases import Case, choose_cases
 from opendimo.training.evaluation.clips import check_checkpoint, make_clips, write_inputs
 from opendimo.training.evaluation.config import EvaluationConfig

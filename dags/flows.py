@@ -19,15 +19,15 @@ from opendimo.dags.release_card import markdown
 from opendimo.dags.stages import describe, map_stages
 from opendimo.pipelines.captions.openai_server import OpenAIServer
 from opendimo.pipelines.captions.qwen import QwenLocal
-from opendimo.pipelines.cut import ClipsConfig
-from opendimo.pipelines.latents import LatentsConfig
+from opendimo.pipelines.clips.cut import ClipsConfig
+from opendimo.pipelines.engine.work_status import Account
+from opendimo.pipelines.latents.stage import LatentsConfig
 from opendimo.pipelines.poses.stage import PosesConfig
-from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.progress.status import verdict_account
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.pipelines.rigs.stage import RigsConfig
 from opendimo.pipelines.sources import SourcesConfig
-from opendimo.pipelines.standing import Account
-from opendimo.pipelines.status import verdict_account
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.approval import approve_release
 from opendimo.storage_schemas.releases.decisions import USABLE
 from opendimo.storage_schemas.releases.policy import ReleasePolicy

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from opendimo.dags.progress import silence_libraries, step
-from opendimo.pipelines.driving import find_person, read_video
-from opendimo.storage_schemas.files import write_json
+from opendimo.pipelines.generation.driving import find_person, read_video
 from opendimo.storage_schemas.ids import sha256_file
+from opendimo.storage_schemas.lake.files import write_json
 from opendimo.training.export import read_facts
 from opendimo.training.generate import Placing, Sampling, find_pipeline, generate, open_image
 

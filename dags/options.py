@@ -7,13 +7,13 @@ import typer
 
 
 def _place(lake: str) -> str:
-    from opendimo.storage_schemas.lake import lake_uri
+    from opendimo.storage_schemas.lake.lake import lake_uri
 
     return lake_uri(lake)
 
 
 def _is_lake(lake: str) -> str:
-    from opendimo.storage_schemas.lake import is_lake
+    from opendimo.storage_schemas.lake.lake import is_lake
 
     if not is_lake(place := _place(lake)):
         raise ValueError(f"{place} is not a lake: make one with `dimo ingest` or `dimo demo`")

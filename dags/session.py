@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 from filelock import FileLock
 
-from opendimo.pipelines.runner import ray_session
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.runner import ray_session
+from opendimo.storage_schemas.lake.lake import Lake
 
 START_SECONDS = 300
 

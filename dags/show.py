@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from opendimo.pipelines.forecast import Forecast
-    from opendimo.pipelines.rejects import RejectGroup
-    from opendimo.pipelines.standing import Account
-    from opendimo.pipelines.status import Pending
+    from opendimo.pipelines.engine.rejects import RejectGroup
+    from opendimo.pipelines.engine.work_status import Account
+    from opendimo.pipelines.progress import Forecast
+    from opendimo.pipelines.progress.status import Pending
 
 UNITS = {
     "sources": "source items",

@@ -17,12 +17,12 @@ from prefect.logging import get_run_logger
 
 from opendimo.dags import progress
 from opendimo.dags.steps import Step
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.planning import RUN_LIMIT, Run, Shard, account, finish, prepare
-from opendimo.pipelines.runner import Pool, pool_size
-from opendimo.pipelines.stage import Stage
-from opendimo.pipelines.standing import Account, standing
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.planning import RUN_LIMIT, Run, Shard, account, finish, prepare
+from opendimo.pipelines.engine.runner import Pool, pool_size
+from opendimo.pipelines.engine.stage import Stage
+from opendimo.pipelines.engine.work_status import Account, standing
+from opendimo.storage_schemas.lake.lake import Lake
 
 PARTS_PER_WORKER = 4  # of a run: the slowest of them is waited for
 MAX_PARTS = 1000  # of a stage in one flow run, unless there are more workers: Prefect's dashboard bears few thousands

@@ -6,19 +6,22 @@ The functions have the names and arguments of the flows.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from opendimo.pipelines import clips, latents, pairs, sources
+from opendimo.pipelines import sources
 from opendimo.pipelines.captions import stage as captions
 from opendimo.pipelines.captions.openai_server import OpenAIServer
 from opendimo.pipelines.captions.qwen import QwenLocal
-from opendimo.pipelines.cut import ClipsConfig
+from opendimo.pipelines.clips import stage as clips
+from opendimo.pipelines.clips.cut import ClipsConfig
 from opendimo.pipelines.duplicates import stage as duplicates
-from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.stage import Stage
+from opendimo.pipelines.latents import stage as latents
+from opendimo.pipelines.pairs import stage as pairs
 from opendimo.pipelines.poses import stage as poses
-from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.pipelines.rigs import stage as rigs
 from opendimo.pipelines.sources import SourcesConfig
-from opendimo.pipelines.stage import Stage
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from opendimo.pipelines.cleaning import clean_all
-from opendimo.storage_schemas.compact import Compacted, compact
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.maintain import TWO_WEEKS, Freed
+from opendimo.pipelines.sources.cleaning import clean_all
+from opendimo.storage_schemas.lake.compact import Compacted, compact
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.maintain import TWO_WEEKS, Freed
 
 
 @flow

@@ -16,19 +16,18 @@ Arrow schemas in `tables.py` are the truth; this page is generated from them
 | file | what it is |
 |---|---|
 | `tables.py`, `rows.py` | schemas, with meaning, unit and shape in each field's metadata; rows to Arrow and back |
-| `spool.py` | long bytes that wait on disk until they are stored |
 | `ids.py`, `conventions.py` | content-derived ids and work keys; cameras, time, rotations |
 | `caption_hash.py` | a hash of what the texts of windows are composed of: tells which latents are of which caption |
-| `lake.py`, `store.py`, `lock.py` | reading a lake; small files beside it; locks: on a disk and on an object store |
-| `commit.py`, `ledger.py` | exactly-once writes: plan, stage, commit; what was committed and asked for |
+| `lake/lake.py`, `store.py`, `lock.py` | reading a lake; small files; locks on a disk and on an object store |
+| `lake/commit.py`, `ledger.py`, `snapshot.py` | exactly-once writes; what was committed and asked for |
+| `lake/compact.py`, `maintain.py`, `migrate.py` | merging fragments, freeing space, older lakes |
+| `lake/takedown.py` | what must not be used any more |
 | `releases/` | immutable releases: policy, pins, list of files, approval, `verify`, `diff`, export |
-| `takedown.py` | what must not be used any more |
-| `compact.py`, `maintain.py`, `migrate.py` | merging fragments, freeing what nobody needs, lakes of older versions |
-| `video.py`, `codec/` | the one place where a codec is named: opening, decoding to a constant rate, encoding, copying |
-| `image_sequence.py` | numbered pictures as one readable source |
+| `media/` | the one place where a codec is named: opening, decoding to a constant rate, encoding, copying |
+| `media/image_sequence.py`, `spool.py` | numbered pictures as one source; bytes that wait on disk to be stored |
 
 ```python
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 
 lake = Lake("demo-out/lake")  # or s3://bucket/lake
 for clip in lake.read("clips", ["clip_id", "name", "track"], "person_height > 0.5"):

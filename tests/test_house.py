@@ -26,7 +26,7 @@ MAY_IMPORT = {
 }
 ALSO = {"training/miniature/": "pipelines.studio"}
 """What the files of a folder may import besides: the miniature's base has seen the studio's people."""
-KEPT_BY = {"prefect": ("dags/",), "ray": ("pipelines/runner", "training/launch"), "lance": ("storage_schemas/",)}
+KEPT_BY = {"prefect": ("dags/",), "ray": ("pipelines/engine/runner", "training/launch"), "lance": ("storage_schemas/",)}
 TOP_LEVEL = {*ROOMS, "tests", "docker", "pyproject.toml", "README.md", "Makefile", "LICENSE"}
 
 

@@ -14,7 +14,7 @@ from opendimo.model.batch import Driving
 from opendimo.model.driving.person import Person, driving_of
 from opendimo.model.encoder.config import EncoderConfig
 from opendimo.storage_schemas.conventions import assumed_intrinsics
-from opendimo.storage_schemas.video import decode
+from opendimo.storage_schemas.media.video import decode
 from opendimo.training.release import Pair, Release
 
 Row = dict[str, Any]

@@ -15,7 +15,7 @@ from opendimo.model.pipeline import DiMoOutput, DiMoPipeline
 from opendimo.model.pipeline.footage import DrivingInput, FindPerson, ReadVideo
 from opendimo.model.pipeline.pictures import open_image
 from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.media.video import encode
 
 Precision = Literal["bfloat16", "float32"]
 

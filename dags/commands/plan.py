@@ -16,9 +16,9 @@ from opendimo.dags.options import ExistingLake, Json, PolicyFile
 
 if TYPE_CHECKING:
     from opendimo.dags.steps import Step
-    from opendimo.pipelines.forecast import Forecast, Tried
-    from opendimo.pipelines.planned import Planned
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.pipelines.engine.planned import Planned
+    from opendimo.pipelines.progress import Forecast, Tried
+    from opendimo.storage_schemas.lake.lake import Lake
 
 Sample = Annotated[
     int, typer.Option(min=0, help="Where no run is known, do so many items for real, in a lake made for that.")
@@ -93,9 +93,9 @@ def everything(
 
     Example: dimo plan all --lake /data/lake --policy quality.toml
     """
-    from opendimo.pipelines.latents import LatentsConfig
-    from opendimo.pipelines.quality import policy_of
-    from opendimo.pipelines.windows import Window
+    from opendimo.pipelines.latents.stage import LatentsConfig
+    from opendimo.pipelines.latents.windows import Window
+    from opendimo.pipelines.quality.verdicts import policy_of
 
     judge = policy_of(policy)
     encode = [("encode", LatentsConfig(base, Window(121, 1, 832, 480)), judge)] if base else []
@@ -120,10 +120,10 @@ def retry(
     Example: dimo retry --lake /data/lake --class transient
     """
     from opendimo.dags.show import as_json, reject_groups
-    from opendimo.pipelines.rejects import CLASSES, MOST_ATTEMPTS, Choice, group_rejects
-    from opendimo.pipelines.rejects import retry as request
-    from opendimo.pipelines.standing import STAGES
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.pipelines.engine.rejects import CLASSES, MOST_ATTEMPTS, Choice, group_rejects
+    from opendimo.pipelines.engine.rejects import retry as request
+    from opendimo.pipelines.engine.work_status import STAGES
+    from opendimo.storage_schemas.lake.lake import Lake
 
     for what, given, known in (("--class", error_class, CLASSES), ("--stage", stage, STAGES)):
         if given is not None and given not in known:
@@ -149,7 +149,7 @@ def is_dry() -> bool:
 def show_plan(lake: str, calls: list[data.Call], json_: bool) -> None:
     """What the flows of these calls would do."""
     from opendimo.dags import show
-    from opendimo.storage_schemas.lake import Lake, is_lake
+    from opendimo.storage_schemas.lake.lake import Lake, is_lake
 
     trial = _dry.get() or Trial()
     with TemporaryDirectory() as empty, TemporaryDirectory() as away:
@@ -161,7 +161,7 @@ def show_plan(lake: str, calls: list[data.Call], json_: bool) -> None:
 
 def _forecasts(lake: "Lake", away: "Lake | None", calls: list[data.Call], trial: Trial) -> "list[Forecast]":
     from opendimo.dags import steps
-    from opendimo.pipelines.forecast import forecast
+    from opendimo.pipelines.progress import forecast
 
     found: list[Forecast] = []
     deadline = time.monotonic() + 60 * trial.minutes
@@ -179,7 +179,7 @@ def _try_out(
 ) -> "Tried | None":
     """Do a few pieces of work of a step of which no run is known: of what is left in the lake, or else of what the
     steps before made of theirs. Sources are fetched where the trial is, all else is read where it is."""
-    from opendimo.pipelines.forecast import measured, try_out
+    from opendimo.pipelines.progress import measured, try_out
 
     if measured(lake, step.stage.name, planned.revision) is not None:
         return None

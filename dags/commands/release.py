@@ -40,7 +40,7 @@ def create(
     from opendimo.dags.progress import display
     from opendimo.dags.session import lake_session
     from opendimo.dags.show import as_json
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.policy import load_policy
     from opendimo.storage_schemas.releases.release import check_name, find_release
 
@@ -64,7 +64,7 @@ def list_(lake: ExistingLake, json_: Json = False) -> None:
     Example: dimo release list --lake /data/lake
     """
     from opendimo.dags.show import as_json, table
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.release import list_releases
 
     rows = list_releases(Lake(lake))
@@ -82,7 +82,7 @@ def show(release: ReleaseId, lake: ExistingLake, json_: Json = False) -> None:
     """
     from opendimo.dags.release_card import sections
     from opendimo.dags.show import as_json, table
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.release import find_release, open_row
 
     home = Lake(lake)
@@ -109,7 +109,7 @@ def diff(
     Example: dimo release diff dance@1 dance@2 --lake /data/lake --rows 5
     """
     from opendimo.dags.show import as_json, table
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.diff import diff as compare
 
     found = compare(Lake(lake), older, newer, rows)
@@ -143,7 +143,7 @@ def verify(
     from opendimo.dags.follow import MEGABYTE, follow
     from opendimo.dags.progress import display
     from opendimo.dags.show import as_json
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.verify import verify as check
 
     with display(), follow("hash files (MB)", MEGABYTE) as report:
@@ -177,7 +177,7 @@ def approve(
     """
     from opendimo.dags.session import lake_session
     from opendimo.dags.show import as_json
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.release import find_release
 
     find_release(Lake(lake), release)
@@ -204,7 +204,7 @@ def rollback(
     Example: dimo release rollback dance --to 3 --by ann --reason "bad hand labels" --lake /data/lake
     """
     from opendimo.dags.show import as_json
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.approval import rollback as roll_back
 
     newest, withdrawn = roll_back(Lake(lake), name, to, by, reason)

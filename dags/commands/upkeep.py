@@ -11,7 +11,7 @@ import typer
 from opendimo.dags.options import ExistingLake, Json, PrefectApi
 
 if TYPE_CHECKING:
-    from opendimo.storage_schemas.maintain import Freed
+    from opendimo.storage_schemas.lake.maintain import Freed
 
 UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
@@ -36,12 +36,12 @@ def clean(
     dimo clean --lake /data/lake --older-than 30d
     """
     from opendimo.dags.show import as_json, table
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake.lake import Lake
 
     age = _age(older_than)
     if dry_run:
-        from opendimo.pipelines.cleaning import clean_all
-        from opendimo.storage_schemas.compact import compact
+        from opendimo.pipelines.sources.cleaning import clean_all
+        from opendimo.storage_schemas.lake.compact import compact
 
         home = Lake(lake)
         merged, freed = compact(home, dry_run=True), clean_all(home, age, dry_run=True, abandoned=abandoned)
@@ -98,8 +98,8 @@ def sources(
     if links:
         return _links(lake, limit, json_)
     from opendimo.dags.show import as_json, table
-    from opendimo.storage_schemas.lake import Lake
-    from opendimo.storage_schemas.takedown import list_sources
+    from opendimo.storage_schemas.lake.lake import Lake
+    from opendimo.storage_schemas.lake.takedown import list_sources
 
     found = list_sources(Lake(lake), name, licence, subject)
     if json_:
@@ -116,8 +116,8 @@ def tables(lake: ExistingLake, json_: Json = False) -> None:
     Example: dimo tables --lake /data/lake
     """
     from opendimo.dags.show import as_json, table
-    from opendimo.storage_schemas.lake import Lake
-    from opendimo.storage_schemas.maintain import overview
+    from opendimo.storage_schemas.lake.lake import Lake
+    from opendimo.storage_schemas.lake.maintain import overview
 
     found = overview(Lake(lake))
     if json_:
@@ -148,8 +148,8 @@ def takedown(
     dimo takedown --lake /data/lake --source-id 3f5a... --reason "asked by the author" --by ann
     """
     from opendimo.dags.show import as_json, table
-    from opendimo.storage_schemas import takedown as stones
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake import takedown as stones
+    from opendimo.storage_schemas.lake.lake import Lake
 
     given = {"source_id": source_id, "content_sha256": content, "licence": licence, "subject": subject}
     chosen = [(what, value) for what, value in given.items() if value is not None]
@@ -182,8 +182,8 @@ def migrate(
 
     Example: dimo migrate --lake /data/lake
     """
-    from opendimo.storage_schemas import migrate as migration
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake import migrate as migration
+    from opendimo.storage_schemas.lake.lake import Lake
 
     home = Lake(lake, migrating=True)
     steps = migration.plan_migration(home) if dry_run else migration.migrate(home)
@@ -196,10 +196,10 @@ def migrate(
 def _check(lake: str, cookies: Path | None, access: Path | None, hosts: list[str], allow_private: bool) -> None:
     from opendimo.dags.follow import follow
     from opendimo.dags.progress import console, display
-    from opendimo.pipelines.check_links import check_links
     from opendimo.pipelines.sources import SourcesConfig
+    from opendimo.pipelines.sources.check_links import check_links
     from opendimo.pipelines.sources.config import PLATFORMS
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.storage_schemas.lake.lake import Lake
 
     config = SourcesConfig(
         cookies=str(cookies.absolute()) if cookies else None,
@@ -217,9 +217,9 @@ def _check(lake: str, cookies: Path | None, access: Path | None, hosts: list[str
 
 def _links(lake: str, limit: int, json_: bool) -> None:
     from opendimo.dags.show import as_json, size, table
-    from opendimo.pipelines.links import STATUSES
-    from opendimo.pipelines.links import links as by_host
-    from opendimo.storage_schemas.lake import Lake
+    from opendimo.pipelines.sources.links import STATUSES
+    from opendimo.pipelines.sources.links import links as by_host
+    from opendimo.storage_schemas.lake.lake import Lake
 
     found = by_host(Lake(lake))
     if json_:

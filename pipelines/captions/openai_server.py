@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from opendimo.pipelines.stage import PermanentError, TransientError
+from opendimo.pipelines.engine.stage import PermanentError, TransientError
 
 RETRY_LATER = (408, 409, 425, 429)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opendimo.pipelines.stage import PermanentError
+from opendimo.pipelines.engine.stage import PermanentError
 
 SAMPLE = 1 << 20  # bytes hashed at both ends of a weight file: tells fine-tunes apart without reading 15 GB
 

@@ -18,14 +18,14 @@ from opendimo.pipelines.captions.openai_server import OpenAIServer, ServerCaptio
 from opendimo.pipelines.captions.qwen import QwenCaptioner, QwenLocal
 from opendimo.pipelines.captions.sentence import camera_sentence, compose
 from opendimo.pipelines.captions.witnesses import agreement, combined
-from opendimo.pipelines.columns import Column, json_lists, json_strings, look_up
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.quality import Policy, kept_clips
-from opendimo.pipelines.revisions import best_poses
-from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.pipelines.engine.columns import Column, json_lists, json_strings, look_up
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.revisions import best_poses
+from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.pipelines.quality.verdicts import Policy, kept_clips
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import decode, frames
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import decode, frames
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)

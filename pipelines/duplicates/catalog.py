@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from opendimo.pipelines.columns import look_up
 from opendimo.pipelines.duplicates.search import HashIndex
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.columns import look_up
+from opendimo.storage_schemas.lake.lake import Lake
 
 Moment = tuple[int, int]
 """Versions of `fingerprints` and `clips`."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.pipelines.columns import Column, distinct, last_of, look_up
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.ledger import newest_first
+from opendimo.pipelines.engine.columns import Column, distinct, last_of, look_up
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.ledger import newest_first
 
 if TYPE_CHECKING:
-    from opendimo.pipelines.quality import Policy
+    from opendimo.pipelines.quality.verdicts import Policy
 
 EVIDENCE = ["representative_id", "mirrored", "start_frame", "end_frame", "similarity", "distance"]
 

@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.pipelines.columns import Column, json_lists, json_strings
 from opendimo.pipelines.duplicates.align import Evidence, same_footage
 from opendimo.pipelines.duplicates.catalog import Catalog, Moment, moment
 from opendimo.pipelines.duplicates.fingerprint import pictures_of, searched_hashes
 from opendimo.pipelines.duplicates.pictures import MIRROR, Hashes
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.pipelines.engine.columns import Column, json_lists, json_strings
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.takedown import taken_down
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import taken_down
 
 Row = dict[str, Any]
 WHOLE = 0.9  # share of a clip that makes it a copy, not a part

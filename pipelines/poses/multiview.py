@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from opendimo.model.body.load import Body
 from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.poses.between import moments_of, points_at
 from opendimo.pipelines.poses.fit import fit
 from opendimo.pipelines.poses.fit_config import FitConfig
@@ -20,7 +21,6 @@ from opendimo.pipelines.poses.objective import Seen, Target
 from opendimo.pipelines.poses.oneview import MAIN
 from opendimo.pipelines.poses.triangulation import triangulate
 from opendimo.pipelines.poses.view import View
-from opendimo.pipelines.stage import DataError
 
 Array = NDArray[np.floating]
 TOLERANCE = 0.03

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from opendimo.model.body.load import Body
 from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.poses.fit import fit
 from opendimo.pipelines.poses.fit_config import FitConfig
 from opendimo.pipelines.poses.hands import drop_strange_hands, hands_met
@@ -15,7 +16,6 @@ from opendimo.pipelines.poses.mapping import GROUP, INDEX, SIDES, observe
 from opendimo.pipelines.poses.motion import points_of
 from opendimo.pipelines.poses.objective import Seen, Target
 from opendimo.pipelines.poses.view import View
-from opendimo.pipelines.stage import DataError
 
 Array = NDArray[np.floating]
 MAIN = [INDEX[f"{side}_{joint}"] for side in SIDES for joint in ("shoulder", "elbow", "wrist", "hip", "knee")]

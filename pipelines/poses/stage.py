@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.pipelines.columns import Column, json_lists, json_strings, look_up
-from opendimo.pipelines.planned import Planned
+from opendimo.pipelines.engine.columns import Column, json_lists, json_strings, look_up
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.poses.fit_config import FitConfig
 from opendimo.pipelines.poses.landmarks import LandmarkConfig, MediaPipe, Rtmlib, describe
-from opendimo.pipelines.quality import Policy, kept_clips
+from opendimo.pipelines.quality.verdicts import Policy, kept_clips
 from opendimo.pipelines.rigs.current import frames_late, measured_gravity
-from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 
 Row = dict[str, Any]
 SPAN = ["capture_id", "start_frame", "end_frame", "fps_num", "fps_den"]
@@ -88,7 +88,7 @@ class PosesStage:
         return f"multiview {model}", multi_view_labels(landmarks, views, self._body, fit, gravity_down, late)
 
     def _landmarks(self, clip: Row) -> Any:
-        from opendimo.storage_schemas.video import frames
+        from opendimo.storage_schemas.media.video import frames
 
         if clip["track"] is None:
             raise DataError(f"{clip['name']}: the clip has no track of a person; filter it")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from opendimo.model.body.load import Body
 from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.poses.fit import fit
 from opendimo.pipelines.poses.fit_config import FitConfig
 from opendimo.pipelines.poses.label import Label, assess
@@ -16,7 +17,6 @@ from opendimo.pipelines.poses.motion import Motion
 from opendimo.pipelines.poses.objective import Target
 from opendimo.pipelines.poses.placement import NEAR
 from opendimo.pipelines.poses.view import View
-from opendimo.pipelines.stage import DataError
 
 Array = NDArray[np.floating]
 BODY_JOINTS = 22

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from opendimo.pipelines.engine.revisions import best_poses, by_column, newest
 from opendimo.pipelines.report.judged import UNSHOWN
 from opendimo.pipelines.report.media import Media
 from opendimo.pipelines.report.paths import TopView, top_view
 from opendimo.pipelines.report.sheets import contact_sheet
 from opendimo.pipelines.report.thumbnails import Thumbnail, read_thumbnail, stored_video
 from opendimo.pipelines.report.timeline import Span, lanes
-from opendimo.pipelines.revisions import best_poses, by_column, newest
-from opendimo.storage_schemas.lake import Lake, in_list
+from opendimo.storage_schemas.lake.lake import Lake, in_list
 from opendimo.storage_schemas.rows import arrow_to_rows
 
 Row = dict[str, Any]

@@ -13,9 +13,9 @@ from PIL import Image
 
 from opendimo.pipelines.report.environment import environment
 from opendimo.pipelines.report.media import jpeg
-from opendimo.storage_schemas import video
-from opendimo.storage_schemas.files import read_json, write_bytes
 from opendimo.storage_schemas.ids import sha256_file
+from opendimo.storage_schemas.lake.files import read_json, write_bytes
+from opendimo.storage_schemas.media import video
 
 Row = dict[str, Any]
 MOST_CASES = 6

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from opendimo.pipelines import status
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.standing import STAGES, Account
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.work_status import STAGES, Account
+from opendimo.pipelines.progress import status
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.storage_schemas.lake.lake import Lake
 
 COUNTED = {
     "sources": "source items",

@@ -12,9 +12,9 @@ from PIL import Image
 
 from opendimo.pipelines.report.media import Media
 from opendimo.pipelines.report.sheets import grid
-from opendimo.storage_schemas import video
-from opendimo.storage_schemas.files import read_json
 from opendimo.storage_schemas.ids import sha256_file
+from opendimo.storage_schemas.lake.files import read_json
+from opendimo.storage_schemas.media import video
 
 Row = dict[str, Any]
 Window = tuple[int, int, float]  # frames, step, about how many a second before that step

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.pipelines.columns import look_up
-from opendimo.pipelines.quality import Policy, verdicts
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.columns import look_up
+from opendimo.pipelines.quality.verdicts import Policy, verdicts
+from opendimo.storage_schemas.lake.lake import Lake
 
 UNSHOWN = ("taken_down", "superseded")
 """Verdicts whose clips are counted but never shown."""

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from opendimo.storage_schemas.files import write_bytes
 from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake.files import write_bytes
 
 RENDERING = "2"
 """Version of how media look: raise it when they change."""

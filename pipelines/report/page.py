@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.rejects import group_rejects, rejects
+from opendimo.pipelines.engine.rejects import group_rejects, rejects
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.pipelines.report.cards import filtered_clips, kept_groups
 from opendimo.pipelines.report.driver import read_driver_checks
 from opendimo.pipelines.report.duplicates import read_duplicates
@@ -23,8 +23,8 @@ from opendimo.pipelines.report.losses import read_losses
 from opendimo.pipelines.report.media import Media
 from opendimo.pipelines.report.rigs import read_rigs
 from opendimo.pipelines.report.scores import SCORES, histograms
-from opendimo.storage_schemas.files import write_bytes
-from opendimo.storage_schemas.lake import Lake, is_lake
+from opendimo.storage_schemas.lake.files import write_bytes
+from opendimo.storage_schemas.lake.lake import Lake, is_lake
 from opendimo.storage_schemas.releases.release import list_releases
 
 Row = dict[str, Any]

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from opendimo.pipelines.engine.revisions import newest
 from opendimo.pipelines.report.plots import Scale
-from opendimo.pipelines.revisions import newest
-from opendimo.storage_schemas.lake import Lake, in_list
+from opendimo.storage_schemas.lake.lake import Lake, in_list
 
 Row = dict[str, Any]
 MOST_RIGS = 20

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opendimo.pipelines.poses.overlay import draw_skeleton
-from opendimo.storage_schemas.video import decode
+from opendimo.storage_schemas.media.video import decode
 
 Row = dict[str, Any]
 Image = NDArray[np.uint8]

@@ -6,7 +6,7 @@ from typing import Any
 
 from opendimo.pipelines.report.media import Media
 from opendimo.pipelines.report.sheets import thumbnail
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)

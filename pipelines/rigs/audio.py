@@ -8,8 +8,8 @@ from scipy.signal import correlate, correlation_lags
 
 from opendimo.pipelines.rigs.offsets import Offsets, settle
 from opendimo.pipelines.rigs.views import Array, RigView
-from opendimo.storage_schemas.codec.opening import opened
-from opendimo.storage_schemas.image_sequence import is_pattern
+from opendimo.storage_schemas.media.image_sequence import is_pattern
+from opendimo.storage_schemas.media.opening import opened
 
 RATE = 8000
 """Samples a second that sound is read at."""

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.rigs.views import Array, RigView, images
-from opendimo.pipelines.stage import DataError
 
 MAX_SIDE = 100
 

@@ -5,9 +5,9 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.pipelines.columns import Column, look_up
-from opendimo.pipelines.revisions import newest
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.columns import Column, look_up
+from opendimo.pipelines.engine.revisions import newest
+from opendimo.storage_schemas.lake.lake import Lake
 
 
 def camera_verdicts(lake: Lake) -> pa.Table:

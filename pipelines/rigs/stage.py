@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.people.detector import DetectorConfig
 from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
-from opendimo.pipelines.planned import Planned
 from opendimo.pipelines.rigs.audio import from_audio
 from opendimo.pipelines.rigs.board import Board, read_board, see_board
 from opendimo.pipelines.rigs.epipolar import Seen
@@ -23,10 +24,9 @@ from opendimo.pipelines.rigs.people import see_people
 from opendimo.pipelines.rigs.times import from_times
 from opendimo.pipelines.rigs.verdicts import Limits, check, in_time, judge, unseen
 from opendimo.pipelines.rigs.views import Array, RigView, Row, Sampling
-from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.storage_schemas.ids import stable_id, work_key
-from opendimo.storage_schemas.lake import Lake, in_list
-from opendimo.storage_schemas.takedown import taken_down
+from opendimo.storage_schemas.lake.lake import Lake, in_list
+from opendimo.storage_schemas.lake.takedown import taken_down
 
 if TYPE_CHECKING:
     from opendimo.pipelines.people.detector import Detector

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.lens import undistort_points
-from opendimo.pipelines.stage import DataError
-from opendimo.storage_schemas import video
+from opendimo.storage_schemas.media import video
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.storage_schemas.conventions import HALF_PIXEL, scale_intrinsics
 
 Array = NDArray[np.float64]

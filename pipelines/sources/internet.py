@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from opendimo.pipelines.engine.stage import DataError, TransientError, Work
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads import download, platforms
 from opendimo.pipelines.sources.downloads.access import access
@@ -23,7 +24,6 @@ from opendimo.pipelines.sources.items import (
 from opendimo.pipelines.sources.list_files import LIST_SUFFIXES
 from opendimo.pipelines.sources.lists import SAVED, Entry, list_files, read_lists
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
-from opendimo.pipelines.stage import DataError, TransientError, Work
 from opendimo.storage_schemas.ids import stable_id
 
 KIND = "internet"

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from opendimo.pipelines.engine.stage import DataError, Work
 from opendimo.pipelines.sources.probing import probe_safely, stream_hash
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
-from opendimo.pipelines.stage import DataError, Work
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file, stable_id, work_key
-from opendimo.storage_schemas.video import VideoInfo
+from opendimo.storage_schemas.media.video import VideoInfo
 
 NAME = "sources"
 VERSION = "2"

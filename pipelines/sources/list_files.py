@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.engine.stage import DataError
 
 LIST_SUFFIXES = (".csv", ".jsonl", ".parquet")
 MAX_LINE = 1 << 20  # characters

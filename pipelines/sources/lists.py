@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads.urls import printable
 from opendimo.pipelines.sources.list_files import LIST_SUFFIXES, Record, records
-from opendimo.pipelines.stage import DataError
 
 COLUMNS = {
     "url": ("uri", "url", "path", "file_name"),

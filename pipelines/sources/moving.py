@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.calibration import Array, Camera
-from opendimo.pipelines.stage import DataError
 
 MAX_GAP = 10
 """Frames in a row without a pose that are filled in between their neighbours, as every k-th frame is often all that a

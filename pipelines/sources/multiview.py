@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from opendimo.pipelines.engine.stage import DataError, Work
 from opendimo.pipelines.sources.calibration import OPENCV, Calibration, fit
 from opendimo.pipelines.sources.calibrations import read_calibration
 from opendimo.pipelines.sources.config import SourcesConfig
@@ -32,10 +33,9 @@ from opendimo.pipelines.sources.moving import on_frames
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
 from opendimo.pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_calibration, takes_in
 from opendimo.pipelines.sources.times import read_times
-from opendimo.pipelines.stage import DataError, Work
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file, stable_id
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import decode
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import decode
 
 KIND = "multiview"
 

@@ -11,11 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from opendimo.pipelines import probe_child
+from opendimo.pipelines.engine.stage import DataError, PermanentError, TransientError
+from opendimo.pipelines.sources import probe_child
 from opendimo.pipelines.sources.downloads.urls import printable
 from opendimo.pipelines.sources.signatures import LENGTH, foreign
-from opendimo.pipelines.stage import DataError, PermanentError, TransientError
-from opendimo.storage_schemas.video import VideoInfo
+from opendimo.storage_schemas.media.video import VideoInfo
 
 CHILD = Path(probe_child.__file__)  # run by its path, so that it does not wait for the imports around it
 SECONDS = 30.0  # for one file

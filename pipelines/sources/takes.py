@@ -10,12 +10,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.calibration import Calibration
 from opendimo.pipelines.sources.calibrations import read_calibration
 from opendimo.pipelines.sources.calibrations.document import colmap_files
 from opendimo.pipelines.sources.items import videos_in
 from opendimo.pipelines.sources.renders.text_files import read_text
-from opendimo.pipelines.stage import DataError
 
 AIST = re.compile(r"(g\w{2}_s\w{2})_(c\d{2})_(d\d{2}_m\w{2}\d_ch\d{2})")
 NAMES = re.compile(

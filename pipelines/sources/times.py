@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.engine.stage import DataError
 
 CAMERA = ("cam_id", "camera", "view", "port")
 TIME = ("frame_time", "time", "timestamp")

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.pipelines.engine.stage import DataError, Work
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import Row, Rows, VideoFile, capture_row, new_work, open_video, source_row
 from opendimo.pipelines.sources.renders import bedlam, door, manifest, multicamvideo, unreal_axes
 from opendimo.pipelines.sources.renders.cameras import Cameras
 from opendimo.pipelines.sources.renders.motion import Truth
 from opendimo.pipelines.sources.renders.shot import Shot, sequence_of
-from opendimo.pipelines.stage import DataError, Work
-from opendimo.storage_schemas import video as videos
-from opendimo.storage_schemas.image_sequence import is_pattern
-from opendimo.storage_schemas.video import VideoInfo
+from opendimo.storage_schemas.media import video as videos
+from opendimo.storage_schemas.media.image_sequence import is_pattern
+from opendimo.storage_schemas.media.video import VideoInfo
 
 Array = NDArray[np.float64]
 KIND = "unreal"

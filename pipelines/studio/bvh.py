@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.engine.stage import DataError
 
 Array = NDArray[np.float64]
 

@@ -19,8 +19,8 @@ from opendimo.pipelines.studio.film import Person, film
 from opendimo.pipelines.studio.motions import FPS, Motion, mannequin
 from opendimo.pipelines.studio.scene import Scene
 from opendimo.pipelines.studio.script import LEAD_IN, Take
-from opendimo.storage_schemas import video
 from opendimo.storage_schemas.conventions import HALF_PIXEL
+from opendimo.storage_schemas.media import video
 
 Array = NDArray[np.float64]
 Size = tuple[int, int]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from opendimo.model.body.skeleton import JOINTS, PARENTS
-from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.studio.bvh import Bvh
 from opendimo.pipelines.studio.motions import FPS, Motion, mannequin, sole_heights
 

@@ -1,6 +1,6 @@
 """Letting training use a release, and taking that back."""
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.decisions import USABLE, decide
 from opendimo.storage_schemas.releases.release import find_release, list_releases
 

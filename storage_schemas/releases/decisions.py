@@ -3,9 +3,9 @@
 import time
 from typing import Any
 
-from opendimo.storage_schemas.commit import commit, is_committed, staged, unfinished
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.commit import commit, is_committed, staged, unfinished
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.rows import Row
 
 USABLE, PENDING, WITHDRAWN = "usable", "pending", "withdrawn"

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.diff_reasons import CAME, GONE, why_missing, why_relabelled
 from opendimo.storage_schemas.releases.diff_sides import Rows, Side, changed_fields, different, match, open_side
 from opendimo.storage_schemas.releases.release import find_release, open_row

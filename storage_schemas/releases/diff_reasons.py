@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.diff_sides import Rows, Side, match, windows_of
 from opendimo.storage_schemas.releases.pins import Pinned
 from opendimo.storage_schemas.releases.selection import Flags, column, lookup, select, set_of

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from opendimo.storage_schemas.files import read_json, write_bytes, write_json
+from opendimo.storage_schemas.lake.files import read_json, write_bytes, write_json
 from opendimo.storage_schemas.releases.export_clips import Clips, Sample, clips_of
 from opendimo.storage_schemas.releases.release import Release
 from opendimo.storage_schemas.releases.verify import taken_down_since

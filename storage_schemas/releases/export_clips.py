@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from opendimo.storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.ledger import newest_first
+from opendimo.storage_schemas.lake.ledger import newest_first
 from opendimo.storage_schemas.releases.release import Release
 from opendimo.storage_schemas.releases.selection import Codes, column, lookup
 from opendimo.storage_schemas.rows import arrow_to_rows

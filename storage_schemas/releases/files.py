@@ -7,8 +7,8 @@ import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.lock import Check
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.lock import Check
 from opendimo.storage_schemas.releases.inventory import (
     Entries,
     OnProgress,

@@ -9,7 +9,7 @@ from typing import Any
 import lance
 
 from opendimo.storage_schemas.ids import sha256_bytes
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.pins import Pin
 
 THREADS = 8

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.ledger import newest_first
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.ledger import newest_first
 from opendimo.storage_schemas.releases.held_out import held_out
 from opendimo.storage_schemas.releases.labels import accuracy, quality
 from opendimo.storage_schemas.releases.pins import Pinned

@@ -6,8 +6,8 @@ from typing import Any
 
 import lance
 
-from opendimo.storage_schemas.commit import exclusive
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.commit import exclusive
+from opendimo.storage_schemas.lake.lake import Lake
 
 PINNED = ("sources", "captures", "clips", "clip_videos", "poses", "captions", "latents", "pairs")
 

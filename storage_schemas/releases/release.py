@@ -14,7 +14,8 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from opendimo.storage_schemas.lake import Lake, scan
+from opendimo.storage_schemas.lake.lake import Lake, scan
+from opendimo.storage_schemas.lake.snapshot import Snapshot
 from opendimo.storage_schemas.releases.decisions import (
     PENDING,
     USABLE,
@@ -32,7 +33,6 @@ from opendimo.storage_schemas.releases.pins import check_pins, pin_tables, pinne
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from opendimo.storage_schemas.releases.selection import Selection, count, newest_set, select
 from opendimo.storage_schemas.rows import Row, arrow_to_rows
-from opendimo.storage_schemas.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.ledger import ranks
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.ledger import ranks
+from opendimo.storage_schemas.lake.takedown import taken_down
 from opendimo.storage_schemas.releases.pins import Pinned
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
-from opendimo.storage_schemas.takedown import taken_down
 
 Codes = NDArray[np.int32]  # row numbers of another table; -1: none
 Flags = NDArray[np.bool_]

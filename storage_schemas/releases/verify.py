@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import taken_down
 from opendimo.storage_schemas.releases.files import row_set_sha256
 from opendimo.storage_schemas.releases.inventory import (
     OnProgress,
@@ -18,7 +19,6 @@ from opendimo.storage_schemas.releases.inventory import (
 )
 from opendimo.storage_schemas.releases.release import Release, find_release, open_row
 from opendimo.storage_schemas.releases.selection import column, lookup
-from opendimo.storage_schemas.takedown import taken_down
 
 CLIPS = 64  # videos in memory at once
 SIDES = ("driving", "target")

@@ -34,9 +34,9 @@ import scenedetect  # not counted to anybody's time
 from rich.console import Console
 from rich.table import Table
 
-from opendimo.pipelines.cut import ClipsConfig, clips_of, fit
+from opendimo.pipelines.clips.cut import ClipsConfig, clips_of, fit
 from opendimo.pipelines.people.detector import Detector
-from opendimo.storage_schemas import video
+from opendimo.storage_schemas.media import video
 
 SIZE, FPS, SHOTS, FRAMES = (1280, 720), 30, 3, 150
 LIMIT = 1.3

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from opendimo.pipelines.captions.stage import plan
-from opendimo.pipelines.planning import finish, prepare, stage_outcome
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.stage import Outcome, Work
-from opendimo.pipelines.status import funnel
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.engine.stage import Outcome, Work
+from opendimo.pipelines.progress.status import funnel
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.diff import diff
 from opendimo.storage_schemas.releases.release import create_release, open_release
 from opendimo.storage_schemas.rows import Row, arrow_to_rows

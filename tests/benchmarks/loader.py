@@ -12,9 +12,9 @@ import numpy as np
 
 from opendimo.model.config import DiMoConfig
 from opendimo.storage_schemas.ids import sha256_bytes
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import decode, encode
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
-from opendimo.storage_schemas.video import decode, encode
 from opendimo.training.data import TrainingData
 from opendimo.training.stages import three_stages
 from tests.benchmarks.side_by_side import in_turn, ratios

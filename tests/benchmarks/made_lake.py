@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
-from opendimo.pipelines.quality import Policy
-from opendimo.storage_schemas.compact import BLOB_ROWS
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.compact import BLOB_ROWS
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.store import write_json
 from opendimo.storage_schemas.rows import rows_to_arrow
-from opendimo.storage_schemas.store import write_json
 from opendimo.storage_schemas.tables import TABLES
 from tests.benchmarks import made_columns as made
 from tests.benchmarks.made_columns import CLIPS_PER_SOURCE, Columns

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset
 
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.snapshot import Snapshot
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.snapshot import Snapshot
 from opendimo.storage_schemas.tables import TABLES
 
 SHARD = 64  # rows that a worker stages at once

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from opendimo.pipelines.people.detector import Detector, DetectorConfig
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.quality import verdicts as judge
-from opendimo.storage_schemas import video
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.verdicts import verdicts as judge
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media import video
 from tests.dags.command import dimo
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

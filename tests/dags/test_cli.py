@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
 
 COMMANDS = [

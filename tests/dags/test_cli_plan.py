@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode
 from tests.dags.command import dimo
 from tests.pipelines.caption_lake import clip_row
 from tests.pipelines.cheap_stage import CheapStage, run_all

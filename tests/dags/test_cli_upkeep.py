@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import reasons, taken_down
 from opendimo.storage_schemas.releases.release import create_release
-from opendimo.storage_schemas.takedown import reasons, taken_down
 from tests.dags.command import dimo
 from tests.storage_schemas.upkeep_lake import small_lake
 

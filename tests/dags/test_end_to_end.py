@@ -12,9 +12,9 @@ import av
 import numpy as np
 import pytest
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import decode
 from opendimo.storage_schemas.releases.release import open_release
-from opendimo.storage_schemas.video import decode
 from tests.dags.command import dimo
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from opendimo.pipelines.samples import choose_sample
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.generation.samples import choose_sample
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import decode, probe
 from opendimo.storage_schemas.releases.release import Release
-from opendimo.storage_schemas.video import decode, probe
 from opendimo.training.evaluation.cases import choose_cases
 from opendimo.training.evaluation.clips import write_inputs
 from opendimo.training.evaluation.config import EvaluationConfig

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
 from tests.pipelines.report_lake import clip_row, run
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import take_down
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from opendimo.storage_schemas.releases.release import create_release
-from opendimo.storage_schemas.takedown import take_down
 from tests.dags.command import dimo
 from tests.storage_schemas.release_rows import add, pair, small_lake
 

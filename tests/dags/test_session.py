@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from opendimo.dags.session import session
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.stage import DataError, Needs, Outcome, Work, run_each
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from tests.storage_schemas.release_rows import small_lake
 

@@ -16,7 +16,7 @@ from opendimo.pipelines.studio import cameras
 from opendimo.pipelines.studio.film import Person, film
 from opendimo.pipelines.studio.motions import act
 from opendimo.pipelines.studio.scene import Scene
-from opendimo.storage_schemas.video import decode
+from opendimo.storage_schemas.media.video import decode
 
 CLIPS = ("dance_balloon_static", "generated_dance_indoor", "juggle_static_fullbody")
 

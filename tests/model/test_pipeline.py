@@ -12,7 +12,7 @@ from opendimo.model.dimo import DiMo
 from opendimo.model.pipeline import DiMoPipeline
 from opendimo.model.pipeline.pictures import fitted, open_image
 from opendimo.model.vae import encode
-from opendimo.storage_schemas.video import centre_crop
+from opendimo.storage_schemas.media.video import centre_crop
 from tests.model.pipelines import WINDOW, driving, picture, sampled, tiny_pipeline
 
 Make = Callable[..., DiMoPipeline]

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.media.video import encode
 
 SIZE = (640, 360)
 K = np.array([[450.0, 0, 320], [0, 450, 180], [0, 0, 1]])

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode
 
 FRAMES, WIDTH, HEIGHT = 48, 192, 128
 FPS = Fraction(24)

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.planning import RUN_LIMIT, finish, prepare, stage_outcome
-from opendimo.pipelines.stage import DataError, Needs, Outcome, TransientError, Work, run_each
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.planning import RUN_LIMIT, finish, prepare, stage_outcome
+from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, TransientError, Work, run_each
 from opendimo.storage_schemas.ids import stable_id, work_key
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 
 TEXTS = ("captioner", "camera_sentence", "content_sentence", "text")
 

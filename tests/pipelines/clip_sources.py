@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from opendimo.pipelines.quality import Policy, reasons, score_columns
-from opendimo.storage_schemas import video
+from opendimo.pipelines.quality.verdicts import Policy, reasons, score_columns
 from opendimo.storage_schemas.ids import sha256_file, stable_id
+from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.tables import TABLES
 
 Row = dict[str, Any]

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from opendimo.pipelines import probe_child
+from opendimo.pipelines.sources import probe_child
 
 answer = probe_child._answer
 

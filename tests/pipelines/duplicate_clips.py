@@ -10,8 +10,8 @@ import numpy as np
 
 from opendimo.pipelines.duplicates.fingerprint import Fingerprint
 from opendimo.pipelines.duplicates.stage import DuplicatesConfig, DuplicatesStage, plan
-from opendimo.storage_schemas import video
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media import video
 from tests.pipelines.test_quality import clip as clip_row
 
 Row = dict[str, Any]

@@ -10,10 +10,11 @@ import av
 import cv2
 import numpy as np
 
-from opendimo.pipelines.cut import ClipsConfig, clips_of
-from opendimo.pipelines.stage import Outcome, Work
-from opendimo.storage_schemas import commit, video
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.clips.cut import ClipsConfig, clips_of
+from opendimo.pipelines.engine.stage import Outcome, Work
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media import video
 from tests.pipelines.clip_sources import source_row
 from tests.pipelines.test_cutting import Standing, counted
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.media.video import encode
 
 VIDEO = encode(iter(np.random.default_rng(7).integers(0, 255, (12, 64, 96, 3), np.uint8)), Fraction(25))
 ETAG = '"one"'

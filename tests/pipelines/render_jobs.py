@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from opendimo.pipelines.engine.stage import DataError, Outcome, Work, run_each
 from opendimo.pipelines.sources import unreal
 from opendimo.pipelines.sources.config import SourcesConfig
-from opendimo.pipelines.stage import DataError, Outcome, Work, run_each
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.media.video import encode
 
 
 def make(work: Work) -> dict[str, list[dict[str, Any]]]:

@@ -4,9 +4,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode
 
 FRAMES, WIDTH, HEIGHT = 24, 96, 64
 FPS = Fraction(12)

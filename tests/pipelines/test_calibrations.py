@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.calibration import Camera, make_camera
 from opendimo.pipelines.sources.calibrations import read_calibration
 from opendimo.pipelines.sources.lens import pinhole_maps, undistort, undistort_points
-from opendimo.pipelines.stage import DataError
 from opendimo.storage_schemas.conventions import project, transform
 from tests.pipelines import calibration_files as files
 

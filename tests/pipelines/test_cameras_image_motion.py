@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from opendimo.pipelines.cameras.image_motion import image_motion, tracked_corners, turn_and_zoom
 from opendimo.pipelines.cameras.terms import words
-from opendimo.storage_schemas.video import frames
+from opendimo.storage_schemas.media.video import frames
 
 VIRTUAL = ("static", "pan_right", "tilt_up", "zoom_in", "roll_cw", "shake", "pan_left_tilt_down")
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.pipelines.check_links import Checked, check_links
-from opendimo.pipelines.links import HostLinks, links
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.sources.check_links import Checked, check_links
 from opendimo.pipelines.sources.downloads import guard
 from opendimo.pipelines.sources.downloads.look import Known, look
 from opendimo.pipelines.sources.downloads.parts import Place, Version
-from opendimo.pipelines.stage import DataError
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.sources.links import HostLinks, links
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
 from tests.pipelines.media_server import ETAG, VIDEO, MediaServer
 

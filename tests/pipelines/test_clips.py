@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opendimo.pipelines.clips import ClipsStage, duplicates, plan
-from opendimo.pipelines.cut import ClipsConfig, clips_of
-from opendimo.pipelines.cutting.windows import WindowsConfig
+from opendimo.pipelines.clips.cut import ClipsConfig, clips_of
+from opendimo.pipelines.clips.stage import ClipsStage, duplicates, plan
+from opendimo.pipelines.clips.windows import WindowsConfig
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.people.detector import Detector
-from opendimo.pipelines.quality import Policy, kept_clips
-from opendimo.pipelines.stage import DataError
-from opendimo.storage_schemas import video
+from opendimo.pipelines.quality.verdicts import Policy, kept_clips
 from opendimo.storage_schemas.conventions import project, transform
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import take_down
+from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.rows import arrow_to_rows
-from opendimo.storage_schemas.takedown import take_down
 from tests.pipelines.clip_sources import render_row, source_row, start_of, verdict
 
 CONFIG = ClipsConfig()

@@ -14,18 +14,18 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from opendimo.pipelines.cut import ClipsConfig, clips_of
-from opendimo.pipelines.cutting.letterbox import bar_share, kept_region
-from opendimo.pipelines.cutting.text import text_share
-from opendimo.pipelines.cutting.windows import WindowsConfig
+from opendimo.pipelines.clips.cut import ClipsConfig, clips_of
+from opendimo.pipelines.clips.letterbox import bar_share, kept_region
+from opendimo.pipelines.clips.screen_text import text_share
+from opendimo.pipelines.clips.shots import ShotsConfig
+from opendimo.pipelines.clips.windows import WindowsConfig
+from opendimo.pipelines.engine.settings import load_settings
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.people.boxes import occlusion
 from opendimo.pipelines.people.detector import DetectorConfig, Person
 from opendimo.pipelines.people.mediapipe_pose import Body, Region
 from opendimo.pipelines.people.visibility import HANDS, LIMBS, of_joints, of_landmarks
-from opendimo.pipelines.settings import load_settings
-from opendimo.pipelines.shots import ShotsConfig
-from opendimo.pipelines.stage import DataError
-from opendimo.storage_schemas import video
+from opendimo.storage_schemas.media import video
 from tests.pipelines.clip_sources import source_row
 
 

@@ -10,15 +10,16 @@ import pytest
 from opendimo.model.driving.crops import hand_squares
 from opendimo.model.driving.person import driving_of
 from opendimo.model.encoder.config import ENCODERS
-from opendimo.pipelines import clips, sources
-from opendimo.pipelines.cut import ClipsConfig
-from opendimo.pipelines.driving import find_person, read_video
+from opendimo.pipelines import sources
+from opendimo.pipelines.clips import stage as clips
+from opendimo.pipelines.clips.cut import ClipsConfig
+from opendimo.pipelines.generation.driving import find_person, read_video
 from opendimo.pipelines.poses import stage as poses
 from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks
-from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.pipelines.sources import SourcesConfig
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import decode, encode
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import decode, encode
 
 FRAMES, WINDOW = 51, 34
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opendimo.pipelines.quality import Policy, kept_clips
-from opendimo.pipelines.quality import verdicts as judge
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.quality.verdicts import Policy, kept_clips
+from opendimo.pipelines.quality.verdicts import verdicts as judge
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.pipelines import duplicate_clips as made
 
 Row = dict[str, Any]

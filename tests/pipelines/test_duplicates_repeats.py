@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opendimo.pipelines.duplicates.repeats import left_out, links, repeats
-from opendimo.pipelines.quality import Policy
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.storage_schemas.lake.lake import Lake
 
 FRAMES = 100
 Shown = dict[str, list[tuple[str, int, int]]]

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import av
 
-from opendimo.pipelines.clips import ClipsConfig, ClipsStage
-from opendimo.pipelines.clips import plan as plan_clips
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.quality import verdicts as judge
+from opendimo.pipelines.clips.stage import ClipsConfig, ClipsStage
+from opendimo.pipelines.clips.stage import plan as plan_clips
+from opendimo.pipelines.engine.stage import Outcome, Work
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.verdicts import verdicts as judge
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
-from opendimo.pipelines.stage import Outcome, Work
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.pipelines import duplicate_clips as made
 from tests.pipelines.clip_sources import start_of
 

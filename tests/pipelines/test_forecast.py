@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opendimo.pipelines.forecast import Tried, forecast, measured, try_out
-from opendimo.pipelines.forecast.rates import Rates
-from opendimo.pipelines.forecast.sizes import DOWNLOAD_START, Sizes
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.engine.stage import Needs
+from opendimo.pipelines.engine.timing import spent
+from opendimo.pipelines.progress import Tried, forecast, measured, try_out
+from opendimo.pipelines.progress.rates import Rates
+from opendimo.pipelines.progress.sizes import DOWNLOAD_START, Sizes
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
-from opendimo.pipelines.spent import spent
-from opendimo.pipelines.stage import Needs
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.store import read_json, write_json
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.store import read_json, write_json
+from opendimo.storage_schemas.media.video import encode
 from tests.pipelines.cheap_stage import CheapConfig, CheapStage
 from tests.pipelines.media_server import VIDEO, MediaServer
 from tests.pipelines.report_lake import clip_row
@@ -89,7 +89,9 @@ def test_the_start_of_workers_is_that_of_the_quickest_run_of_which_it_is_known(
     stage = CheapStage()
     planned = stage.plan(items(lake))
     for idle in ({"idle": 9.0}, {"idle": 4.0}, {}):
-        monkeypatch.setattr("opendimo.pipelines.planning.spent", lambda *clocks, idle=idle: {**spent(*clocks), **idle})
+        monkeypatch.setattr(
+            "opendimo.pipelines.engine.planning.spent", lambda *clocks, idle=idle: {**spent(*clocks), **idle}
+        )
         run(lake, stage, planned, 10, seconds=0.01)
     assert measured(lake, "captions", planned.revision).start == 4.0
 

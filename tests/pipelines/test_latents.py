@@ -12,12 +12,12 @@ from diffusers import AutoencoderKLWan, HunyuanVideo15Pipeline, WanPipeline
 
 from opendimo.model.tiny import make_tiny_base
 from opendimo.pipelines.cameras.terms import Term
-from opendimo.pipelines.latents import LatentsConfig, LatentsStage, plan, window_starts
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.revisions import current_captions
-from opendimo.pipelines.windows import Window
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import centre_crop, decode, encode
+from opendimo.pipelines.engine.revisions import current_captions
+from opendimo.pipelines.latents.stage import LatentsConfig, LatentsStage, plan, window_starts
+from opendimo.pipelines.latents.windows import Window
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import centre_crop, decode, encode
 from tests.rows import row
 
 TEXT = "The camera pans  left.\nA person waves."

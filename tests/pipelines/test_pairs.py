@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from opendimo.pipelines.cameras.terms import Term
-from opendimo.pipelines.pairs import Inputs, PairsConfig, PairsStage, build_pairs, gather, plan
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.revisions import current_captions
-from opendimo.pipelines.stage import Work
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.revisions import current_captions
+from opendimo.pipelines.engine.stage import Work
+from opendimo.pipelines.pairs.stage import Inputs, PairsConfig, PairsStage, build_pairs, gather, plan
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.storage_schemas.lake.lake import Lake
 from tests import rows
 
 CONFIG = PairsConfig("vae", test_share=0.0)

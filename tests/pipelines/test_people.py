@@ -14,7 +14,7 @@ from opendimo.pipelines.people.follow import Traces
 from opendimo.pipelines.people.mediapipe_pose import Body, Region
 from opendimo.pipelines.people.truth import true_tracks
 from opendimo.pipelines.people.visibility import Visibility
-from opendimo.storage_schemas import video
+from opendimo.storage_schemas.media import video
 from tests.pipelines.clip_sources import render_row
 
 

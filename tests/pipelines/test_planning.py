@@ -12,25 +12,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opendimo.pipelines import planning
 from opendimo.pipelines.captions.qwen import QwenLocal
 from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage
 from opendimo.pipelines.captions.stage import plan as plan_captions
-from opendimo.pipelines.columns import distinct, json_lists, json_strings, last_of
-from opendimo.pipelines.forecast import forecast
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.planning import account, finish, prepare, stage_outcome
+from opendimo.pipelines.engine import planning
+from opendimo.pipelines.engine.columns import distinct, json_lists, json_strings, last_of
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.planning import account, finish, prepare, stage_outcome
+from opendimo.pipelines.engine.rejects import MOST_ATTEMPTS, Choice, group_rejects, rejects, retry
+from opendimo.pipelines.engine.revisions import newest
+from opendimo.pipelines.engine.work_status import Account
 from opendimo.pipelines.poses.fit_config import FitConfig
 from opendimo.pipelines.poses.stage import PosesConfig, PosesStage
 from opendimo.pipelines.poses.stage import plan as plan_poses
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.rejects import MOST_ATTEMPTS, Choice, group_rejects, rejects, retry
-from opendimo.pipelines.revisions import newest
-from opendimo.pipelines.standing import Account
-from opendimo.pipelines.status import funnel, pending
-from opendimo.storage_schemas import commit
+from opendimo.pipelines.progress import forecast
+from opendimo.pipelines.progress.status import funnel, pending
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.storage_schemas.ids import work_key, work_keys
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.pipelines import report_lake
 from tests.pipelines.caption_lake import clip_row, pose_row
 from tests.pipelines.cheap_stage import CheapConfig, CheapStage, drive, run_all

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from opendimo.model.body.load import Body, load_body
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.poses.accuracy import pa_mpjpe
 from opendimo.pipelines.poses.fit_config import FitConfig
 from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks
@@ -18,11 +19,11 @@ from opendimo.pipelines.poses.oneview import one_view_label
 from opendimo.pipelines.poses.stage import PosesConfig, PosesStage, plan
 from opendimo.pipelines.poses.truth import truth_label
 from opendimo.pipelines.poses.view import view_of
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.stage import DataError
-from opendimo.storage_schemas import ids, video
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.storage_schemas import ids
 from opendimo.storage_schemas.conventions import project, transform
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.tables import TABLES
 
 FRAMES = 12

@@ -9,8 +9,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from opendimo.model.body.load import Body, load_body
-from opendimo.pipelines import clips as cutting
-from opendimo.pipelines.cut import ClipsConfig
+from opendimo.pipelines.clips import stage as cutting
+from opendimo.pipelines.clips.cut import ClipsConfig
+from opendimo.pipelines.engine.revisions import best_poses
+from opendimo.pipelines.engine.stage import Work
 from opendimo.pipelines.poses.fit_config import FitConfig
 from opendimo.pipelines.poses.hands import drop_strange_hands
 from opendimo.pipelines.poses.label import Label
@@ -20,13 +22,11 @@ from opendimo.pipelines.poses.motion import points_of
 from opendimo.pipelines.poses.multiview import multi_view_labels
 from opendimo.pipelines.poses.stage import PosesConfig, PosesStage, plan
 from opendimo.pipelines.poses.view import View, view_of
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.revisions import best_poses
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.pipelines.rigs import stage as rigs
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
-from opendimo.pipelines.stage import Work
-from opendimo.storage_schemas import video
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media import video
 from tests.pipelines.test_poses_labels import FRAMES, GRAVITY, clip_row, lake_with, orbit, posed, seen
 from tests.pipelines.test_rigs_stage import camera, rig
 from tests.rows import pose

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opendimo.pipelines.quality import OPTIONAL, Policy, kept_clips, policy_of
-from opendimo.pipelines.quality import verdicts as judge
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.takedown import take_down
+from opendimo.pipelines.quality.verdicts import OPTIONAL, Policy, kept_clips, policy_of
+from opendimo.pipelines.quality.verdicts import verdicts as judge
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import take_down
 from tests.pipelines.clip_sources import source_row, verdict
 
 GOOD = {

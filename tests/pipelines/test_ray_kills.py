@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from opendimo.pipelines.planning import finish, prepare
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.runner import Pool, ray_session
-from opendimo.pipelines.stage import Outcome, Work
-from opendimo.pipelines.status import funnel
-from opendimo.storage_schemas.commit import unfinished
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.planning import finish, prepare
+from opendimo.pipelines.engine.runner import Pool, ray_session
+from opendimo.pipelines.engine.stage import Outcome, Work
+from opendimo.pipelines.progress.status import funnel
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.storage_schemas.lake.commit import unfinished
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.pipelines.cheap_stage import CheapStage
 
 SPAWN = multiprocessing.get_context("spawn")

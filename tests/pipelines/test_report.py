@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from opendimo.pipelines import status
-from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.progress import status
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.pipelines.report import judged, media, write_report
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import decode
 from opendimo.storage_schemas.releases.approval import approve_release
 from opendimo.storage_schemas.releases.release import create_release
-from opendimo.storage_schemas.video import decode
 from tests.pipelines.report_lake import (
     FPS,
     FRAMES,

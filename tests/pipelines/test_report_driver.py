@@ -13,8 +13,8 @@ from PIL import Image
 from opendimo.pipelines.report import write_report
 from opendimo.pipelines.report.driver import read_driver_checks
 from opendimo.pipelines.report.evaluation import Embedded, read_evaluation, some_cases, write_evaluation_page
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import encode, probe
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode, probe
 from tests.pipelines.report_lake import HOSTILE, clip_row, film, run
 from tests.pipelines.test_report import Tags, text_of
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opendimo.pipelines.rejects import group_rejects
+from opendimo.pipelines.engine.rejects import group_rejects
 from opendimo.pipelines.report.losses import read_losses
 from opendimo.pipelines.report.paths import SIDE, top_view
 from opendimo.pipelines.report.plots import Scale, significant
 from opendimo.pipelines.report.sheets import contact_sheet
 from opendimo.pipelines.report.timeline import lanes
+from opendimo.storage_schemas.media.video import decode
 from opendimo.storage_schemas.rows import rows_to_arrow
 from opendimo.storage_schemas.tables import TABLES
-from opendimo.storage_schemas.video import decode
 from tests.pipelines.report_lake import HEIGHT, WIDTH, cameras, clip_row, film, pose_row, reject_row
 
 

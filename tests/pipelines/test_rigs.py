@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.rigs.audio import from_audio, onsets
 from opendimo.pipelines.rigs.board import read_board, see_board
 from opendimo.pipelines.rigs.epipolar import Seen
@@ -17,7 +18,6 @@ from opendimo.pipelines.rigs.times import from_times
 from opendimo.pipelines.rigs.verdicts import Limits, check, in_time, judge
 from opendimo.pipelines.rigs.views import RigView, Sampling
 from opendimo.pipelines.sources.calibrations import read_calibration
-from opendimo.pipelines.stage import DataError
 from tests.pipelines.rig_views import DOWN, body, ring, seen, view
 
 

@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opendimo.pipelines.pairs import Inputs, PairsConfig, build_pairs
+from opendimo.pipelines.engine.stage import DataError
+from opendimo.pipelines.pairs.stage import Inputs, PairsConfig, build_pairs
 from opendimo.pipelines.people.detector import Detector, DetectorConfig
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.quality import verdicts as judge
+from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.verdicts import verdicts as judge
 from opendimo.pipelines.rigs.current import camera_verdicts
 from opendimo.pipelines.rigs.stage import RigsConfig, RigsStage, measure_rig, plan
 from opendimo.pipelines.rigs.verdicts import Limits
 from opendimo.pipelines.rigs.views import RigView, Sampling
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
-from opendimo.pipelines.stage import DataError
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.takedown import take_down
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import take_down
 from tests.pipelines import board_video
 from tests.pipelines.clip_sources import source_row
 from tests.pipelines.rig_views import ring, turned, view

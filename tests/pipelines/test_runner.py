@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.planning import account, finish, prepare, stage_outcome
-from opendimo.pipelines.runner import DEATHS, Pool, pool_size, ray_session
-from opendimo.pipelines.stage import DataError, Needs, Outcome, TransientError, Work, run_each
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.planning import account, finish, prepare, stage_outcome
+from opendimo.pipelines.engine.runner import DEATHS, Pool, pool_size, ray_session
+from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, TransientError, Work, run_each
+from opendimo.storage_schemas.lake.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -145,14 +145,14 @@ def test_a_transient_failure_waits_for_its_time(lake: Lake) -> None:
 
 
 def test_a_due_failure_is_tried_again_and_then_done(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opendimo.pipelines.planning.BACKOFF_NS", 0)
+    monkeypatch.setattr("opendimo.pipelines.engine.planning.BACKOFF_NS", 0)
     assert run_here(lake, CaptureStage(Config(busy=("item-0",))), works(2)) == 2
     assert run_here(lake, CaptureStage(Config()), works(2)) == 1
     assert account(lake, CaptureStage(Config()), works(2)).done == 2
 
 
 def test_attempts_are_bounded(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opendimo.pipelines.planning.BACKOFF_NS", 0)
+    monkeypatch.setattr("opendimo.pipelines.engine.planning.BACKOFF_NS", 0)
     stage = CaptureStage(Config(busy=("item-0",)))
     assert [run_here(lake, stage, works(1)) for _ in range(5)] == [1, 1, 1, 0, 0]
     assert sorted(r["attempts"] for r in lake.read("rejects")) == [1, 2, 3]
@@ -194,8 +194,8 @@ def test_what_kills_every_worker_is_rejected_alone(lake: Lake, cluster: None) ->
 
 
 def test_what_takes_too_long_is_rejected_alone(lake: Lake, cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opendimo.pipelines.runner.SLACK", 0.5)
-    monkeypatch.setattr("opendimo.pipelines.runner.DEATHS", 2)
+    monkeypatch.setattr("opendimo.pipelines.engine.runner.SLACK", 0.5)
+    monkeypatch.setattr("opendimo.pipelines.engine.runner.DEATHS", 2)
     stage = CaptureStage(Config(endless=("item-1",)))
     stage.needs = Needs(seconds=2.0)
     run_on_ray(lake, stage, works(4))

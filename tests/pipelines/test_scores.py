@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from opendimo.pipelines.scores import Scores, flow_length, perceptual_hash
+from opendimo.pipelines.clips.scores import Scores, flow_length, perceptual_hash
 
 
 def texture(seed: int = 0) -> np.ndarray:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from opendimo.pipelines.driving import find_person, read_video
-from opendimo.pipelines.seen import camera_moves, joint_finder
+from opendimo.pipelines.generation.driving import find_person, read_video
+from opendimo.pipelines.generation.seen import camera_moves, joint_finder
 
 
 def texture(frames: int, per_frame: int) -> np.ndarray:

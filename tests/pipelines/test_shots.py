@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from opendimo.pipelines.cutting.frame import Frame
-from opendimo.pipelines.cutting.windows import shots
-from opendimo.pipelines.shots import ShotsConfig, by_content
+from opendimo.pipelines.clips.frame import Frame
+from opendimo.pipelines.clips.shots import ShotsConfig, by_content
+from opendimo.pipelines.clips.windows import shots
 
 
 def scene(seed: int, frames: int, speed: int = 0) -> list[np.ndarray]:

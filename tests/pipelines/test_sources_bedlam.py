@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from opendimo.pipelines.sources.renders import bedlam_cameras
-from opendimo.storage_schemas import video
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media import video
 from tests.pipelines.render_jobs import edit, ingest, message, only, writable, write_pictures
 
 CSV = "ground_truth/meta_exr_csv"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from opendimo.pipelines.engine.stage import DataError, Failure, PermanentError, TransientError
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.pipelines.sources.downloads import download, guard
 from opendimo.pipelines.sources.downloads.access import Access, access
 from opendimo.pipelines.sources.downloads.http import follow
-from opendimo.pipelines.stage import DataError, Failure, PermanentError, TransientError
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file
 from tests.pipelines.media_server import ETAG, MODIFIED, VIDEO, MediaServer
 

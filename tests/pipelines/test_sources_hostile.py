@@ -14,12 +14,12 @@ import av
 import numpy as np
 import pytest
 
-from opendimo.pipelines.cut import ClipsConfig, clips_of
+from opendimo.pipelines.clips.cut import ClipsConfig, clips_of
+from opendimo.pipelines.engine.stage import DataError, Outcome
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.pipelines.sources.probing import Prober, probe_safely
-from opendimo.pipelines.stage import DataError, Outcome
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode
 
 GOOD = encode(iter(np.random.default_rng(3).integers(0, 255, (6, 48, 64, 3), np.uint8)), Fraction(25))
 

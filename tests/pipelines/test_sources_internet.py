@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
-from opendimo.pipelines.stage import DataError
 from opendimo.storage_schemas.ids import sha256_file, stable_id
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode
 
 
 def ingest(path, config=None):

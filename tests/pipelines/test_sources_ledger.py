@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.pipelines.links import links
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.planning import MAX_ATTEMPTS, finish, prepare, stage_outcome
-from opendimo.pipelines.rejects import Choice, group_rejects, rejects, retry
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.planning import MAX_ATTEMPTS, finish, prepare, stage_outcome
+from opendimo.pipelines.engine.rejects import Choice, group_rejects, rejects, retry
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.pipelines.sources.downloads import hosts, platforms
 from opendimo.pipelines.sources.downloads.urls import host_of
+from opendimo.pipelines.sources.links import links
 from opendimo.storage_schemas.ids import sha256_bytes
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
 from tests.pipelines.media_server import VIDEO, MediaServer
 

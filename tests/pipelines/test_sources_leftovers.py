@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from opendimo.pipelines.engine.stage import TransientError
 from opendimo.pipelines.sources import SourcesConfig
 from opendimo.pipelines.sources.downloads import download, parts
 from opendimo.pipelines.sources.downloads.leftovers import clean_downloads
-from opendimo.pipelines.stage import TransientError
 from tests.pipelines.media_server import VIDEO, MediaServer
 from tests.pipelines.test_sources_processes import interrupt, rows_of, start
 

@@ -6,9 +6,9 @@ import torch
 
 from opendimo.model.body.load import load_body
 from opendimo.model.body.mannequin import mannequin_file
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.renders.motion import truth
 from opendimo.pipelines.sources.renders.unreal_axes import point, world_from_body
-from opendimo.pipelines.stage import DataError
 
 
 @pytest.fixture

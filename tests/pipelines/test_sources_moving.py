@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from opendimo.pipelines.engine.stage import DataError, Outcome
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.pipelines.sources.calibration import make_camera
 from opendimo.pipelines.sources.calibrations import colmap, read_calibration
 from opendimo.pipelines.sources.moving import on_frames
-from opendimo.pipelines.stage import DataError, Outcome
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.media.video import encode
 
 FRAMES = 8
 SIZE = (64, 48)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.pipelines.sources.calibration import Camera, fit
 from opendimo.pipelines.sources.calibrations import read_calibration
 from opendimo.pipelines.sources.multiview import camera_of
-from opendimo.pipelines.stage import DataError
 from opendimo.storage_schemas.conventions import HALF_PIXEL, project
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.media.video import encode
 
 
 def ingest(path, config=None):

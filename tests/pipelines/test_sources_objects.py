@@ -3,10 +3,10 @@
 import boto3
 import pytest
 
+from opendimo.pipelines.engine.stage import Failure
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.pipelines.sources.downloads import download
 from opendimo.pipelines.sources.downloads.parts import Place, Version
-from opendimo.pipelines.stage import Failure
 from opendimo.storage_schemas.ids import sha256_bytes
 from tests.pipelines.media_server import VIDEO
 from tests.storage_schemas.conftest import s3, s3_server  # noqa: F401

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from opendimo.storage_schemas.video import encode, frames
+from opendimo.storage_schemas.media.video import encode, frames
 from tests.pipelines.render_jobs import edit, ingest, message, only, writable
 
 LABELS = (("mini_bedlam1", 300), ("mini_bedlam2", 480))

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opendimo.pipelines.engine.stage import Outcome
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover, plan
-from opendimo.pipelines.stage import Outcome
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.video import encode
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode
 from tests.pipelines import calibration_files as files
 
 UNREADABLE = Path("/proc/self/mem")  # a plain file by its kind, also for root

@@ -8,7 +8,7 @@ import pytest
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.storage_schemas.conventions import project, transform
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.pipelines.render_jobs import edit, ingest, writable
 
 

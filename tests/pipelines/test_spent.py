@@ -1,6 +1,6 @@
 """What the ledger keeps of a run's clocks."""
 
-from opendimo.pipelines.spent import KEPT, spent
+from opendimo.pipelines.engine.timing import KEPT, spent
 
 SECOND = 1_000_000_000
 

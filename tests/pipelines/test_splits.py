@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opendimo.pipelines.captions.window import STILL
-from opendimo.pipelines.pairs import PairsConfig
-from opendimo.pipelines.splits import held_out_groups, linked_groups, splits
+from opendimo.pipelines.pairs.splits import held_out_groups, linked_groups, splits
+from opendimo.pipelines.pairs.stage import PairsConfig
 from opendimo.pipelines.studio.script import programme
 
 KINDS = ("same_view", "cross_view", "moving_camera")

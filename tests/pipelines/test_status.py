@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opendimo.pipelines.planned import Planned
-from opendimo.pipelines.planning import finish, prepare, stage_outcome
-from opendimo.pipelines.quality import Policy
-from opendimo.pipelines.rejects import rejects
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.engine.rejects import rejects
+from opendimo.pipelines.progress.status import funnel
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
-from opendimo.pipelines.status import funnel
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode
 from opendimo.storage_schemas.tables import Table
-from opendimo.storage_schemas.video import encode
 
 
 @pytest.fixture

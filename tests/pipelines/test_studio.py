@@ -10,8 +10,8 @@ from opendimo.pipelines.studio import make_studio
 from opendimo.pipelines.studio.script import LEAD_IN, programme
 from opendimo.storage_schemas.conventions import project, transform
 from opendimo.storage_schemas.ids import sha256_file
+from opendimo.storage_schemas.media.video import decode, probe
 from opendimo.storage_schemas.tables import CAMERA_TERMS
-from opendimo.storage_schemas.video import decode, probe
 
 SMALL = {"frames": 5, "size": (128, 72)}
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from opendimo.model.body.skeleton import JOINTS
-from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.studio.bvh import read_bvh
 from opendimo.pipelines.studio.motions import mannequin, sole_heights
 from opendimo.pipelines.studio.retarget import retarget

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from opendimo.pipelines.clips import ClipsStage
-from opendimo.pipelines.cut import ClipsConfig
-from opendimo.pipelines.cutting.frame import Frame
-from opendimo.pipelines.cutting.transnet import TransNetCuts
-from opendimo.pipelines.cutting.transnet_model import TransNetV2, load_model
-from opendimo.pipelines.shots import ShotsConfig
+from opendimo.pipelines.clips.cut import ClipsConfig
+from opendimo.pipelines.clips.frame import Frame
+from opendimo.pipelines.clips.shots import ShotsConfig
+from opendimo.pipelines.clips.stage import ClipsStage
+from opendimo.pipelines.clips.transnet import TransNetCuts
+from opendimo.pipelines.clips.transnet_model import TransNetV2, load_model
 
 # names and shapes of the published file, in its order, for F = 16, D = 1024; smaller ones have the same names
 PUBLISHED = {

@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError
 
-from opendimo.storage_schemas.compact import ENOUGH_BLOBS
+from opendimo.storage_schemas.lake.compact import ENOUGH_BLOBS
 from tests.storage_schemas.upkeep_lake import fill
 
 

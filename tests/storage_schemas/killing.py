@@ -12,8 +12,8 @@ import lance
 from lance import optimize
 from lance.dataset import MergeInsertBuilder, Tags
 
-from opendimo.storage_schemas import commit, compact
-from opendimo.storage_schemas.store import LocalStore, ObjectStore
+from opendimo.storage_schemas.lake import commit, compact
+from opendimo.storage_schemas.lake.store import LocalStore, ObjectStore
 
 SPAWN = multiprocessing.get_context("spawn")
 SECONDS = 120

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.rows import caption, clip, clip_video, latent, pair, pose, source
 
 LONG = 5_000_000  # bytes: Lance gives such a blob a file of its own

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from opendimo.storage_schemas.codec.clock import constant_rate
-from opendimo.storage_schemas.video import (
+from opendimo.storage_schemas.media.clock import constant_rate
+from opendimo.storage_schemas.media.video import (
     Encoder,
     Encoding,
     Wanted,
@@ -292,7 +292,7 @@ def test_lists_of_other_files_are_no_videos(tmp_path: Path, text: str) -> None:
 
 def test_pictures_beyond_all_bounds_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.mp4", "libx264", scene(3))
-    monkeypatch.setattr("opendimo.storage_schemas.codec.opening.MAX_PIXELS", W * H - 1)
+    monkeypatch.setattr("opendimo.storage_schemas.media.opening.MAX_PIXELS", W * H - 1)
     with pytest.raises(ValueError, match=f"pictures of {W}x{H} are more than"):
         probe(path)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from opendimo.storage_schemas import compact
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import compact
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.storage_schemas.upkeep_lake import fill, fragments, stored
 
 

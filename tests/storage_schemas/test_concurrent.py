@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.rows import capture, clip_video
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -12,10 +12,10 @@ import webdataset
 
 from opendimo.storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
 from opendimo.storage_schemas.ids import sha256_file
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import take_down
 from opendimo.storage_schemas.releases.export import export
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
-from opendimo.storage_schemas.takedown import take_down
 from tests.rows import caption, clip, clip_video, latent, pair, pose, source
 from tests.storage_schemas.release_rows import NAMES, small_lake, video
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from opendimo.storage_schemas.releases.release import create_release, open_release
 from tests.rows import pair, source

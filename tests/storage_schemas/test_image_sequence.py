@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from opendimo.storage_schemas import video
-from opendimo.storage_schemas.image_sequence import is_pattern, open_sequence, pattern_of
+from opendimo.storage_schemas.media import video
+from opendimo.storage_schemas.media.image_sequence import is_pattern, open_sequence, pattern_of
 
 
 def write(folder, names, size=(8, 6), mode="RGB"):

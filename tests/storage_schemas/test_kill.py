@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
 from tests.rows import capture, clip_video
 from tests.storage_schemas.killing import killed
 
@@ -55,7 +55,7 @@ def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", [8, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_on_an_object_store_and_run_again(s3: str, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setenv("OPENDIMO_LEASE_SECONDS", "2")
-    monkeypatch.setattr("opendimo.storage_schemas.lock.LEASE_SECONDS", 2.0)
+    monkeypatch.setattr("opendimo.storage_schemas.lake.lock.LEASE_SECONDS", 2.0)
     undisturbed = prepared(f"{s3}/undisturbed")
     write(undisturbed)
     home = prepared(f"{s3}/killed")

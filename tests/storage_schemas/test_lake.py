@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.store import ObjectStore, write_json
 from opendimo.storage_schemas.rows import arrow_to_rows, rows_to_arrow
-from opendimo.storage_schemas.store import ObjectStore, write_json
 from opendimo.storage_schemas.tables import TABLES, Table
 from tests.rows import capture, clip_video
 

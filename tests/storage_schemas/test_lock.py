@@ -9,10 +9,10 @@ from multiprocessing.synchronize import Event
 
 import pytest
 
-from opendimo.storage_schemas import lock as locks
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.lock import Held, LockLost
-from opendimo.storage_schemas.store import ObjectStore
+from opendimo.storage_schemas.lake import lock as locks
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.lock import Held, LockLost
+from opendimo.storage_schemas.lake.store import ObjectStore
 
 SPAWN = multiprocessing.get_context("spawn")
 

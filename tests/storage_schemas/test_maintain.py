@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas import commit, compact
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.maintain import Freed, clean, overview
+from opendimo.storage_schemas.lake import commit, compact
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.maintain import Freed, clean, overview
+from opendimo.storage_schemas.lake.store import write_json
 from opendimo.storage_schemas.releases.release import create_release, open_release
 from opendimo.storage_schemas.releases.verify import verify
-from opendimo.storage_schemas.store import write_json
 from tests.rows import pair
 from tests.storage_schemas.upkeep_lake import NOW, batch, content, fill, orphan, small_lake, stored
 

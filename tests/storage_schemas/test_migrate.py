@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 from lance.fragment import write_fragments
 
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.migrate import migrate, plan_migration
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.migrate import migrate, plan_migration
+from opendimo.storage_schemas.lake.takedown import reasons, taken_down
 from opendimo.storage_schemas.releases.pins import PINNED
 from opendimo.storage_schemas.releases.release import create_release, open_release
 from opendimo.storage_schemas.releases.verify import verify
 from opendimo.storage_schemas.rows import rows_to_arrow
 from opendimo.storage_schemas.tables import SCHEMA_VERSION, TABLES, Table
-from opendimo.storage_schemas.takedown import reasons, taken_down
 from tests.rows import clip, clip_video, pair, source
 from tests.storage_schemas.killing import killed
 

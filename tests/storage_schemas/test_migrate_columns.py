@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.migrate import migrate
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.migrate import migrate
 from opendimo.storage_schemas.releases.diff import diff
 from opendimo.storage_schemas.releases.export import export
 from opendimo.storage_schemas.releases.release import create_release, open_release
@@ -44,7 +44,7 @@ def old(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, table in tables.items():
         uri = str(root / f"tables/{name}.lance")
         lance.write_dataset(table.schema.empty_table(), uri, schema=table.schema, enable_stable_row_ids=True)
-    monkeypatch.setattr("opendimo.storage_schemas.commit.TABLES", tables)
+    monkeypatch.setattr("opendimo.storage_schemas.lake.commit.TABLES", tables)
     write(root / "lake.json", {"schema_version": SCHEMA_VERSION})
     lake = Lake(root)
     videos = [clip_video(name, name.encode() * 300_000) for name in "ab"]

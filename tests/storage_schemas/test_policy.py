@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.policy import ReleasePolicy, load_policy
 from opendimo.storage_schemas.releases.release import create_release, list_releases, open_release
 from tests.rows import clip, pair, pose, source

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.compact import compact
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.maintain import clean
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.compact import compact
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.maintain import clean
 from opendimo.storage_schemas.releases.release import create_release, list_releases, open_release
 from opendimo.storage_schemas.releases.verify import verify
 from tests.rows import capture, clip, clip_video, pair, source
@@ -110,7 +110,7 @@ def stored(home: str) -> dict[str, Any]:
 @pytest.mark.timeout(1500)
 def test_a_hundred_random_kills_leave_no_trace(tmp_path: Path) -> None:
     FORK.set_forkserver_preload(
-        ["opendimo.storage_schemas.releases.verify", "opendimo.storage_schemas.maintain", __name__]
+        ["opendimo.storage_schemas.releases.verify", "opendimo.storage_schemas.lake.maintain", __name__]
     )
     undisturbed = str(tmp_path / "undisturbed")
     Lake(undisturbed)

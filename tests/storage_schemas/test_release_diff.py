@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import take_down
 from opendimo.storage_schemas.releases.diff import diff
 from opendimo.storage_schemas.releases.diff_sides import match
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from opendimo.storage_schemas.releases.release import create_release
-from opendimo.storage_schemas.takedown import take_down
 from tests.rows import clip, latent, pair, pose, source
 from tests.storage_schemas.release_rows import add, small_lake
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas import commit
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.approval import approve_release
 from opendimo.storage_schemas.releases.pins import PINNED
 from opendimo.storage_schemas.releases.policy import ReleasePolicy

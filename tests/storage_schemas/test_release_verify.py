@@ -6,12 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import take_down
 from opendimo.storage_schemas.releases.inventory import read_inventory
 from opendimo.storage_schemas.releases.pins import PINNED
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
 from opendimo.storage_schemas.releases.verify import verify
-from opendimo.storage_schemas.takedown import take_down
 from tests.rows import clip, clip_video, latent, pair, pose, source
 from tests.storage_schemas.release_rows import NAMES, add, small_lake, video
 

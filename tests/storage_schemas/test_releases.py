@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import lift, take_down
 from opendimo.storage_schemas.releases.pins import PINNED
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from opendimo.storage_schemas.releases.release import create_release, list_releases, open_release
-from opendimo.storage_schemas.takedown import lift, take_down
 from tests.rows import clip, pair, source
 from tests.storage_schemas.release_rows import add, small_lake
 

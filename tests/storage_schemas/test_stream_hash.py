@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from opendimo.storage_schemas import video
-from opendimo.storage_schemas.codec.stream_hash import _pictures, stream_sha256
+from opendimo.storage_schemas.media import video
+from opendimo.storage_schemas.media.stream_hash import _pictures, stream_sha256
 
 
 def encoded(path: Path, codec: str, seed: int = 0) -> Path:

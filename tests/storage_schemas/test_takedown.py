@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opendimo.storage_schemas import commit, takedown
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake import commit, takedown
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.takedown import concerned, lift, reasons, releases_with, take_down, taken_down
 from opendimo.storage_schemas.releases.release import create_release
-from opendimo.storage_schemas.takedown import concerned, lift, reasons, releases_with, take_down, taken_down
 from tests.rows import source
 from tests.storage_schemas.upkeep_lake import small_lake
 

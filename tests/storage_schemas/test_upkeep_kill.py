@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas import compact
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.maintain import clean
+from opendimo.storage_schemas.lake import compact
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.maintain import clean
 from tests.storage_schemas.killing import SPAWN, killed
 from tests.storage_schemas.upkeep_lake import NOW, content, fill, fragments, orphan, stored, upkeep
 

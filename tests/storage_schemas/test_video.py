@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opendimo.storage_schemas.video import centre_crop, decode, encode, frames, probe
+from opendimo.storage_schemas.media.video import centre_crop, decode, encode, frames, probe
 
 
 def moving_bar(count: int = 30, width: int = 64, height: int = 48) -> list[np.ndarray]:

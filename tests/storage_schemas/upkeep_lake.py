@@ -6,9 +6,9 @@ from typing import Any
 
 from lance.fragment import write_fragments
 
-from opendimo.storage_schemas import compact
-from opendimo.storage_schemas.lake import Lake
-from opendimo.storage_schemas.maintain import clean, overview
+from opendimo.storage_schemas.lake import compact
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.maintain import clean, overview
 from opendimo.storage_schemas.rows import rows_to_arrow
 from opendimo.storage_schemas.tables import TABLES
 from tests.rows import capture, clip, clip_video, pair, source

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from opendimo.model.tiny import make_tiny_base
-from opendimo.pipelines import latents, pairs
-from opendimo.pipelines.quality import Policy
+from opendimo.pipelines.latents import stage as latents
+from opendimo.pipelines.pairs import stage as pairs
+from opendimo.pipelines.quality.verdicts import Policy
 from opendimo.storage_schemas.ids import sha256_bytes
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
-from opendimo.storage_schemas.video import encode
 from opendimo.training.config import TrainConfig, preset
 from opendimo.training.stages import three_stages
 from tests.rows import row

@@ -8,7 +8,7 @@ import torch
 from opendimo.model.dimo import DiMo, DiMoConfig
 from opendimo.model.pipeline import DiMoPipeline
 from opendimo.model.tiny import make_tiny_base
-from opendimo.storage_schemas.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
 from tests.training.conftest import FRAMES, SIZE, fill
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from opendimo.model.dimo import DiMo, DiMoConfig
 from opendimo.model.pipeline import DiMoPipeline
+from opendimo.storage_schemas.media.video import decode, encode
 from opendimo.storage_schemas.releases.release import Release
-from opendimo.storage_schemas.video import decode, encode
 from opendimo.training.evaluation.cases import CROSS, SELF, Case, choose_cases, spread, strangers
 from opendimo.training.evaluation.clips import check_checkpoint, make_clips, read_clip, write_inputs
 from opendimo.training.evaluation.config import BASELINE, EvaluationConfig, Weights, named_folders

@@ -13,10 +13,10 @@ from PIL import Image
 from opendimo.model.dimo import DiMo, DiMoConfig
 from opendimo.model.pipeline import DiMoPipeline, plugs
 from opendimo.model.tiny import make_tiny_base
-from opendimo.pipelines.driving import find_person, read_video
-from opendimo.storage_schemas.lake import Lake
+from opendimo.pipelines.generation.driving import find_person, read_video
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import decode, encode, probe
 from opendimo.storage_schemas.releases.release import Release
-from opendimo.storage_schemas.video import decode, encode, probe
 from opendimo.training.config import TrainConfig
 from opendimo.training.export import base_licence, read_facts
 from opendimo.training.generate import Placing, Sampling, find_pipeline, generate, load_pipeline

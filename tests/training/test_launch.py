@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.pipelines.runner import ray_session
+from opendimo.pipelines.engine.runner import ray_session
 from opendimo.storage_schemas.releases.release import Release
 from opendimo.training.config import TrainConfig
 from opendimo.training.launch import Launcher

@@ -8,7 +8,7 @@ import torch
 
 from opendimo.model.body.skeleton import JOINTS
 from opendimo.storage_schemas.conventions import project, transform
-from opendimo.storage_schemas.video import centre_crop
+from opendimo.storage_schemas.media.video import centre_crop
 from opendimo.training.log import read_metrics
 from opendimo.training.miniature.arms import ARMS, SIZES, arm_config
 from opendimo.training.miniature.colours import limb_errors, limb_overlap, limb_places

@@ -9,7 +9,7 @@ from opendimo.model.base_folder import base_folder
 from opendimo.model.linear_vae import LinearVideoVAE
 from opendimo.model.text import encode_prompt, load_text
 from opendimo.model.vae import decode, encode, load_vae
-from opendimo.storage_schemas.video import centre_crop
+from opendimo.storage_schemas.media.video import centre_crop
 from opendimo.training.miniature.base import BaseConfig, Windows, make_base, mean_loss
 from opendimo.training.miniature.lake import TARGETS, WINDOW
 from opendimo.training.miniature.world import make_take

@@ -18,9 +18,9 @@ from PIL import Image
 
 from opendimo.model.batch import Driving
 from opendimo.model.encoder.config import EncoderConfig
-from opendimo.storage_schemas.files import read_json, write_bytes, write_json
 from opendimo.storage_schemas.ids import sha256_file, stable_id
-from opendimo.storage_schemas.video import decode, encode, probe, resize
+from opendimo.storage_schemas.lake.files import read_json, write_bytes, write_json
+from opendimo.storage_schemas.media.video import decode, encode, probe, resize
 from opendimo.training.driving import read_drivings
 from opendimo.training.evaluation.cases import Case
 from opendimo.training.evaluation.config import BASELINE, EvaluationConfig

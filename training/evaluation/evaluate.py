@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opendimo.model.pipeline.card import card_of
-from opendimo.storage_schemas.files import write_bytes, write_json
+from opendimo.storage_schemas.lake.files import write_bytes, write_json
 from opendimo.training.evaluation.cases import Case
 from opendimo.training.evaluation.config import BASELINE, TRUTH, EvaluationConfig
 from opendimo.training.evaluation.measure import Measures, measure

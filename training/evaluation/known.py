@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opendimo.model.driving.framing import Framing
-from opendimo.storage_schemas.video import centre_crop, decode
+from opendimo.storage_schemas.media.video import centre_crop, decode
 from opendimo.training.evaluation.azimuth import azimuth_gap, directions
 from opendimo.training.evaluation.following import asked_moves, held_terms
 from opendimo.training.release import Pair, Release

@@ -12,7 +12,7 @@ from opendimo.pipelines.studio.cameras import Camera
 from opendimo.pipelines.studio.film import Person, film
 from opendimo.pipelines.studio.motions import ACTIONS, act, mannequin
 from opendimo.pipelines.studio.scene import Scene
-from opendimo.storage_schemas.video import centre_crop
+from opendimo.storage_schemas.media.video import centre_crop
 from opendimo.training.miniature.world import FRAMES, Take, View
 
 Array = NDArray[np.floating]

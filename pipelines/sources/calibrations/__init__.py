@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.calibration import Calibration
 from opendimo.pipelines.sources.calibrations import aist, colmap, easymocap, nerfstudio, opencv, panoptic, qualisys
 from opendimo.pipelines.sources.calibrations.document import Document, read_document
-from opendimo.pipelines.stage import DataError
 
 FORMATS: tuple[Any, ...] = (opencv, easymocap, qualisys, panoptic, aist, colmap, nerfstudio)
 

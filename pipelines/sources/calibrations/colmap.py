@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.calibration import FISHEYE, OPENCV, Calibration
 from opendimo.pipelines.sources.calibrations.document import Document
 from opendimo.pipelines.sources.calibrations.shots import Lens, Shot, gather
 from opendimo.pipelines.sources.items import fingerprint
-from opendimo.pipelines.stage import DataError
 
 NAME = "COLMAP (text, binary)"
 MODELS = (

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.engine.stage import DataError
 
 MAX_BYTES = 256 << 20
 COLMAP_PARTS = ("cameras", "images")

@@ -7,9 +7,9 @@ Older files leave the image size out: then the videos are taken to be as they we
 from functools import partial
 from typing import Any
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.calibration import Calibration, Camera, make_camera
 from opendimo.pipelines.sources.calibrations.document import Document, read_document
-from opendimo.pipelines.stage import DataError
 
 NAME = "EasyMocap (intri.yml and extri.yml)"
 PARTS = ("intri", "extri")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads.urls import HTTP
-from opendimo.pipelines.stage import DataError
 
 Headers = dict[str, str]
 

@@ -4,11 +4,11 @@ import email.utils
 import time
 from typing import NoReturn
 
+from opendimo.pipelines.engine.stage import DataError, PermanentError, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads import hosts
 from opendimo.pipelines.sources.downloads.urls import printable
 from opendimo.pipelines.sources.signatures import foreign
-from opendimo.pipelines.stage import DataError, PermanentError, TransientError
 
 Headers = dict[str, str]  # names in lower case
 BLOCKED = (401, 403, 451)

@@ -12,9 +12,9 @@ import certifi
 import httpcore
 import httpx
 
+from opendimo.pipelines.engine.stage import TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads.guard import Guard, check_address, resolve
-from opendimo.pipelines.stage import TransientError
 
 
 @contextmanager

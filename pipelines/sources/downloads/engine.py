@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from opendimo.pipelines.engine.stage import DataError, Failure, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads import hosts, platforms
 from opendimo.pipelines.sources.downloads.access import access
@@ -14,7 +15,6 @@ from opendimo.pipelines.sources.downloads.http import HttpFetch
 from opendimo.pipelines.sources.downloads.objects import ObjectFetch
 from opendimo.pipelines.sources.downloads.parts import Part, Place, Record
 from opendimo.pipelines.sources.downloads.urls import HTTP, check_url, host_of, url_name
-from opendimo.pipelines.stage import DataError, Failure, TransientError
 
 for library in ("httpx", "httpcore"):  # they log whole URLs and headers, which may hold secrets
     logging.getLogger(library).setLevel(logging.WARNING)

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpcore
 
-from opendimo.pipelines.addresses import is_public
-from opendimo.pipelines.stage import PermanentError, TransientError
+from opendimo.pipelines.engine.stage import PermanentError, TransientError
+from opendimo.pipelines.sources.downloads.addresses import is_public
 
 TRIED = 3  # addresses of one host
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from opendimo.pipelines.engine.stage import PAUSED, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
-from opendimo.pipelines.stage import PAUSED, TransientError
-from opendimo.storage_schemas.files import write_bytes
 from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake.files import write_bytes
 
 LONGEST_PAUSE = 24 * 3600.0  # seconds: no server decides about more
 POLL = 0.05

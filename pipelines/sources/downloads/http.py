@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import httpcore
 import httpx
 
+from opendimo.pipelines.engine.stage import DataError, PermanentError, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads import answers, hosts
 from opendimo.pipelines.sources.downloads.access import Access
@@ -18,7 +19,6 @@ from opendimo.pipelines.sources.downloads.attempt import Attempt
 from opendimo.pipelines.sources.downloads.connect import request
 from opendimo.pipelines.sources.downloads.parts import Part, Version
 from opendimo.pipelines.sources.downloads.urls import HTTP, host_of
-from opendimo.pipelines.stage import DataError, PermanentError, TransientError
 
 HEADERS = {
     "User-Agent": "opendimo",

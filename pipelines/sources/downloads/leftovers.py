@@ -14,8 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from opendimo.pipelines.sources.downloads.parts import PARTS, RECORDS, Version
-from opendimo.storage_schemas.files import read_json
-from opendimo.storage_schemas.maintain import Freed
+from opendimo.storage_schemas.lake.files import read_json
+from opendimo.storage_schemas.lake.maintain import Freed
 
 WHERE = "downloads"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from opendimo.pipelines.engine.stage import DataError, Failure, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads import answers, hosts
 from opendimo.pipelines.sources.downloads.access import Access, access
@@ -12,7 +13,6 @@ from opendimo.pipelines.sources.downloads.attempt import Attempt, Row
 from opendimo.pipelines.sources.downloads.connect import request
 from opendimo.pipelines.sources.downloads.http import CONTENT_RANGE, REDIRECTS, follow
 from opendimo.pipelines.sources.downloads.urls import host_of
-from opendimo.pipelines.stage import DataError, Failure, TransientError
 
 NO_HEAD = (400, 401, 403, 404, 405, 410, 501)
 """Answers to HEAD that say little about GET: not known, or not what a signature is for. Some servers find nothing."""

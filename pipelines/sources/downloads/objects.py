@@ -16,12 +16,12 @@ from obstore.exceptions import (
 )
 from obstore.store import from_url
 
+from opendimo.pipelines.engine.stage import DataError, Failure, PermanentError, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads import answers, hosts
 from opendimo.pipelines.sources.downloads.attempt import Attempt
 from opendimo.pipelines.sources.downloads.parts import Part, Version
 from opendimo.pipelines.sources.downloads.urls import host_of, url_name
-from opendimo.pipelines.stage import DataError, Failure, PermanentError, TransientError
 
 PIECE = 1 << 20
 

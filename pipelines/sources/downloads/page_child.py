@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from opendimo.pipelines.addresses import is_public
+from opendimo.pipelines.sources.downloads.addresses import is_public
 
 WHOLE = "[protocol~='^https?$']"  # one file, not pieces
 FORMATS = f"bestvideo{WHOLE}[ext=mp4]/bestvideo{WHOLE}/best{WHOLE}"

@@ -19,8 +19,8 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
-from opendimo.storage_schemas.files import read_json, sync_folder, write_bytes, write_json
 from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake.files import read_json, sync_folder, write_bytes, write_json
 
 RECORDS, PARTS = "urls", "parts"
 

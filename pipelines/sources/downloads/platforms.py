@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from opendimo.pipelines.engine.stage import DataError, PermanentError, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads.access import Access
 from opendimo.pipelines.sources.downloads.urls import HTTP, url_name
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
-from opendimo.pipelines.stage import DataError, PermanentError, TransientError
 
 LIMIT = 120.0  # seconds for one page
 INSTALL = "pages of video platforms need yt-dlp: install it with `pip install 'opendimo[platforms]'`"

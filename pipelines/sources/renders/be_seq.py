@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.renders.text_files import read_table
-from opendimo.pipelines.stage import DataError
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,127}")  # names become paths: no folders, no "..", not hidden
 MAX_FRAMES = 1_000_000

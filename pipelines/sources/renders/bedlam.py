@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import fingerprint, videos_in
 from opendimo.pipelines.sources.renders import bedlam_cameras, motion
@@ -17,9 +18,8 @@ from opendimo.pipelines.sources.renders.be_seq import PlacedBody, Sequence, read
 from opendimo.pipelines.sources.renders.cameras import Cameras
 from opendimo.pipelines.sources.renders.shot import Shot, broken, picture_prints
 from opendimo.pipelines.sources.renders.text_files import read_object
-from opendimo.pipelines.stage import DataError
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.image_sequence import pattern_of
+from opendimo.storage_schemas.media.image_sequence import pattern_of
 
 log = logging.getLogger(__name__)
 LAYOUT = "bedlam"

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.renders import unreal_axes
 from opendimo.pipelines.sources.renders.cameras import Cameras, compose, finite_numbers, turn_clockwise, unit_intrinsics
 from opendimo.pipelines.sources.renders.text_files import read_object, read_table
-from opendimo.pipelines.stage import DataError
 
 Array = NDArray[np.float64]
 COLUMNS = ("x", "y", "z", "yaw", "pitch", "roll", "focal_length", "sensor_width", "sensor_height")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.storage_schemas.conventions import scale_intrinsics
 
 Array = NDArray[np.float64]

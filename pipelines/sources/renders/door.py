@@ -6,9 +6,9 @@ Joints and cameras are in our world (metres, gravity +y), K is that of pictures 
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.people.truth import true_tracks
 from opendimo.pipelines.sources.renders.cameras import Cameras
-from opendimo.pipelines.stage import DataError
 from opendimo.storage_schemas.conventions import camera_centres
 
 Array = NDArray[np.float64]

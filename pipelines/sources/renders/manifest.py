@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opendimo.model.body.skeleton import BODY_JOINTS, JOINTS
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import fingerprint
 from opendimo.pipelines.sources.renders import motion
@@ -25,9 +26,8 @@ from opendimo.pipelines.sources.renders.manifest_schema import (
     read_take,
 )
 from opendimo.pipelines.sources.renders.shot import Shot, broken, picture_prints, sequence_of
-from opendimo.pipelines.stage import DataError
 from opendimo.storage_schemas.ids import sha256_bytes, stable_id
-from opendimo.storage_schemas.image_sequence import is_pattern
+from opendimo.storage_schemas.media.image_sequence import is_pattern
 
 Array = NDArray[np.float64]
 LAYOUT = "manifest"

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.renders.be_seq import MAX_FRAMES, SAFE_NAME
 from opendimo.pipelines.sources.renders.declared_axes import World
 from opendimo.pipelines.sources.renders.text_files import read_object
-from opendimo.pipelines.stage import DataError
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 LONGEST_NAME = 200  # characters of a file or folder

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.renders import unreal_axes
-from opendimo.pipelines.stage import DataError
 from opendimo.storage_schemas.ids import sha256_bytes
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import fingerprint, sample_sha256, videos_in
 from opendimo.pipelines.sources.renders.cameras import Cameras, finite_numbers, unit_intrinsics
 from opendimo.pipelines.sources.renders.shot import Shot, broken
 from opendimo.pipelines.sources.renders.text_files import read_object
 from opendimo.pipelines.sources.renders.unreal_axes import point
-from opendimo.pipelines.stage import DataError
 from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 
 Array = NDArray[np.float64]

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.items import fingerprint
-from opendimo.pipelines.stage import DataError
-from opendimo.storage_schemas.image_sequence import ImageSequence, is_pattern, open_sequence
+from opendimo.storage_schemas.media.image_sequence import ImageSequence, is_pattern, open_sequence
 
 
 @dataclass(frozen=True)

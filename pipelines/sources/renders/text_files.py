@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from opendimo.pipelines.stage import DataError
+from opendimo.pipelines.engine.stage import DataError
 
 MAX_BYTES = 256 << 20
 

@@ -1,0 +1,1 @@
+"""The clips stage: from a source item to clips, in one decoding pass."""

@@ -1,0 +1,114 @@
+"""What is measured of a shot while its frames pass by, and one window of it on its way to become a clip."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+
+from opendimo.pipelines.clips.frame import Frame, Image
+from opendimo.pipelines.clips.letterbox import bar_share
+from opendimo.pipelines.clips.scores import Scores, perceptual_hash
+from opendimo.pipelines.clips.screen_text import text_share
+from opendimo.pipelines.duplicates.fingerprint import Fingerprint
+from opendimo.pipelines.people import visibility
+from opendimo.pipelines.people.boxes import Box, main_person, occlusion, people_count
+from opendimo.pipelines.people.follow import Followed
+from opendimo.storage_schemas.media.video import Encoder
+
+Row = dict[str, Any]
+Size = tuple[int, int]  # width, height
+FORGET_EVERY = 600  # frames
+
+
+class People(Protocol):
+    """Who is seen: by a detector (`follow.Follower`) or by the truth of a render (`truth.TruePeople`)."""
+
+    def look(self, frame: int, image: Callable[[], Image], /) -> list[Box]: ...
+
+    def over(self, span: range, /) -> Followed: ...
+
+    def forget(self, before: int, /) -> None: ...
+
+
+class Shot:
+    """Measures the frames of a shot: people and scores `looks` times a second, text and bars every two seconds.
+
+    `size`: of the clips, `scale`: pixels of the source per pixel of the clip, in height.
+    """
+
+    def __init__(self, people: People, size: Size, fps: Fraction, looks: float, scale: float) -> None:
+        self._people, self._size, self._scale = people, size, scale
+        self._scores = Scores()
+        self._look_every = max(1, round(float(fps) / looks))
+        self._read_every = max(1, round(2 * fps))
+        self._frames = 0
+        self._before: Frame | None = None
+
+    def add(self, frame: Frame, oldest: int) -> None:
+        """Measure a frame, where it is one to be measured; no window that is still open begins before `oldest`."""
+        if self._frames % self._look_every == 0:
+            shrink = np.tile(np.divide(frame.small.shape[1::-1], self._size), 2)
+            boxes = [box * shrink for box in self._people.look(frame.number, lambda: frame.image)]
+            self._scores.add(frame.number, frame.gray, None if self._before is None else self._before.gray, boxes)
+        if self._frames % self._read_every == 0:
+            self._scores.put(frame.number, text_share=text_share(frame.luma), bars=bar_share(frame.gray))
+        if self._frames % FORGET_EVERY == 0:
+            self._scores.forget(oldest)
+            self._people.forget(oldest)
+        self._before = frame
+        self._frames += 1
+
+    def columns(self, span: range) -> Row:
+        """The scores of a clip of the frames of `span`."""
+        return self._scores.over(span) | self._person(self._people.over(span))
+
+    def _person(self, people: Followed) -> Row:
+        main = main_person(people.tracks)
+        nobody = {"track": None, "tracks": None, "main_person": None, "people": 0.0, "person_share": 0.0,
+                  "person_height": 0.0, "person_pixels": None, "occlusion": None}  # fmt: skip
+        if main is None:
+            return nobody | visibility.mean([])
+        track = people.tracks[main]
+        height = float(np.nanmedian(track[:, 3] - track[:, 1]))
+        return {
+            "track": track,
+            "tracks": people.tracks,
+            "main_person": main,
+            "people": people_count(people.tracks, main),
+            "person_share": float(np.isfinite(track[:, 0]).mean()),
+            "person_height": height / self._size[1],
+            "person_pixels": height * self._scale,
+            "occlusion": occlusion(people.tracks, main),
+            **visibility.mean(people.seen[main]),
+        }
+
+
+class Window:
+    """Frames that become one clip, encoded as they come; a hash of one of them every `hash_step` frames, and what finds
+    copies."""
+
+    def __init__(self, start: int, fps: Fraction, encoder: Encoder | None) -> None:
+        """Without an `encoder` the frames are only counted and hashed."""
+        self.start, self.encoder = start, encoder
+        self.hash_step = max(1, round(fps))
+        self.hashes: list[str] = []
+        self.fingerprint = Fingerprint(float(fps))
+        self._frames = 0
+
+    def __len__(self) -> int:
+        return self._frames
+
+    @property
+    def span(self) -> range:
+        """Its frames so far, numbered as in the source."""
+        return range(self.start, self.start + self._frames)
+
+    def push(self, frame: Frame) -> None:
+        """Add a frame."""
+        if self._frames % self.hash_step == 0:
+            self.hashes.append(perceptual_hash(frame.gray))
+        self.fingerprint.add(frame.gray)
+        if self.encoder is not None:
+            self.encoder.push(frame.picture)
+        self._frames += 1

@@ -1,0 +1,1 @@
+"""What generation and evaluation take from the pipeline: driving videos, samples, and what a clip shows."""

@@ -1,0 +1,52 @@
+"""A first thing to generate from a release: the person of one clip, moved as the person of another clip moves."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from opendimo.storage_schemas.lake.files import write_bytes
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import centre_crop, decode, encode
+from opendimo.storage_schemas.releases.release import open_release
+
+PREFERRED = ("cross_view", "moving_camera", "same_view")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Inputs of one generation, and the video of what should come out."""
+
+    reference: Path
+    driving: Path
+    prompt: str
+    truth: Path
+
+
+def choose_sample(lake: Lake, release_id: str, out: Path) -> Sample:
+    """Write the inputs for one pair of the release into `out`: held-out pairs first, two cameras before one.
+
+    The driving video begins with the pair's window.
+    """
+    release = open_release(lake.uri, release_id)
+    kinds = release.scan("pairs", ["pair_id", "split", "kind"])
+    place = pc.index_in(kinds["kind"], value_set=pa.array(PREFERRED))
+    ranked = pa.table({"train": pc.not_equal(kinds["split"], "test"), "kind": place, "pair_id": kinds["pair_id"]})
+    first = pc.select_k_unstable(ranked, 1, [(name, "ascending") for name in ranked.column_names])
+    [chosen] = kinds["pair_id"].take(first).to_pylist()
+    [pair] = release.read("pairs", None, f"pair_id = '{chosen}'")
+    [window] = release.rows("latents", [pair["latent_id"]], ["text", "width", "height"])
+    clips = [pair["driving_clip_id"], pair["target_clip_id"]]
+    driving, target = release.blobs("clip_videos", "video", clips)
+    rates = [Fraction(c["fps_num"], c["fps_den"]) for c in release.rows("clips", clips, ["fps_num", "fps_den"])]
+    write_bytes(out / "driving.mp4", encode(decode(driving, start=pair["driving_start"]), rates[0]))
+    start, step = pair["target_start"], pair["frame_step"]
+    frames = decode(target, start=start, stop=start + (pair["num_frames"] - 1) * step + 1, step=step)
+    reference = out / "reference.png"
+    Image.fromarray(frames[0]).save(reference)
+    truth = centre_crop(frames, window["width"], window["height"])
+    write_bytes(out / "truth.mp4", encode(truth, rates[1] / step))
+    return Sample(reference, out / "driving.mp4", window["text"], out / "truth.mp4")

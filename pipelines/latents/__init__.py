@@ -1,0 +1,1 @@
+"""The latents stage: what training reads of a clip."""

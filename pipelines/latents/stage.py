@@ -1,0 +1,175 @@
+"""Targets of training: VAE latents of windows of a clip, and the embedding of each window's text, for one backbone.
+
+Both are what `diffusers`' own pipelines of the base model compute (`model/vae.py`, `model/text.py`); text has its true
+length (a trainer pads it). The text of a window is composed of the camera terms that hold in it, so that a clip whose
+camera arcs and then stands gives windows of both kinds. Latents and embeddings are cached because they never change;
+driving frames are not, because augmentation acts on their pixels.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from opendimo.model.base_folder import base_folder, encoders_id
+from opendimo.pipelines.cameras.terms import Term
+from opendimo.pipelines.captions.window import window_text
+from opendimo.pipelines.engine.columns import Column, json_lists, json_strings
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.revisions import current_captions
+from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
+from opendimo.pipelines.latents.windows import Window
+from opendimo.pipelines.quality.verdicts import Policy, kept_clips
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import centre_crop, decode
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LatentsConfig:
+    """Which backbone and which windows. `base` is a folder in the diffusers layout, or ORG/NAME of the hub."""
+
+    base: str
+    window: Window = field(default_factory=Window)
+    max_windows: int = 8
+
+
+def window_starts(clip: dict[str, Any], config: LatentsConfig) -> list[int]:
+    """First frames, in the clip, of its windows.
+
+    Views of one capture share frame numbers, so windows lie on a grid of source frames: multiples of the span. A clip
+    from the internet has no other view, so its grid begins with the clip.
+    """
+    span = config.window.span
+    first = 0 if clip["kind"] == "internet" else -clip["start_frame"] % span
+    return list(range(first, clip["frames"] - span + 1, span))[: config.max_windows]
+
+
+class LatentsStage:
+    """Writes `latents`: one row per window of a kept, captioned clip."""
+
+    name = "latents"
+    version = "3"  # 2: text is cleaned as diffusers does; 3: each window has a text of its own
+    needs = Needs(cpus=1, memory_gb=4, shard=8)
+
+    def __init__(self, lake_uri: str, config: LatentsConfig) -> None:
+        self.lake_uri, self.config = lake_uri, config
+
+    @property
+    def weights(self) -> str:
+        """Hash of every file of the VAE, the text encoder and the tokenizer."""
+        return self.vae.rpartition(":")[2]
+
+    @cached_property
+    def vae(self) -> str:
+        """What the `vae` column says: the classes of the VAE and the text encoder, and their weights."""
+        return encoders_id(base_folder(self.config.base))
+
+    def setup(self) -> None:
+        """Load the VAE, the text encoder and the tokenizer, on a GPU where there is one."""
+        import torch
+
+        from opendimo.model.text import load_text
+        from opendimo.model.vae import load_vae
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        base = base_folder(self.config.base)
+        self._vae = load_vae(base).to(self._device)  # type: ignore[arg-type]
+        self._tokenizer, encoder = load_text(base, torch.bfloat16 if self._device.type == "cuda" else torch.float32)
+        self._text_encoder = encoder.to(self._device)  # type: ignore[arg-type]
+        self._lake = Lake(self.lake_uri)
+
+    def run(self, batch: list[Work]) -> Outcome:
+        """Encode every window of each clip."""
+        return run_each(batch, self._encode_clip)
+
+    def _encode_clip(self, work: Work) -> dict[str, list[dict[str, Any]]]:
+        window, starts, caption = self.config.window, work.payload["starts"], work.payload["caption"]
+        if not starts:
+            raise DataError(
+                f"clip {work.name} has {work.payload['frames']} frames, too few for a window of {window.span}: "
+                "lower num_frames or frame_step, or raise the shortest clip length in the quality policy"
+            )
+        [video] = self._lake.blobs("clip_videos", "video", [work.item_id])
+        frames = decode(video)
+        terms = [Term(**term) for term in caption["camera_terms"]]
+        texts = [window_text(terms, caption["content_sentence"], start, start + window.span) for start in starts]
+        embeddings = {text: self._encode_text(text) for text in set(texts)}
+        rows = []
+        for start, text in zip(starts, texts, strict=True):
+            seen = frames[start : start + window.span : window.frame_step]
+            latents = self._encode_frames(centre_crop(seen, window.width, window.height))
+            rows.append(
+                {
+                    "latent_id": stable_id("latents", work.item_id, start, work.key),
+                    "clip_id": work.item_id,
+                    "vae": self.vae,
+                    "start_frame": start,
+                    **asdict(window),
+                    "shape": list(latents.shape),
+                    "latents": latents.tobytes(),
+                    "text_shape": list(embeddings[text].shape),
+                    "text_embedding": embeddings[text].tobytes(),
+                    "text": text,
+                    "caption_hash": caption["caption_hash"],
+                }
+            )
+        return {"latents": rows}
+
+    def _encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """[T, H, W, 3] -> normalised latents [C, L, h, w]; the mode of the posterior, so that it is repeatable."""
+        import torch
+
+        from opendimo.model.vae import encode
+
+        video = torch.from_numpy(frames).to(self._device).permute(3, 0, 1, 2)[None] / 255  # [1, 3, T, H, W]
+        with torch.inference_mode():
+            return _halved(encode(self._vae, video)[0], "the VAE")  # [C, L, h, w]
+
+    def _encode_text(self, text: str) -> NDArray[np.float16]:
+        """One text -> [n, D], n its true number of tokens, cut to what the base model reads."""
+        from opendimo.model.text import encode_prompt
+
+        return _halved(encode_prompt(self._tokenizer, self._text_encoder, text).embedding, "the text encoder")
+
+
+def _halved(values: Any, whose: str) -> NDArray[np.float16]:
+    """A tensor in half the bits. Raises `DataError` where it does not fit."""
+    with np.errstate(over="ignore"):
+        halves = np.ascontiguousarray(values.float().cpu().numpy(), dtype=np.float16)
+    if not np.isfinite(halves).all():
+        raise DataError(f"{whose} made values that are not finite, or too large for half precision")
+    return halves
+
+
+def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
+    """One piece of work per kept clip that has a caption: its current one.
+
+    Raises `ValueError` for a base model that is not there or incomplete, and for a window that it cannot represent.
+    """
+    from opendimo.model.latent_geometry import LatentGeometry
+
+    window = stage.config.window
+    LatentGeometry.of_folder(base_folder(stage.config.base)).check(window.num_frames, window.height, window.width)
+    clips = kept_clips(lake, policy, ["name", "kind", "video_sha256", "start_frame", "frames"])
+    captions = current_captions(lake, ["camera_terms", "content_sentence"])
+    clips = clips.append_column("caption", pc.index_in(clips["clip_id"], value_set=captions["clip_id"]))
+    clips = clips.filter(pc.is_valid(clips["caption"]))
+    clips = clips.append_column("caption_hash", captions["caption_hash"].take(clips["caption"]))
+
+    def content(rows: pa.Table) -> Column:
+        return json_lists(*(json_strings(rows[name]) for name in ("clip_id", "video_sha256", "caption_hash")))
+
+    def work(key: str, row: Row) -> Work:
+        [caption] = captions.slice(row["caption"], 1).to_pylist()
+        payload = {"caption": caption, "starts": window_starts(row, stage.config), "frames": row["frames"]}
+        return Work(key, row["clip_id"], row["name"], payload)
+
+    config = replace(stage.config, base="")  # where the weights lie does not change what they say
+    return Planned.rows(stage, config, clips, "clip_id", content, work)

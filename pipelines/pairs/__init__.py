@@ -1,0 +1,1 @@
+"""The pairs stage: training pairs and which of them are held out."""

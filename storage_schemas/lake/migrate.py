@@ -1,0 +1,228 @@
+"""Forward migration: a lake of an older schema becomes one of this schema, table by table, video bytes untouched.
+
+One step per version. Every step looks at what is there and does what is missing, so it can be killed anywhere and run
+again; the marker `lake.json` says the new version last of all. To add a version: raise `SCHEMA_VERSION`, write a
+step, and put it into `STEPS`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import lance
+import pyarrow as pa
+from filelock import FileLock
+
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake.lake import MARKER, Lake, make_table
+from opendimo.storage_schemas.lake.store import LocalStore, read_json, write_json
+from opendimo.storage_schemas.lake.takedown import tombstone_id
+from opendimo.storage_schemas.releases.release import write_release_files
+from opendimo.storage_schemas.rows import Row, arrow_bytes, rows_to_arrow
+from opendimo.storage_schemas.tables import SCHEMA_VERSION, TABLES
+
+RUN = "migration to schema 2"
+
+
+def version_of(lake: Lake) -> int:
+    """The schema version of a lake."""
+    return int(read_json(lake.store, MARKER)["schema_version"])
+
+
+def plan_migration(lake: Lake) -> list[str]:
+    """What `migrate` would do, in words; empty where the lake is of this schema."""
+    return [line for version in range(version_of(lake), SCHEMA_VERSION) for line in STEPS[version][0]]
+
+
+def migrate(lake: Lake) -> list[str]:
+    """Bring a lake (opened with `migrating`) to this schema; what was done, in words.
+
+    The locks `release` and `commit` are held, so nothing else is written meanwhile.
+    """
+    done = plan_migration(lake)
+    for version in range(version_of(lake), SCHEMA_VERSION):
+        STEPS[version][1](lake)
+        write_json(lake.store, MARKER, {"schema_version": version + 1})
+    return done
+
+
+def _to_newest(lake: Lake) -> None:
+    with _alone(lake):
+        _add_what_is_missing(lake)
+        for plan in commit.unfinished(lake):
+            for manifest in _manifests(lake, plan["run_id"]).values():
+                for table, part in manifest["tables"].items():
+                    if "file" in part:
+                        _restage(lake, table, part["file"])
+
+
+def _add_what_is_missing(lake: Lake) -> None:
+    """New tables, and new columns (which may be null) of old ones: a new version of the table, no new file of data, so
+    what a release pins stays as it was."""
+    for name, table in TABLES.items():
+        make_table(lake.table_uri(name), table.schema)
+        stored = lake.dataset(name)
+        missing = [field for field in table.schema if field.name not in stored.schema.names]
+        nullable = [field for field in missing if field.nullable]
+        if nullable:
+            stored.add_columns(pa.schema(nullable))
+
+
+def _to_2(lake: Lake) -> None:
+    with _alone(lake):
+        _add_what_is_missing(lake)  # the rest of this code reads and writes the newest schema
+        _take_over_tombstones(lake)
+        _take_over_releases(lake)
+        for plan in commit.unfinished(lake):
+            _prepare_run(lake, plan)
+    for plan in commit.unfinished(lake):  # under its own lock
+        commit.commit(lake, plan["run_id"], partial(_facts, plan))
+
+
+def _take_over_tombstones(lake: Lake) -> None:
+    """The flag in `sources` becomes rows of `tombstones`."""
+    sources = lake.dataset("sources")
+    if "tombstone" not in sources.schema.names:
+        return
+    down = sources.to_table(columns=["source_id", "fetched_at"], filter="tombstone").to_pylist()
+    rows = [
+        {
+            "tombstone_id": tombstone_id("source_id", row["source_id"]),
+            "what": "source_id",
+            "value": row["source_id"],
+            "reason": "taken down before reasons were kept",
+            "by": "unknown",
+            "in_force": True,
+            "decided_at": row["fetched_at"],
+        }
+        for row in down
+    ]
+    _insert(lake, "tombstones", rows)
+    sources.drop_columns(["tombstone"])
+
+
+def _take_over_releases(lake: Lake) -> None:
+    """Releases get their files beside them, and who approved them becomes a decision."""
+    table = TABLES["releases"]
+    stored = lake.dataset("releases")
+    if "pair_ids" not in stored.schema.names:
+        return
+    if "inventory_sha256" not in stored.schema.names:  # which files are known is looked up while they are written
+        stored.add_columns(pa.field("inventory_sha256", pa.string()))
+    old = stored.to_table().to_pylist()
+    rows = [_release(lake, row) for row in old]
+    _insert(lake, "decisions", [_decision(row) for row in old if row["approver"] is not None])
+    # rewritten in one transaction; nobody pins versions of this table
+    lance.write_dataset(
+        rows_to_arrow(table, rows), stored.uri, schema=table.schema, mode="overwrite", enable_stable_row_ids=True
+    )
+
+
+def _release(lake: Lake, old: Row) -> Row:
+    kept = {name: value for name, value in old.items() if name not in ("pair_ids", "approver")}
+    return kept | {
+        "pairs": len(old["pair_ids"]),
+        "inventory_sha256": write_release_files(lake, old["release_id"], pa.array(old["pair_ids"]), old["pins"]),
+        "needs_approval": old["approver"] is not None,
+    }
+
+
+def _decision(release: Row) -> Row:
+    return {
+        "decision_id": stable_id("decision", release["release_id"], 0),
+        "release_id": release["release_id"],
+        "number": 0,
+        "decision": "approved",
+        "by": release["approver"],
+        "note": None,
+        "decided_at": release["created_at"],
+    }
+
+
+def _insert(lake: Lake, name: str, rows: list[Row]) -> None:
+    """Rows that are not there yet."""
+    if rows:
+        table = TABLES[name]
+        data = rows_to_arrow(table, [{**row, "run_id": stable_id(RUN)} for row in rows])
+        lake.dataset(name).merge_insert(table.key).when_not_matched_insert_all().use_index(False).execute(data)
+
+
+def _prepare_run(lake: Lake, plan: dict[str, Any]) -> None:
+    """A run that was killed around its commit is made ready for it, one that was killed earlier is dropped: nothing of
+    it was committed, and its work is found missing again."""
+    run_id = plan["run_id"]
+    names = lake.store.sizes(f"runs/{run_id}")
+    manifests = _manifests(lake, run_id)
+    if "stage" not in plan or len(manifests) < plan["shards"]:
+        for name in sorted(names, key=lambda name: (name.endswith("/plan.json"), not name.endswith(".json"))):
+            lake.store.delete(name)
+        return
+    for name, manifest in manifests.items():
+        for table, part in manifest["tables"].items():
+            if "file" in part and "/" not in part["file"]:  # schema 1 wrote names within the folder
+                part["file"] = f"runs/{run_id}/staged/{part['file']}"
+                _restage(lake, table, part["file"])
+        write_json(lake.store, name, manifest)
+
+
+def _manifests(lake: Lake, run_id: str) -> dict[str, dict[str, Any]]:
+    """The manifests of the staged shards of a run, by name."""
+    names = [name for name in lake.store.sizes(f"runs/{run_id}") if "/staged/" in name and name.endswith(".json")]
+    return {name: read_json(lake.store, name) for name in names}
+
+
+def _facts(plan: dict[str, Any], notes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the ledger says of a run that schema 1 planned."""
+    rejected: dict[str, int] = {}
+    for note in notes:
+        for word, count in note.get("rejected", {}).items():
+            rejected[word] = rejected.get(word, 0) + count
+    counts = {"in": plan["fresh"], "done": sum(note.get("done", 0) for note in notes), "rejected": rejected}
+    return {"stage": plan["stage"], "config": plan["config"], "counts": counts}
+
+
+def _restage(lake: Lake, table: str, file: str) -> None:
+    """Give staged rows the columns of the table as it is now."""
+    content = lake.store.read(file)
+    if content is None:
+        raise ValueError(f"{lake.uri}: the staged file {file} is gone; delete the folder of its run and migrate again")
+    staged, schema = pa.ipc.open_file(content).read_all(), TABLES[table].schema
+    nulls = {field.name: pa.nulls(staged.num_rows, field.type) for field in schema if field.nullable}
+    columns = [staged[name] if name in staged.schema.names else nulls[name] for name in schema.names]
+    lake.store.write(file, arrow_bytes(pa.Table.from_arrays(columns, schema=schema)))
+
+
+@contextmanager
+def _alone(lake: Lake) -> Iterator[None]:
+    """No commit and no release meanwhile, of a process of schema 1 either: that had its locks elsewhere."""
+    with ExitStack() as held:
+        held.enter_context(lake.lock("release"))
+        held.enter_context(lake.lock("commit"))
+        if isinstance(lake.store, LocalStore):
+            for name in ("release.lock", "commit.lock"):
+                held.enter_context(FileLock(str(lake.store.root / name), fallback_to_soft=False))
+        yield
+
+
+STEPS: dict[int, tuple[list[str], Callable[[Lake], None]]] = {
+    1: (
+        [
+            "make the tables tombstones and decisions",
+            "turn the tombstone flags of sources into rows of tombstones, and drop the flag",
+            "write the pairs and the list of files of every release beside it, and its approval into decisions",
+            "complete runs that were killed around their commit, and drop those that were killed earlier",
+        ],
+        _to_2,
+    ),
+    2: (
+        ["add the tables and columns that are new; no row and no video is rewritten, releases stay as they are"],
+        _to_newest,
+    ),
+    3: (
+        ["add the columns latents.caption_hash and pairs.split_group; encode again: windows get texts of their own"],
+        _to_newest,
+    ),
+}
+"""By the version that a step starts from: what it does, in words, and the step."""

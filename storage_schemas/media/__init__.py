@@ -1,0 +1,1 @@
+"""Video and image sequences: reading, writing, probing."""

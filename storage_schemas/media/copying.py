@@ -1,0 +1,85 @@
+"""Spans of a file that are as a clip has to be, taken over packet by packet."""
+
+import io
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+
+import av
+
+from opendimo.storage_schemas.media import image_sequence
+from opendimo.storage_schemas.media.opening import Source, opened
+
+Size = tuple[int, int]  # width, height
+
+
+@dataclass(frozen=True)
+class Copyable:
+    """A file whose packets may be copied: `borders` are the frame numbers where a span may begin or end; frame k is
+    shown at `first + k * step` (in the stream's time base)."""
+
+    source: Source
+    borders: frozenset[int]
+    first: int
+    step: Fraction
+
+    def holds(self, span: range) -> bool:
+        """Whether `span` can be cut out."""
+        return span.start in self.borders and span.stop in self.borders
+
+    def copy(self, span: range) -> bytes:
+        """The packets of `span` as a file of its own, without sound."""
+        begin, end = (self.first + round(k * self.step) for k in (span.start, span.stop))
+        half, buffer = float(self.step) / 2, io.BytesIO()
+        with opened(self.source) as (container, stream), av.open(buffer, "w", format="mp4") as out:
+            copied = out.add_stream_from_template(stream)
+            container.seek(begin, stream=stream)
+            for packet in container.demux(stream):
+                if packet.pts is None or packet.dts is None or packet.pts < begin - half:
+                    continue
+                if packet.pts > end - half:
+                    if packet.is_keyframe:
+                        break
+                    continue
+                packet.pts, packet.dts, packet.stream = packet.pts - begin, packet.dts - begin, copied
+                out.mux(packet)
+        return buffer.getvalue()
+
+
+def copyable(source: Source, size: Size, fps: Fraction) -> Copyable | None:
+    """Where packets may be copied: H.264 with 8 bits in 4:2:0, progressive, square pixels, of `size` and constant
+    `fps`; None where the file is not like that. Reads all packets, decodes one picture. Raises `ValueError` as `probe`.
+    """
+    if image_sequence.is_pattern(source):
+        return None
+    with opened(source) as (container, stream):
+        context, aspect = stream.codec_context, stream.sample_aspect_ratio or Fraction(1)
+        like = context.name == "h264" and context.pix_fmt in ("yuv420p", "yuvj420p") and aspect == 1
+        if not like or (stream.width, stream.height) != size or stream.time_base is None:
+            return None
+        first = next(container.decode(stream), None)
+        if first is None or first.interlaced_frame or first.rotation:
+            return None
+        container.seek(0)
+        packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.size]
+        step = 1 / (fps * stream.time_base)
+    return _borders(source, packets, step)
+
+
+def _borders(source: Source, packets: list[tuple[int | None, bool]], step: Fraction) -> Copyable | None:
+    """Borders are key frames with everything before them shown before, and everything after them after; and the end."""
+    times = [pts for pts, _ in packets if pts is not None]
+    if not times or len(times) < len(packets):
+        return None
+    shown = sorted(times)
+    if any(abs(pts - shown[0] - k * step) > step / 4 for k, pts in enumerate(shown)):
+        return None
+    before = [shown[0] - 1, *accumulate(times, max)]
+    after = [*reversed(list(accumulate(reversed(times), min))), shown[-1] + 1][1:]
+    numbers = {pts: k for k, pts in enumerate(shown)}
+    borders = {
+        numbers[pts]
+        for (pts, is_key), low, high in zip(packets, before, after, strict=False)
+        if pts is not None and is_key and low < pts < high
+    }
+    return Copyable(source, frozenset({*borders, len(shown)}), shown[0], step)

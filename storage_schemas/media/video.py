@@ -1,0 +1,108 @@
+"""Video bytes to frames and back: the one place where a codec is named (its parts are beside it).
+
+Frames are RGB uint8 arrays [H, W, 3], pictures are what codecs work on; stored clips are H.264 in MP4 at a constant
+frame rate, with a key frame every second so that a window can be read without decoding the whole clip.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import cast
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from opendimo.storage_schemas.media.copying import Copyable, copyable
+from opendimo.storage_schemas.media.opening import Source
+from opendimo.storage_schemas.media.probing import VideoInfo, probe
+from opendimo.storage_schemas.media.reading import Shrinker, Wanted, pictures, stored_frames, to_luma, to_rgb
+from opendimo.storage_schemas.media.sampling import survey
+from opendimo.storage_schemas.media.writing import Encoder, Encoding, check_encoder, encode, working_encoders
+
+Frame = NDArray[np.uint8]
+Picture = VideoFrame
+"""A frame as a codec holds it."""
+
+__all__ = [
+    "Copyable",
+    "Encoder",
+    "Encoding",
+    "Frame",
+    "Picture",
+    "Shrinker",
+    "Source",
+    "VideoInfo",
+    "Wanted",
+    "centre_crop",
+    "check_encoder",
+    "copyable",
+    "decode",
+    "encode",
+    "frames",
+    "pictures",
+    "probe",
+    "resize",
+    "survey",
+    "to_luma",
+    "to_rgb",
+    "working_encoders",
+]
+
+
+def frames(source: Source, *, rotation: int = 0) -> Iterator[Frame]:
+    """All frames in display order, one pass, constant memory. `rotation` is a clockwise turn in degrees.
+
+    Raises `ValueError` where the file is not a readable video or breaks off in the middle.
+    """
+    scaler = VideoReformatter()
+    return (_upright(frame, rotation, scaler) for frame in stored_frames(source))
+
+
+def decode(
+    source: Source,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    step: int = 1,
+    size: tuple[int, int] | None = None,
+    rotation: int = 0,
+) -> Frame:
+    """Frames `start, start + step, ...` below `stop` -> uint8 [T, H, W, 3], resized to `size` (width, height).
+
+    Raises `ValueError` where the video ends before `stop`.
+    """
+    scaler = VideoReformatter()
+    # only what is chosen becomes RGB
+    chosen = [_upright(frame, rotation, scaler) for frame in islice(stored_frames(source), start, stop, step)]
+    wanted = None if stop is None else len(range(start, stop, step))
+    if not chosen or (wanted is not None and len(chosen) < wanted):
+        raise ValueError(f"the video ends too early: asked for frames [{start}, {stop}), got {len(chosen)}")
+    if size is None:
+        return np.stack(chosen)
+    return np.stack([resize(image, size) for image in chosen])
+
+
+def _upright(picture: Picture, rotation: int, scaler: VideoReformatter) -> Frame:
+    turns = -rotation // 90  # np.rot90 turns counter-clockwise
+    image = to_rgb(picture, scaler)
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def resize(image: Frame, size: tuple[int, int]) -> Frame:
+    """`image` [H, W, 3] resized to `size` (width, height); area averaging where it shrinks."""
+    import cv2
+
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    shrinks = size[0] < image.shape[1]
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cast(Frame, resized)
+
+
+def centre_crop(frames: Frame, width: int, height: int) -> Frame:
+    """[T, H, W, 3] -> [T, height, width, 3]: the largest centred cut of that shape, resized."""
+    _, h, w, _ = frames.shape
+    cut_w, cut_h = min(w, round(h * width / height)), min(h, round(w * height / width))
+    x, y = (w - cut_w) // 2, (h - cut_h) // 2
+    return np.stack([resize(frame, (width, height)) for frame in frames[:, y : y + cut_h, x : x + cut_w]])
