@@ -15,7 +15,7 @@ from opendimo.pipelines.engine.work_status import Account
 from opendimo.pipelines.generation.samples import choose_sample
 from opendimo.pipelines.latents.stage import LatentsConfig
 from opendimo.pipelines.progress.status import funnel as count
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.report import write_report
 from opendimo.pipelines.sources import SourcesConfig
 from opendimo.pipelines.studio import make_studio

@@ -24,7 +24,7 @@ from opendimo.pipelines.engine.work_status import Account
 from opendimo.pipelines.latents.stage import LatentsConfig
 from opendimo.pipelines.poses.stage import PosesConfig
 from opendimo.pipelines.progress.status import verdict_account
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.rigs.stage import RigsConfig
 from opendimo.pipelines.sources import SourcesConfig
 from opendimo.storage_schemas.lake.lake import Lake

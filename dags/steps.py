@@ -18,7 +18,7 @@ from opendimo.pipelines.engine.stage import Stage
 from opendimo.pipelines.latents import stage as latents
 from opendimo.pipelines.pairs import stage as pairs
 from opendimo.pipelines.poses import stage as poses
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.rigs import stage as rigs
 from opendimo.pipelines.sources import SourcesConfig
 from opendimo.storage_schemas.lake.lake import Lake

@@ -113,3 +113,9 @@ def _check_shape(where: str, shape: tuple[int, ...], dims: list[str], sizes: dic
             fits = False
     if not fits:
         raise ValueError(f"{where}: shape {shape} does not fit [{' '.join(dims)}] with {sizes}")
+
+
+def in_list(column: str, values: list[Any]) -> str:
+    """The SQL condition that a text column has one of `values`."""
+    listed = ", ".join("'" + str(value).replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({listed})"

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,20 @@ def test_rooms_import_only_whom_they_may(room: str) -> None:
         and not any(within(name, a) or within(a, name) for a in (*allowed, *also(path)))
     ]
     assert not wrong
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count, too."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for room in ROOMS
+        for path in files(room)
+    }
+    graph = {module: (set(imports(path)) & modules.keys()) - {module} for module, path in modules.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"import circle: {' -> '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("library", KEPT_BY)

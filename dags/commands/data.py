@@ -77,7 +77,7 @@ def ingest(
 
     from opendimo.pipelines.clips.cut import ClipsConfig
     from opendimo.pipelines.engine.settings import load_settings
-    from opendimo.pipelines.quality.verdicts import policy_of
+    from opendimo.pipelines.quality.policy import policy_of
     from opendimo.pipelines.sources import SourcesConfig
     from opendimo.pipelines.sources.config import PLATFORMS
 
@@ -118,7 +118,7 @@ def label(
     """
 
     from opendimo.pipelines.poses.stage import PosesConfig
-    from opendimo.pipelines.quality.verdicts import policy_of
+    from opendimo.pipelines.quality.policy import policy_of
 
     _run(lake, prefect_api, ray_address, json_, [("label", PosesConfig(body=_text(body_model)), policy_of(policy))])
 
@@ -145,7 +145,7 @@ def caption(
 
     from opendimo.pipelines.captions.openai_server import OpenAIServer
     from opendimo.pipelines.captions.qwen import QwenLocal
-    from opendimo.pipelines.quality.verdicts import policy_of
+    from opendimo.pipelines.quality.policy import policy_of
 
     if server and not vlm:
         raise ValueError("--server needs --vlm: the name of the model that it serves")
@@ -173,7 +173,7 @@ def encode(
 
     from opendimo.pipelines.latents.stage import LatentsConfig
     from opendimo.pipelines.latents.windows import Window
-    from opendimo.pipelines.quality.verdicts import policy_of
+    from opendimo.pipelines.quality.policy import policy_of
 
     config = LatentsConfig(base, Window(num_frames, frame_step, width, height))
     _run(lake, prefect_api, ray_address, json_, [("encode", config, policy_of(policy))])
@@ -188,9 +188,9 @@ def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -
     from opendimo.pipelines.engine.rejects import group_rejects, rejects
     from opendimo.pipelines.progress.status import funnel as count
     from opendimo.pipelines.progress.status import pending
-    from opendimo.pipelines.quality.verdicts import policy_of
-    from opendimo.storage_schemas.lake.commit import unfinished
+    from opendimo.pipelines.quality.policy import policy_of
     from opendimo.storage_schemas.lake.lake import Lake
+    from opendimo.storage_schemas.lake.runs import unfinished
 
     home = Lake(lake)
     accounts, failed = count(home, policy_of(policy)), rejects(home)

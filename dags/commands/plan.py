@@ -95,7 +95,7 @@ def everything(
     """
     from opendimo.pipelines.latents.stage import LatentsConfig
     from opendimo.pipelines.latents.windows import Window
-    from opendimo.pipelines.quality.verdicts import policy_of
+    from opendimo.pipelines.quality.policy import policy_of
 
     judge = policy_of(policy)
     encode = [("encode", LatentsConfig(base, Window(121, 1, 832, 480)), judge)] if base else []

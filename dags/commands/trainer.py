@@ -72,7 +72,7 @@ def report(
 
     Example: dimo report --lake /data/lake --training runs/1 --out report
     """
-    from opendimo.pipelines.quality.verdicts import policy_of
+    from opendimo.pipelines.quality.policy import policy_of
     from opendimo.pipelines.report import write_report
 
     shown = {"training": training, "generated": generated, "evaluation": evaluation}

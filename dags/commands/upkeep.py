@@ -150,6 +150,7 @@ def takedown(
     from opendimo.dags.show import as_json, table
     from opendimo.storage_schemas.lake import takedown as stones
     from opendimo.storage_schemas.lake.lake import Lake
+    from opendimo.storage_schemas.releases.files import releases_with
 
     given = {"source_id": source_id, "content_sha256": content, "licence": licence, "subject": subject}
     chosen = [(what, value) for what, value in given.items() if value is not None]
@@ -162,7 +163,7 @@ def takedown(
         stones.lift(home, what, value, reason, by)
     elif not dry_run:
         stones.take_down(home, what, value, reason, by, ahead)
-    releases = stones.releases_with(home, found.clips)
+    releases = releases_with(home, found.clips)
     counts = {"sources": len(found.sources), "clips": len(found.clips)}
     if json_:
         return as_json({"what": what, "value": value, "lift": lift, "dry_run": dry_run, "releases": releases} | counts)

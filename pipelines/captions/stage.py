@@ -22,10 +22,12 @@ from opendimo.pipelines.engine.columns import Column, json_lists, json_strings, 
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.revisions import best_poses
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
-from opendimo.pipelines.quality.verdicts import Policy, kept_clips
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode, frames
+from opendimo.storage_schemas.rows import in_list
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -82,10 +84,12 @@ class CaptionsStage:
     def run(self, batch: list[Work]) -> Outcome:
         """Caption every clip of the batch."""
         lake = Lake(self.lake_uri)
-        clips = {row["clip_id"]: row for row in lake.read("clips", where=_among("clip_id", [w.item_id for w in batch]))}
+        clips = {
+            row["clip_id"]: row for row in lake.read("clips", where=in_list("clip_id", [w.item_id for w in batch]))
+        }
         poses = [w.payload["pose_id"] for w in batch if w.payload["pose_id"]]
         columns = ["pose_id", "transl", "valid"]
-        labels = {r["pose_id"]: r for r in lake.read("poses", columns, _among("pose_id", poses))} if poses else {}
+        labels = {r["pose_id"]: r for r in lake.read("poses", columns, in_list("pose_id", poses))} if poses else {}
         return run_each(batch, partial(self._caption, lake, clips, labels))
 
     def _caption(self, lake: Lake, clips: dict[str, Row], labels: dict[str, Row], work: Work) -> dict[str, list[Row]]:
@@ -179,7 +183,3 @@ def _subject(clip: Row, label: Row | None) -> np.ndarray | None:
     if clip["track"] is None:
         return None
     return subject_from_track(clip["track"], clip["K"], clip["width"], clip["height"])
-
-
-def _among(column: str, ids: list[str]) -> str:
-    return f"{column} IN ({', '.join(repr(i) for i in ids)})"

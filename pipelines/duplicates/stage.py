@@ -3,7 +3,7 @@
 A piece of work is one clip: it is compared with all clips that are in the lake when the work is planned. Of two clips
 the one that came later has therefore seen the other, so every pair is looked at, once or twice, and nothing that was
 found is touched again when more clips come. What is stored is evidence; which clips are left out is a query over it
-(`pipelines/duplicates/repeats.py`).
+(`pipelines/quality/repeats.py`).
 """
 
 from dataclasses import dataclass

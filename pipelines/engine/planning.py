@@ -21,7 +21,7 @@ from opendimo.pipelines.engine.stage import PAUSED, Outcome, Reject, Stage, Work
 from opendimo.pipelines.engine.timing import spent
 from opendimo.pipelines.engine.work_status import DONE, RESOLVED, Account, Standing, open_failures, standing
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import ask_again, current_revision
 from opendimo.storage_schemas.lake.lock import Held
@@ -88,11 +88,11 @@ def prepare(lake: Lake, stage: Stage, planned: Planned, shard_size: int, limit: 
             yield Run(run_id, [], {}, {})
             return
         with lake.lock(f"run-{run_id}"):
-            if commit.is_committed(lake, run_id):  # by whom we waited for
+            if runs.is_committed(lake, run_id):  # by whom we waited for
                 continue
             shards = [keys[i : i + shard_size] for i in range(0, len(keys), shard_size)]
             request = {"stage": stage.name, "config": _config(stage, planned), "shards": len(shards), "keys": shards}
-            plan = commit.begin(lake, run_id, request)
+            plan = runs.begin(lake, run_id, request)
             work = dict(zip(keys, planned.works(places), strict=True))
             untried = _untried(lake, stage.name, list(attempts))
             yield Run(run_id, [[work[k] for k in shard] for shard in plan["keys"]], attempts, untried)
@@ -113,12 +113,12 @@ def stage_outcome(lake: Lake, shard: Shard, stage: Stage, outcome: Outcome) -> d
         rejected.setdefault(reject.error_class, []).append(reject.key)
     note = {"done": outcome.done, "rejected": rejected, "times": outcome.times}
     rows = {**outcome.rows, "rejects": [*failed, *resolved]}
-    return commit.stage_shard(lake, shard.run_id, shard.number, rows, note)
+    return runs.stage_shard(lake, shard.run_id, shard.number, rows, note)
 
 
 def finish(lake: Lake, run: Run, partial: bool = False) -> dict[str, int]:
     """Commit a run of which every shard is staged, or with `partial` those that are; return the rows per table."""
-    return commit.commit(lake, run.run_id, _facts(lake, commit.read_plan(lake, run.run_id), run.began), partial)
+    return commit.commit(lake, run.run_id, _facts(lake, runs.read_plan(lake, run.run_id), run.began), partial)
 
 
 def account(lake: Lake, stage: Stage, planned: Planned, filtered: dict[str, int] | None = None) -> Account:
@@ -153,19 +153,19 @@ def _run_id(lake: Lake, stage: Stage, keys: list[str], attempts: dict[str, int])
     changed and changed back): then it is counted up."""
     request = (stage.name, stage.version, [(key, attempts.get(key, 0)) for key in keys])
     names = (stable_id("run", request, number) for number in count())
-    return next(run_id for run_id in names if not keys or not commit.is_committed(lake, run_id))
+    return next(run_id for run_id in names if not keys or not runs.is_committed(lake, run_id))
 
 
 def _adopt_orphans(lake: Lake, stage: str, but: str) -> bool:
     """Commit what other runs of the stage staged whose drivers are dead; whether there were any."""
-    orphans = [p for p in commit.unfinished(lake) if p.get("stage") == stage and p["run_id"] != but]
+    orphans = [p for p in runs.unfinished(lake) if p.get("stage") == stage and p["run_id"] != but]
     return any([_adopt(lake, plan) for plan in orphans])
 
 
 def _adopt(lake: Lake, plan: dict[str, Any]) -> bool:
     try:
         with lake.lock(f"run-{plan['run_id']}", wait=False):
-            if all(plan["run_id"] != left["run_id"] for left in commit.unfinished(lake)):
+            if all(plan["run_id"] != left["run_id"] for left in runs.unfinished(lake)):
                 return True  # somebody else was faster
             commit.commit(lake, plan["run_id"], _facts(lake, plan), partial=True)
     except Held:  # its driver lives

@@ -12,8 +12,8 @@ from opendimo.pipelines.engine.columns import among
 from opendimo.pipelines.engine.planned import CHUNK
 from opendimo.pipelines.engine.work_status import STAGES, open_failures
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake import commit
-from opendimo.storage_schemas.lake.lake import Lake, in_list
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import in_list
 
 CLASSES = ("transient", "permanent", "data", "bug")
 MOST_ATTEMPTS = 10
@@ -119,7 +119,7 @@ def _make_due(lake: Lake, reject_ids: list[str], now: int) -> None:
     rows = lake.read("rejects", where=in_list("reject_id", reject_ids))
     before = [(row["reject_id"], row["next_attempt_at"]) for row in rows]
     runs = (stable_id("retry", before, number) for number in count())
-    run_id = next(run for run in runs if not commit.is_committed(lake, run))
+    run_id = next(run for run in runs if not runs.is_committed(lake, run))
     lake.append(run_id, {"rejects": [{**row, "next_attempt_at": now} for row in rows]})
 
 

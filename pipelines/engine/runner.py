@@ -19,8 +19,8 @@ from typing import Any
 
 from opendimo.pipelines.engine.planning import Shard, stage_outcome
 from opendimo.pipelines.engine.stage import Outcome, Reject, Stage, Work
-from opendimo.storage_schemas.lake.commit import staged
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.runs import staged
 
 logger = logging.getLogger(__name__)
 

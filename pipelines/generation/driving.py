@@ -20,7 +20,7 @@ from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.people import track_person
 from opendimo.pipelines.poses.fit_config import FitConfig
 from opendimo.pipelines.poses.label import Label
-from opendimo.pipelines.poses.landmarks import Landmarker
+from opendimo.pipelines.poses.landmarker import Landmarker
 from opendimo.pipelines.poses.oneview import one_view_label
 from opendimo.pipelines.poses.view import View, view_of
 from opendimo.storage_schemas.media.video import decode, probe

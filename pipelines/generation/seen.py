@@ -10,7 +10,7 @@ from opendimo.model.body.skeleton import JOINTS
 from opendimo.pipelines.cameras.image_motion import image_motion
 from opendimo.pipelines.cameras.terms import FOCAL_OVER_WIDTH, words
 from opendimo.pipelines.generation.driving import _without_native_chatter
-from opendimo.pipelines.poses.landmarks import Landmarker
+from opendimo.pipelines.poses.landmarker import Landmarker
 from opendimo.pipelines.poses.mapping import observe
 
 Array = NDArray[np.floating]

@@ -23,7 +23,8 @@ from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.revisions import current_captions
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.latents.windows import Window
-from opendimo.pipelines.quality.verdicts import Policy, kept_clips
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import centre_crop, decode

@@ -16,14 +16,15 @@ import pyarrow.compute as pc
 
 from opendimo.pipelines.cameras.terms import Term
 from opendimo.pipelines.captions.window import camera_moves
-from opendimo.pipelines.duplicates.repeats import links
 from opendimo.pipelines.engine.columns import look_up
 from opendimo.pipelines.engine.planned import CHUNK, Planned
 from opendimo.pipelines.engine.revisions import best_poses, current_captions, newest
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.latents.windows import Window
 from opendimo.pipelines.pairs.splits import splits
-from opendimo.pipelines.quality.verdicts import Policy, kept_clips
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.repeats import links
+from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.pipelines.rigs.current import camera_verdicts
 from opendimo.storage_schemas.ids import stable_id, work_key
 from opendimo.storage_schemas.lake.lake import Lake

@@ -13,11 +13,14 @@ from opendimo.pipelines.engine.columns import Column, json_lists, json_strings, 
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.poses.fit_config import FitConfig
-from opendimo.pipelines.poses.landmarks import LandmarkConfig, MediaPipe, Rtmlib, describe
-from opendimo.pipelines.quality.verdicts import Policy, kept_clips
+from opendimo.pipelines.poses.landmarker import describe
+from opendimo.pipelines.poses.landmarks import LandmarkConfig, MediaPipe, Rtmlib
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.pipelines.rigs.current import frames_late, measured_gravity
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import in_list
 
 Row = dict[str, Any]
 SPAN = ["capture_id", "start_frame", "end_frame", "fps_num", "fps_den"]
@@ -47,7 +50,7 @@ class PosesStage:
     def setup(self) -> None:
         """Load the body model and the landmark model."""
         from opendimo.model.body.load import load_body
-        from opendimo.pipelines.poses.landmarks import Landmarker
+        from opendimo.pipelines.poses.landmarker import Landmarker
 
         self._lake = Lake(self.lake_uri)
         self._body = load_body(Path(self.config.body) if self.config.body else None)
@@ -104,8 +107,7 @@ class PosesStage:
         return f"{landmarks}body model: {body}"
 
     def _rows(self, table: str, key: str, ids: list[str]) -> list[Row]:
-        quoted = ", ".join(f"'{i}'" for i in ids)
-        rows = {row[key]: row for row in self._lake.read(table, where=f"{key} IN ({quoted})")}
+        rows = {row[key]: row for row in self._lake.read(table, where=in_list(key, ids))}
         if missing := [i for i in ids if i not in rows]:
             raise DataError(f"{table} has no row {missing[0]}: was it taken out after planning?")
         return [rows[i] for i in ids]

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.columns import Column, distinct, look_up
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.work_status import ITEM
-from opendimo.storage_schemas.lake.lake import Lake, in_list
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import in_list
 
 DOWNLOAD = "download"
 FILE_START, DOWNLOAD_START = 30e6, 2e6  # bytes in the time of which a file is probed, a connection is opened

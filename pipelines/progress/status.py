@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.rejects import rejects
 from opendimo.pipelines.engine.work_status import STAGES, Account
-from opendimo.pipelines.quality.verdicts import Policy, verdicts
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.verdicts import verdicts
 from opendimo.storage_schemas.lake.lake import Lake
 
 

@@ -1,85 +1,20 @@
 """Which clips are good enough: a query over stored scores, so that changing a threshold recomputes nothing."""
 
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.pipelines.duplicates.repeats import repeats
 from opendimo.pipelines.engine.columns import Column, distinct, last_of, look_up
-from opendimo.pipelines.engine.settings import load_settings
+from opendimo.pipelines.quality.policy import OPTIONAL, Policy, score_columns
+from opendimo.pipelines.quality.repeats import repeats
 from opendimo.pipelines.rigs.current import camera_verdicts
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import newest_first
 from opendimo.storage_schemas.lake.takedown import taken_down
 
-
-@dataclass(frozen=True)
-class Policy:
-    """Thresholds; see the columns of `clips` for what they compare with, and `policy_of` for how they are written down.
-
-    Lengths are in frames, `min_person_height` over the frame height, light from 0 (black) to 1. The limits of
-    `OPTIONAL` are off by default; where they are on, what was not measured passes.
-    A clip is a `duplicate` where clips that are kept show `duplicate_share` of its frames with at least this
-    similarity and at most this distance (bits); mirrored ones only unless `keep_mirrored`.
-    """
-
-    min_frames: int = 17
-    max_people: float = 1.0
-    min_person_share: float = 0.8
-    min_person_height: float = 0.25
-    min_exposure: float = 0.08
-    max_exposure: float = 0.95
-    min_sharpness: float = 20.0
-    min_person_pixels: float | None = None
-    min_subject_sharpness: float | None = None
-    min_subject_motion: float | None = None
-    max_motion: float | None = None
-    min_body_visible: float | None = None
-    min_hands_visible: float | None = None
-    max_truncation: float | None = None
-    max_at_border: float | None = None
-    max_occlusion: float | None = None
-    max_text_share: float | None = None
-    max_bars: float | None = None
-    max_clipping: float | None = None
-    duplicate_similarity: float = 0.9
-    duplicate_distance: float = 8.0
-    duplicate_share: float = 0.8
-    keep_mirrored: bool = True
-
-
-SCORES = ["frames", "video_sha256", "people", "person_share", "person_height", "exposure", "sharpness"]
-OPTIONAL = {
-    "min_person_pixels": "person_too_small",
-    "min_subject_sharpness": "person_blurred",
-    "min_subject_motion": "person_still",
-    "max_motion": "camera_too_fast",
-    "min_body_visible": "body_not_visible",
-    "min_hands_visible": "hands_not_visible",
-    "max_truncation": "truncated",
-    "max_at_border": "at_border",
-    "max_occlusion": "occluded",
-    "max_text_share": "text",
-    "max_bars": "black_bars",
-    "max_clipping": "clipped_light",
-}
-"""By limit (min_ or max_ and the column): the reason of what it filters."""
 ORIGIN = ["source_id", "capture_id", "view", "work_key", "run_id"]
-
-
-def policy_of(path: Path | None) -> Policy:
-    """The policy of a TOML file of thresholds, by name (`min_hands_visible = 0.5`); what it leaves out, and all where
-    there is no file, is as in `Policy`. Raises `ValueError` naming the file and the key for what is no threshold."""
-    return Policy() if path is None else load_settings(path, Policy)
-
-
-def score_columns(policy: Policy) -> list[str]:
-    """The columns of `clips` that a policy looks at."""
-    return [*SCORES, *(limit[4:] for limit in OPTIONAL if getattr(policy, limit) is not None)]
 
 
 def verdicts(lake: Lake, policy: Policy) -> pa.Table:

@@ -17,8 +17,8 @@ from opendimo.pipelines.report.paths import TopView, top_view
 from opendimo.pipelines.report.sheets import contact_sheet
 from opendimo.pipelines.report.thumbnails import Thumbnail, read_thumbnail, stored_video
 from opendimo.pipelines.report.timeline import Span, lanes
-from opendimo.storage_schemas.lake.lake import Lake, in_list
-from opendimo.storage_schemas.rows import arrow_to_rows
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import arrow_to_rows, in_list
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)

@@ -6,11 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.pipelines.duplicates.repeats import links
 from opendimo.pipelines.engine.columns import distinct
+from opendimo.pipelines.quality.repeats import links
 from opendimo.pipelines.report.media import Media
 from opendimo.pipelines.report.thumbnails import Thumbnail, read_thumbnail
-from opendimo.storage_schemas.lake.lake import Lake, in_list
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import in_list
 
 Row = dict[str, Any]
 MOST_PAIRS = 12

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from opendimo.pipelines.engine.work_status import STAGES, Account
 from opendimo.pipelines.progress import status
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.lake.lake import Lake
 
 COUNTED = {

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.columns import look_up
-from opendimo.pipelines.quality.verdicts import Policy, verdicts
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.verdicts import verdicts
 from opendimo.storage_schemas.lake.lake import Lake
 
 UNSHOWN = ("taken_down", "superseded")

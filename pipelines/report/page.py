@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.rejects import group_rejects, rejects
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.report.cards import filtered_clips, kept_groups
 from opendimo.pipelines.report.driver import read_driver_checks
 from opendimo.pipelines.report.duplicates import read_duplicates

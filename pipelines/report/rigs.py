@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.revisions import newest
 from opendimo.pipelines.report.plots import Scale
-from opendimo.storage_schemas.lake.lake import Lake, in_list
+from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import in_list
 
 Row = dict[str, Any]
 MOST_RIGS = 20

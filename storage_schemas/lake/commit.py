@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as package_version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lance
 import numpy as np
@@ -25,14 +25,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
-from opendimo.storage_schemas.ids import sha256_bytes, stable_id
+from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lock import Check
+from opendimo.storage_schemas.lake.runs import Tables, committed_file, read_plan, staged
 from opendimo.storage_schemas.lake.store import read_json, write_json
-from opendimo.storage_schemas.rows import Row, arrow_bytes, rows_to_arrow, rows_to_batches
+from opendimo.storage_schemas.rows import in_list, rows_to_arrow
 from opendimo.storage_schemas.tables import TABLES, Table
-
-if TYPE_CHECKING:
-    from opendimo.storage_schemas.lake.lake import Lake
 
 Facts = Callable[[list[dict[str, Any]]], dict[str, Any]]
 Entry = dict[str, int]  # version, rows, replaced
@@ -43,72 +41,7 @@ VERSION = "_row_last_updated_at_version"  # Lance's own record of the transactio
 log = logging.getLogger(__name__)
 
 
-def begin(lake: "Lake", run_id: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """Write the plan of a run (it has `shards`, their number) unless it is there; return the plan that holds."""
-    whole = {**plan, "run_id": run_id, "started_ns": time.time_ns()}
-    if is_committed(lake, run_id) or lake.store.create(_plan(run_id), json.dumps(whole, sort_keys=True).encode()):
-        return whole
-    return read_plan(lake, run_id)
-
-
-def read_plan(lake: "Lake", run_id: str) -> dict[str, Any]:
-    """The plan of a run. Raises `ValueError` where it has not begun."""
-    if (plan := read_json(lake.store, _plan(run_id))) is None:
-        raise ValueError(f"{lake.uri} has no run {run_id}: begin it first")
-    return dict(plan)
-
-
-def is_committed(lake: "Lake", run_id: str) -> bool:
-    """Whether a run ended."""
-    return lake.store.read(_committed(run_id)) is not None
-
-
-def unfinished(lake: "Lake") -> list[dict[str, Any]]:
-    """Plans of the runs that began and did not end, oldest first."""
-    names = lake.store.sizes("runs")
-    begun = [run_id for name in names if name == _plan(run_id := name.split("/")[1])]
-    read = [read_json(lake.store, _plan(run_id)) for run_id in begun if _committed(run_id) not in names]
-    plans = [dict(plan) for plan in read if plan is not None]  # one that is gone was dropped by a cleaning meanwhile
-    return sorted(plans, key=lambda plan: (plan["started_ns"], plan["run_id"]))
-
-
-def staged(lake: "Lake", run_id: str, shard: int) -> dict[str, Any] | None:
-    """The manifest of a shard, or None where it is not staged yet."""
-    manifest = read_json(lake.store, _manifest(run_id, shard))
-    return None if manifest is None else dict(manifest)
-
-
-def stage_shard(
-    lake: "Lake", run_id: str, shard: int, rows: dict[str, list[Row]], note: dict[str, Any]
-) -> dict[str, Any]:
-    """Stage the rows of a shard; `note` (JSON-able) goes into its manifest, which is written last."""
-    if (manifest := staged(lake, run_id, shard)) is not None:
-        return manifest
-    tables: dict[str, Any] = {}
-    for name, table_rows in rows.items():
-        if not table_rows:
-            continue
-        whole = [{**row, "run_id": run_id} for row in table_rows]
-        if TABLES[name].blobs:
-            keys = [row[TABLES[name].key] for row in whole]
-            if len(set(keys)) < len(keys):
-                raise ValueError(f"run {run_id}, shard {shard}: two rows of {name} have one {TABLES[name].key}")
-            data = rows_to_batches(TABLES[name], whole)
-            fragments = write_fragments(data, lake.table_uri(name), mode="append", enable_stable_row_ids=True)
-            tables[name] = {"fragments": [f.to_json() for f in fragments], "keys": keys}
-        else:
-            content = arrow_bytes(rows_to_arrow(TABLES[name], whole))
-            # named by content: should two workers make one shard, a manifest names the rows of its own worker
-            file = f"runs/{run_id}/staged/{shard:06d}.{name}.{sha256_bytes(content)[:16]}.arrow"
-            lake.store.write(file, content)
-            tables[name] = {"file": file}
-    manifest = {"shard": shard, "tables": tables, "note": note}
-    if lake.store.create(_manifest(run_id, shard), json.dumps(manifest, sort_keys=True).encode()):
-        return manifest
-    return staged(lake, run_id, shard) or manifest
-
-
-def commit(lake: "Lake", run_id: str, facts: Facts | None = None, partial: bool = False) -> dict[str, int]:
+def commit(lake: Tables, run_id: str, facts: Facts | None = None, partial: bool = False) -> dict[str, int]:
     """Commit the staged shards of a run, at most once, and end it; return the committed rows per table.
 
     Of a key that is stored already the stored row stays (`Table.replaces` apart), with blobs as well. `facts` is called
@@ -117,7 +50,7 @@ def commit(lake: "Lake", run_id: str, facts: Facts | None = None, partial: bool 
     shard is not staged, unless `partial`.
     """
     with exclusive(lake) as check:
-        if (committed := read_json(lake.store, _committed(run_id))) is not None:
+        if (committed := read_json(lake.store, committed_file(run_id))) is not None:
             return dict(committed)
         decided = _decide(lake, read_plan(lake, run_id), facts, partial)
         check()
@@ -126,7 +59,7 @@ def commit(lake: "Lake", run_id: str, facts: Facts | None = None, partial: bool 
 
 
 @contextmanager
-def exclusive(lake: "Lake") -> Iterator[Check]:
+def exclusive(lake: Tables) -> Iterator[Check]:
     """Hold the lock `commit` while no commit is half done: what a killed process left of one is completed first, so
     that nothing comes between a decision and what it decided."""
     with lake.lock("commit") as check:
@@ -135,7 +68,7 @@ def exclusive(lake: "Lake") -> Iterator[Check]:
         yield check
 
 
-def _carry_out(lake: "Lake", check: Check, decided: dict[str, Any]) -> dict[str, int]:
+def _carry_out(lake: Tables, check: Check, decided: dict[str, Any]) -> dict[str, int]:
     """Do what was decided, or the rest of it."""
     run_id = decided["run_id"]
     plan, entries = read_plan(lake, run_id), dict[str, Entry]()
@@ -152,12 +85,12 @@ def _carry_out(lake: "Lake", check: Check, decided: dict[str, Any]) -> dict[str,
     check()
     _append_ledger(lake, plan, entries, decided["facts"])
     rows = {name: entry["rows"] for name, entry in entries.items()}
-    write_json(lake.store, _committed(run_id), rows)
+    write_json(lake.store, committed_file(run_id), rows)
     lake.store.delete(PENDING)
     return rows
 
 
-def _decide(lake: "Lake", plan: dict[str, Any], facts: Facts | None, partial: bool) -> dict[str, Any]:
+def _decide(lake: Tables, plan: dict[str, Any], facts: Facts | None, partial: bool) -> dict[str, Any]:
     """Which shards are committed, and the facts about them that the commit itself would change."""
     run_id, shards = plan["run_id"], list(range(plan["shards"]))
     if partial:
@@ -172,20 +105,20 @@ def _decide(lake: "Lake", plan: dict[str, Any], facts: Facts | None, partial: bo
     return {"run_id": run_id, "shards": shards, "replaced": replaced, "facts": told}
 
 
-def _replaced(lake: "Lake", table: Table, data: pa.Table) -> int:
+def _replaced(lake: Tables, table: Table, data: pa.Table) -> int:
     """How many rows will take the place of one that other work made."""
     stored = lake.scan(table.name, [table.key, "work_key"])
     at = pc.index_in(data[table.key], value_set=stored[table.key])
     return int(pc.sum(pc.not_equal(stored["work_key"].take(at), data["work_key"])).as_py() or 0)
 
 
-def _committed_before(lake: "Lake", table: Table, run_id: str) -> Entry | None:
+def _committed_before(lake: Tables, table: Table, run_id: str) -> Entry | None:
     """What the transaction of an earlier attempt did, by the rows it left."""
     rows = lake.dataset(table.name).to_table(columns=[VERSION], filter=f"run_id = '{run_id}'")
     return {"version": int(pc.max(rows[VERSION]).as_py()), "rows": rows.num_rows} if rows.num_rows else None
 
 
-def _commit_table(lake: "Lake", table: Table, parts: list[dict[str, Any]], check: Check) -> Entry:
+def _commit_table(lake: Tables, table: Table, parts: list[dict[str, Any]], check: Check) -> Entry:
     """One transaction, or none where there is nothing new."""
     if table.blobs:
         return _append_fragments(lake, table, parts, check)
@@ -198,7 +131,7 @@ def _commit_table(lake: "Lake", table: Table, parts: list[dict[str, Any]], check
     return {"version": lake.dataset(table.name).version, "rows": data.num_rows}
 
 
-def _append_fragments(lake: "Lake", table: Table, parts: list[dict[str, Any]], check: Check) -> Entry:
+def _append_fragments(lake: Tables, table: Table, parts: list[dict[str, Any]], check: Check) -> Entry:
     """Append staged fragments; those of a shard that holds a key already stored are written again without it."""
     staged_keys = pa.array([key for part in parts for key in part["keys"]], pa.string())
     stored = lake.column(table.name, table.key)
@@ -220,11 +153,9 @@ def _append_fragments(lake: "Lake", table: Table, parts: list[dict[str, Any]], c
     return {"version": committed.version, "rows": sum(f.num_rows for f in fragments)}
 
 
-def _only(lake: "Lake", table: Table, fragments: list[FragmentMetadata], keys: list[str]) -> list[FragmentMetadata]:
+def _only(lake: Tables, table: Table, fragments: list[FragmentMetadata], keys: list[str]) -> list[FragmentMetadata]:
     """Staged fragments written again with the rows of `keys` alone. A detached version, which is no part of the table's
     history, makes them readable."""
-    from opendimo.storage_schemas.lake.lake import in_list
-
     before = lake.dataset(table.name)
     attached = {f.fragment_id for f in before.get_fragments()}
     aside = _transaction(lake, table, before.version, lance.LanceOperation.Append(fragments), detached=True)
@@ -238,7 +169,7 @@ def _only(lake: "Lake", table: Table, fragments: list[FragmentMetadata], keys: l
     return list(write_fragments(whole, lake.table_uri(table.name), mode="append", enable_stable_row_ids=True))
 
 
-def _drop_doubles(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> None:
+def _drop_doubles(lake: Tables, table: Table, parts: list[dict[str, Any]]) -> None:
     """Of rows with one key the first stays: a process that slept through the loss of its lock may have appended too."""
     keys = pa.array([key for part in parts for key in part["keys"]], pa.string())
     stored = lake.dataset(table.name).to_table(columns=[table.key], with_row_id=True)
@@ -251,7 +182,7 @@ def _drop_doubles(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> No
 
 
 def _transaction(
-    lake: "Lake", table: Table, read_version: int, operation: Any, detached: bool = False
+    lake: Tables, table: Table, read_version: int, operation: Any, detached: bool = False
 ) -> lance.LanceDataset:
     transaction = lance.Transaction(read_version=read_version, operation=operation)
     return lance.LanceDataset.commit(
@@ -259,7 +190,7 @@ def _transaction(
     )
 
 
-def _staged_rows(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> pa.Table:
+def _staged_rows(lake: Tables, table: Table, parts: list[dict[str, Any]]) -> pa.Table:
     """Staged rows in key order, each key once: two shards may stage the same row."""
     tables = []
     for part in parts:
@@ -273,7 +204,7 @@ def _staged_rows(lake: "Lake", table: Table, parts: list[dict[str, Any]]) -> pa.
     return data.filter(first).sort_by(table.key).cast(table.schema)
 
 
-def _append_ledger(lake: "Lake", plan: dict[str, Any], entries: dict[str, Entry], facts: dict[str, Any]) -> None:
+def _append_ledger(lake: Tables, plan: dict[str, Any], entries: dict[str, Entry], facts: dict[str, Any]) -> None:
     """One row per table; a row that is there already stays."""
     table = TABLES["ledger"]
     rows = [
@@ -298,19 +229,7 @@ def _append_ledger(lake: "Lake", plan: dict[str, Any], entries: dict[str, Entry]
         lake.dataset("ledger").merge_insert(table.key).when_not_matched_insert_all().use_index(False).execute(data)
 
 
-def _staged_or_raise(lake: "Lake", run_id: str, shard: int) -> dict[str, Any]:
+def _staged_or_raise(lake: Tables, run_id: str, shard: int) -> dict[str, Any]:
     if (manifest := staged(lake, run_id, shard)) is None:
         raise ValueError(f"run {run_id}: shard {shard} is not staged; run the same request again")
     return manifest
-
-
-def _plan(run_id: str) -> str:
-    return f"runs/{run_id}/plan.json"
-
-
-def _committed(run_id: str) -> str:
-    return f"runs/{run_id}/committed.json"
-
-
-def _manifest(run_id: str, shard: int) -> str:
-    return f"runs/{run_id}/staged/{shard:06d}.json"

@@ -5,12 +5,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import lance
 import pyarrow as pa
 
 from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lock import Check, lock
 from opendimo.storage_schemas.lake.snapshot import Snapshot
 from opendimo.storage_schemas.lake.store import open_store, read_json, write_json
@@ -88,10 +89,8 @@ class Lake:
 
     def append(self, run_id: str, rows: dict[str, list[Row]]) -> None:
         """Stage and commit rows at once, exactly once per `run_id`."""
-        from opendimo.storage_schemas.lake import commit
-
-        commit.begin(self, run_id, {"shards": 1})
-        commit.stage_shard(self, run_id, 0, rows, {})
+        runs.begin(self, run_id, {"shards": 1})
+        runs.stage_shard(self, run_id, 0, rows, {})
         commit.commit(self, run_id)
 
     def _snapshot(self, table: str) -> Snapshot:
@@ -150,9 +149,3 @@ def scan(dataset: lance.LanceDataset, table: str, columns: list[str] | None, whe
     wanted = columns or [name for name in spec.schema.names if name not in spec.blobs and name in there]
     data = dataset.to_table(columns=list(dict.fromkeys([*wanted, spec.key])), filter=where)
     return data.sort_by(spec.key).select(wanted)
-
-
-def in_list(column: str, values: list[Any]) -> str:
-    """The SQL condition that a text column has one of `values`."""
-    listed = ", ".join("'" + str(value).replace("'", "''") + "'" for value in values)
-    return f"{column} IN ({listed})"

@@ -19,9 +19,10 @@ from typing import Any
 
 import lance
 
-from opendimo.storage_schemas.lake.commit import exclusive, unfinished
+from opendimo.storage_schemas.lake.commit import exclusive
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.lock import Held
+from opendimo.storage_schemas.lake.runs import unfinished
 from opendimo.storage_schemas.lake.store import LocalStore, read_json
 from opendimo.storage_schemas.tables import TABLES, Table
 

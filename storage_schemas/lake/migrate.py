@@ -15,7 +15,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import MARKER, Lake, make_table
 from opendimo.storage_schemas.lake.store import LocalStore, read_json, write_json
 from opendimo.storage_schemas.lake.takedown import tombstone_id
@@ -51,7 +51,7 @@ def migrate(lake: Lake) -> list[str]:
 def _to_newest(lake: Lake) -> None:
     with _alone(lake):
         _add_what_is_missing(lake)
-        for plan in commit.unfinished(lake):
+        for plan in runs.unfinished(lake):
             for manifest in _manifests(lake, plan["run_id"]).values():
                 for table, part in manifest["tables"].items():
                     if "file" in part:
@@ -75,9 +75,9 @@ def _to_2(lake: Lake) -> None:
         _add_what_is_missing(lake)  # the rest of this code reads and writes the newest schema
         _take_over_tombstones(lake)
         _take_over_releases(lake)
-        for plan in commit.unfinished(lake):
+        for plan in runs.unfinished(lake):
             _prepare_run(lake, plan)
-    for plan in commit.unfinished(lake):  # under its own lock
+    for plan in runs.unfinished(lake):  # under its own lock
         commit.commit(lake, plan["run_id"], partial(_facts, plan))
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.releases.decisions import next_run
+from opendimo.storage_schemas.lake.runs import next_run
 from opendimo.storage_schemas.rows import Row
 
 QUOTE = "'"
@@ -55,23 +55,6 @@ def concerned(lake: Lake, what: str, value: str) -> Concerned:
     _check(what, value)
     sources = _matching(lake, "sources", "source_id", {what: pa.array([value], pa.string())})
     return Concerned(sources, _matching(lake, "clips", "clip_id", {"source_id": sources}))
-
-
-def releases_with(lake: Lake, clips: pa.Array) -> dict[str, int | None]:
-    """Releases of which pairs use one of these clips, with the number of such pairs; None where one cannot be read."""
-    from opendimo.storage_schemas.releases.files import open_pairs  # which asks this module what is down
-
-    found: dict[str, int | None] = {}
-    for release_id in sorted(lake.column("releases", "release_id").to_pylist()):
-        try:
-            batches = open_pairs(lake, release_id).scanner(columns=["driving_clip_id", "target_clip_id"]).to_batches()
-            count = sum(_hits(batch, clips) for batch in batches)
-        except (ValueError, OSError):
-            found[release_id] = None
-            continue
-        if count:
-            found[release_id] = count
-    return found
 
 
 def take_down(lake: Lake, what: str, value: str, reason: str, by: str, ahead: bool = False) -> int:
@@ -133,11 +116,6 @@ def _matching(lake: Lake, table: str, wanted: str, values: dict[str, pa.Array]) 
             hits = [pc.is_in(batch[column], value_set=named) for column, named in values.items()]
             found.append(batch[wanted].filter(functools.reduce(pc.or_, hits)))
     return pa.chunked_array(found, pa.string()).combine_chunks()
-
-
-def _hits(batch: pa.RecordBatch, values: pa.Array) -> int:
-    """Rows that have one of the values in any column."""
-    return int(functools.reduce(pc.or_, [pc.is_in(column, value_set=values) for column in batch.columns]).true_count)
 
 
 def _check(what: str, value: str) -> None:

@@ -4,8 +4,9 @@ import time
 from typing import Any
 
 from opendimo.storage_schemas.ids import stable_id
-from opendimo.storage_schemas.lake.commit import commit, is_committed, staged, unfinished
+from opendimo.storage_schemas.lake.commit import commit
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.runs import next_run, staged, unfinished
 from opendimo.storage_schemas.rows import Row
 
 USABLE, PENDING, WITHDRAWN = "usable", "pending", "withdrawn"
@@ -59,11 +60,3 @@ def settle(lake: Lake) -> None:
         manifest = staged(lake, plan["run_id"], 0) if plan["shards"] == 1 and "stage" not in plan else None
         if manifest and set(manifest["tables"]) <= {"releases", "decisions"}:
             commit(lake, plan["run_id"])
-
-
-def next_run(lake: Lake, *what: Any) -> str:
-    """The run id of a request that is made of `what`. A run of it that somebody ended with nothing staged is left."""
-    attempt = 0
-    while is_committed(lake, run_id := stable_id(*what, attempt)):
-        attempt += 1
-    return run_id

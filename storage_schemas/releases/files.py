@@ -1,5 +1,6 @@
 """The files of a release: its pairs as a dataset of their own, and the list of every file that it needs."""
 
+import functools
 import hashlib
 from collections.abc import Iterator
 
@@ -26,6 +27,21 @@ ROWS_PER_FILE = 1 << 20
 def open_pairs(lake: Lake, release_id: str) -> lance.LanceDataset:
     """The pairs of a release."""
     return lance.dataset(_pairs_uri(lake, release_id), version=1)
+
+
+def releases_with(lake: Lake, clips: pa.Array) -> dict[str, int | None]:
+    """Releases of which pairs use one of these clips, with the number of such pairs; None where one cannot be read."""
+    found: dict[str, int | None] = {}
+    for release_id in sorted(lake.column("releases", "release_id").to_pylist()):
+        try:
+            batches = open_pairs(lake, release_id).scanner(columns=["driving_clip_id", "target_clip_id"]).to_batches()
+            count = sum(_hits(batch, clips) for batch in batches)
+        except (ValueError, OSError):
+            found[release_id] = None
+            continue
+        if count:
+            found[release_id] = count
+    return found
 
 
 def kept_pair_ids(pairs: lance.LanceDataset, chosen: Selection) -> pa.Array:
@@ -77,6 +93,11 @@ def _masked(pairs: lance.LanceDataset, mask: pa.BooleanArray) -> Iterator[pa.Rec
         start += batch.num_rows
         if part.true_count:
             yield batch.filter(part)
+
+
+def _hits(batch: pa.RecordBatch, values: pa.Array) -> int:
+    """Rows that have one of the values in any column."""
+    return int(functools.reduce(pc.or_, [pc.is_in(column, value_set=values) for column in batch.columns]).true_count)
 
 
 def _known(lake: Lake) -> Entries:

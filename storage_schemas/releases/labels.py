@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from opendimo.storage_schemas.rows import arrow_to_rows
+from opendimo.storage_schemas.rows import arrow_to_rows, in_list
 
 MEASURES = ("reprojection", "jitter", "foot_skate", "cross_view", "weight")
 BODY = 22  # joints of the body among the 52
@@ -58,9 +58,9 @@ def accuracy(poses: lance.LanceDataset, clip_ids: pa.Array) -> dict[str, Any]:
     chosen = sorted(both.to_pylist())[:CLIPS]
     errors: dict[str, list[NDArray[np.float64]]] = {}
     for start in range(0, len(chosen), CHUNK):
-        listed = ", ".join("'" + clip_id.replace("'", "''") + "'" for clip_id in chosen[start : start + CHUNK])
+        some = in_list("clip_id", chosen[start : start + CHUNK])
         columns = ["clip_id", "estimator", "joints_3d", "valid"]
-        rows = arrow_to_rows(poses.to_table(columns=columns, filter=f"clip_id IN ({listed})"))
+        rows = arrow_to_rows(poses.to_table(columns=columns, filter=some))
         true_of = {row["clip_id"]: row for row in rows if row["estimator"] == "truth"}
         for row in rows:
             if row["estimator"] != "truth":

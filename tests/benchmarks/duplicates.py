@@ -21,7 +21,7 @@ from opendimo.pipelines.duplicates.fingerprint import RATE, searched_hashes
 from opendimo.pipelines.duplicates.pictures import MIRROR, SIDE
 from opendimo.pipelines.duplicates.search import HashIndex
 from opendimo.pipelines.duplicates.stage import DuplicatesConfig
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 
 SIZES = (10_000, 100_000, 1_000_000)
 ROOM, EVERY = 20, 50

@@ -18,8 +18,8 @@ from opendimo.pipelines.captions.stage import plan
 from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
 from opendimo.pipelines.engine.stage import Outcome, Work
 from opendimo.pipelines.progress.status import funnel
-from opendimo.pipelines.quality.verdicts import Policy
-from opendimo.storage_schemas.lake import commit
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.diff import diff
 from opendimo.storage_schemas.releases.release import create_release, open_release
@@ -170,9 +170,9 @@ def kept(clips: int) -> int:
 
 def _stage(lake: Lake, stage: str, shards: list[dict[str, list[Row]]]) -> str:
     run_id = f"new {stage}"
-    commit.begin(lake, run_id, {"shards": len(shards), "stage": stage})
+    runs.begin(lake, run_id, {"shards": len(shards), "stage": stage})
     for number, rows in enumerate(shards):
-        commit.stage_shard(lake, run_id, number, rows, {})
+        runs.stage_shard(lake, run_id, number, rows, {})
     return run_id
 
 

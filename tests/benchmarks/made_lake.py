@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.compact import BLOB_ROWS
 from opendimo.storage_schemas.lake.lake import Lake

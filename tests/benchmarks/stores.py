@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset
 
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.snapshot import Snapshot
 from opendimo.storage_schemas.tables import TABLES
@@ -33,9 +33,9 @@ class InLake:
         self.lake, self.table, self.column, self.keys = Lake(folder), table, TABLES[table].blobs[0], keys
         row = {"clip_videos": _video_row, "latents": _latent_row}[table]
         shards = [keys[i : i + SHARD] for i in range(0, len(keys), SHARD)]
-        commit.begin(self.lake, "run", {"shards": len(shards)})
+        runs.begin(self.lake, "run", {"shards": len(shards)})
         for number, shard in enumerate(shards):
-            commit.stage_shard(self.lake, "run", number, {table: [row(key, make(key)) for key in shard]}, {})
+            runs.stage_shard(self.lake, "run", number, {table: [row(key, make(key)) for key in shard]}, {})
         commit.commit(self.lake, "run")
 
     def one(self, key: str) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from opendimo.pipelines.people.detector import Detector, DetectorConfig
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.verdicts import verdicts as judge
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media import video

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from opendimo.pipelines.progress.status import funnel
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.ids import sha256_bytes
-from opendimo.storage_schemas.lake.commit import unfinished
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.runs import unfinished
 from opendimo.storage_schemas.tables import TABLES
 from tests.dags.ingestion import Driver, make_inputs
 from tests.dags.processes import Process, wait_for_end

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from opendimo.pipelines.quality.verdicts import Policy, reasons, score_columns
+from opendimo.pipelines.quality.policy import Policy, score_columns
+from opendimo.pipelines.quality.verdicts import reasons
 from opendimo.storage_schemas.ids import sha256_file, stable_id
 from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.tables import TABLES

@@ -12,7 +12,7 @@ import numpy as np
 
 from opendimo.pipelines.clips.cut import ClipsConfig, clips_of
 from opendimo.pipelines.engine.stage import Outcome, Work
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media import video
 from tests.pipelines.clip_sources import source_row
@@ -50,7 +50,7 @@ def main(path: Path, seconds: int, width: int, height: int, noise: int) -> None:
     source, started = source_row(path), time.perf_counter()
     rows, outcome = clips_of(source, ClipsConfig(), Standing()), Outcome()
     outcome.add(Work("key", "item", "name"), rows)
-    commit.stage_shard(Lake(path.parent / "lake"), "run", 0, outcome.rows, {})
+    runs.stage_shard(Lake(path.parent / "lake"), "run", 0, outcome.rows, {})
     frames = sum(row["frames"] for row in rows["clips"])
     size = sum(len(row["video"]) for row in rows["clip_videos"])
     print(frames, len(rows["clips"]), size, round(time.perf_counter() - started), most_memory())

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import encode
 
@@ -94,8 +94,8 @@ def tombstone_row(source_id: str) -> dict:
 
 def run(lake: Lake, stage: str, rows: dict[str, list[dict]], inputs: int) -> None:
     """Commit what a run of a stage would, with its counts."""
-    commit.begin(lake, f"run of {stage}", {"shards": 1})
-    commit.stage_shard(lake, f"run of {stage}", 0, rows, {})
+    runs.begin(lake, f"run of {stage}", {"shards": 1})
+    runs.stage_shard(lake, f"run of {stage}", 0, rows, {})
     commit.commit(lake, f"run of {stage}", lambda notes: {"stage": stage, "counts": {"in": inputs}})
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from opendimo.pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
 from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
 from opendimo.pipelines.engine.stage import PermanentError, TransientError
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from tests.pipelines.caption_lake import FRAMES, cameras, clip_row, make_lake, sliding_picture
 
 SECRET = "sk-not-to-be-seen"

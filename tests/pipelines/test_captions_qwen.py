@@ -11,7 +11,7 @@ import torch
 from opendimo.pipelines.captions.qwen import QwenCaptioner, QwenLocal
 from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
 from opendimo.pipelines.engine.stage import PermanentError
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from tests.pipelines.caption_lake import clip_row, make_lake, sliding_picture
 from tests.pipelines.tiny_qwen import make_tiny_qwen
 

@@ -7,7 +7,7 @@ import pytest
 
 from opendimo.pipelines.captions.qwen import QwenLocal
 from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage, plan
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from tests.pipelines.caption_lake import FRAMES, HEIGHT, WIDTH, cameras, clip_row, make_lake, pose_row
 
 NO_CAMERAS, STANDS, WALKS, SLAM = "a", "b", "c", "d"

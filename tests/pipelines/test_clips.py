@@ -12,7 +12,8 @@ from opendimo.pipelines.clips.stage import ClipsStage, duplicates, plan
 from opendimo.pipelines.clips.windows import WindowsConfig
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.people.detector import Detector
-from opendimo.pipelines.quality.verdicts import Policy, kept_clips
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.storage_schemas.conventions import project, transform
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.takedown import take_down

@@ -15,8 +15,9 @@ from opendimo.pipelines.clips import stage as clips
 from opendimo.pipelines.clips.cut import ClipsConfig
 from opendimo.pipelines.generation.driving import find_person, read_video
 from opendimo.pipelines.poses import stage as poses
-from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.poses.landmarker import Landmarker
+from opendimo.pipelines.poses.landmarks import Landmarks
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.sources import SourcesConfig
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode, encode

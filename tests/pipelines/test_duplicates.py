@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opendimo.pipelines.quality.verdicts import Policy, kept_clips
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.pipelines.quality.verdicts import verdicts as judge
 from opendimo.storage_schemas.lake.lake import Lake
 from tests.pipelines import duplicate_clips as made

@@ -7,8 +7,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opendimo.pipelines.duplicates.repeats import left_out, links, repeats
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.repeats import left_out, links, repeats
 from opendimo.storage_schemas.lake.lake import Lake
 
 FRAMES = 100

@@ -7,7 +7,7 @@ import av
 from opendimo.pipelines.clips.stage import ClipsConfig, ClipsStage
 from opendimo.pipelines.clips.stage import plan as plan_clips
 from opendimo.pipelines.engine.stage import Outcome, Work
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.verdicts import verdicts as judge
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.storage_schemas.lake.lake import Lake

@@ -15,7 +15,7 @@ from opendimo.pipelines.cameras.terms import Term
 from opendimo.pipelines.engine.revisions import current_captions
 from opendimo.pipelines.latents.stage import LatentsConfig, LatentsStage, plan, window_starts
 from opendimo.pipelines.latents.windows import Window
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import centre_crop, decode, encode
 from tests.rows import row

@@ -11,7 +11,7 @@ from opendimo.pipelines.cameras.terms import Term
 from opendimo.pipelines.engine.revisions import current_captions
 from opendimo.pipelines.engine.stage import Work
 from opendimo.pipelines.pairs.stage import Inputs, PairsConfig, PairsStage, build_pairs, gather, plan
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.lake.lake import Lake
 from tests import rows
 

@@ -27,9 +27,9 @@ from opendimo.pipelines.poses.stage import PosesConfig, PosesStage
 from opendimo.pipelines.poses.stage import plan as plan_poses
 from opendimo.pipelines.progress import forecast
 from opendimo.pipelines.progress.status import funnel, pending
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.ids import work_key, work_keys
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import runs
 from opendimo.storage_schemas.lake.lake import Lake
 from tests.pipelines import report_lake
 from tests.pipelines.caption_lake import clip_row, pose_row
@@ -236,7 +236,7 @@ def test_the_same_request_goes_on_where_it_was_killed(lake: Lake) -> None:
     kill_in_the_middle(lake, stage, ITEMS, shards=2)
     with prepare(lake, stage, stage.plan(ITEMS), shard_size=5) as run:
         assert [len(shard) for shard in run.shards] == [2, 2, 2, 2]  # as they were cut at first
-        assert [commit.staged(lake, run.run_id, k) is not None for k in range(4)] == [True, True, False, False]
+        assert [runs.staged(lake, run.run_id, k) is not None for k in range(4)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("shards", [0, 2, 4])
@@ -246,7 +246,7 @@ def test_what_a_dead_driver_staged_is_not_lost_where_the_inputs_changed(lake: La
     more = [*ITEMS, "one more"]
     assert run_all(lake, stage, more) == 9 - 2 * shards
     assert Counter(stage.ran) == Counter(more)
-    assert commit.unfinished(lake) == []
+    assert runs.unfinished(lake) == []
     assert (counted(lake).inputs, counted(lake).done) == (9, 9)
 
 
@@ -255,7 +255,7 @@ def test_a_run_whose_driver_lives_is_left_alone(lake: Lake) -> None:
     with prepare(lake, stage, stage.plan(ITEMS[:4]), shard_size=2) as run:
         stage_outcome(lake, run.shard(0), stage, stage.run(run.shards[0]))
         assert run_all(lake, stage, ITEMS[4:]) == 4
-        assert not commit.is_committed(lake, run.run_id)
+        assert not runs.is_committed(lake, run.run_id)
         stage_outcome(lake, run.shard(1), stage, stage.run(run.shards[1]))
         finish(lake, run)
     assert counted(lake).done == 8

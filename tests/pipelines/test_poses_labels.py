@@ -13,13 +13,14 @@ from opendimo.model.body.load import Body, load_body
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.poses.accuracy import pa_mpjpe
 from opendimo.pipelines.poses.fit_config import FitConfig
-from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks
+from opendimo.pipelines.poses.landmarker import Landmarker
+from opendimo.pipelines.poses.landmarks import Landmarks
 from opendimo.pipelines.poses.multiview import multi_view_labels
 from opendimo.pipelines.poses.oneview import one_view_label
 from opendimo.pipelines.poses.stage import PosesConfig, PosesStage, plan
 from opendimo.pipelines.poses.truth import truth_label
 from opendimo.pipelines.poses.view import view_of
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas import ids
 from opendimo.storage_schemas.conventions import project, transform
 from opendimo.storage_schemas.lake.lake import Lake

@@ -16,13 +16,14 @@ from opendimo.pipelines.engine.stage import Work
 from opendimo.pipelines.poses.fit_config import FitConfig
 from opendimo.pipelines.poses.hands import drop_strange_hands
 from opendimo.pipelines.poses.label import Label
-from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks
+from opendimo.pipelines.poses.landmarker import Landmarker
+from opendimo.pipelines.poses.landmarks import Landmarks
 from opendimo.pipelines.poses.mapping import GROUP, observe
 from opendimo.pipelines.poses.motion import points_of
 from opendimo.pipelines.poses.multiview import multi_view_labels
 from opendimo.pipelines.poses.stage import PosesConfig, PosesStage, plan
 from opendimo.pipelines.poses.view import View, view_of
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.rigs import stage as rigs
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.storage_schemas.lake.lake import Lake

@@ -11,7 +11,8 @@ from opendimo.pipelines.poses import quality
 from opendimo.pipelines.poses.accuracy import mpjpe, pa_mpjpe
 from opendimo.pipelines.poses.crops import fill, follow
 from opendimo.pipelines.poses.hands import drop_strange_hands
-from opendimo.pipelines.poses.landmarks import Landmarker, Landmarks, Rtmlib
+from opendimo.pipelines.poses.landmarker import Landmarker
+from opendimo.pipelines.poses.landmarks import Landmarks, Rtmlib
 from opendimo.pipelines.poses.mapping import INDEX, MIX, POINTS, TRUST, observe
 from opendimo.pipelines.poses.overlay import LEFT, RIGHT, draw_skeleton
 from opendimo.pipelines.poses.view import View, view_of

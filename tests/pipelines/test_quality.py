@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opendimo.pipelines.quality.verdicts import OPTIONAL, Policy, kept_clips, policy_of
+from opendimo.pipelines.quality.policy import OPTIONAL, Policy, policy_of
+from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.pipelines.quality.verdicts import verdicts as judge
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.takedown import take_down

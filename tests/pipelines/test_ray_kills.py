@@ -14,9 +14,9 @@ from opendimo.pipelines.engine.planning import finish, prepare
 from opendimo.pipelines.engine.runner import Pool, ray_session
 from opendimo.pipelines.engine.stage import Outcome, Work
 from opendimo.pipelines.progress.status import funnel
-from opendimo.pipelines.quality.verdicts import Policy
-from opendimo.storage_schemas.lake.commit import unfinished
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.runs import unfinished
 from tests.pipelines.cheap_stage import CheapStage
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from opendimo.pipelines.progress import status
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.report import judged, media, write_report
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode

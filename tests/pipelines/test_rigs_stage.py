@@ -9,7 +9,7 @@ import pytest
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.pairs.stage import Inputs, PairsConfig, build_pairs
 from opendimo.pipelines.people.detector import Detector, DetectorConfig
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.verdicts import verdicts as judge
 from opendimo.pipelines.rigs.current import camera_verdicts
 from opendimo.pipelines.rigs.stage import RigsConfig, RigsStage, measure_rig, plan

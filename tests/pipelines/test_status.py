@@ -11,7 +11,7 @@ from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
 from opendimo.pipelines.engine.rejects import rejects
 from opendimo.pipelines.progress.status import funnel
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.storage_schemas.lake import commit
 from opendimo.storage_schemas.lake.lake import Lake

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from tests.rows import capture, clip_video
 from tests.storage_schemas.killing import killed
@@ -14,10 +14,10 @@ from tests.storage_schemas.killing import killed
 def write(home: str) -> None:
     """Two shards and a row that is replaced, one clip of which is stored already."""
     lake = Lake(home)
-    commit.begin(lake, "r1", {"shards": 2})
+    runs.begin(lake, "r1", {"shards": 2})
     for shard, (one, other) in enumerate([("a", "b"), ("b", "c")]):
         rows = {"captures": [capture(one), capture(other, take="new")]}
-        commit.stage_shard(lake, "r1", shard, rows | {"clip_videos": [clip_video(one), clip_video(other)]}, {"n": 1})
+        runs.stage_shard(lake, "r1", shard, rows | {"clip_videos": [clip_video(one), clip_video(other)]}, {"n": 1})
     commit.commit(lake, "r1", lambda notes: {"stage": "test", "counts": {"in": sum(note["n"] for note in notes)}})
 
 
@@ -31,7 +31,7 @@ def stored(home: str) -> dict[str, Any]:
         "videos": videos,
         "bytes": lake.blobs("clip_videos", "video", [row["clip_id"] for row in videos]),
         "ledger": sorted(ledger, key=lambda row: (row["run_id"], row["table_name"])),
-        "unfinished": commit.unfinished(lake),
+        "unfinished": runs.unfinished(lake),
     }
 
 
@@ -66,8 +66,8 @@ def test_killed_on_an_object_store_and_run_again(s3: str, monkeypatch: pytest.Mo
 
 def stage_one(home: str, run_id: str, rows: dict[str, list[dict]]) -> Lake:
     lake = Lake(home)
-    commit.begin(lake, run_id, {"shards": 1, "stage": "captures"})
-    commit.stage_shard(lake, run_id, 0, rows, {})
+    runs.begin(lake, run_id, {"shards": 1, "stage": "captures"})
+    runs.stage_shard(lake, run_id, 0, rows, {})
     return lake
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.store import ObjectStore, write_json
 from opendimo.storage_schemas.rows import arrow_to_rows, rows_to_arrow
@@ -76,9 +76,9 @@ def test_the_same_run_twice_stores_once(lake: Lake) -> None:
 
 
 def test_a_row_staged_by_two_shards_is_stored_once(lake: Lake) -> None:
-    commit.begin(lake, "r1", {"shards": 2})
+    runs.begin(lake, "r1", {"shards": 2})
     for shard, other in enumerate("bc"):
-        commit.stage_shard(lake, "r1", shard, {"captures": [capture("a"), capture(other)]}, {})
+        runs.stage_shard(lake, "r1", shard, {"captures": [capture("a"), capture(other)]}, {})
     assert commit.commit(lake, "r1") == {"captures": 3}
     assert [r["capture_id"] for r in lake.read("captures")] == ["a", "b", "c"]
 
@@ -91,9 +91,9 @@ def test_of_a_clip_stored_by_two_runs_the_first_stays(lake: Lake) -> None:
 
 
 def test_a_clip_staged_by_two_shards_is_stored_once(lake: Lake) -> None:
-    commit.begin(lake, "r1", {"shards": 2})
+    runs.begin(lake, "r1", {"shards": 2})
     for shard, other in enumerate("bc"):
-        commit.stage_shard(lake, "r1", shard, {"clip_videos": [clip_video("a"), clip_video(other)]}, {})
+        runs.stage_shard(lake, "r1", shard, {"clip_videos": [clip_video("a"), clip_video(other)]}, {})
     assert commit.commit(lake, "r1") == {"clip_videos": 3}
     assert [r["clip_id"] for r in lake.read("clip_videos")] == ["a", "b", "c"]
 
@@ -124,36 +124,36 @@ def test_of_rows_that_another_writer_doubled_the_first_stays(lake: Lake) -> None
 
 
 def test_a_shard_with_one_clip_twice_is_refused(lake: Lake) -> None:
-    commit.begin(lake, "r1", {"shards": 1})
+    runs.begin(lake, "r1", {"shards": 1})
     with pytest.raises(ValueError, match="two rows of clip_videos have one clip_id"):
-        commit.stage_shard(lake, "r1", 0, {"clip_videos": [clip_video("a"), clip_video("a")]}, {})
+        runs.stage_shard(lake, "r1", 0, {"clip_videos": [clip_video("a"), clip_video("a")]}, {})
 
 
 def test_of_two_workers_of_one_shard_the_first_counts(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit.begin(lake, "r1", {"shards": 1})
-    commit.stage_shard(lake, "r1", 0, {"captures": [capture("a")]}, {"worker": 1})
+    runs.begin(lake, "r1", {"shards": 1})
+    runs.stage_shard(lake, "r1", 0, {"captures": [capture("a")]}, {"worker": 1})
     with monkeypatch.context() as patched:  # the second looked for a manifest before there was one
         patched.setattr(commit, "read_json", lambda store, name: None)
-        commit.stage_shard(lake, "r1", 0, {"captures": [capture("b")]}, {"worker": 2})
+        runs.stage_shard(lake, "r1", 0, {"captures": [capture("b")]}, {"worker": 2})
     assert commit.commit(lake, "r1") == {"captures": 1}
     assert [row["capture_id"] for row in lake.read("captures")] == ["a"]
 
 
 def test_what_is_staged_of_a_run_can_be_kept_without_the_rest(lake: Lake) -> None:
-    commit.begin(lake, "r1", {"shards": 3})
-    commit.stage_shard(lake, "r1", 1, {"captures": [capture("a")], "clip_videos": [clip_video("a")]}, {"done": 1})
+    runs.begin(lake, "r1", {"shards": 3})
+    runs.stage_shard(lake, "r1", 1, {"captures": [capture("a")], "clip_videos": [clip_video("a")]}, {"done": 1})
     notes = []
     rows = commit.commit(lake, "r1", lambda found: {"counts": {"notes": notes.extend(found)}}, partial=True)
     assert rows == {"captures": 1, "clip_videos": 1}
     assert notes == [{"done": 1}]
-    assert commit.unfinished(lake) == []
+    assert runs.unfinished(lake) == []
 
 
 def test_runs_that_did_not_end_are_listed_oldest_first(lake: Lake) -> None:
     for run_id in ("z", "a"):
-        commit.begin(lake, run_id, {"shards": 1})
+        runs.begin(lake, run_id, {"shards": 1})
     lake.append("done", {"captures": [capture("a")]})
-    assert [plan["run_id"] for plan in commit.unfinished(lake)] == ["z", "a"]
+    assert [plan["run_id"] for plan in runs.unfinished(lake)] == ["z", "a"]
 
 
 def test_a_run_that_never_began_says_so(lake: Lake) -> None:
@@ -193,8 +193,8 @@ def test_the_ledger_counts_what_was_replaced(lake: Lake) -> None:
 
 
 def test_an_unstaged_shard_stops_the_commit(lake: Lake) -> None:
-    commit.begin(lake, "r1", {"shards": 2})
-    commit.stage_shard(lake, "r1", 0, {"captures": [capture("a")]}, {})
+    runs.begin(lake, "r1", {"shards": 2})
+    runs.stage_shard(lake, "r1", 0, {"captures": [capture("a")]}, {})
     with pytest.raises(ValueError, match="shard 1 is not staged"):
         commit.commit(lake, "r1")
     assert lake.read("captures") == []

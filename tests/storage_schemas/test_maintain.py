@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas.lake import commit, compact
+from opendimo.storage_schemas.lake import commit, compact, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.maintain import Freed, clean, overview
 from opendimo.storage_schemas.lake.store import write_json
@@ -91,8 +91,8 @@ def test_orphans_of_a_killed_writer_do_not_count_and_go(tmp_path: Path) -> None:
 
 def test_what_an_unfinished_run_staged_stays_and_can_be_committed(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    commit.begin(lake, "r1", {"shards": 1})
-    commit.stage_shard(lake, "r1", 0, batch(1), {})
+    runs.begin(lake, "r1", {"shards": 1})
+    runs.stage_shard(lake, "r1", 0, batch(1), {})
     orphan(lake)
     clean(lake, NOW)
     commit.commit(lake, "r1")
@@ -102,8 +102,8 @@ def test_what_an_unfinished_run_staged_stays_and_can_be_committed(tmp_path: Path
 
 def test_staged_bytes_that_lie_for_a_week_stay(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    commit.begin(lake, "r1", {"shards": 1, "stage": "clips"})
-    commit.stage_shard(lake, "r1", 0, batch(1), {})
+    runs.begin(lake, "r1", {"shards": 1, "stage": "clips"})
+    runs.stage_shard(lake, "r1", 0, batch(1), {})
     age(tmp_path, "r1", timedelta(days=8))
     place = by_place(clean(lake))["tables/clip_videos"]
     assert "run r1 may have staged bytes here" in place.kept[0]
@@ -113,7 +113,7 @@ def test_staged_bytes_that_lie_for_a_week_stay(tmp_path: Path) -> None:
 
 def test_a_note_that_was_killed_long_ago_keeps_nothing_from_being_cleaned(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    commit.begin(lake, "r1", {"shards": 1})
+    runs.begin(lake, "r1", {"shards": 1})
     age(tmp_path, "r1", timedelta(days=8))
     assert by_place(clean(lake))["tables/clip_videos"].kept == ()
 
@@ -121,7 +121,7 @@ def test_a_note_that_was_killed_long_ago_keeps_nothing_from_being_cleaned(tmp_pa
 def age(root: Path, run_id: str, by: timedelta) -> None:
     """Make a run and all files of the lake look older."""
     lake = Lake(root)
-    plan = commit.read_plan(lake, run_id)
+    plan = runs.read_plan(lake, run_id)
     plan["started_ns"] -= int(by.total_seconds() * 1e9)
     write_json(lake.store, f"runs/{run_id}/plan.json", plan)
     for path in root.rglob("*"):
@@ -140,17 +140,17 @@ def test_staging_of_a_run_that_ended_goes_and_it_does_not_run_again(tmp_path: Pa
 
 def test_an_abandoned_run_is_reported_and_goes_only_when_asked(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    commit.begin(lake, "r1", {"shards": 2})
-    commit.stage_shard(lake, "r1", 0, batch(1), {})
+    runs.begin(lake, "r1", {"shards": 2})
+    runs.stage_shard(lake, "r1", 0, batch(1), {})
     assert "run r1 has no driver" in by_place(clean(lake, NOW))["runs"].kept[0]
-    assert commit.staged(lake, "r1", 0)
+    assert runs.staged(lake, "r1", 0)
     with lake.lock("run-r1"):
         assert "under way" in by_place(clean(lake, NOW, abandoned=True))["runs"].kept[0]
-    assert commit.staged(lake, "r1", 0)
+    assert runs.staged(lake, "r1", 0)
     freed = by_place(clean(lake, NOW, abandoned=True))
     assert freed["runs"].files == 3
     assert freed["tables/clip_videos"].bytes > 20_000
-    assert commit.unfinished(lake) == []
+    assert runs.unfinished(lake) == []
     fill(str(tmp_path), 1, 2)
     assert len(lake.read("clip_videos")) == 2
 
@@ -162,7 +162,7 @@ def test_a_run_that_was_killed_in_its_commit_is_completed(tmp_path: Path, monkey
         with pytest.raises(KeyboardInterrupt):
             lake.append("r1", batch(1))
     clean(lake, NOW, abandoned=True)
-    assert commit.is_committed(lake, "r1")
+    assert runs.is_committed(lake, "r1")
     assert len(lake.read("ledger")) == 2
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from lance.fragment import write_fragments
 
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.migrate import migrate, plan_migration
 from opendimo.storage_schemas.lake.takedown import reasons, taken_down
@@ -266,7 +266,7 @@ def test_the_next_release_follows_the_old_ones(old: Path) -> None:
 
 def test_runs_that_were_killed_are_completed_or_dropped(old: Path) -> None:
     lake = migrated(old)
-    assert commit.unfinished(lake) == []
+    assert runs.unfinished(lake) == []
     assert lake.blobs("clip_videos", "video", ["d"]) == [b"d" * 300_000]
     assert len(lake.read("clips", where="clip_id = 'd'")) == len(lake.read("sources", where="source_id = 's-d'")) == 1
     entries = lake.read("ledger", ["table_name", "rows", "counts", "stage"], "run_id = 'killed'")

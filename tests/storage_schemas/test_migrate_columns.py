@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.migrate import migrate
 from opendimo.storage_schemas.releases.diff import diff
@@ -54,8 +54,8 @@ def old(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lake.append("labels", labels)
     lake.append("pairs", {"pairs": [pair(name) for name in "ab"]})
     create_release(lake, "demo")
-    commit.begin(lake, "begun", {"shards": 1})
-    commit.stage_shard(lake, "begun", 0, {"clips": [clip("c")]}, {})
+    runs.begin(lake, "begun", {"shards": 1})
+    runs.stage_shard(lake, "begun", 0, {"clips": [clip("c")]}, {})
     monkeypatch.undo()
     write(root / "lake.json", {"schema_version": version})
     return root

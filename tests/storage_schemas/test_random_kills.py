@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.compact import compact
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.maintain import clean
@@ -42,10 +42,10 @@ def stage(home: str, worker: int) -> None:
     """Every second shard of every run that has begun and is not over."""
     lake = Lake(home)
     while True:
-        for plan in commit.unfinished(lake):
+        for plan in runs.unfinished(lake):
             run = int(plan["run_id"].removeprefix("run")) if plan["run_id"].startswith("run") else None
             for shard in range(worker, SHARDS, 2) if run is not None else ():
-                commit.stage_shard(lake, f"run{run}", shard, rows(run, shard), {"done": 3})
+                runs.stage_shard(lake, f"run{run}", shard, rows(run, shard), {"done": 3})
         time.sleep(0.01)
 
 
@@ -54,9 +54,9 @@ def drive(home: str) -> None:
     lake = Lake(home)
     for run in range(RUNS):
         run_id = f"run{run}"
-        commit.begin(lake, run_id, {"shards": SHARDS})
-        while not commit.is_committed(lake, run_id) and any(
-            commit.staged(lake, run_id, shard) is None for shard in range(SHARDS)
+        runs.begin(lake, run_id, {"shards": SHARDS})
+        while not runs.is_committed(lake, run_id) and any(
+            runs.staged(lake, run_id, shard) is None for shard in range(SHARDS)
         ):
             time.sleep(0.01)
         commit.commit(lake, run_id, lambda notes: {"counts": {"in": sum(note["done"] for note in notes)}})
@@ -102,7 +102,7 @@ def stored(home: str) -> dict[str, Any]:
         "bytes": lake.blobs("clip_videos", "video", clips),
         "ledger": sorted(ledger, key=lambda row: (row["run_id"], row["table_name"])),
         "release": [release.read(name) for name in ("pairs", "clips", "captures", "sources")],
-        "unfinished": commit.unfinished(lake),
+        "unfinished": runs.unfinished(lake),
     }
 
 
@@ -129,7 +129,7 @@ def test_a_hundred_random_kills_leave_no_trace(tmp_path: Path) -> None:
             victims[k] = begin(*((drive, home) if k == 2 else (stage, home, k)))
         for victim in victims:
             end(victim)
-        where.append(len(commit.unfinished(Lake(home))))
+        where.append(len(runs.unfinished(Lake(home))))
         finish(home)
         assert stored(home) == expected, f"lake {number}"
     print(f"{kills} processes killed, an undisturbed run takes {usual:.1f} s")

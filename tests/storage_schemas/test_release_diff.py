@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.takedown import take_down
 from opendimo.storage_schemas.releases.diff import diff
@@ -22,8 +22,8 @@ from tests.storage_schemas.release_rows import add, small_lake
 
 def run(lake: Lake, run_id: str, config: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> None:
     """Commit rows as a stage does, with its config in the ledger."""
-    commit.begin(lake, run_id, {"shards": 1})
-    commit.stage_shard(lake, run_id, 0, rows, {})
+    runs.begin(lake, run_id, {"shards": 1})
+    runs.stage_shard(lake, run_id, 0, rows, {})
     commit.commit(lake, run_id, lambda notes: {"stage": "poses", "config": config, "counts": {}})
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opendimo.storage_schemas.lake import commit
+from opendimo.storage_schemas.lake import runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.approval import approve_release
 from opendimo.storage_schemas.releases.pins import PINNED
@@ -30,7 +30,7 @@ def check(lake: Lake) -> None:
     assert (row["release_id"], row["state"], len(lake.read("decisions"))) == ("demo@1", "usable", 1)
     findings = verify(lake, "demo@1", deep=True)
     assert findings.damaged == []
-    assert commit.unfinished(lake) == []
+    assert runs.unfinished(lake) == []
     assert all(list(lake.dataset(table).tags.list()) == ["release.demo.1"] for table in PINNED)
     there = {name for name in lake.store.sizes("releases") if "/pairs.lance/data/" in name}
     assert len(there) == 1, "the pairs of a killed attempt are gone"

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opendimo.storage_schemas.lake import commit, takedown
+from opendimo.storage_schemas.lake import commit, runs, takedown
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.lake.takedown import concerned, lift, reasons, releases_with, take_down, taken_down
+from opendimo.storage_schemas.lake.takedown import concerned, lift, reasons, take_down, taken_down
+from opendimo.storage_schemas.releases.files import releases_with
 from opendimo.storage_schemas.releases.release import create_release
 from tests.rows import source
 from tests.storage_schemas.upkeep_lake import small_lake
@@ -115,11 +116,11 @@ def test_a_decision_that_was_killed_before_its_commit_does_not_come_back_after_a
         patch.setattr(commit, "commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             take_down(lake, "source_id", "s-a", "first", "bob")
-    [left] = commit.unfinished(lake)
+    [left] = runs.unfinished(lake)
     take_down(lake, "source_id", "s-a", "second", "ann")
     lift(lake, "source_id", "s-a", "settled", "ann")
     commit.commit(lake, left["run_id"])
-    assert commit.unfinished(lake) == []
+    assert runs.unfinished(lake) == []
     assert down(lake) == []
 
 
@@ -130,7 +131,7 @@ def test_a_decision_whose_run_was_ended_with_nothing_staged_can_be_taken_again(
         patch.setattr(commit, "stage_shard", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             take_down(lake, "source_id", "s-a", "first", "bob")
-    commit.commit(lake, commit.unfinished(lake)[0]["run_id"], partial=True)
+    commit.commit(lake, runs.unfinished(lake)[0]["run_id"], partial=True)
     take_down(lake, "source_id", "s-a", "second", "ann")
     assert down(lake) == ["s-a"]
 

@@ -11,7 +11,7 @@ import torch
 from opendimo.model.tiny import make_tiny_base
 from opendimo.pipelines.latents import stage as latents
 from opendimo.pipelines.pairs import stage as pairs
-from opendimo.pipelines.quality.verdicts import Policy
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.ids import sha256_bytes
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import encode

@@ -2,22 +2,19 @@
 
 from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.columns import Column, distinct, last_of, look_up
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import newest_first
-
-if TYPE_CHECKING:
-    from opendimo.pipelines.quality.verdicts import Policy
 
 EVIDENCE = ["representative_id", "mirrored", "start_frame", "end_frame", "similarity", "distance"]
 
 
-def repeats(lake: Lake, clips: pa.Table, policy: "Policy") -> Column:
+def repeats(lake: Lake, clips: pa.Table, policy: Policy) -> Column:
     """Of `clips` (`clip_id`, `frames`), those of which clips that are kept show as much as `policy` says.
 
     What is no clip of the table repeats nothing: where a better copy is filtered, the next best is kept.
