@@ -24,7 +24,7 @@ app = typer.Typer(
 SOURCE_LINE = re.compile(r", /\S+\.rs:\d+:\d+")  # Lance ends its messages with the place in its own source
 COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (machine.doctor, machine.demo),
-    "Data": (data.ingest, data.label, data.caption, data.encode, data.status, plan.retry),
+    "Data": (data.ingest, data.label, data.caption, data.encode, data.status, data.retry),
     "Upkeep": (upkeep.sources, upkeep.tables, upkeep.clean, upkeep.takedown, upkeep.migrate),
     "Training": (trainer.train, generate.generate, evaluate.evaluate, trainer.report),
 }

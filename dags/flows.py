@@ -11,11 +11,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import State
 
-from opendimo.dags import steps
 from opendimo.dags.events import release_published
 from opendimo.dags.follow import MEGABYTE, follow
 from opendimo.dags.progress import step
 from opendimo.dags.release_card import markdown
+from opendimo.dags.requests import Caption, Cut, Encode, Ingest, Label, Measure, Request
 from opendimo.dags.stages import describe, map_stages
 from opendimo.pipelines.captions.openai_server import OpenAIServer
 from opendimo.pipelines.captions.qwen import QwenLocal
@@ -47,15 +47,16 @@ if TYPE_CHECKING:  # who starts a flow need not wait for torch
 def ingest(lake: str, kind: str, path: str, options: SourcesConfig | None = None) -> list[Account]:
     """Register what `path` holds (`kind`: internet, unreal or multiview): fetch, hash, probe, cameras, truth."""
     home = Lake(lake)
-    return map_stages(home, steps.ingest(home, kind, path, options))
+    return map_stages(home, Ingest(kind, path, options or SourcesConfig()).steps(home))
 
 
 @flow
 def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Account]:
     """Cut every source item into clips with people and scores, and judge the clips."""
     home = Lake(lake)
-    accounts = map_stages(home, steps.cut(home, config))
-    judged = verdict_account(home, policy or Policy())
+    request = Cut(config or ClipsConfig(), policy or Policy())
+    accounts = map_stages(home, request.steps(home))
+    judged = verdict_account(home, request.policy)
     get_run_logger().info("verdict: %s", describe(judged))
     return [*accounts, judged]
 
@@ -64,28 +65,45 @@ def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = No
 def measure(lake: str, config: RigsConfig | None = None) -> list[Account]:
     """Measure the rigs of captures of several views: time offsets, residuals, and a verdict on every camera."""
     home = Lake(lake)
-    return map_stages(home, steps.measure(home, config))
+    return map_stages(home, Measure(config or RigsConfig()).steps(home))
 
 
 @flow
 def label(lake: str, config: PosesConfig | None = None, policy: Policy | None = None) -> list[Account]:
     """Estimate body and hands of every kept clip."""
     home = Lake(lake)
-    return map_stages(home, steps.label(home, config, policy))
+    return map_stages(home, Label(config or PosesConfig(), policy or Policy()).steps(home))
 
 
 @flow
 def caption(lake: str, vlm: QwenLocal | OpenAIServer | None = None, policy: Policy | None = None) -> list[Account]:
     """Describe the camera motion, and with a vision-language model the content, of every kept clip."""
     home = Lake(lake)
-    return map_stages(home, steps.caption(home, vlm, policy))
+    return map_stages(home, Caption(vlm, policy or Policy()).steps(home))
 
 
 @flow
 def encode(lake: str, config: LatentsConfig, policy: Policy | None = None) -> list[Account]:
     """Encode targets and texts for one backbone, and make the training pairs."""
     home = Lake(lake)
-    return map_stages(home, steps.encode(home, config, policy))
+    return map_stages(home, Encode(config, policy or Policy()).steps(home))
+
+
+def run(lake: str, request: Request) -> list[Account]:
+    """Run the flow that a request is for; return the accounts of its stages."""
+    match request:
+        case Ingest():
+            return ingest(lake, request.kind, request.path, request.options)
+        case Cut():
+            return cut(lake, request.config, request.policy)
+        case Measure():
+            return measure(lake, request.config)
+        case Label():
+            return label(lake, request.config, request.policy)
+        case Caption():
+            return caption(lake, request.vlm, request.policy)
+        case Encode():
+            return encode(lake, request.config, request.policy)
 
 
 @flow(flow_run_name="publish {name}")

@@ -1,9 +1,18 @@
 """Options that several commands share."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How many items of a stage are tried where no earlier run tells its rate, and for how long in all."""
+
+    count: int = 0
+    minutes: float = 10.0
 
 
 def _place(lake: str) -> str:

@@ -16,7 +16,7 @@ from prefect.futures import wait
 from prefect.logging import get_run_logger
 
 from opendimo.dags import progress
-from opendimo.dags.steps import Step
+from opendimo.dags.requests import Step
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.planning import RUN_LIMIT, Run, Shard, account, finish, prepare
 from opendimo.pipelines.engine.runner import Pool, pool_size

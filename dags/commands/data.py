@@ -2,14 +2,24 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from opendimo.dags.commands.execute import execute
 from opendimo.dags.options import Base, ExistingLake, Json, LakeOption, PolicyFile, PrefectApi, RayAddress
 
-Call = tuple[Any, ...]
-"""A flow's name and its arguments after the lake; `dags.steps` has a function of the same name."""
+MADE_BY = {
+    "sources": "dimo ingest",
+    "clips": "dimo ingest",
+    "duplicates": "dimo ingest",
+    "rigs": "dimo ingest",
+    "poses": "dimo label",
+    "captions": "dimo caption",
+    "latents": "dimo encode",
+    "pairs": "dimo encode",
+}
+"""The command that does the work of each stage."""
 
 
 class Kind(StrEnum):
@@ -21,6 +31,7 @@ class Kind(StrEnum):
 
 
 def ingest(
+    ctx: typer.Context,
     kind: Annotated[Kind, typer.Argument(help="What PATH holds.")],
     path: Annotated[
         Path, typer.Argument(exists=True, help="A folder, or for `internet` also a CSV, JSONL or Parquet list.")
@@ -74,7 +85,7 @@ def ingest(
 
     dimo ingest multiview rig/ --calibration rig/calib.toml --lake /data/lake
     """
-
+    from opendimo.dags.requests import Cut, Ingest, Measure, Request
     from opendimo.pipelines.clips.cut import ClipsConfig
     from opendimo.pipelines.engine.settings import load_settings
     from opendimo.pipelines.quality.policy import policy_of
@@ -97,12 +108,15 @@ def ingest(
         host_connections=host_connections,
         host_rate=host_rate,
     )
-    cut = ("cut", load_settings(clips, ClipsConfig) if clips else None, policy_of(policy))
-    rigs = [("measure",)] if kind is Kind.multiview else []
-    _run(lake, prefect_api, ray_address, json_, [("ingest", kind.value, str(path), options), cut, *rigs])
+    how = load_settings(clips, ClipsConfig) if clips else ClipsConfig()
+    requests: list[Request] = [Ingest(kind.value, str(path), options), Cut(how, policy_of(policy))]
+    if kind is Kind.multiview:
+        requests.append(Measure())
+    execute(ctx, lake, requests, json_, prefect_api, ray_address)
 
 
 def label(
+    ctx: typer.Context,
     lake: ExistingLake,
     body_model: Annotated[
         Path | None, typer.Option(exists=True, help="SMPL-X .npz to fit; without it a made mannequin.")
@@ -116,14 +130,16 @@ def label(
 
     Example: dimo label --lake /data/lake --body-model SMPLX_NEUTRAL.npz
     """
-
+    from opendimo.dags.requests import Label
     from opendimo.pipelines.poses.stage import PosesConfig
     from opendimo.pipelines.quality.policy import policy_of
 
-    _run(lake, prefect_api, ray_address, json_, [("label", PosesConfig(body=_text(body_model)), policy_of(policy))])
+    request = Label(PosesConfig(body=_text(body_model)), policy_of(policy))
+    execute(ctx, lake, [request], json_, prefect_api, ray_address)
 
 
 def caption(
+    ctx: typer.Context,
     lake: ExistingLake,
     vlm: Annotated[str | None, typer.Option(help="Qwen2.5-VL: a folder or hub id.")] = None,
     server: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server, with --vlm.")] = None,
@@ -142,7 +158,7 @@ def caption(
 
     dimo caption --lake /data/lake --vlm Qwen/Qwen2.5-VL-7B-Instruct --server http://gpu-box:8000/v1
     """
-
+    from opendimo.dags.requests import Caption
     from opendimo.pipelines.captions.openai_server import OpenAIServer
     from opendimo.pipelines.captions.qwen import QwenLocal
     from opendimo.pipelines.quality.policy import policy_of
@@ -151,10 +167,11 @@ def caption(
         raise ValueError("--server needs --vlm: the name of the model that it serves")
     remote = OpenAIServer(server, vlm, api_key_env=api_key_env) if server and vlm else None
     model = remote or (QwenLocal(vlm, device=device) if vlm else None)
-    _run(lake, prefect_api, ray_address, json_, [("caption", model, policy_of(policy))])
+    execute(ctx, lake, [Caption(model, policy_of(policy))], json_, prefect_api, ray_address)
 
 
 def encode(
+    ctx: typer.Context,
     lake: ExistingLake,
     base: Base,
     num_frames: Annotated[int, typer.Option(help="Frames of a window, 4k + 1.")] = 121,
@@ -170,13 +187,13 @@ def encode(
 
     Example: dimo encode --lake /data/lake --base models/Wan2.2-TI2V-5B-Diffusers
     """
-
+    from opendimo.dags.requests import Encode
     from opendimo.pipelines.latents.stage import LatentsConfig
     from opendimo.pipelines.latents.windows import Window
     from opendimo.pipelines.quality.policy import policy_of
 
     config = LatentsConfig(base, Window(num_frames, frame_step, width, height))
-    _run(lake, prefect_api, ray_address, json_, [("encode", config, policy_of(policy))])
+    execute(ctx, lake, [Encode(config, policy_of(policy))], json_, prefect_api, ray_address)
 
 
 def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -> None:
@@ -205,21 +222,40 @@ def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -
     print(f"what is left to do: `dimo plan all --lake {lake}`")
 
 
-def _run(lake: str, prefect_api: str | None, ray_address: str | None, json_: bool, calls: list[Call]) -> None:
-    """Run flows in a session and show their accounts; inside `dimo plan`, say what they would do instead."""
-    from opendimo.dags.commands.plan import is_dry, show_plan
+def retry(
+    lake: ExistingLake,
+    error_class: Annotated[str | None, typer.Option("--class", help="transient, permanent, data or bug.")] = None,
+    stage: Annotated[str | None, typer.Option(help="sources, clips, rigs, poses, captions, latents or pairs.")] = None,
+    message: Annotated[str | None, typer.Option(help="Part of the message.")] = None,
+    name: Annotated[str | None, typer.Option(help="Part of the item's name.")] = None,
+    reason: Annotated[str | None, typer.Option(help="One word such as blocked, too_large, not_a_video.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also what was tried too often.")] = False,
+    json_: Json = False,
+) -> None:
+    """Let failed work be tried again by the next run, now and however it failed.
 
-    if is_dry():
-        return show_plan(lake, calls, json_)
-    from opendimo.dags.progress import display
-    from opendimo.dags.session import lake_session
-    from opendimo.dags.show import accounts_json, as_json, funnel
+    Example: dimo retry --lake /data/lake --class transient
+    """
+    from opendimo.dags.show import as_json, reject_groups
+    from opendimo.pipelines.engine.rejects import CLASSES, MOST_ATTEMPTS, Choice, group_rejects
+    from opendimo.pipelines.engine.rejects import retry as request
+    from opendimo.pipelines.engine.work_status import STAGES
+    from opendimo.storage_schemas.lake.lake import Lake
 
-    with lake_session(lake, prefect_api, ray_address), display():
-        from opendimo.dags import flows
-
-        accounts = [account for name, *args in calls for account in getattr(flows, name)(lake, *args)]
-    as_json(accounts_json(accounts)) if json_ else funnel(accounts)
+    for what, given, known in (("--class", error_class, CLASSES), ("--stage", stage, STAGES)):
+        if given is not None and given not in known:
+            raise ValueError(f"{what} {given!r}: use one of {', '.join(known)}")
+    found = request(Lake(lake), Choice(error_class, stage, message, name, reason), force)
+    due, refused = group_rejects(found.due), group_rejects(found.refused)
+    commands = sorted({MADE_BY[group.stage] for group in due})
+    if json_:
+        return as_json({"due": [vars(g) for g in due], "refused": [vars(g) for g in refused], "commands": commands})
+    reject_groups("Due now", due)
+    reject_groups(f"Tried {MOST_ATTEMPTS} times: not again without --force", refused)
+    if commands:
+        print(f"{found.due.num_rows} due: run {' and '.join(f'`{c}`' for c in commands)} with the same options again")
+    elif not refused:
+        print("nothing failed that fits")
 
 
 def _absolute(path: Path | None) -> str | None:

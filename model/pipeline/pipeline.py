@@ -121,7 +121,7 @@ class DiMoPipeline(DiffusionPipeline):
         loaded = super().load_config(*args, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         for part in config.values():
-            if isinstance(part, list | tuple) and part and str(part[0]).startswith("model."):
+            if isinstance(part, list) and part and str(part[0]).startswith("model."):
                 part[0] = f"opendimo.{part[0]}"
         return loaded
 

@@ -3,7 +3,6 @@
 import re
 import time
 from dataclasses import dataclass, field
-from itertools import count
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,8 +10,8 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.columns import among
 from opendimo.pipelines.engine.planned import CHUNK
 from opendimo.pipelines.engine.work_status import STAGES, open_failures
-from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.runs import next_run
 from opendimo.storage_schemas.rows import in_list
 
 CLASSES = ("transient", "permanent", "data", "bug")
@@ -118,9 +117,7 @@ def retry(lake: Lake, choice: Choice, force: bool = False) -> Retry:
 def _make_due(lake: Lake, reject_ids: list[str], now: int) -> None:
     rows = lake.read("rejects", where=in_list("reject_id", reject_ids))
     before = [(row["reject_id"], row["next_attempt_at"]) for row in rows]
-    runs = (stable_id("retry", before, number) for number in count())
-    run_id = next(run for run in runs if not runs.is_committed(lake, run))
-    lake.append(run_id, {"rejects": [{**row, "next_attempt_at": now} for row in rows]})
+    lake.append(next_run(lake, "retry", before), {"rejects": [{**row, "next_attempt_at": now} for row in rows]})
 
 
 def _place(stage: str) -> tuple[int, str]:

@@ -67,8 +67,8 @@ def eventually(url: str, body: dict, enough: int) -> list[dict]:
 def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
     from prefect import flow
 
+    from opendimo.dags.requests import Step
     from opendimo.dags.stages import map_stage
-    from opendimo.dags.steps import Step
 
     lake, stage = Lake(tmp_path / "lake"), CaptureStage()
     works = [Work(f"k{i}", f"c{i}", name) for i, name in enumerate(["a", "b", "bad", "d"])]

@@ -1,0 +1,126 @@
+"""Requests for work on a lake: what a command or a deployment asks for, and the stages that do it.
+
+`dimo X` runs a request (`flows.run`), `dimo plan X` forecasts its stages (`forecasts.py`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from opendimo.pipelines import sources
+from opendimo.pipelines.captions import stage as captions
+from opendimo.pipelines.captions.openai_server import OpenAIServer
+from opendimo.pipelines.captions.qwen import QwenLocal
+from opendimo.pipelines.clips import stage as clips
+from opendimo.pipelines.clips.cut import ClipsConfig
+from opendimo.pipelines.duplicates import stage as duplicates
+from opendimo.pipelines.engine.planned import Planned
+from opendimo.pipelines.engine.stage import Stage
+from opendimo.pipelines.latents import stage as latents
+from opendimo.pipelines.pairs import stage as pairs
+from opendimo.pipelines.poses import stage as poses
+from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.rigs import stage as rigs
+from opendimo.pipelines.sources import SourcesConfig
+from opendimo.storage_schemas.lake.lake import Lake
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage; `plan` finds all its work as the lake is now, `filtered` counts what is no work, by reason."""
+
+    stage: Stage
+    plan: Callable[[], Planned]
+    filtered: Callable[[], dict[str, int]] = dict
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """Register the source items of `kind` (internet, unreal or multiview) that `path` holds."""
+
+    kind: str
+    path: str
+    options: SourcesConfig = field(default_factory=SourcesConfig)
+
+    def steps(self, lake: Lake) -> list[Step]:
+        """The stage `sources`."""
+        stage = sources.SourcesStage(lake.uri, self.options)
+        return [Step(stage, lambda: sources.plan(lake, stage, self.kind, self.path))]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Cut source items into clips, and compare the clips with each other; `policy` judges them afterwards."""
+
+    config: ClipsConfig = field(default_factory=ClipsConfig)
+    policy: Policy = field(default_factory=Policy)
+
+    def steps(self, lake: Lake) -> list[Step]:
+        """The stages `clips` and `duplicates`."""
+        stage, comparing = clips.ClipsStage(lake.uri, self.config), duplicates.DuplicatesStage(lake.uri)
+
+        def copies() -> dict[str, int]:
+            count = clips.duplicates(lake)
+            return {"duplicate": count} if count else {}
+
+        return [
+            Step(stage, lambda: clips.plan(lake, stage), copies),
+            Step(comparing, lambda: duplicates.plan(lake, comparing)),
+        ]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measure offsets, residuals and verdicts of the cameras of rigs."""
+
+    config: rigs.RigsConfig = field(default_factory=rigs.RigsConfig)
+
+    def steps(self, lake: Lake) -> list[Step]:
+        """The stage `rigs`."""
+        stage = rigs.RigsStage(lake.uri, self.config)
+        return [Step(stage, lambda: rigs.plan(lake, stage))]
+
+
+@dataclass(frozen=True)
+class Label:
+    """Estimate body and hands of every kept clip."""
+
+    config: poses.PosesConfig = field(default_factory=poses.PosesConfig)
+    policy: Policy = field(default_factory=Policy)
+
+    def steps(self, lake: Lake) -> list[Step]:
+        """The stage `poses`."""
+        stage = poses.PosesStage(lake.uri, self.config)
+        return [Step(stage, lambda: poses.plan(lake, stage, self.policy))]
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Describe the camera motion, and with `vlm` the content, of every kept clip."""
+
+    vlm: QwenLocal | OpenAIServer | None = None
+    policy: Policy = field(default_factory=Policy)
+
+    def steps(self, lake: Lake) -> list[Step]:
+        """The stage `captions`."""
+        stage = captions.CaptionsStage(lake.uri, captions.CaptionsConfig(vlm=self.vlm))
+        return [Step(stage, lambda: captions.plan(lake, stage, self.policy))]
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode targets and texts for one backbone, and make the training pairs."""
+
+    config: latents.LatentsConfig
+    policy: Policy = field(default_factory=Policy)
+
+    def steps(self, lake: Lake) -> list[Step]:
+        """The stages `latents` and `pairs`."""
+        stage = latents.LatentsStage(lake.uri, self.config)
+        pairing = pairs.PairsStage(lake.uri, pairs.PairsConfig(stage.vae, self.config.window))
+        return [
+            Step(stage, lambda: latents.plan(lake, stage, self.policy)),
+            Step(pairing, lambda: pairs.plan(lake, pairing, self.policy)),
+        ]
+
+
+Request = Ingest | Cut | Measure | Label | Caption | Encode
