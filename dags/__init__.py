@@ -1,1 +1,1 @@
-"""Prefect flows and the `dimo` command line: what runs when."""
+"""Orchestration: Prefect flows and the `dimo` command line."""

@@ -1,4 +1,4 @@
-"""Run a module that ends with the process that started it: `python -m opendimo.dags.child MODULE ...`."""
+"""Run a module in a process that terminates with its parent: `python -m opendimo.dags.child MODULE ...`."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ if __name__ == "__main__":
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before this was asked for
+    if os.getppid() != parent:  # the parent ended before prctl took effect
         sys.exit(1)
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

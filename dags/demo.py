@@ -1,4 +1,4 @@
-"""The whole DAG on one machine: sources in, a trained tiny 3DiMo, a generated clip and a report out."""
+"""Run the whole DAG on one machine: from sources to a trained tiny 3DiMo, a generated clip and a report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,15 +37,16 @@ def demo(
     multiview: str | None = None,
     steps: int | None = None,
 ) -> dict[str, Any]:
-    """Run everything into the folder `out`; sources that are not given are rendered. Finished work is not redone.
+    """Run all stages and write the results to the folder `out`. Finished work is not repeated.
 
-    `steps`: of the training in all; None: those of the preset.
+    `internet`, `unreal`, `multiview`: paths of the sources; those that are None are rendered. `steps`: total training
+    steps; None uses the schedule of the preset.
     """
     root = Path(out)
     lake = str(root / "lake")
-    given = dict(zip(KINDS, (internet, unreal, multiview), strict=True))
-    rendered = {} if all(given.values()) else render(root / "studio")
-    for kind, path in given.items():
+    source_paths = dict(zip(KINDS, (internet, unreal, multiview), strict=True))
+    rendered = {} if all(source_paths.values()) else render(root / "studio")
+    for kind, path in source_paths.items():
         if path:
             flows.ingest(lake, kind, path)
         else:
@@ -76,37 +77,37 @@ def demo(
 
 @task(task_run_name="render studio", cache_policy=NO_CACHE)
 def render(folder: Path) -> dict[str, str]:
-    """Sources for a machine that has none: a mannequin, seen by several cameras, with exact truth."""
-    with step("studio", 1) as shown:
-        made = make_studio(folder)
-        shown.advance()
-    return {kind: str(getattr(made, kind)) for kind in KINDS}
+    """Render synthetic sources: a mannequin filmed by several cameras, with exact ground truth."""
+    with step("studio", 1) as bar:
+        studio = make_studio(folder)
+        bar.advance()
+    return {kind: str(getattr(studio, kind)) for kind in KINDS}
 
 
 @task(task_run_name="generate", cache_policy=NO_CACHE)
 def show_motion(lake: str, release: str, training: Path, folder: Path) -> Path:
-    """One clip from the trained model."""
-    with step("generate", 1) as shown:
+    """Generate one clip with the trained model; return its path."""
+    with step("generate", 1) as bar:
         sample = choose_sample(Lake(lake), release, folder)
         sampling = Sampling(num_inference_steps=20, guidance_scale=1.5, motion_guidance_scale=1.5)
-        given = sample.reference, sample.driving, sample.prompt
-        clip = animate(training, *given, folder / "clip.mp4", sampling, truth=sample.truth)
-        shown.advance()
+        inputs = sample.reference, sample.driving, sample.prompt
+        clip = animate(training, *inputs, folder / "clip.mp4", sampling, truth=sample.truth)
+        bar.advance()
     return clip
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)
 def write_page(lake: str, folder: Path, training: Path, clip: Path) -> Path:
-    """The page to look at."""
-    with step("report", 1) as shown:
+    """Write the HTML report; return its path."""
+    with step("report", 1) as bar:
         page = write_report(lake, folder, training=training, generated=clip)
         get_run_logger().info("report: %s", page)
-        shown.advance()
+        bar.advance()
     return page
 
 
 def summary(result: dict[str, Any]) -> None:
-    """Where everything went, what was trained, and where to look."""
+    """Print the work status by stage, the training losses, and the paths of the outputs."""
     funnel([Account(**row) for row in result["funnel"]])
     rows = [(row["stage"], f"{row['before']:.3f}", f"{row['after']:.3f}") for row in result["losses"]]
     table(f"Losses by stage, release {result['release']}", ("stage", "before", "after"), rows)

@@ -1,4 +1,4 @@
-"""What works on this machine, and the fix where something does not."""
+"""Environment checks for `dimo doctor`, each with a fix for its failure."""
 
 import importlib
 import shutil
@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: `needed` ones must be ok for the demo to run."""
+    """Result of one check. All checks with `needed` must be `ok` for the demo to run."""
 
     what: str
     ok: bool
@@ -21,17 +21,17 @@ class Finding:
 
 
 class Absent(Exception):
-    """Something optional is not there."""
+    """An optional component is not available."""
 
 
 def examine() -> list[Finding]:
-    """Run every check; a check that raises is a finding, not a crash."""
+    """Run every check. An exception in a check is reported as its finding."""
     return [_checked(*check) for check in CHECKS]
 
 
-def _checked(what: str, look: Callable[[], str], fix: str, needed: bool) -> Finding:
+def _checked(what: str, check: Callable[[], str], fix: str, needed: bool) -> Finding:
     try:
-        return Finding(what, True, look(), fix, needed)
+        return Finding(what, True, check(), fix, needed)
     except Absent as error:
         return Finding(what, False, str(error), fix, needed)
     except Exception as error:
@@ -51,11 +51,11 @@ def _packages() -> str:
 
 def _one_opencv() -> str:
     names = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-    there = [name for name in names if _installed(name)]
-    if len(there) != 1:
-        raise RuntimeError(f"{len(there)} packages provide cv2: {', '.join(there)}")
+    installed = [name for name in names if _installed(name)]
+    if len(installed) != 1:
+        raise RuntimeError(f"{len(installed)} packages provide cv2: {', '.join(installed)}")
     importlib.import_module("cv2")
-    return f"{there[0]} {version(there[0])}"
+    return f"{installed[0]} {version(installed[0])}"
 
 
 def _h264() -> str:
@@ -65,7 +65,7 @@ def _h264() -> str:
 
     frames = [np.full((32, 32, 3), 8 * i, np.uint8) for i in range(8)]
     if decode(encode(frames, Fraction(24))).shape != (8, 32, 32, 3):
-        raise RuntimeError("frames were lost")
+        raise RuntimeError("encoding and decoding 8 frames did not return 8 frames")
     return "encodes and decodes"
 
 
@@ -74,8 +74,8 @@ def _encoders() -> str:
 
     working = working_encoders()
     if len(working) < 2:
-        raise Absent(f"{working[0]} (software) alone")
-    return f"{', '.join(working)}; the first is used unless a file for --clips says encoder = ..."
+        raise Absent(f"{working[0]} (software) only")
+    return f"{', '.join(working)}; the first is used unless the --clips file sets encoder = ..."
 
 
 def _landmarks() -> str:
@@ -95,7 +95,7 @@ def _vision_operators() -> str:
 
     boxes, scores = torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([1.0])
     torchvision.ops.nms(boxes, scores, 0.5)
-    return f"torchvision {torchvision.__version__} fits torch {torch.__version__}"
+    return f"torchvision {torchvision.__version__} is compatible with torch {torch.__version__}"
 
 
 def _prefect() -> str:
@@ -112,7 +112,7 @@ def _gpu() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise Absent("none: everything runs on the CPU")
+        raise Absent("no GPU: everything runs on the CPU")
     return torch.cuda.get_device_name(0)
 
 
@@ -137,22 +137,27 @@ def _installed(name: str) -> bool:
     return True
 
 
-REINSTALL = "install again: rm -rf .venv && make .venv/.ready"
+REINSTALL = "reinstall: rm -rf .venv && make .venv/.ready"
 CHECKS: tuple[tuple[str, Callable[[], str], str, bool], ...] = (
     ("Python", _python, "use Python 3.11 or 3.12", True),
     ("packages", _packages, REINSTALL, True),
-    ("one OpenCV", _one_opencv, "remove all of them, then install opencv-contrib-python alone", True),
+    ("one OpenCV", _one_opencv, "uninstall all of them, then install only opencv-contrib-python", True),
     ("torch and torchvision", _vision_operators, "install both from the same index in one command", True),
     ("H.264", _h264, REINSTALL, True),
-    ("video encoders", _encoders, "not needed: hardware is faster, but gives other bytes on other machines", False),
+    (
+        "video encoders",
+        _encoders,
+        "optional: hardware encoders are faster, but their output differs between machines",
+        False,
+    ),
     ("landmark models", _landmarks, "pip install mediapipe==0.10.14", True),
     ("Prefect's limits", _prefect, "pip install 'fastapi<0.151' 'sqlalchemy<2.1'", True),
-    ("disk", _disk, "free some space, or run elsewhere", True),
-    ("GPU", _gpu, "not needed for the demo; real training wants one", False),
+    ("disk", _disk, "free at least 2 GiB, or run in another folder", True),
+    ("GPU", _gpu, "not needed for the demo; full-size training needs one", False),
     (
         "rtmlib (RTMW landmarks)",
         _rtmlib,
-        "optional, from Python: uv pip install -e '.[rtmlib]' (plain pip brings a second OpenCV)",
+        "optional, used from Python: uv pip install -e '.[rtmlib]' (plain pip installs a second OpenCV)",
         False,
     ),
 )

@@ -1,4 +1,4 @@
-"""The steps of an evaluation: what is compared, the clips of each checkpoint, the numbers and the page."""
+"""Steps of an evaluation: select the cases, generate the clips of each checkpoint, compute metrics, write the page."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,21 +19,25 @@ from opendimo.training.release import Release
 def prepare(
     release: Release, checkpoints: Mapping[str, str], out: Path, config: EvaluationConfig
 ) -> tuple[list[Case], Measures]:
-    """The cases, with reference, driver and truth of each on disk, and the measures; what is wrong is found here."""
+    """Return the test cases and the metrics.
+
+    Writes the reference, driving video and ground truth of each case to `out`, and checks the checkpoints, so that
+    errors surface before any clip is generated.
+    """
     cases = choose_cases(release, config)
     measures = Measures.of(config.weights, joint_finder(), camera_moves)
     for name, checkpoint in checkpoints.items():
         check_checkpoint(Path(checkpoint), name, out, release, config)
-    with step("references and truth", len(cases)) as shown:
-        write_inputs(release, cases, out, shown.advance)
+    with step("references and truth", len(cases)) as bar:
+        write_inputs(release, cases, out, bar.advance)
     return cases, measures
 
 
 def make(release: Release, name: str, checkpoint: str, cases: list[Case], out: Path, config: EvaluationConfig) -> None:
-    """The clips of one checkpoint."""
+    """Generate the clips of one checkpoint."""
     silence_libraries()
-    with step(f"generate {name}", len(cases)) as shown:
-        make_clips(release, Path(checkpoint), cases, out / name, config, Placing(), shown.advance)
+    with step(f"generate {name}", len(cases)) as bar:
+        make_clips(release, Path(checkpoint), cases, out / name, config, Placing(), bar.advance)
 
 
 def compare(
@@ -45,10 +49,10 @@ def compare(
     out: Path,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Numbers, tables and page of all systems; then onto the model cards of the checkpoints."""
+    """Compute the metrics of all systems, write tables and page, and update the model cards of the checkpoints."""
     folders = {name: out / name for name in checkpoints} | {name: Path(folder) for name, folder in clips.items()}
-    with step("measure", len(cases)) as shown:
-        result = evaluate(release, cases, folders, out, config, measures, shown.advance)
+    with step("measure", len(cases)) as bar:
+        result = evaluate(release, cases, folders, out, config, measures, bar.advance)
     write_evaluation_page(out)
     for name, checkpoint in checkpoints.items():
         record_on_card(find_pipeline(checkpoint), card_summary(result, name))

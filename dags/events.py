@@ -1,4 +1,4 @@
-"""Events that start other work."""
+"""Prefect events that trigger other work."""
 
 import uuid
 
@@ -8,7 +8,10 @@ PUBLISHED = "dataset.release.published"
 
 
 def release_published(lake: str, release_id: str, sha256: str) -> None:
-    """Say that a release is there. The event's id is made of the release: said twice, it starts training once."""
+    """Emit the event that a release is usable.
+
+    The event id is derived from the release, so that emitting it twice triggers training once.
+    """
     emit_event(
         event=PUBLISHED,
         resource={"prefect.resource.id": f"opendimo.release.{release_id}"},

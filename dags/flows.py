@@ -1,6 +1,6 @@
-"""The flows: what runs when. No pixel and no tensor here: every step is a stage of `pipelines` or a call of `training`.
+"""The Prefect flows. They only orchestrate: every step is a stage of `pipelines` or a call of `training`.
 
-Each flow can be run by itself, from the command line or as a deployment; `dags/demo.py` chains them.
+Each flow can run on its own, from the command line or as a deployment; `dags/demo.py` chains them.
 """
 
 from pathlib import Path
@@ -38,59 +38,62 @@ from opendimo.training.config import TrainConfig
 from opendimo.training.evaluation.config import EvaluationConfig
 from opendimo.training.launch import Launcher
 
-if TYPE_CHECKING:  # who starts a flow need not wait for torch
+if TYPE_CHECKING:  # these modules import torch, which takes seconds
     from opendimo.training.evaluation.cases import Case
     from opendimo.training.evaluation.measure import Measures
 
 
 @flow(flow_run_name="ingest {kind}")
 def ingest(lake: str, kind: str, path: str, options: SourcesConfig | None = None) -> list[Account]:
-    """Register what `path` holds (`kind`: internet, unreal or multiview): fetch, hash, probe, cameras, truth."""
+    """Register the sources at `path`: fetch, hash and probe videos, read cameras and ground truth.
+
+    `kind`: internet, unreal or multiview.
+    """
     home = Lake(lake)
     return map_stages(home, Ingest(kind, path, options or SourcesConfig()).steps(home))
 
 
 @flow
 def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Account]:
-    """Cut every source item into clips with people and scores, and judge the clips."""
+    """Cut every source item into clips, detect people, compute quality scores, and apply the policy to the clips."""
     home = Lake(lake)
     request = Cut(config or ClipsConfig(), policy or Policy())
     accounts = map_stages(home, request.steps(home))
-    judged = verdict_account(home, request.policy)
-    get_run_logger().info("verdict: %s", describe(judged))
-    return [*accounts, judged]
+    verdict = verdict_account(home, request.policy)
+    get_run_logger().info("verdict: %s", describe(verdict))
+    return [*accounts, verdict]
 
 
 @flow
 def measure(lake: str, config: RigsConfig | None = None) -> list[Account]:
-    """Measure the rigs of captures of several views: time offsets, residuals, and a verdict on every camera."""
+    """Measure multi-camera rigs: time offset, reprojection residual and verdict for every camera."""
     home = Lake(lake)
     return map_stages(home, Measure(config or RigsConfig()).steps(home))
 
 
 @flow
 def label(lake: str, config: PosesConfig | None = None, policy: Policy | None = None) -> list[Account]:
-    """Estimate body and hands of every kept clip."""
+    """Estimate body and hand poses for every clip that passes the policy."""
     home = Lake(lake)
     return map_stages(home, Label(config or PosesConfig(), policy or Policy()).steps(home))
 
 
 @flow
 def caption(lake: str, vlm: QwenLocal | OpenAIServer | None = None, policy: Policy | None = None) -> list[Account]:
-    """Describe the camera motion, and with a vision-language model the content, of every kept clip."""
+    """Caption the camera motion, and with `vlm` also the content, of every clip that passes the policy."""
     home = Lake(lake)
     return map_stages(home, Caption(vlm, policy or Policy()).steps(home))
 
 
 @flow
 def encode(lake: str, config: LatentsConfig, policy: Policy | None = None) -> list[Account]:
-    """Encode targets and texts for one backbone, and make the training pairs."""
+    """Encode target videos and texts for one base model, and build the training pairs."""
     home = Lake(lake)
     return map_stages(home, Encode(config, policy or Policy()).steps(home))
 
 
 def run(lake: str, request: Request) -> list[Account]:
-    """Run the flow that a request is for; return the accounts of its stages."""
+    """Run the flow for a request; return the accounts of its stages."""
     match request:
         case Ingest():
             return ingest(lake, request.kind, request.path, request.options)
@@ -108,7 +111,10 @@ def run(lake: str, request: Request) -> list[Account]:
 
 @flow(flow_run_name="publish {name}")
 def publish(lake: str, name: str, policy: ReleasePolicy | None = None) -> str:
-    """Make the next release of `name` from the newest pairs, and say so when it may be used; return NAME@VERSION."""
+    """Create the next release of `name` from the newest pairs; return NAME@VERSION.
+
+    Emits the `dataset.release.published` event if the release is usable, that is, needs no approval.
+    """
     home = Lake(lake)
     with follow("hash files (MB)", MEGABYTE) as report:
         row = create_release(home, name, policy, report)
@@ -116,25 +122,28 @@ def publish(lake: str, name: str, policy: ReleasePolicy | None = None) -> str:
     if row["state"] == USABLE:
         release_published(lake, release.id, release.sha256)
     card = markdown(release.id, release.sha256, row["state"], release.manifest)
-    held = release.manifest.get("held_out", {"pairs": 0, "why_not": {}})  # not stated by releases of older versions
-    get_run_logger().info("%s: %d of %d pairs are held out", release.id, held["pairs"], release.manifest["pairs"])
-    for kind, why in held["why_not"].items():
-        get_run_logger().warning("%s: no %s pair is held out: %s", release.id, kind, why)
+    held_out = release.manifest.get("held_out", {"pairs": 0, "why_not": {}})  # absent in releases of older versions
+    get_run_logger().info("%s: %d of %d pairs are held out", release.id, held_out["pairs"], release.manifest["pairs"])
+    for kind, reason in held_out["why_not"].items():
+        get_run_logger().warning("%s: no %s pair is held out: %s", release.id, kind, reason)
     create_markdown_artifact(key=f"release-{name.replace('_', '-')}", markdown=card)
     return release.id
 
 
 @flow(flow_run_name="approve {release}")
 def approve(lake: str, release: str, by: str, note: str | None = None) -> bool:
-    """Let training use a release, and say so; whether that is news."""
-    news = approve_release(Lake(lake), release, by, note)
+    """Approve a release for training and emit the `dataset.release.published` event.
+
+    Returns whether the state changed; False if the release was already approved.
+    """
+    changed = approve_release(Lake(lake), release, by, note)
     release_published(lake, release, open_release(lake, release).sha256)
-    return news
+    return changed
 
 
 @flow(flow_run_name="train {release}")
 def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool = True) -> str:
-    """Train the three stages on a release, whose every byte is checked first, one task each; return the folder."""
+    """Verify the files of a release, train the stages on it with one task each, and return the output folder."""
     with follow("check files (MB)", MEGABYTE) as report:
         check_bytes(Lake(lake), release, report)
     if resume and is_finished(Path(out), open_release(lake, release), config):
@@ -144,28 +153,28 @@ def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool =
         for number, stage in enumerate(stages, 1):
             end += stage.steps
             if resume and number < len(stages) and steps_done(Path(out)) >= end:
-                continue  # the last stage always looks: it refuses another release or config, and exports the pipeline
+                continue  # the last stage always runs: it checks release and config, and exports the pipeline
             train_stage(launcher, lake, release, config, out, number, stage.name, resume or number > 1)
     return out
 
 
-def _may_pass(_task: object, _run: object, state: State) -> bool:
-    """Whether another attempt may help: not where what was given is wrong."""
+def _is_retryable(_task: object, _run: object, state: State) -> bool:
+    """Return whether a retry may succeed: not after a `ValueError`, which means invalid input."""
     return not isinstance(state.result(raise_on_failure=False), ValueError)
 
 
-@task(task_run_name="{name}", retries=1, retry_condition_fn=_may_pass, cache_policy=NO_CACHE)
+@task(task_run_name="{name}", retries=1, retry_condition_fn=_is_retryable, cache_policy=NO_CACHE)
 def train_stage(
     launcher: Launcher, lake: str, release: str, config: TrainConfig, out: str, number: int, name: str, resume: bool
 ) -> None:
-    """One training stage in a Ray worker; what is done is not done again."""
+    """Run one training stage in a Ray worker. With `resume`, finished steps are not repeated."""
     log = get_run_logger()
-    with step(f"train {name}", config.schedule.stage_steps[number - 1]) as shown:
+    with step(f"train {name}", config.schedule.stage_steps[number - 1]) as bar:
 
         def report(steps: int, loss: float | None, lines: list[tuple[int, str]]) -> None:
-            shown.advance(steps)
+            bar.advance(steps)
             if loss is not None:
-                shown.note(f"loss {loss:.3f}")
+                bar.note(f"loss {loss:.3f}")
             for level, text in lines:
                 log.log(level, text)
 
@@ -182,8 +191,11 @@ def evaluate(
     clips: dict[str, str],
     config: EvaluationConfig | None = None,
 ) -> dict[str, Any]:
-    """Make the clips of held-out pairs with every checkpoint, compare them and those in the folders `clips` with the
-    truth, and write numbers and a page into the folder `out`; return the numbers. Clips that are there stay."""
+    """Generate clips for held-out pairs with every checkpoint and compare them with the ground truth.
+
+    `clips`: further systems by name, as folders of clips that they generated. Writes metrics and a page to the folder
+    `out`, and returns the metrics. Existing clips are reused.
+    """
     config = config or EvaluationConfig()
     opened = open_release(lake, release)
     cases, measures = prepare_cases(opened, checkpoints, out, config)
@@ -196,7 +208,7 @@ def evaluate(
 def prepare_cases(
     release: Release, checkpoints: dict[str, str], out: str, config: EvaluationConfig
 ) -> "tuple[list[Case], Measures]":
-    """What is made and how it is measured."""
+    """Run `dags.evaluate.prepare` as a task: select the test cases and the metrics."""
     from opendimo.dags.evaluate import prepare
 
     return prepare(release, checkpoints, Path(out), config)
@@ -206,7 +218,7 @@ def prepare_cases(
 def make_clips(
     release: Release, name: str, checkpoint: str, cases: "list[Case]", out: str, config: EvaluationConfig
 ) -> None:
-    """The clips of one checkpoint."""
+    """Run `dags.evaluate.make` as a task: generate the clips of one checkpoint."""
     from opendimo.dags.evaluate import make
 
     make(release, name, checkpoint, cases, Path(out), config)
@@ -222,7 +234,7 @@ def compare_clips(
     out: str,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Numbers and page of all systems."""
+    """Run `dags.evaluate.compare` as a task: compute the metrics of all systems and write the page."""
     from opendimo.dags.evaluate import compare
 
     return compare(release, cases, measures, checkpoints, clips, Path(out), config)

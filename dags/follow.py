@@ -1,4 +1,4 @@
-"""Progress of work that says itself how much of it is done."""
+"""Progress display for work that reports its own progress through a callback."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,19 +10,22 @@ MEGABYTE = 1_000_000
 
 @contextmanager
 def follow(name: str, unit: int = 1) -> Iterator[Callable[[int, int], None]]:
-    """A step that begins with its first news: yields a function of (done, of how much), both counted in `unit`s."""
-    shown: list[Step] = []
+    """Yield a callback `(done, total)` that updates a progress step. The step is shown from the first call on.
+
+    `unit`: size of one displayed unit; `done` and `total` are divided by it.
+    """
+    bars: list[Step] = []
     reached = 0
 
     def report(done: int, total: int) -> None:
         nonlocal reached
-        if not shown:
-            shown.append(Step(name, -(-total // unit)))
-        shown[0].advance(done // unit - reached)
+        if not bars:
+            bars.append(Step(name, -(-total // unit)))
+        bars[0].advance(done // unit - reached)
         reached = done // unit
 
     try:
         yield report
     finally:
-        for step in shown:
-            step.end()
+        for bar in bars:
+            bar.end()

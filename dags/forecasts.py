@@ -1,4 +1,4 @@
-"""What requests would do: forecasts of their stages, where needed after doing a few pieces of work for real."""
+"""Forecast the stages of requests, if needed after a trial run on a few work items."""
 
 import time
 from collections.abc import Sequence
@@ -12,26 +12,29 @@ from opendimo.storage_schemas.lake.lake import Lake, is_lake
 
 
 def forecasts(lake: str, requests: Sequence[Request], trial: Trial) -> list[Forecast]:
-    """Forecast each stage of the requests. Nothing is written to `lake`, and none is made where there is none yet."""
+    """Forecast each stage of the requests. Writes nothing to `lake`, and does not create it if it does not exist."""
     with TemporaryDirectory() as empty, TemporaryDirectory() as trial_folder:
         home = Lake(lake if is_lake(lake) else empty)
         trial_lake = Lake(trial_folder) if trial.count else None
-        found: list[Forecast] = []
+        result: list[Forecast] = []
         deadline = time.monotonic() + 60 * trial.minutes
         for request in requests:
             trial_steps = request.steps(trial_lake or home)
             for step, trial_step in zip(request.steps(home), trial_steps, strict=True):
                 planned = step.plan()
                 tried = _try_out(home, trial_lake, step, trial_step, planned, trial.count, deadline)
-                found.append(forecast(home, step.stage.name, planned, tried, found))
-        return found
+                result.append(forecast(home, step.stage.name, planned, tried, result))
+        return result
 
 
 def _try_out(
     lake: Lake, trial_lake: Lake | None, step: Step, trial_step: Step, planned: Planned, count: int, deadline: float
 ) -> Tried | None:
-    """Do a few pieces of work of a step of which no run is known: of what is left in the lake, or else of what the
-    steps before made of theirs. Sources are fetched into the lake of the trial, all else is read where it is."""
+    """Run a few work items of a step; return None if `trial_lake` is None or an earlier run was measured.
+
+    The items come from the plan for `lake`, or if that is empty, from the outputs of the preceding trial steps. Sources
+    are fetched into the trial lake; other stages read their inputs in place.
+    """
     if trial_lake is None or measured(lake, step.stage.name, planned.revision) is not None:
         return None
     if step.stage.name == "sources":

@@ -1,4 +1,4 @@
-"""Generation on request, and a record beside the video of what it was made of."""
+"""Generate one video, with a JSON record of its inputs beside it."""
 
 import json
 from dataclasses import asdict
@@ -23,8 +23,11 @@ def animate(
     placing: Placing | None = None,
     truth: Path | None = None,
 ) -> Path:
-    """Write the MP4 and, beside it, a JSON file that says what it was made of; the same request is not made again.
-    `truth`: a video of what should come out, to be shown beside it."""
+    """Generate a video and write the MP4 `out` and, beside it, a JSON record of the inputs; return `out`.
+
+    If both exist with the same inputs, nothing is generated. `truth`: ground-truth video to show beside the result;
+    only recorded. Raises `ValueError` if `out` does not end in .mp4.
+    """
     if out.suffix.lower() != ".mp4":
         raise ValueError(f"--out must end in .mp4, got {out}")
     placing = placing or Placing()
@@ -47,7 +50,7 @@ def animate(
         return out
     silence_libraries()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with step("sample", sampling.num_inference_steps) as shown:
+    with step("sample", sampling.num_inference_steps) as bar:
         generate(
             pipeline,
             reference,
@@ -57,7 +60,7 @@ def animate(
             sampling,
             placing=placing,
             seed=seed,
-            on_step=shown.advance,
+            on_step=bar.advance,
             find_person=find_person,
             read_video=read_video,
         )

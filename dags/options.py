@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Command line options shared by several commands."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,47 +9,52 @@ import typer
 
 @dataclass(frozen=True)
 class Trial:
-    """How many items of a stage are tried where no earlier run tells its rate, and for how long in all."""
+    """Limits of the trial run behind a forecast, for stages without an earlier run to measure throughput from.
+
+    `count`: items per stage, 0 for no trial. `minutes`: time limit for all stages together.
+    """
 
     count: int = 0
     minutes: float = 10.0
 
 
-def _place(lake: str) -> str:
+def _absolute_uri(lake: str) -> str:
     from opendimo.storage_schemas.lake.lake import lake_uri
 
     return lake_uri(lake)
 
 
-def _is_lake(lake: str) -> str:
+def _existing_lake_uri(lake: str) -> str:
     from opendimo.storage_schemas.lake.lake import is_lake
 
-    if not is_lake(place := _place(lake)):
-        raise ValueError(f"{place} is not a lake: make one with `dimo ingest` or `dimo demo`")
-    return place
+    if not is_lake(uri := _absolute_uri(lake)):
+        raise ValueError(f"{uri} is not a lake: create one with `dimo ingest` or `dimo demo`")
+    return uri
 
 
-WHERE = "a folder, or a prefix of an object store such as s3://bucket/lake"
+LOCATION = "a folder or an object store prefix such as s3://bucket/lake"
 LakeOption = Annotated[
-    str, typer.Option("--lake", callback=_place, help=f"The lake: {WHERE} (made where there is none).")
+    str, typer.Option("--lake", callback=_absolute_uri, help=f"Lake: {LOCATION}. Created if it does not exist.")
 ]
-ExistingLake = Annotated[str, typer.Option("--lake", callback=_is_lake, help=f"The lake: {WHERE}.")]
+ExistingLake = Annotated[str, typer.Option("--lake", callback=_existing_lake_uri, help=f"Lake: {LOCATION}.")]
 Base = Annotated[
     str,
     typer.Option(
-        help="Pretrained model in the diffusers layout: a folder, or ORG/NAME[@REVISION] of the Hugging Face hub."
+        help="Pretrained base model in diffusers layout: a folder, or ORG/NAME[@REVISION] on the Hugging Face Hub."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 PolicyFile = Annotated[
     Path | None,
-    typer.Option("--policy", exists=True, dir_okay=False, help="TOML file of thresholds that clips have to pass."),
+    typer.Option("--policy", exists=True, dir_okay=False, help="TOML file with the quality thresholds for clips."),
 ]
 PrefectApi = Annotated[
     str | None,
-    typer.Option(envvar="PREFECT_API_URL", help="A Prefect server's API; without it one is started and ended here."),
+    typer.Option(
+        envvar="PREFECT_API_URL", help="URL of a Prefect server API. Default: run a local server for this command."
+    ),
 ]
 RayAddress = Annotated[
     str | None,
-    typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster's address; without it one is started and ended here."),
+    typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster. Default: run a local one for this command."),
 ]

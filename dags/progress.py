@@ -1,5 +1,7 @@
-"""What a person sees while flows run: a bar per stage on a terminal, a line a minute elsewhere. Both say how fast it
-goes and how long it still takes."""
+"""Progress display of running flows: a bar per stage on a terminal, otherwise a log line per minute.
+
+Both show throughput and remaining time.
+"""
 
 import threading
 import time
@@ -22,8 +24,8 @@ from rich.text import Text
 
 from opendimo.dags.show import duration
 
-RECENT = 600.0  # seconds that count for the rate: pieces of work differ, and what was long ago says little
-QUIET = 60.0  # seconds between two lines where there is no terminal
+RECENT = 600.0  # window of the throughput estimate, in seconds: the cost of work items drifts over a long run
+QUIET = 60.0  # minimum interval between two lines without a terminal, in seconds
 
 console = Console(stderr=True, highlight=False)
 _live: Progress | None = None
@@ -32,7 +34,10 @@ _lock = threading.Lock()
 
 @contextmanager
 def display() -> Iterator[None]:
-    """Show the bars of all steps inside; without a terminal, a line every minute and one as each step ends."""
+    """Display the progress of all steps in this context.
+
+    Without a terminal, each step prints at most a line per minute, and a line when it ends.
+    """
     global _live  # noqa: PLW0603  one terminal, one display
     if not console.is_terminal or _live is not None:
         yield
@@ -48,22 +53,23 @@ def display() -> Iterator[None]:
 
 
 class Step:
-    """One step of the work: `advance` as parts of it are done, `note` to say something beside the bar."""
+    """Progress of one step: call `advance` when units of work finish, and `note` to show text beside the bar."""
 
     def __init__(self, name: str, total: int) -> None:
         self._name, self._total, self._started, self._note = name, total, time.monotonic(), ""
-        self._done, self._said = 0, self._started
+        self._done, self._last_print = 0, self._started
         self._reached: dict[Hashable, int] = {}
-        self._marks: deque[tuple[int, float]] = deque()  # parts and when, from the first one on: loading is no work
+        # (units done, time), starting with the first finished unit: model loading must not lower the throughput
+        self._marks: deque[tuple[int, float]] = deque()
         self._task: TaskID | None = _live.add_task(name, total=total, note="") if _live else None
 
     def advance(self, count: int = 1) -> None:
-        """`count` more parts are done."""
+        """Add `count` finished units."""
         with _lock:
             self._advance(count)
 
     def reach(self, group: Hashable, count: int) -> None:
-        """`count` parts of a group are done; those done again after a failure count once."""
+        """Set the number of finished units of a group. Units repeated after a failure are counted once."""
         with _lock:
             before = self._reached.get(group, 0)
             self._reached[group] = max(before, count)
@@ -76,30 +82,30 @@ class Step:
         if _live and self._task is not None:
             _live.advance(self._task, count)
         else:
-            self._say(time.monotonic())
+            self._print_line(time.monotonic())
 
     def note(self, text: str) -> None:
-        """Words beside the bar."""
+        """Set the text beside the bar."""
         self._note = text
         if _live and self._task is not None:
             _live.update(self._task, note=text)
 
-    def _say(self, now: float) -> None:
-        """A line, if there was none for a while."""
+    def _print_line(self, now: float) -> None:
+        """Print a progress line, unless the last one is less than `QUIET` seconds old."""
         if not self._marks:
             self._marks.append((self._done, now))
         while len(self._marks) > 1 and now - self._marks[1][1] >= RECENT:
             self._marks.popleft()
         done, began = self._marks[0]
-        if now - self._said < QUIET or self._done == done:
+        if now - self._last_print < QUIET or self._done == done:
             return
-        self._said = now
+        self._last_print = now
         self._marks.append((self._done, now))
-        how_fast = pace((self._done - done) / (now - began), max(0, self._total - self._done))
-        console.print(f"{self._name:<22} {self._done:>4} of {self._total}, {how_fast}", soft_wrap=True)
+        rate_and_eta = pace((self._done - done) / (now - began), max(0, self._total - self._done))
+        console.print(f"{self._name:<22} {self._done:>4} of {self._total}, {rate_and_eta}", soft_wrap=True)
 
     def end(self) -> None:
-        """The step is over."""
+        """Mark the step as finished."""
         if _live and self._task is not None:
             _live.update(self._task, completed=self._total)
             _live.stop_task(self._task)
@@ -111,7 +117,7 @@ class Step:
 
 @contextmanager
 def step(name: str, total: int) -> Iterator[Step]:
-    """A step of `total` parts."""
+    """Yield a progress step of `total` units, and end it on exit."""
     current = Step(name, total)
     try:
         yield current
@@ -120,23 +126,23 @@ def step(name: str, total: int) -> Iterator[Step]:
 
 
 class _Pace(ProgressColumn):
-    """How fast a task goes, and how long it still takes."""
+    """Column with throughput and remaining time of a task."""
 
     def render(self, task: Task) -> Text:
-        going = task.speed and not task.finished
-        return Text(pace(task.speed or 0.0, int(task.remaining or 0)) if going else "", style="cyan")
+        running = task.speed and not task.finished
+        return Text(pace(task.speed or 0.0, int(task.remaining or 0)) if running else "", style="cyan")
 
 
 def pace(speed: float, left: int) -> str:
-    """`3.1/s, 1.1 h left` of so many parts a second."""
+    """Format throughput (`speed`, units per second) and the time for `left` more units: `3.1/s, 1.1 h left`."""
     for unit, length in (("s", 1), ("min", 60), ("h", 3600)):
         if speed * length >= 1 or unit == "h":
             return f"{speed * length:.1f}/{unit}, {duration(left / speed)} left"
-    raise AssertionError("there is a last unit")
+    raise AssertionError("unreachable: the unit h always returns")
 
 
 def silence_libraries() -> None:
-    """No bars of diffusers and transformers beside ours."""
+    """Disable the progress bars of diffusers and transformers, which would clash with ours."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

@@ -1,4 +1,4 @@
-"""A release's manifest as tables, for a terminal and for an artifact."""
+"""Format the manifest of a release as tables, for the terminal and for a Prefect artifact."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ COUNTS = {
     "by_source": "source",
     "by_licence": "licence of the target",
     "by_camera_term": "camera term",
-    "dropped": "left out",
+    "dropped": "excluded",
 }
 MEASURES = {
-    "reprojection": "reprojection, of height",
+    "reprojection": "reprojection / height",
     "jitter": "jitter, m/s²",
     "foot_skate": "foot skate, m/s",
-    "cross_view": "cross view, px",
+    "cross_view": "cross-view error, px",
     "weight": "weight",
 }
 
 
 def sections(manifest: dict[str, Any]) -> list[Section]:
-    """What a manifest says, as tables; those with nothing in them are left out."""
+    """Return the tables of a manifest, without empty ones."""
     totals = [
         (name, manifest[name])
         for name in ("pairs", "candidates", "captures", "subjects", "clips", "hours")
@@ -31,27 +31,29 @@ def sections(manifest: dict[str, Any]) -> list[Section]:
     ]
     counts = [(title, name, n) for key, title in COUNTS.items() for name, n in sorted(manifest.get(key, {}).items())]
     labels = [
-        (name, found["labels"], f"{found['valid']:.0%}", *(_measure(found.get(measure)) for measure in MEASURES))
-        for name, found in manifest.get("labels", {}).items()
+        (name, stats["labels"], f"{stats['valid']:.0%}", *(_measure(stats.get(measure)) for measure in MEASURES))
+        for name, stats in manifest.get("labels", {}).items()
     ]
     accuracy = [
-        (name, found["clips"], f"{found['mpjpe_mm']:.1f}", f"{found['pa_mpjpe_mm']:.1f}")
-        for name, found in manifest.get("accuracy", {}).items()
-    ] or [("none: no clip has truth and another label", "", "", "")]
-    held = manifest.get("held_out", {"by_kind": {}, "why_not": {}})
-    tested = [(kind, held["by_kind"].get(kind, 0), held["why_not"].get(kind, "")) for kind in _kinds(held)]
+        (name, stats["clips"], f"{stats['mpjpe_mm']:.1f}", f"{stats['pa_mpjpe_mm']:.1f}")
+        for name, stats in manifest.get("accuracy", {}).items()
+    ] or [("none: no clip has both ground truth and an estimated label", "", "", "")]
+    held_out = manifest.get("held_out", {"by_kind": {}, "why_not": {}})
+    held_out_rows = [
+        (kind, held_out["by_kind"].get(kind, 0), held_out["why_not"].get(kind, "")) for kind in _kinds(held_out)
+    ]
     tables: list[Section] = [
-        ("Totals", ("what", "number"), totals),
+        ("Totals", ("quantity", "value"), totals),
         ("Pairs", ("by", "value", "pairs"), counts),
-        ("Held-out pairs", ("kind of pair", "pairs", "why none"), tested),
-        ("Pose labels: median (worst tenth from)", ("estimator", "labels", "valid", *MEASURES.values()), labels),
-        ("Pose labels against truth, mm", ("estimator", "clips", "MPJPE", "PA-MPJPE"), accuracy),
+        ("Held-out pairs", ("kind of pair", "pairs", "reason if none"), held_out_rows),
+        ("Pose labels: median (threshold of worst 10 %)", ("estimator", "labels", "valid", *MEASURES.values()), labels),
+        ("Pose labels vs. ground truth, mm", ("estimator", "clips", "MPJPE", "PA-MPJPE"), accuracy),
     ]
     return [section for section in tables if section[2]]
 
 
 def markdown(release_id: str, sha256: str, state: str, manifest: dict[str, Any]) -> str:
-    """The card of a release."""
+    """Return the Markdown card of a release."""
     parts = [f"**{release_id}** {state}, SHA-256 `{sha256}`"]
     for title, columns, rows in sections(manifest):
         lines = [columns, ["---"] * len(columns), *rows]
@@ -60,12 +62,12 @@ def markdown(release_id: str, sha256: str, state: str, manifest: dict[str, Any])
     return "\n\n".join(parts) + "\n"
 
 
-def _kinds(held: dict[str, Any]) -> list[str]:
-    return sorted({*held["by_kind"], *held["why_not"]})
+def _kinds(held_out: dict[str, Any]) -> list[str]:
+    return sorted({*held_out["by_kind"], *held_out["why_not"]})
 
 
-def _measure(found: dict[str, float] | None) -> str:
-    return f"{found['median']:.3g} ({found['worst_tenth']:.3g})" if found else ""
+def _measure(summary: dict[str, float] | None) -> str:
+    return f"{summary['median']:.3g} ({summary['worst_tenth']:.3g})" if summary else ""
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""Requests for work on a lake: what a command or a deployment asks for, and the stages that do it.
+"""Typed requests of commands and deployments, and the pipeline stages that each of them consists of.
 
-`dimo X` runs a request (`flows.run`), `dimo plan X` forecasts its stages (`forecasts.py`).
+`dimo X` runs a request (`flows.run`); `dimo plan X` forecasts its stages (`forecasts.py`).
 """
 
 from collections.abc import Callable
@@ -26,7 +26,10 @@ from opendimo.storage_schemas.lake.lake import Lake
 
 @dataclass(frozen=True)
 class Step:
-    """A stage; `plan` finds all its work as the lake is now, `filtered` counts what is no work, by reason."""
+    """A stage of a request.
+
+    `plan` returns all work of the stage for the current lake; `filtered` counts items excluded from it, by reason.
+    """
 
     stage: Stage
     plan: Callable[[], Planned]
@@ -35,86 +38,86 @@ class Step:
 
 @dataclass(frozen=True)
 class Ingest:
-    """Register the source items of `kind` (internet, unreal or multiview) that `path` holds."""
+    """Register the source items at `path`. `kind`: internet, unreal or multiview."""
 
     kind: str
     path: str
     options: SourcesConfig = field(default_factory=SourcesConfig)
 
     def steps(self, lake: Lake) -> list[Step]:
-        """The stage `sources`."""
+        """Return the stage `sources`."""
         stage = sources.SourcesStage(lake.uri, self.options)
         return [Step(stage, lambda: sources.plan(lake, stage, self.kind, self.path))]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Cut source items into clips, and compare the clips with each other; `policy` judges them afterwards."""
+    """Cut source items into clips and detect duplicates. `policy`: thresholds for the verdict on the clips."""
 
     config: ClipsConfig = field(default_factory=ClipsConfig)
     policy: Policy = field(default_factory=Policy)
 
     def steps(self, lake: Lake) -> list[Step]:
-        """The stages `clips` and `duplicates`."""
-        stage, comparing = clips.ClipsStage(lake.uri, self.config), duplicates.DuplicatesStage(lake.uri)
+        """Return the stages `clips` and `duplicates`."""
+        stage, deduplication = clips.ClipsStage(lake.uri, self.config), duplicates.DuplicatesStage(lake.uri)
 
-        def copies() -> dict[str, int]:
+        def duplicate_sources() -> dict[str, int]:
             count = clips.duplicates(lake)
             return {"duplicate": count} if count else {}
 
         return [
-            Step(stage, lambda: clips.plan(lake, stage), copies),
-            Step(comparing, lambda: duplicates.plan(lake, comparing)),
+            Step(stage, lambda: clips.plan(lake, stage), duplicate_sources),
+            Step(deduplication, lambda: duplicates.plan(lake, deduplication)),
         ]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Measure offsets, residuals and verdicts of the cameras of rigs."""
+    """Measure time offset, reprojection residual and verdict for every camera of the rigs."""
 
     config: rigs.RigsConfig = field(default_factory=rigs.RigsConfig)
 
     def steps(self, lake: Lake) -> list[Step]:
-        """The stage `rigs`."""
+        """Return the stage `rigs`."""
         stage = rigs.RigsStage(lake.uri, self.config)
         return [Step(stage, lambda: rigs.plan(lake, stage))]
 
 
 @dataclass(frozen=True)
 class Label:
-    """Estimate body and hands of every kept clip."""
+    """Estimate body and hand poses for every clip that passes the policy."""
 
     config: poses.PosesConfig = field(default_factory=poses.PosesConfig)
     policy: Policy = field(default_factory=Policy)
 
     def steps(self, lake: Lake) -> list[Step]:
-        """The stage `poses`."""
+        """Return the stage `poses`."""
         stage = poses.PosesStage(lake.uri, self.config)
         return [Step(stage, lambda: poses.plan(lake, stage, self.policy))]
 
 
 @dataclass(frozen=True)
 class Caption:
-    """Describe the camera motion, and with `vlm` the content, of every kept clip."""
+    """Caption the camera motion, and with `vlm` also the content, of every clip that passes the policy."""
 
     vlm: QwenLocal | OpenAIServer | None = None
     policy: Policy = field(default_factory=Policy)
 
     def steps(self, lake: Lake) -> list[Step]:
-        """The stage `captions`."""
+        """Return the stage `captions`."""
         stage = captions.CaptionsStage(lake.uri, captions.CaptionsConfig(vlm=self.vlm))
         return [Step(stage, lambda: captions.plan(lake, stage, self.policy))]
 
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode targets and texts for one backbone, and make the training pairs."""
+    """Encode target videos and texts for one base model, and build the training pairs."""
 
     config: latents.LatentsConfig
     policy: Policy = field(default_factory=Policy)
 
     def steps(self, lake: Lake) -> list[Step]:
-        """The stages `latents` and `pairs`."""
+        """Return the stages `latents` and `pairs`."""
         stage = latents.LatentsStage(lake.uri, self.config)
         pairing = pairs.PairsStage(lake.uri, pairs.PairsConfig(stage.vae, self.config.window))
         return [

@@ -1,6 +1,6 @@
-"""The machinery a flow runs on: a Prefect server and a Ray cluster, started here and taken down again, or pointed to.
+"""Sessions: the Prefect server and Ray cluster that flows run on, either started and stopped here or external.
 
-A real server, not Prefect's ephemeral one: that lost up to half of the task-run records in trials.
+Starts a real Prefect server: the ephemeral one lost up to half of the task-run records in our tests.
 """
 
 import os
@@ -26,9 +26,11 @@ START_SECONDS = 300
 def session(
     state: Path, prefect_api: str | None = None, ray_address: str | None = None, ray: bool = True
 ) -> Iterator[str]:
-    """Prefect and (with `ray`) Ray for as long as the context; yields the address of the Prefect API.
+    """Run Prefect and, with `ray`, Ray for the duration of the context; yield the URL of the Prefect API.
 
-    `state` keeps the server's database and log. Import `prefect` only inside: its settings come from the environment.
+    `state`: folder for the database and log of the server. `prefect_api`, `ray_address`: existing services to use
+    instead of starting them. Import `prefect` only inside the context, because it reads its settings from the
+    environment when imported.
     """
     before = dict(os.environ)
     state.mkdir(parents=True, exist_ok=True)
@@ -41,23 +43,23 @@ def session(
             api, ready = stack.enter_context(_server(state))
             stack.callback(_flush)
         os.environ["PREFECT_API_URL"] = api
-        if ray:  # while the server is on its way
+        if ray:  # start Ray while the server is starting
             stack.enter_context(ray_session(ray_address or os.environ.get("RAY_ADDRESS")))
         if ready:
             ready()
-        _read_settings_again()
+        _refresh_prefect_settings()
         yield api
 
 
 def lake_session(
     lake: str, prefect_api: str | None = None, ray_address: str | None = None, ray: bool = True
 ) -> AbstractContextManager[str]:
-    """A session whose state lies in the lake's folder, or in this machine's cache of a lake elsewhere."""
+    """Return a session with its state in the folder of the lake, or in the local cache folder of a remote lake."""
     return session(Lake(lake).local / "session", prefect_api, ray_address, ray)
 
 
-def _read_settings_again() -> None:
-    """A session before this one may have imported Prefect, which reads the environment once."""
+def _refresh_prefect_settings() -> None:
+    """Reload the Prefect settings if an earlier session imported Prefect, which reads the environment only once."""
     if "prefect" in sys.modules:
         from prefect.context import refresh_global_settings_context
 
@@ -65,19 +67,22 @@ def _read_settings_again() -> None:
 
 
 def _restore(environment: dict[str, str]) -> None:
-    token = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}  # Ray keeps to its first
+    # Ray keeps using the first token of the process, so later sessions need it too
+    ray_token = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
     os.environ.clear()
-    os.environ.update(environment | token)
+    os.environ.update(environment | ray_token)
 
 
 def quiet_environment(state: Path) -> dict[str, str]:
-    """Telemetry of all parts off, state in one folder, and a console that belongs to the progress display: an error
-    is said once, by `dimo`; Prefect's own words are in the log of the flow run."""
+    """Return environment variables that disable telemetry, keep state in one folder and silence console logs.
+
+    The console is left to the progress display. `dimo` prints each error once; Prefect logs are in the flow run.
+    """
     return {
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # a lease kept in memory is lost, and its slot leaked, when the server restarts
+        # leases in memory are lost when the server restarts, which leaks their concurrency slots
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": os.environ.get("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"),
@@ -92,16 +97,17 @@ def quiet_environment(state: Path) -> dict[str, str]:
 
 @contextmanager
 def _server(state: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A server on its way: its address, and what to call before it is used."""
+    """Start a server; yield its URL and a function that waits until it is ready."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
     server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with ExitStack() as stack:
-        lock = stack.enter_context(FileLock(str(state / "start.lock")))  # of two at once, both would make the database
+        # servers starting at the same time would both create the database
+        lock = stack.enter_context(FileLock(str(state / "start.lock")))
         with open(state / "prefect-server.log", "ab") as log:
             command = [sys.executable, "-m", "opendimo.dags.child", *server]
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        stack.callback(_end, process)
+        stack.callback(_terminate, process)
 
         def ready() -> None:
             _wait_until_healthy(url, process, state / "prefect-server.log")
@@ -110,8 +116,8 @@ def _server(state: Path) -> Iterator[tuple[str, Callable[[], None]]]:
         yield url, ready
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    with suppress(ProcessLookupError):  # it ended by itself
+def _terminate(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(ProcessLookupError):  # already exited
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(15)
@@ -121,7 +127,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _flush() -> None:
-    """Send what Prefect still keeps, before the server is gone."""
+    """Send the logs and events that Prefect has buffered, before the server stops."""
     if "prefect" in sys.modules:
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
@@ -134,14 +140,14 @@ def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"the Prefect server ended at once with code {process.returncode}: see {log}")
+            raise RuntimeError(f"the Prefect server exited during startup with code {process.returncode}: see {log}")
         try:
             if httpx.get(f"{url}/health", timeout=2).is_success:
                 return
         except httpx.HTTPError:
             pass
         time.sleep(0.2)
-    raise RuntimeError(f"the Prefect server was not healthy after {START_SECONDS} s: see {log}")
+    raise RuntimeError(f"the Prefect server did not become healthy within {START_SECONDS} s: see {log}")
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""How commands answer: tables for people, JSON for machines."""
+"""Output of commands: tables for people, JSON for programs."""
 
 import json
 import sys
@@ -20,15 +20,15 @@ UNITS = {
     "sources": "source items",
     "clips": "source items",
     "duplicates": "clips",
-    "rigs": "captures of several cameras",
+    "rigs": "multi-camera captures",
     "verdict": "clips",
-    "poses": "clips, or views of a take",
+    "poses": "clips or multi-view takes",
     "captions": "clips",
     "latents": "clips",
-    "pairs": "sets of pairs",
+    "pairs": "pair sets",
 }
-REASONS = 4  # named in one cell
-FUNNEL_COLUMNS = ("stage", "of", "in", "done", "filtered", "rejected", "waiting", "due", "why")
+REASONS = 4  # maximum number of reasons in one cell
+FUNNEL_COLUMNS = ("stage", "unit", "in", "done", "filtered", "rejected", "waiting", "due", "reasons")
 PLAN_COLUMNS = (
     "stage",
     "in",
@@ -44,66 +44,66 @@ PLAN_COLUMNS = (
     "disk",
     "basis",
 )
-UNKNOWN = "unknown yet"
+UNKNOWN = "unknown"
 
 
 def as_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print a value as one JSON document on standard output."""
     json.dump(value, sys.stdout, indent=1, sort_keys=True, default=str)
     print()
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on standard output; numbers to the right."""
-    shown = Table(title=title, title_justify="left", title_style="bold")
+    """Print a table on standard output, with numeric columns right-aligned."""
+    rich_table = Table(title=title, title_justify="left", title_style="bold")
     for k, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[k], (int, float, type(None))) for row in rows)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        rich_table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*("" if value is None else escape(str(value)) for value in row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(shown)
+        rich_table.add_row(*("" if value is None else escape(str(value)) for value in row))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(rich_table)
 
 
-def funnel(accounts: "Sequence[Account]", again: "Mapping[str, Pending] | None" = None) -> None:
-    """Where everything went, stage by stage; `again`: which of the rejected are tried again."""
+def funnel(accounts: "Sequence[Account]", retries: "Mapping[str, Pending] | None" = None) -> None:
+    """Print the work status by stage. `retries`: by stage, the rejects that will be retried."""
     rows = []
     for a in accounts:
-        pending = (again or {}).get(a.stage)
-        tried = (pending.waiting, pending.due) if pending else (None, None)
+        pending = (retries or {}).get(a.stage)
+        retried = (pending.waiting, pending.due) if pending else (None, None)
         filtered, rejected = sum(a.filtered.values()), sum(a.rejected.values())
-        rows.append((a.stage, UNITS.get(a.stage, ""), a.inputs, a.done, filtered, rejected, *tried, reasons(a)))
-    if again is None:
+        rows.append((a.stage, UNITS.get(a.stage, ""), a.inputs, a.done, filtered, rejected, *retried, reasons(a)))
+    if retries is None:
         rows = [(*row[:6], row[8]) for row in rows]
-    columns = [name for name in FUNNEL_COLUMNS if again is not None or name not in ("waiting", "due")]
-    table("Where everything went", columns, rows)
+    columns = [name for name in FUNNEL_COLUMNS if retries is not None or name not in ("waiting", "due")]
+    table("Work status by stage", columns, rows)
 
 
 def reject_groups(title: str, groups: "Sequence[RejectGroup]") -> None:
-    """A line for alike rejects, with an example."""
+    """Print one line per group of similar rejects, with the message of the first."""
     rows = []
     for g in groups:
         more = f" and {g.unnamed} more" if g.unnamed else ""
         at = g.next_attempt_at
-        then = "never" if at is None else f"{datetime.fromtimestamp(at / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        next_attempt = "never" if at is None else f"{datetime.fromtimestamp(at / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"
         kind = f"{g.error_class}: {g.reason}" if g.reason else g.error_class
-        rows.append((g.count, g.stage, kind, g.message, ", ".join(g.names) + more, g.attempts, then))
+        rows.append((g.count, g.stage, kind, g.message, ", ".join(g.names) + more, g.attempts, next_attempt))
     if rows:
-        table(title, ("count", "stage", "class", "message of the first", "of", "tries", "next try"), rows)
+        table(title, ("count", "stage", "class", "first message", "items", "attempts", "next attempt"), rows)
 
 
-def forecasts(found: "Sequence[Forecast]") -> None:
-    """What would run."""
-    numbers = [(f.inputs, f.done, f.failed, f.waiting, f.left, f.stale, f.new, f.due, f.later) for f in found]
-    estimates = [(span(f), size(f.bytes), f.basis) for f in found]
-    rows = [(f.stage, *n, *e) for f, n, e in zip(found, numbers, estimates, strict=True)]
-    shown = [k for k, name in enumerate(PLAN_COLUMNS) if name != "later" or any(f.later for f in found)]
-    title = "What would run: left = stale + new + due"
-    more = "; later: work that what is left of the sources will make" if len(shown) == len(PLAN_COLUMNS) else ""
-    table(title + more, [PLAN_COLUMNS[k] for k in shown], [[row[k] for k in shown] for row in rows])
+def forecasts(stages: "Sequence[Forecast]") -> None:
+    """Print the forecast of every stage."""
+    counts = [(f.inputs, f.done, f.failed, f.waiting, f.left, f.stale, f.new, f.due, f.later) for f in stages]
+    estimates = [(span(f), size(f.bytes), f.basis) for f in stages]
+    rows = [(f.stage, *n, *e) for f, n, e in zip(stages, counts, estimates, strict=True)]
+    columns = [k for k, name in enumerate(PLAN_COLUMNS) if name != "later" or any(f.later for f in stages)]
+    title = "Planned work: left = stale + new + due"
+    more = "; later = work expected from the remaining sources" if len(columns) == len(PLAN_COLUMNS) else ""
+    table(title + more, [PLAN_COLUMNS[k] for k in columns], [[row[k] for k in columns] for row in rows])
 
 
 def span(forecast: "Forecast") -> str:
-    """`3.4 h (2.9 h to 4.1 h)`."""
+    """Format the estimated time with its range: `3.4 h (2.9 h to 4.1 h)`."""
     text = duration(forecast.seconds)
     if forecast.least is None or not forecast.seconds:
         return text
@@ -112,7 +112,7 @@ def span(forecast: "Forecast") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`3.4 h`."""
+    """Format a duration: `3.4 h`."""
     if seconds is None:
         return UNKNOWN
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -122,7 +122,7 @@ def duration(seconds: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """`3.4 GB`."""
+    """Format a number of bytes: `3.4 GB`."""
     if count is None:
         return UNKNOWN
     for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
@@ -132,12 +132,12 @@ def size(count: int | None) -> str:
 
 
 def reasons(account: "Account") -> str:
-    """The commonest reasons, with counts."""
+    """Format the most frequent filter and reject reasons of an account, with counts."""
     counts = sorted({**account.filtered, **account.rejected}.items(), key=lambda item: -item[1])
     more = f", and {len(counts) - REASONS} more" if len(counts) > REASONS else ""
     return ", ".join(f"{reason} {count}" for reason, count in counts[:REASONS]) + more
 
 
 def accounts_json(accounts: "Sequence[Account]") -> list[dict[str, Any]]:
-    """Accounts for machines."""
+    """Convert accounts to JSON-compatible dicts."""
     return [vars(a) for a in accounts]

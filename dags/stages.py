@@ -1,7 +1,7 @@
-"""One pipeline stage as Prefect tasks: a task run per part of a run, a commit per run, an account that must balance.
+"""Run a pipeline stage as Prefect tasks: a task run per part of a run, a commit per run, and a balanced account.
 
-A part is some shards of the run, staged one after another: shards are as small as memory and the loss of a worker want
-them, task runs as few as Prefect's dashboard bears.
+A part is a sequence of shards that one task run stages in turn. Shards are small, to bound the memory and the repeated
+work after a worker is lost; parts are larger, because the Prefect dashboard cannot handle many task runs.
 """
 
 import math
@@ -21,22 +21,22 @@ from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.planning import RUN_LIMIT, Run, Shard, account, finish, prepare
 from opendimo.pipelines.engine.runner import Pool, pool_size
 from opendimo.pipelines.engine.stage import Stage
-from opendimo.pipelines.engine.work_status import Account, standing
+from opendimo.pipelines.engine.work_status import Account, work_status
 from opendimo.storage_schemas.lake.lake import Lake
 
-PARTS_PER_WORKER = 4  # of a run: the slowest of them is waited for
-MAX_PARTS = 1000  # of a stage in one flow run, unless there are more workers: Prefect's dashboard bears few thousands
+PARTS_PER_WORKER = 4  # per run; several parts per worker reduce the wait for the slowest one
+MAX_PARTS = 1000  # per stage and flow run, unless there are more workers: the Prefect dashboard handles a few thousand
 
 
 @task(task_run_name="{name} part {part}", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
-def run_part(name: str, part: int, shards: list[Shard], pool: Pool, shown: progress.Step) -> None:
-    """Run and stage some shards, one after another; the workers' log lines go to this task run's log."""
+def run_part(name: str, part: int, shards: list[Shard], pool: Pool, bar: progress.Step) -> None:
+    """Run and stage shards one after another, and forward the logs of the workers to the log of this task run."""
     log = get_run_logger()
     done, rejected = 0, Counter[str]()
     for shard in shards:
 
         def report(finished: int, lines: list[tuple[int, str]], shard: Shard = shard) -> None:
-            shown.reach((shard.run_id, shard.number), finished)
+            bar.reach((shard.run_id, shard.number), finished)
             for level, text in lines:
                 log.log(level, text)
 
@@ -48,44 +48,51 @@ def run_part(name: str, part: int, shards: list[Shard], pool: Pool, shown: progr
 
 @task(task_run_name="{name} commit", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
 def commit_run(name: str, lake: Lake, run: Run) -> dict[str, int]:
-    """The one transaction per table of this run."""
+    """Commit a run, with one transaction per table; return the number of rows per table."""
     rows = finish(lake, run)
     get_run_logger().info("%s run %s committed: %s", name, run.run_id, rows)
     return rows
 
 
 def map_stages(lake: Lake, steps: Iterable[Step]) -> list[Account]:
-    """Do what is left of some stages, one after the other (call it inside a flow); return the account of each."""
+    """Run the open work of several stages in order and return the account of each. Call it inside a flow."""
     return [map_stage(lake, step) for step in steps]
 
 
 def map_stage(lake: Lake, step: Step) -> Account:
-    """Do what is left of a stage, run by run, and return the account of all its work."""
+    """Run the open work of a stage, run by run, and return the account of all its work.
+
+    Raises `AssertionError` if a run makes no progress because two work items write the same row.
+    """
     planned, stage = step.plan(), step.stage
     first = None
-    left = len(standing(lake, stage.name, planned, time.time_ns()).left)  # of all runs: the time left is for all
-    with progress.step(stage.name, left) as shown:
+    left = len(work_status(lake, stage.name, planned, time.time_ns()).left)  # over all runs, as is the time left
+    with progress.step(stage.name, left) as bar:
         runs = math.ceil(left / RUN_LIMIT)
-        while (run := _run(lake, stage, planned, shown, runs, left)).shards:
+        while (run := _run(lake, stage, planned, bar, runs, left)).shards:
             if first == (first := (work := run.shards[0][0], run.attempts.get(work.key))):
-                raise AssertionError(f"{stage.name}: {work.name} is done, but another piece of work has made its row")
-        counted = account(lake, stage, planned, step.filtered())
-        shown.note(describe(counted))
-    create_table_artifact(key=f"account-{stage.name}", table=[as_row(counted)])
-    return counted
+                raise AssertionError(
+                    f"{stage.name}: {work.name} was done, but is still open: another piece of work writes the same row"
+                )
+        stage_account = account(lake, stage, planned, step.filtered())
+        bar.note(describe(stage_account))
+    create_table_artifact(key=f"account-{stage.name}", table=[as_row(stage_account)])
+    return stage_account
 
 
-def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step, runs: int, left: int) -> Run:
-    """Do the next of about so many `runs` of a plan of which so much was `left` before the first of them; it has no
-    shards where nothing is left now."""
-    most = min(RUN_LIMIT, left)
-    shard_size = min(stage.needs.shard, max(1, most // (pool_size(stage, max(1, most)) * PARTS_PER_WORKER)))
+def _run(lake: Lake, stage: Stage, planned: Planned, bar: progress.Step, runs: int, left: int) -> Run:
+    """Execute the next run of a plan and return it; it has no shards if no work is open.
+
+    `runs`: expected number of runs of the plan. `left`: number of open work items before the first run.
+    """
+    run_size = min(RUN_LIMIT, left)
+    shard_size = min(stage.needs.shard, max(1, run_size // (pool_size(stage, max(1, run_size)) * PARTS_PER_WORKER)))
     with prepare(lake, stage, planned, shard_size) as run:
         if run.shards:
             workers = pool_size(stage, len(run.shards))
             with Pool(stage, lake, workers) as pool:
                 futures = [
-                    run_part.submit(stage.name, number, [run.shard(k) for k in numbers], pool, shown)
+                    run_part.submit(stage.name, number, [run.shard(k) for k in numbers], pool, bar)
                     for number, numbers in enumerate(parts(len(run.shards), workers, runs))
                 ]
                 wait(futures)
@@ -96,27 +103,30 @@ def _run(lake: Lake, stage: Stage, planned: Planned, shown: progress.Step, runs:
 
 
 def parts(shards: int, workers: int, runs: int) -> list[range]:
-    """The numbers of the shards of each part of a run, of about so many `runs`: enough parts that every worker has
-    some, few enough for Prefect."""
+    """Split the shards of a run into parts; return the shard numbers of each part.
+
+    There are enough parts to keep every worker busy, and few enough for the Prefect dashboard. `runs`: expected number
+    of runs of the stage in this flow run.
+    """
     count = min(shards, max(workers, min(workers * PARTS_PER_WORKER, MAX_PARTS // max(1, runs))))
     return [range(number, shards, count) for number in range(count)]
 
 
-def describe(counted: Account) -> str:
-    """An account in one line: `9 in = 6 done + 2 filtered (several_people 2) + 1 rejected (data 1)`."""
-    parts = [f"{counted.inputs} in = {counted.done} done"]
-    for word, counts in (("filtered", counted.filtered), ("rejected", counted.rejected)):
+def describe(stage_account: Account) -> str:
+    """Format an account in one line: `9 in = 6 done + 2 filtered (several_people 2) + 1 rejected (data 1)`."""
+    terms = [f"{stage_account.inputs} in = {stage_account.done} done"]
+    for result, counts in (("filtered", stage_account.filtered), ("rejected", stage_account.rejected)):
         detail = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items()))
-        parts.append(f"{sum(counts.values())} {word}" + (f" ({detail})" if detail else ""))
-    return " + ".join(parts)
+        terms.append(f"{sum(counts.values())} {result}" + (f" ({detail})" if detail else ""))
+    return " + ".join(terms)
 
 
-def as_row(counted: Account) -> dict[str, int | str]:
-    """An account as a row of a table."""
+def as_row(stage_account: Account) -> dict[str, int | str]:
+    """Convert an account to a row of the Prefect table artifact."""
     return {
-        "stage": counted.stage,
-        "in": counted.inputs,
-        "done": counted.done,
-        "filtered": sum(counted.filtered.values()),
-        "rejected": sum(counted.rejected.values()),
+        "stage": stage_account.stage,
+        "in": stage_account.inputs,
+        "done": stage_account.done,
+        "filtered": sum(stage_account.filtered.values()),
+        "rejected": sum(stage_account.rejected.values()),
     }

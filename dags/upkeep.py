@@ -1,4 +1,7 @@
-"""The upkeep flow: merge tiny fragments, then free what nobody needs. It never meets a commit: both take its lock."""
+"""The maintenance flow: compact small fragments, then delete unused data.
+
+It holds the commit lock, so it never runs at the same time as a commit.
+"""
 
 from datetime import timedelta
 
@@ -16,7 +19,7 @@ from opendimo.storage_schemas.lake.maintain import TWO_WEEKS, Freed
 def maintain(
     lake: str, older_than: timedelta = TWO_WEEKS, abandoned: bool = False
 ) -> tuple[list[Compacted], list[Freed]]:
-    """Keep the tables of a lake small and quick; what was merged, and what was freed."""
+    """Compact the tables of a lake and delete unused data; return what was compacted and what was deleted."""
     merged, freed = merge(lake), free(lake, older_than, abandoned)
     rows = [{"where": f.where, "files": f.files, "bytes": f.bytes, "versions": f.versions} for f in freed]
     create_table_artifact(key="maintain", table=rows)
@@ -25,18 +28,18 @@ def maintain(
 
 @task(cache_policy=NO_CACHE)
 def merge(lake: str) -> list[Compacted]:
-    """Merge the tiny fragments of every table."""
+    """Compact the small fragments of every table."""
     merged = compact(Lake(lake))
     for table in merged:
-        get_run_logger().info("%s: %d fragments, now %d", table.table, table.before, table.after)
+        get_run_logger().info("%s: compacted %d fragments into %d", table.table, table.before, table.after)
     return merged
 
 
 @task(cache_policy=NO_CACHE)
 def free(lake: str, older_than: timedelta, abandoned: bool) -> list[Freed]:
-    """Free old versions, orphans, staging, and what downloads left."""
+    """Delete old versions, orphaned files, staged data and abandoned downloads."""
     freed = clean_all(Lake(lake), older_than, abandoned=abandoned)
-    for place in freed:
-        for why in place.kept:
-            get_run_logger().info("%s: kept %s", place.where, why)
+    for location in freed:
+        for reason in location.kept:
+            get_run_logger().info("%s: kept %s", location.where, reason)
     return freed

@@ -1,4 +1,4 @@
-"""Names for `--help`, which has to be fast: those of training/variants.py, which takes seconds to import."""
+"""Names of the variants in training/variants.py, copied for `--help` because that module takes seconds to import."""
 
 VARIANTS = (
     "full, smpl_ctrl, channel_concat, no_geometry, no_hands, stage1_only, stages12, pose2d, mimicmotion, smpl_render, "

@@ -1,4 +1,4 @@
-"""Where a base model is on this machine: a folder that the user has, or a copy of one on the Hugging Face hub."""
+"""Locate a base model: a local folder, or a model of the Hugging Face hub that is downloaded into the hub's cache."""
 
 import hashlib
 import json
@@ -11,14 +11,14 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-"""Never fetched: to load them would be to run what is in them."""
+"""Pickle files: never downloaded, because loading them can run arbitrary code."""
 
 
 def base_folder(base: str | Path) -> Path:
-    """The folder of a base model in the diffusers layout, from its path or from ORG/NAME[@REVISION] of the hub.
+    """Return the folder of a base model in the diffusers layout, given its path or ORG/NAME[@REVISION] on the hub.
 
-    What is fetched stays in the hub's cache (`HF_HOME`), and is not fetched again. Raises `ValueError` where there is
-    no such folder, or the hub does not give it.
+    Downloads are kept in the hub's cache (`HF_HOME`) and reused. Raises `ValueError` if there is no such folder or the
+    hub does not provide the model.
     """
     if Path(base).is_dir():
         return Path(base)
@@ -27,26 +27,30 @@ def base_folder(base: str | Path) -> Path:
             f"no base model at {base}: give a folder in the diffusers layout, or ORG/NAME of one on the hub"
         )
     name, _, revision = str(base).partition("@")
-    wanted = ["model_index.json", "README.md", *(f"{part}/*" for part in PARTS)]
+    patterns = ["model_index.json", "README.md", *(f"{part}/*" for part in PARTS)]
     try:
         folder = snapshot_download(
-            name, revision=revision or None, allow_patterns=wanted, ignore_patterns=list(PICKLES)
+            name, revision=revision or None, allow_patterns=patterns, ignore_patterns=list(PICKLES)
         )
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        said = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"no folder {base}, and the hub does not give a model of that name: {said}; give a folder, or set HF_TOKEN"
+            f"{base} is not a folder, and the hub does not provide a model of that name: {reason}; give a folder, or "
+            "set HF_TOKEN"
         ) from error
     return Path(folder)
 
 
 def part_config(base: str | Path, part: str) -> dict[str, Any]:
-    """The config of a part of a base model in the diffusers layout. Raises `ValueError` where there is none."""
+    """Return the config of a part of a base model in the diffusers layout.
+
+    Raises `ValueError` if the config file is missing or is not a JSON object.
+    """
     path = Path(base) / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
     try:
         config = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"{base} is no base model in the diffusers layout: {path} is missing") from error
+        raise ValueError(f"{base} is not a base model in the diffusers layout: {path} is missing") from error
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): copy the base model again") from error
     if not isinstance(config, dict):
@@ -55,14 +59,16 @@ def part_config(base: str | Path, part: str) -> dict[str, Any]:
 
 
 def encoders_id(folder: Path) -> str:
-    """What makes latents and text embeddings: the classes of the VAE and the text encoder, and a hash (32 hex digits)
-    of the names and bytes of all files of both and of the tokenizer.
+    """Return an identifier of the encoders that produce latents and text embeddings.
 
-    Raises `ValueError` where `folder` is no base model in the diffusers layout.
+    It consists of the class names of the VAE and the text encoder, and a hash (32 hex digits) of the names and bytes
+    of all files of the VAE, the text encoder and the tokenizer.
+
+    Raises `ValueError` if `folder` is not a base model in the diffusers layout.
     """
     vae, text = (part_config(folder, part) for part in ("vae", "text_encoder"))
-    found = [f for part in ("vae", "text_encoder", "tokenizer") for f in sorted((folder / part).rglob("*"))]
-    files = [(str(f.relative_to(folder)), _sha256(f)) for f in found if f.is_file()]
+    paths = [f for part in ("vae", "text_encoder", "tokenizer") for f in sorted((folder / part).rglob("*"))]
+    files = [(str(f.relative_to(folder)), _sha256(f)) for f in paths if f.is_file()]
     weights = hashlib.sha256(json.dumps([files], separators=(",", ":")).encode()).hexdigest()[:32]
     return f"{vae['_class_name']}+{text['architectures'][0]}:{weights}"
 

@@ -1,4 +1,4 @@
-"""What goes into a training step of the model and what comes out of it."""
+"""Input and output types of a training step: `Batch`, `Driving`, `Prediction`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class _Tensors:
-    """A dataclass of tensors, or of other such dataclasses."""
+    """Base class of dataclasses whose fields are tensors or other such dataclasses."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The same with every tensor changed."""
+        """Return a copy with `change` applied to every tensor."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass below
         return type(self)(**{name: _mapped(part, change) for name, part in parts.items()})
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on another device."""
+        """Return a copy on another device."""
         return self.map(lambda x: x.to(device, non_blocking=True))
 
 
@@ -27,27 +27,28 @@ def _mapped(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 @dataclass(frozen=True)
 class Driving(_Tensors):
-    """What controls may read of driving windows: B samples of T = 4k + 1 frames. Labels are any value where not ok.
+    """Driving inputs available to controls: B samples of T = 4k + 1 frames.
 
-    Joints are 22 of the body, 15 of the left and 15 of the right hand. Pictures of the whole frame (`joints_2d`, `K`)
-    are counted in its centre crop to the target's aspect ratio, from (0, 0) in its upper left corner to (1, 1).
+    Labels are undefined (any value) where the corresponding `_ok` mask is False. There are 52 joints: 22 of the body,
+    15 of the left and 15 of the right hand. Image coordinates (`joints_2d`, `K`) refer to the centre crop of the frame
+    to the target's aspect ratio, with (0, 0) at the upper left corner and (1, 1) at the lower right.
     """
 
     body: Tensor  # [B, T, 3, S, S] crops of the person, RGB in [0, 1]
     hands: Tensor  # [B, T, 2, 3, s, s] crops of the left and the right hand
-    hand_ok: Tensor  # [B, T, 2] bool, the hand is seen
-    hand_boxes: Tensor  # [B, T, 2, 3] of the hand crops in the body crop, which is [-1, 1]: centre x, y, half side
-    body6d: Tensor  # [B, T, 21, 6] rotations of the body's joints
-    hands6d: Tensor  # [B, T, 2, 15, 6] and of the fingers
-    joints_3d: Tensor  # [B, T, 52, 3] metres, in the camera
+    hand_ok: Tensor  # [B, T, 2] bool, the hand is visible
+    hand_boxes: Tensor  # [B, T, 2, 3] hand crops in the body crop, which spans [-1, 1]: centre x, y, half side
+    body6d: Tensor  # [B, T, 21, 6] 6-D rotations of the body joints
+    hands6d: Tensor  # [B, T, 2, 15, 6] 6-D rotations of the finger joints
+    joints_3d: Tensor  # [B, T, 52, 3] metres, camera coordinates
     joints_2d: Tensor  # [B, T, 52, 3] x, y, confidence
     K: Tensor  # [B, T, 3, 3] intrinsics of the crop
-    pose_ok: Tensor  # [B, T] bool, body6d and the joints of the body are labelled
-    hands_pose_ok: Tensor  # [B, T, 2] bool, the same of hands
+    pose_ok: Tensor  # [B, T] bool, body6d and the body joints are labelled
+    hands_pose_ok: Tensor  # [B, T, 2] bool, hands6d and the hand joints are labelled
 
     @classmethod
     def zeros(cls, samples: int, frames: int, body_size: int, hand_size: int) -> Self:
-        """Nothing, in the right shapes."""
+        """Return a placeholder of zeros with the right shapes."""
         n = samples, frames
         return cls(
             body=torch.zeros(*n, 3, body_size, body_size),
@@ -73,13 +74,13 @@ class Batch(_Tensors):
     text: Tensor  # [B, n, D] text embeddings, padded with zeros
     text_ok: Tensor  # [B, n] bool, False where padded
     weight: Tensor  # [B] quality of the pose labels, in [0, 1]
-    same_view: Tensor  # [B] bool, the driver's view is the target's: a place in its pictures is one in the target
+    same_view: Tensor  # [B] bool, driver and target share one view: image coordinates of one are valid in the other
     driving: Driving
 
 
 class Prediction(NamedTuple):
-    """Velocity [B, C, L, h, w], the poses read from the motion tokens where there is a geometry head, and what the
-    control adds to the loss: `loss_weight` and `losses` of its `Signal`."""
+    """Velocity [B, C, L, h, w], the poses predicted by the geometry head (None without one), and the control's
+    contributions to the loss: `loss_weight` and `losses` of its `Signal`."""
 
     velocity: Tensor
     body6d: Tensor | None

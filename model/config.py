@@ -1,4 +1,4 @@
-"""What 3DiMo is, apart from its base model. Without torch, so that who only starts a training starts at once."""
+"""Model configuration, apart from the base model. Does not import torch, so that commands start quickly."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -6,17 +6,21 @@ from typing import Any, Literal, Self
 from opendimo.model.encoder.config import ENCODERS, AugmentConfig, EncoderConfig
 
 Attention = Literal["aligned", "global"]
-"""Which motion a latent frame may see: that of the frames that it stands for, or all of it."""
+"""Which motion tokens a latent frame attends to: `aligned` = those of the frames it encodes, `global` = all."""
 Reference = Literal["prefix", "first_frame"]
-"""How the reference image enters: as an extra clean latent frame in front that gets no motion and is dropped from the
-output, so that it may show any pose; or as latent frame 0 in the base model's own way, closest to its weights."""
+"""How the reference image is conditioned on. `prefix`: an extra clean latent frame is prepended, receives no motion and
+is dropped from the output, so the reference may show any pose. `first_frame`: the reference is latent frame 0, as in
+the base model's own image-to-video mode, which is closest to its pretraining."""
 
 
 @dataclass(frozen=True)
 class DiMoConfig:
-    """What the base model does not decide. `control`: one of `model.controls.CONTROLS`. `geometry`: train the scaffold
-    that reads poses off the motion tokens, where the control has any. `text_length`: tokens up to which Wan pads
-    shorter texts with zeros, as it was trained."""
+    """Settings of a model that its base model does not determine.
+
+    `control`: a name in `model.controls.CONTROLS`. `geometry`: train an auxiliary head that predicts poses from the
+    motion tokens, if the control has any. `text_length`: number of tokens to which Wan pads shorter texts with zeros,
+    as in its pretraining.
+    """
 
     control: str = "implicit"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -29,11 +33,11 @@ class DiMoConfig:
 
     @classmethod
     def tiny(cls) -> Self:
-        """For tests and demos on a CPU, with the bases of `model/tiny`."""
+        """Return a config for tests and demos on a CPU, for the base models of `model/tiny`."""
         return cls(encoder=ENCODERS["tiny"], geometry_width=128, text_length=64)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
-        """From `asdict`."""
+        """Build a config from the output of `asdict`."""
         nested = {"encoder": EncoderConfig(**values["encoder"]), "augment": AugmentConfig(**values["augment"])}
         return cls(**values | nested)

@@ -22,13 +22,13 @@ __all__ = ["Batch", "DiMo", "DiMoConfig", "Driving", "Prediction"]
 
 
 def generator_settings(config: DiMoConfig) -> dict[str, Any]:
-    """Return the arguments of a `Generator`: motion attention only where the control sends motion tokens."""
+    """Return the arguments of a `Generator`: motion attention only if the control sends motion tokens."""
     attention = config.motion_attention if control_class(config.control).sends_motion else None
     return {"motion_dim": config.encoder.dim, "motion_attention": attention, "reference": config.reference}
 
 
 class DiMo(nn.Module):
-    """The jointly trained model; `geometry` is None where there is nothing to read poses from, or nobody wants them."""
+    """The jointly trained model. `geometry` is None if it is disabled or the control has no motion tokens."""
 
     geometry: GeometryHead | None
 
@@ -43,14 +43,20 @@ class DiMo(nn.Module):
 
     @classmethod
     def from_base(cls, base_dir: Path, config: DiMoConfig) -> Self:
-        """A pretrained generator (`base_dir/transformer`, diffusers layout) with a fresh, silent control."""
+        """Build a model from a pretrained generator (`base_dir/transformer`, diffusers layout) and a new control.
+
+        The new control has no effect at first (zero-initialised output).
+        """
         settings = generator_settings(config) | {"text_length": config.text_length}
         transformer = generator_class(base_dir).from_base(Path(base_dir) / "transformer", **settings)
         return cls.around(transformer, config)
 
     @classmethod
     def around(cls, transformer: Generator, config: DiMoConfig) -> Self:
-        """A generator with a fresh, silent control and, where the control has motion tokens to read, a head."""
+        """Build a model from a generator with a new control that has no effect at first.
+
+        A geometry head is added if the config asks for it and the control has motion tokens.
+        """
         encoder = config.encoder
         control = control_class(config.control).fresh(Shapes(encoder, transformer.width, transformer.temporal_stride))
         hand_tokens = encoder.hand_tokens if encoder.hands else 0
@@ -58,7 +64,7 @@ class DiMo(nn.Module):
         return cls(config, transformer, control, head if config.geometry and control.has_features else None).train()
 
     def save(self, directory: Path) -> None:
-        """Writes `dimo.json` and a diffusers folder (config.json, safetensors) for each part."""
+        """Write `dimo.json` and a diffusers folder (config.json, safetensors) for each part."""
         directory = Path(directory)
         self.transformer.save_pretrained(directory / "transformer")
         self.control.save_pretrained(directory / "control")
@@ -69,10 +75,10 @@ class DiMo(nn.Module):
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """What `save` wrote, in training mode; ValueError where there is nothing of the kind."""
+        """Load what `save` wrote, in training mode. Raises `ValueError` if dimo.json is missing."""
         directory = Path(directory)
         if not (directory / "dimo.json").is_file():
-            raise ValueError(f"{directory} holds no 3DiMo model: dimo.json is missing")
+            raise ValueError(f"{directory} is not a 3DiMo model: dimo.json is missing")
         parts = json.loads((directory / "dimo.json").read_text())
         config = DiMoConfig.of(parts["config"])
         return cls(
@@ -95,10 +101,11 @@ class DiMo(nn.Module):
     ) -> Prediction:
         """Predict the velocity at noise level `sigma` [B] on the path from `batch.target` to `noise` (same shape).
 
-        `drop_motion` [B] bool: samples that get the control's null instead of motion, for classifier-free guidance.
-        `augment_seed`: None = no augmentation; `perspective`: share of the strength of its warps. `read_poses`: use
-        the geometry head, if there is one.
-        In `first_frame` mode a latent frame 0 that is given has the velocity that leads to the reference.
+        `drop_motion` [B] bool: samples whose motion is dropped, for classifier-free guidance. `augment_seed`: None =
+        no augmentation. `perspective`: factor in [0, 1] for the strength of the augmentation's warps. `read_poses`:
+        use the geometry head, if there is one.
+        In `first_frame` mode, if latent frame 0 is given rather than predicted, its velocity is set to the exact one
+        that leads to the reference.
         """
         driving = self._augmented(batch.driving, augment_seed, perspective)
         signal = self.control(driving, ~drop_motion, self.transformer.grid(batch.target))
@@ -116,9 +123,9 @@ class DiMo(nn.Module):
         return Prediction(velocity, body6d, hands6d, signal.loss_weight, signal.losses)
 
     def poses(self, batch: Batch, augment_seed: int | None = None, perspective: float = 1.0) -> Prediction:
-        """Predict the poses of the driving frames alone, without the generator; `velocity` is empty.
+        """Predict only the poses of the driving frames, without running the generator; `velocity` is empty.
 
-        Raises `ValueError` without a geometry head.
+        Raises `ValueError` if the model has no geometry head.
         """
         if self.geometry is None:
             raise ValueError("the model has no geometry head: poses cannot be read from its motion tokens")
@@ -129,7 +136,7 @@ class DiMo(nn.Module):
         return Prediction(batch.target.new_empty(0), body6d, hands6d, None, signal.losses)
 
     def _augmented(self, driving: Driving, seed: int | None, perspective: float) -> Driving:
-        """Driving frames with other pixels; controls that read poses do not look at them."""
+        """Augment the pixels of driving frames; a no-op for controls that read pose labels, which ignore pixels."""
         if seed is None or self.control.reads_poses:
             return driving
         augment = replace(self.config.augment, perspective=perspective * self.config.augment.perspective)

@@ -12,52 +12,52 @@ from torch import Tensor
 from opendimo.model.base_folder import part_config
 
 TIMESTEPS = 1000
-"""The network is told `sigma * TIMESTEPS` (`num_train_timesteps` of the schedulers)."""
+"""The network's timestep input is `sigma * TIMESTEPS` (`num_train_timesteps` of the schedulers)."""
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """[B] values shaped to broadcast over [B, ...] samples."""
+    """Reshape values [B] so that they broadcast over samples [B, ...]."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def noisy(target: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """The point of the path at `sigma` [B] in [0, 1]; `target` and `noise` [B, ...]."""
+    """Return the point on the path at noise level `sigma` [B] in [0, 1]; `target` and `noise` are [B, ...]."""
     sigma = per_sample(sigma, target).to(target.dtype)
     return (1 - sigma) * target + sigma * noise
 
 
 def velocity_target(target: Tensor, noise: Tensor) -> Tensor:
-    """What the network learns to predict, the same at every sigma."""
+    """Return the regression target of the network, which is the same at every sigma."""
     return noise - target
 
 
 def shifted(sigma: Tensor, shift: float) -> Tensor:
-    """Sigmas moved towards noise, for long sequences: shift s / (1 + (shift - 1) s) (Esser et al. 2024, eq. 23)."""
+    """Shift sigmas towards noise, for long sequences: shift s / (1 + (shift - 1) s) (Esser et al. 2024, eq. 23)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def sample_sigma(n: int, shift: float, generator: torch.Generator) -> Tensor:
-    """`n` training sigmas in (0, 1): logit-normal, then shifted. float32 [n] on the generator's device."""
+    """Draw `n` training sigmas in (0, 1): logit-normal, then shifted. float32 [n] on the generator's device."""
     normal = torch.randn(n, generator=generator, device=generator.device)
     return shifted(torch.sigmoid(normal), shift)
 
 
 def sigma_at(quantiles: Tensor, shift: float) -> Tensor:
-    """Quantiles in (0, 1) of the distribution that `sample_sigma` draws from, of the same shape."""
+    """Return sigmas at the given quantiles, in (0, 1), of the distribution of `sample_sigma`, in the same shape."""
     return shifted(torch.sigmoid(torch.special.ndtri(quantiles)), shift)
 
 
 def flow_loss(velocity: Tensor, target: Tensor, noise: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean squared velocity error of each sample, so that the caller may weigh samples. [B, ...] -> [B].
+    """Return the mean squared velocity error of each sample, so that the caller can weight samples. [B, ...] -> [B].
 
-    `weight`: of the squared errors, of a shape that broadcasts to theirs.
+    `weight`: factors for the squared errors, broadcast to their shape.
     """
     error = (velocity.float() - velocity_target(target, noise).float()).square()
     return (error if weight is None else weight * error).flatten(1).mean(1)
 
 
 def scheduler_shift(base: Path) -> float:
-    """The shift that a base model in the diffusers layout is sampled with. ValueError where its scheduler has none."""
+    """Return the scheduler shift of a base model in the diffusers layout. Raises `ValueError` if it has none."""
     config = part_config(base, "scheduler")
     if (shift := config.get("shift", config.get("flow_shift"))) is None:
         raise ValueError(

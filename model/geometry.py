@@ -1,8 +1,8 @@
-"""The geometry head, scaffolding of the first training stages: poses read off the motion tokens.
+"""Geometry head: an auxiliary pose regressor on the motion tokens, used in the first training stages only.
 
 3DiMo, section 3.3: a light MLP regresses SMPL and MANO poses, without the root orientation, from z; its loss is
-annealed to zero and the head removed. Rotations are 6-D (Zhou et al. 2019) [ours]. A twist of a limb about its own
-axis can hardly be seen, so that rotations alone mislead: the loss also compares places of joints [ours].
+annealed to zero and the head removed. Rotations are 6-D (Zhou et al. 2019) [ours]. The twist of a limb about its own
+axis is hardly visible, so a loss on rotations alone is misleading: the loss also compares joint positions [ours].
 """
 
 from collections.abc import Callable
@@ -18,29 +18,29 @@ from opendimo.model.body.rotations import sixd_to_matrix
 from opendimo.model.body.skeleton import BODY_JOINTS, FINGER_JOINTS, SMPLX_JOINTS, SMPLX_PARENTS
 
 TURNED_BODY, TURNED_HAND = len(BODY_JOINTS) - 1, len(FINGER_JOINTS)
-"""Rotations of a pose: 21 of the body, without the pelvis, and 15 of a hand."""
+"""Number of joint rotations in a pose: 21 for the body, without the pelvis, and 15 for a hand."""
 BODY_POINTS = [j for j, parent in enumerate(SMPLX_PARENTS) if parent < len(BODY_JOINTS)]
-"""The 35 joints that the body's rotations place: its own, jaw and eyes, which tell the head's, and the knuckles, which
-tell the wrists'."""
+"""Indices of the 35 joints whose positions depend on body rotations only: the body joints; jaw and eyes, which expose
+the head's rotation; and the knuckles, which expose the wrists' rotations."""
 HAND_POINTS = [
     [SMPLX_JOINTS.index(f"{side}_{joint}") for joint in ("wrist", *FINGER_JOINTS)] for side in ("left", "right")
 ]
-"""Wrist and finger joints [2, 16]."""
-_BODY_PARENTS = [SMPLX_PARENTS[j] for j in BODY_POINTS]  # the body's joints come first: their numbers hold
+"""Indices of wrist and finger joints [2, 16] for the left and the right hand."""
+_BODY_PARENTS = [SMPLX_PARENTS[j] for j in BODY_POINTS]  # body joints come first, so their indices stay valid
 _HAND_PARENTS = [-1] + [HAND_POINTS[0].index(SMPLX_PARENTS[j]) for j in HAND_POINTS[0][1:]]
 REST_6D = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-"""No rotation."""
+"""The identity rotation."""
 NEAR = 1e-3
-"""Metres below which the error of a joint counts by its square rather than by itself."""
+"""Distance in metres below which the joint error is quadratic rather than linear."""
 
 
 class GeometryHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
-    """Two MLPs, one for the body and one that both hands share (their tokens carry a side embedding).
+    """Two MLPs, one for the body and one shared by both hands (whose tokens carry a side embedding).
 
-    Each begins with a batch norm and ends in zeros, so that the first prediction is the rest pose. Nearly all of a
-    fresh encoder's tokens is the same for every frame; with a layer norm, or a random last layer, the first steps
-    change that constant, the frames become indistinguishable, and the encoder ends blind [ours, measured in
-    training/README.md]. `hand_tokens` = 0: the encoder has no hands, and none are predicted.
+    Each starts with a batch norm and ends in a zero-initialised layer, so that the first prediction is the rest pose.
+    The tokens of a new encoder are nearly the same for every frame. With a layer norm or a random last layer, the
+    first steps change that constant part, the frames become indistinguishable, and the encoder collapses [ours,
+    measured in training/README.md]. `hand_tokens` = 0: the encoder has no hands, and no hand poses are predicted.
     """
 
     @register_to_config
@@ -50,7 +50,7 @@ class GeometryHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all mod
         self.hand = _mlp(hand_tokens * dim, width, TURNED_HAND * 6) if hand_tokens else None
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """[B, T, N, dim] -> rotations of the body [B, T, 21, 6] and of the hands [B, T, 2, 15, 6]."""
+        """Predict rotations of the body [B, T, 21, 6] and the hands [B, T, 2, 15, 6] from tokens [B, T, N, dim]."""
         body, hands = tokens.tensor_split([self.config["body_tokens"]], dim=2)
         frames = body.shape[:2]
         body6d = self.body(body.flatten(0, 1).flatten(1)).unflatten(0, frames).unflatten(-1, (TURNED_BODY, 6))
@@ -61,7 +61,7 @@ class GeometryHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all mod
 
 
 def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    """From [N, inputs] to 6-D rotations [N, outputs], at first those of the rest pose."""
+    """Return an MLP from [N, inputs] to 6-D rotations [N, outputs], which initially outputs the rest pose."""
     last = nn.Linear(width, outputs)
     nn.init.zeros_(last.weight)
     with torch.no_grad():
@@ -70,29 +70,29 @@ def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
 
 
 def geometry_loss(prediction: Prediction, batch: Batch, joints_weight: float) -> Tensor:
-    """Error of the body's plus that of the hands' poses, over labelled frames only, weighted by `batch.weight`.
+    """Return the pose error of the body plus that of the hands, over labelled frames, weighted by `batch.weight`.
 
-    The error of a pose is the mean square of its 6-D rotations, plus `joints_weight` times the mean distance, in
-    metres, of its joints on the mean template. Labels may be anything, also NaN, where there are none. ValueError
-    without a geometry head.
+    The error of a pose is the mean squared error of its 6-D rotations, plus `joints_weight` times the mean distance,
+    in metres, of its joints on the mean template. Unlabelled values may be anything, including NaN. Raises
+    `ValueError` if there is no geometry head.
     """
     if prediction.body6d is None:
         raise ValueError("the model has no geometry head: its pose loss cannot be computed")
     driving, weight = batch.driving, batch.weight[:, None]
-    # autocast would multiply rotations in bfloat16, which is centimetres at the end of an arm
+    # autocast would multiply rotations in bfloat16, an error of centimetres at the end of an arm
     with torch.autocast(weight.device.type, enabled=False):
         loss = _pose_loss(prediction.body6d, driving.body6d, weight * driving.pose_ok, body_points, joints_weight)
         if prediction.hands6d is None:
             return loss
-        seen = driving.hands_pose_ok & driving.hand_ok  # of a hand unseen there is just the null token
-        weight = weight[..., None] * seen  # [B, T, 2]
+        usable = driving.hands_pose_ok & driving.hand_ok  # a hand that is not visible has only the null token
+        weight = weight[..., None] * usable  # [B, T, 2]
         return loss + _pose_loss(prediction.hands6d, driving.hands6d, weight, hand_points, joints_weight)
 
 
 def _pose_loss(
     predicted: Tensor, truth: Tensor, weight: Tensor, points: Callable[[Tensor], Tensor], joints_weight: float
 ) -> Tensor:
-    """Weighted mean of the errors of poses [..., J, 6]; `weight` [...] >= 0, 0 = no label. Zero when all of it is."""
+    """Return the weighted mean error of poses [..., J, 6]. `weight` [...] >= 0, 0 = no label; 0 if all weights are."""
     predicted = predicted.float()
     truth = torch.where(weight[..., None, None] > 0, truth, predicted.detach())
     error = (predicted - truth).square().mean(dim=(-1, -2))
@@ -102,24 +102,30 @@ def _pose_loss(
 
 
 def distance(first: Tensor, second: Tensor) -> Tensor:
-    """Metres between points [..., 3], smooth where they meet."""
+    """Return distances between points [..., 3], smooth (differentiable) at zero distance."""
     return ((first - second).square().sum(-1) + NEAR**2).sqrt() - NEAR
 
 
 def body_points(body6d: Tensor) -> Tensor:
-    """Rotations [..., 21, 6] -> `BODY_POINTS` of the mean template [..., 35, 3], metres, the pelvis fixed."""
+    """Return positions of `BODY_POINTS` on the mean template, with the pelvis fixed.
+
+    Rotations [..., 21, 6] -> [..., 35, 3] in metres.
+    """
     return forward_kinematics(_padded(body6d, len(BODY_POINTS)), TEMPLATE[BODY_POINTS].to(body6d), _BODY_PARENTS)
 
 
 def hand_points(hands6d: Tensor) -> Tensor:
-    """Rotations [..., 2, 15, 6] of the left and the right hand -> [..., 2, 16, 3], metres, from a fixed wrist."""
+    """Return positions of wrist and finger joints of the left and the right hand, relative to the fixed wrist.
+
+    Rotations [..., 2, 15, 6] -> [..., 2, 16, 3] in metres.
+    """
     rest = torch.stack([TEMPLATE[points] for points in HAND_POINTS]).to(hands6d)  # [2, 16, 3]
     points = forward_kinematics(_padded(hands6d, 1 + TURNED_HAND), rest, _HAND_PARENTS)
     return points - rest[:, :1]
 
 
 def _padded(sixd: Tensor, joints: int) -> Tensor:
-    """[..., n, 6] -> [..., joints, 3, 3]: the root and what is beyond stay as they are at rest."""
-    turned = sixd_to_matrix(sixd)
-    still = torch.eye(3).to(turned).expand(*turned.shape[:-3], joints - turned.shape[-3], 3, 3)
-    return torch.cat([still[..., :1, :, :], turned, still[..., 1:, :, :]], dim=-3)
+    """Pad 6-D rotations [..., n, 6] to matrices [..., joints, 3, 3]: the root and the last joints get the identity."""
+    rotations = sixd_to_matrix(sixd)
+    identity = torch.eye(3).to(rotations).expand(*rotations.shape[:-3], joints - rotations.shape[-3], 3, 3)
+    return torch.cat([identity[..., :1, :, :], rotations, identity[..., 1:, :, :]], dim=-3)

@@ -1,4 +1,4 @@
-"""Which videos a base model can make, and how large they are as latents and as tokens."""
+"""Video sizes that a base model supports, and their sizes in latents and in tokens."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,40 +11,42 @@ from opendimo.model.vae import VAE, Strides, strides
 
 @dataclass(frozen=True)
 class LatentGeometry:
-    """Strides of the VAE, and the side of a transformer's square patch in latents."""
+    """Strides of the VAE, and the side in latents of the transformer's square patch."""
 
     strides: Strides
     patch: int
 
     @classmethod
     def of(cls, vae: VAE, transformer: Generator) -> Self:
-        """Of the parts of a base model."""
+        """Return the geometry of a loaded VAE and transformer."""
         return cls(strides(vae.config), transformer.patch)
 
     @classmethod
     def of_folder(cls, base: Path) -> Self:
-        """Of a base model in the diffusers layout. Raises `ValueError` where its VAE or its transformer is missing,
-        or does not say its strides."""
+        """Return the geometry of a base model in the diffusers layout.
+
+        Raises `ValueError` if its VAE or transformer is missing, or the VAE's config does not state its strides.
+        """
         return cls(strides(part_config(base, "vae")), patch_side(part_config(base, "transformer")))
 
     @property
     def unit(self) -> int:
-        """Height and width of a video are multiples of this many pixels."""
+        """Number of pixels that height and width of a video must be a multiple of."""
         return self.strides.space * self.patch
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Latent frames, height and width (L, h, w). Raises `ValueError` as `check`."""
+        """Return latent frames, height and width (L, h, w). Raises `ValueError` like `check`."""
         self.check(num_frames, height, width)
         time, space = self.strides
         return (num_frames - 1) // time + 1, height // space, width // space
 
     def tokens(self, num_frames: int, height: int, width: int) -> int:
-        """Video tokens of the transformer, a reference frame in front not counted."""
+        """Return the number of video tokens of the transformer, excluding a prepended reference frame."""
         frames, h, w = self.latent_shape(num_frames, height, width)
         return frames * (h // self.patch) * (w // self.patch)
 
     def check(self, num_frames: int, height: int, width: int) -> None:
-        """Raises one `ValueError` that names all that does not fit, with the nearest values below and above."""
+        """Raise one `ValueError` that lists every unsupported value with the nearest supported ones."""
         time, wrong = self.strides.time, []
         if num_frames < 1 or num_frames % time != 1 % time:
             near = _near(num_frames - 1, time, least=0)
@@ -58,6 +60,6 @@ class LatentGeometry:
 
 
 def _near(value: int, unit: int, least: int) -> list[int]:
-    """The multiples of `unit` on both sides of a value, from `least` on."""
+    """Return the multiples of `unit` next below (or equal) and next above a value, and not below `least`."""
     below = value // unit * unit
     return [n for n in (below, below + unit) if n >= least] or [least]

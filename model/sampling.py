@@ -1,10 +1,10 @@
-"""How videos are sampled unless told otherwise, as the pipeline of Wan2.2-TI2V-5B does; and motion, which it lacks.
+"""Default sampling settings: those of Wan2.2-TI2V-5B's pipeline, and a motion guidance scale, which it does not have.
 
-Nothing is imported here, so that commands can show these numbers at once.
+This module imports nothing, so that commands can show these defaults quickly.
 """
 
 STEPS = 50
 GUIDANCE = 5.0
-"""How far to go beyond the prediction without text; 1 is no further."""
+"""Classifier-free guidance scale for the text; 1 disables it."""
 MOTION_GUIDANCE = 2.0
-"""The same for the prediction without motion."""
+"""Classifier-free guidance scale for the motion; 1 disables it."""

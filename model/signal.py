@@ -1,4 +1,4 @@
-"""What a control tells the generator, whatever the control and the generator are."""
+"""The interface between any control and any generator: `Signal` and its parts."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 class MotionTokens(NamedTuple):
-    """Motion of a clip: `tokens` [B, T, N, d] of each driving frame; `present` [B] bool, False = no motion given."""
+    """Motion tokens [B, T, N, d] of each driving frame, and `present` [B] bool: False = motion is dropped."""
 
     tokens: Tensor
     present: Tensor
 
 
 class Grid(NamedTuple):
-    """The video tokens of a generator: `frames` latent frames of `height` x `width` tokens of `dim` numbers."""
+    """Layout of a generator's video tokens: `frames` latent frames of `height` x `width` tokens of width `dim`."""
 
     frames: int
     height: int
@@ -22,13 +22,13 @@ class Grid(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """What a control tells the generator.
+    """Output of a control.
 
-    `motion`: tokens for the added cross-attentions. `additions`: added to the video tokens in front of block i, each
-    [B, S, D] with S = frames x height x width of the `Grid`, D = its dim; the first may widen the patch embedding, as
-    a concatenation of channels would. `loss_weight` [B, 1, frames, height, width] of the `Grid`: weight of the squared
-    error of the velocity, of mean 1, where the target is seen as the driver is; of other samples it says nothing.
-    `losses`: scalars that the control wants minimised. `features` [B, T, N, d]: what the geometry head reads.
+    `motion`: tokens for the generator's motion cross-attention. `additions`: entry i is added to the video tokens
+    before block i; each is [B, S, D] with S = frames x height x width and D = dim of the `Grid`. The first one is
+    equivalent to channels concatenated to the latents. `loss_weight` [B, 1, frames, height, width]: weight of the
+    squared velocity error, with mean 1; valid only for samples whose target has the driver's view. `losses`: scalar
+    loss terms of the control. `features` [B, T, N, d]: input of the geometry head.
     """
 
     motion: MotionTokens | None = None

@@ -1,4 +1,4 @@
-"""A prompt to embeddings of its tokens, as diffusers' own pipeline of the base model computes them, without padding."""
+"""Encode prompts as diffusers' own pipeline of the base model does, but without padding."""
 
 from inspect import signature
 from pathlib import Path
@@ -14,31 +14,34 @@ from opendimo.model.base_folder import part_config
 
 TextEncoder = UMT5EncoderModel | Qwen2_5_VLTextModel
 ENCODERS: dict[str, type[TextEncoder]] = {"umt5": UMT5EncoderModel, "qwen2_5_vl_text": Qwen2_5_VLTextModel}
-"""Wan's and HunyuanVideo-1.5's, by the `model_type` in config.json."""
+"""Text encoders of Wan and HunyuanVideo-1.5, by the `model_type` in config.json."""
 
 UMT5_TOKENS = 512
 QWEN_TOKENS, QWEN_TEMPLATE_TOKENS = 1000, 108
-"""What the base models were trained with; the chat template's tokens in front of the prompt are not counted."""
+"""Maximum prompt lengths in tokens that the base models were trained with. `QWEN_TOKENS` excludes the
+`QWEN_TEMPLATE_TOKENS` tokens of the chat template before the prompt."""
 
 qwen_embeddings = HunyuanVideo15Pipeline._get_mllm_prompt_embeds
 SYSTEM_MESSAGE: str = signature(qwen_embeddings).parameters["system_message"].default
 
 
 class Text(NamedTuple):
-    """`embedding` [n, D] of the n tokens of a prompt; `was_cut`: the prompt has more, which are not read."""
+    """`embedding` [n, D] of the n tokens of a prompt; `was_cut`: the prompt was longer and has been truncated."""
 
     embedding: Tensor
     was_cut: bool
 
 
 def load_text(base_dir: Path, dtype: torch.dtype | None = None) -> tuple[PreTrainedTokenizerBase, TextEncoder]:
-    """Tokenizer and text encoder of a base folder in diffusers' layout; `dtype` None: as stored.
+    """Load tokenizer and text encoder of a base folder in the diffusers layout; `dtype` None: as stored.
 
-    Raises `ValueError` where there is none or of unknown kind.
+    Raises `ValueError` if the text encoder is missing or of unknown type.
     """
     kind = part_config(base_dir, "text_encoder").get("model_type")
     if kind not in ENCODERS:
-        raise ValueError(f"the text encoder of {base_dir} is of type {kind}: there are {', '.join(ENCODERS)}")
+        raise ValueError(
+            f"the text encoder of {base_dir} is of unsupported type {kind}; supported are {', '.join(ENCODERS)}"
+        )
     tokenizer = AutoTokenizer.from_pretrained(Path(base_dir) / "tokenizer")
     return tokenizer, ENCODERS[kind].from_pretrained(Path(base_dir) / "text_encoder", dtype=dtype or "auto")
 
@@ -47,7 +50,7 @@ def load_text(base_dir: Path, dtype: torch.dtype | None = None) -> tuple[PreTrai
 def encode_prompt(
     tokenizer: PreTrainedTokenizerBase, text_encoder: TextEncoder, prompt: str, device: torch.device | None = None
 ) -> Text:
-    """The embedding of one prompt on `device`, by default the text encoder's (where it may be offloaded)."""
+    """Encode one prompt on `device`; the default is the text encoder's device (pass one if it may be offloaded)."""
     device = text_encoder.device if device is None else device
     if isinstance(text_encoder, UMT5EncoderModel):
         return _umt5(tokenizer, text_encoder, prompt_clean(prompt), device)
@@ -55,14 +58,14 @@ def encode_prompt(
 
 
 def _umt5(tokenizer: PreTrainedTokenizerBase, encoder: UMT5EncoderModel, prompt: str, device: torch.device) -> Text:
-    """As `WanPipeline._get_t5_prompt_embeds`, which pads before it encodes and cuts the padding off afterwards."""
+    """Encode like `WanPipeline._get_t5_prompt_embeds`, which pads before encoding and then removes the padding."""
     was_cut = len(tokenizer(prompt).input_ids) > UMT5_TOKENS
     inputs = tokenizer(prompt, max_length=UMT5_TOKENS, truncation=True, return_tensors="pt").to(device)
     return Text(encoder(inputs.input_ids, inputs.attention_mask).last_hidden_state[0], was_cut)
 
 
 def _qwen(tokenizer: PreTrainedTokenizerBase, encoder: Qwen2_5_VLTextModel, prompt: str, device: torch.device) -> Text:
-    """The third hidden layer from the end, without the tokens in front of the prompt in its chat template."""
+    """Return the third-last hidden layer, without the chat template's tokens before the prompt."""
     chats: Any = format_text_input([prompt], SYSTEM_MESSAGE)  # a list of chats, though diffusers types it as one
     tokens: Any = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=False)
     hidden, is_text = qwen_embeddings(

@@ -1,4 +1,4 @@
-"""Pixels to normalised latents and back, through the VAE of either family of base models.
+"""Encode pixels to normalised latents and decode them, with the VAE of any supported base model.
 
 Wan normalises each channel by the mean and standard deviation in its config (`pipelines/wan` of diffusers),
 HunyuanVideo-1.5 multiplies by one scaling factor (`pipelines/hunyuan_video1_5`).
@@ -26,23 +26,25 @@ HUNYUAN_STRIDES = "temporal_compression_ratio", "spatial_compression_ratio"
 
 
 class Strides(NamedTuple):
-    """Frames (after the first) and pixels that one latent stands for."""
+    """Temporal and spatial compression: frames (after the first) and pixels per latent."""
 
     time: int
     space: int
 
 
 def load_vae(base_dir: Path, dtype: torch.dtype = torch.float32) -> VAE:
-    """The VAE of a base folder in diffusers' layout. Raises `ValueError` where there is none or of unknown class."""
+    """Load the VAE of a base folder in the diffusers layout. Raises `ValueError` if missing or of unknown class."""
     name = part_config(base_dir, "vae").get("_class_name")
     if name not in VAES:
-        raise ValueError(f"the VAE of {base_dir} is of class {name}: there are {', '.join(VAES)}")
+        raise ValueError(f"the VAE of {base_dir} is of unsupported class {name}; supported are {', '.join(VAES)}")
     return in_tiles(VAES[name].from_pretrained(Path(base_dir) / "vae", dtype=dtype))
 
 
 def in_tiles(vae: VAE) -> VAE:
-    """The VAE as it comes into use, until its `disable_tiling()`: that of HunyuanVideo-1.5 builds a dense mask of all
-    latents against all, 9.7 GB for 121 frames of 480 x 848; diffusers' examples switch its tiles on, 256 pixels wide.
+    """Enable tiling for the VAE of HunyuanVideo-1.5; undo it with `vae.disable_tiling()`. Returns `vae`.
+
+    Without tiles it builds a dense mask of all latents against all, 9.7 GB for 121 frames of 480 x 848. diffusers'
+    examples enable tiling, too, with tiles 256 pixels wide.
     """
     if isinstance(vae, AutoencoderKLHunyuanVideo15):
         vae.enable_tiling()
@@ -50,9 +52,9 @@ def in_tiles(vae: VAE) -> VAE:
 
 
 def strides(config: Mapping[str, Any]) -> Strides:
-    """By the config of a VAE. Raises `ValueError` where it does not say them."""
+    """Read the strides from the config of a VAE. Raises `ValueError` if the config does not state them."""
     name = config.get("_class_name")
-    if name == AutoencoderKLWan.__name__:  # older diffusers saved no strides: those of the class then
+    if name == AutoencoderKLWan.__name__:  # older diffusers versions did not save strides: use the class defaults
         usual = signature(AutoencoderKLWan).parameters
         config = {stride: usual[stride].default for stride in WAN_STRIDES} | dict(config)
     names = WAN_STRIDES if WAN_STRIDES[0] in config else HUNYUAN_STRIDES
@@ -65,9 +67,9 @@ def strides(config: Mapping[str, Any]) -> Strides:
 
 
 def encode(vae: VAE, video: Tensor) -> Tensor:
-    """RGB [B, 3, T, H, W] in [0, 1], T = 4k + 1, to the mode of the latents [B, C, k + 1, h, w].
+    """Encode RGB [B, 3, T, H, W] in [0, 1], T = 4k + 1, to normalised latents (the mode) [B, C, k + 1, h, w].
 
-    One video after another: that of HunyuanVideo-1.5 takes no more at a time.
+    Videos are encoded one by one, because the VAE of HunyuanVideo-1.5 does not support batches.
     """
     pixels = (2 * video - 1).to(vae.dtype)
     latents = torch.cat([vae.encode(one).latent_dist.mode() for one in pixels.split(1)])
@@ -76,7 +78,7 @@ def encode(vae: VAE, video: Tensor) -> Tensor:
 
 
 def decode(vae: VAE, latents: Tensor) -> Tensor:
-    """Normalised latents [B, C, L, h, w] to RGB [B, 3, 4L - 3, H, W], about in [0, 1]."""
+    """Decode normalised latents [B, C, L, h, w] to RGB [B, 3, 4L - 3, H, W], approximately in [0, 1]."""
     latents = latents.to(vae.dtype)
     mean, std = _statistics(vae, latents)
     videos = [vae.decode(one).sample for one in (latents * std + mean).split(1)]
@@ -84,7 +86,10 @@ def decode(vae: VAE, latents: Tensor) -> Tensor:
 
 
 def _statistics(vae: VAE, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latents, each [1, C or 1, 1, 1, 1], as `like` is: a VAE may be offloaded."""
+    """Return mean and standard deviation of the latents, each [1, C or 1, 1, 1, 1].
+
+    They have the device and dtype of `like`, because the VAE itself may be offloaded.
+    """
     if isinstance(vae, (AutoencoderKLWan, LinearVideoVAE)):
         values = vae.config["latents_mean"], vae.config["latents_std"]
     else:

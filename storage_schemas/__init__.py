@@ -1,1 +1,1 @@
-"""What is stored: ids, conventions, Arrow schemas, Lance tables, the commit protocol and releases."""
+"""Storage layer: ids, coordinate conventions, Arrow schemas, Lance tables, the commit protocol and releases."""

@@ -1,4 +1,4 @@
-"""Stable, content-derived ids: the same input always gets the same id, on every machine."""
+"""Compute stable, content-derived ids: the same input has the same id on every machine."""
 
 import hashlib
 import json
@@ -11,23 +11,23 @@ ID_LENGTH = 32  # hex digits: 128 bits, no collision below about 10^18 rows
 
 
 def stable_id(*parts: Any) -> str:
-    """Hash of `parts` (JSON-able values and dataclasses), 32 hex digits."""
+    """Return a hash of `parts` (JSON-able values and dataclasses), 32 hex digits."""
     return hashlib.sha256(_text(parts).encode()).hexdigest()[:ID_LENGTH]
 
 
 def work_key(content: Any, stage: str, version: str, config: Any, weights: str = "") -> str:
-    """Identity of a piece of work: what goes in, and everything that decides what comes out.
+    """Return the id of a unit of work: a hash of its input and of everything that determines its output.
 
-    `content` identifies the input by its content (a hash, or a tuple of them), `version` is the stage's
-    code version, `config` its frozen dataclass, `weights` a hash of the model weights it uses, if any.
+    `content` identifies the input by its content (a hash, or a tuple of hashes). `version` is the stage's code
+    version, `config` its frozen dataclass, `weights` a hash of the model weights it uses, if any.
     """
     return stable_id("work", content, stage, version, config, weights)
 
 
 def work_keys(contents: Iterable[str], stage: str, version: str, config: Any, weights: str = "") -> list[str]:
-    """The `work_key` of many pieces of work of one stage: what all share is turned into text once.
+    """Return the `work_key` of many units of work of one stage; the shared part is serialised only once.
 
-    `contents` are compact JSON texts, ASCII, with sorted keys (`pipelines.columns` makes them of Arrow columns).
+    `contents` are compact JSON strings, ASCII, with sorted keys (`pipelines.columns` builds them from Arrow columns).
     """
     tail = f",{_text([stage, version, config, weights])[1:]}"
     sha256 = hashlib.sha256
@@ -35,7 +35,7 @@ def work_keys(contents: Iterable[str], stage: str, version: str, config: Any, we
 
 
 def sha256_file(path: str | Path, chunk: int = 1 << 20) -> str:
-    """Hex SHA-256 of a file's bytes, read in chunks."""
+    """Return the hex SHA-256 of a file, read in chunks."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(chunk):
@@ -44,7 +44,7 @@ def sha256_file(path: str | Path, chunk: int = 1 << 20) -> str:
 
 
 def sha256_bytes(data: bytes) -> str:
-    """Hex SHA-256 of `data`."""
+    """Return the hex SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -59,4 +59,4 @@ def _jsonable(value: Any) -> Any:
         return str(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    raise TypeError(f"an id cannot be made of {type(value).__name__}: {value!r}")
+    raise TypeError(f"cannot compute an id from a {type(value).__name__}: {value!r}")

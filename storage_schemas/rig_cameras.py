@@ -1,4 +1,4 @@
-"""What `rigs` holds of each camera."""
+"""Define the column `rigs.cameras`: measurements of each camera."""
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ _MEMBERS = {
 CAMERAS = field(
     "cameras",
     pa.list_(pa.struct([pa.field(name, kind) for name, kind in _MEMBERS.items()])),
-    "per view: frames by which it is late (its frame i + offset shows the rig's moment i; null: unknown) and how far "
-    "other views contradict that (frames); median reprojection and epipolar residual over so many points seen (pixels "
-    "of the source; null: unknown); verdict ok, late, quarantined or unchecked, and why",
+    "per view: time offset in frames (frame i + offset shows the moment i of the rig; null: unknown) and its "
+    "disagreement with the other views (frames); median reprojection and epipolar residual (pixels of the source; "
+    "null: unknown) over that number of observations; verdict ok, late, quarantined or unchecked, and its reason",
 )

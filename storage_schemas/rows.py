@@ -1,4 +1,4 @@
-"""Rows as people write them (dicts, numpy arrays, bytes or what becomes bytes) to Arrow tables and back."""
+"""Convert rows (dicts with numpy arrays, and bytes or objects with `__bytes__`) to Arrow tables and back."""
 
 import io
 from typing import Any
@@ -13,9 +13,9 @@ Row = dict[str, Any]
 
 
 def filled_row(table: str, frames: int = 1, /, **values: Any) -> Row:
-    """Return a row of `table` with `values`, and something empty in every other column that must not be null.
+    """Return a row of `table` with `values`, and an empty default in every other column that must not be null.
 
-    `frames` is the length of time axes of arrays that are filled with zeros.
+    Missing arrays are filled with zeros; `frames` is the length of their time axes.
     """
     empty = {pa.string(): "", pa.int64(): 0, pa.float64(): 0.0, pa.bool_(): False}
     row = dict(values)
@@ -31,9 +31,9 @@ def filled_row(table: str, frames: int = 1, /, **values: Any) -> Row:
 
 
 def rows_to_arrow(table: Table, rows: list[Row]) -> pa.Table:
-    """Rows -> Arrow table of the full schema.
+    """Convert rows to an Arrow table with the full schema.
 
-    Raises `ValueError` naming table, row and column where a column is unknown, missing, or has a wrong shape.
+    Raises `ValueError`, naming table, row and column, if a column is unknown, missing, or has a wrong shape.
     """
     known = set(table.schema.names)
     for row in rows:
@@ -45,13 +45,13 @@ def rows_to_arrow(table: Table, rows: list[Row]) -> pa.Table:
 
 
 def rows_to_batches(table: Table, rows: list[Row]) -> pa.RecordBatchReader:
-    """The same as `rows_to_arrow`, row by row as somebody reads them: long bytes are never all in memory."""
+    """Like `rows_to_arrow`, but convert rows lazily one by one, so that not all blobs are in memory at once."""
     batches = (batch for row in rows for batch in rows_to_arrow(table, [row]).to_batches())
     return pa.RecordBatchReader.from_batches(table.schema, batches)
 
 
 def arrow_to_rows(data: pa.Table) -> list[Row]:
-    """Arrow table -> rows; arrays come back as float32 numpy arrays of their shape."""
+    """Convert an Arrow table to rows; arrays become float32 numpy arrays with their original shape."""
     columns = {
         name: _arrays(data[name]) if data.schema.field(name).type == TENSOR else data[name].to_pylist()
         for name in data.column_names
@@ -60,7 +60,7 @@ def arrow_to_rows(data: pa.Table) -> list[Row]:
 
 
 def arrow_bytes(data: pa.Table) -> bytes:
-    """An Arrow table as an Arrow file."""
+    """Serialise an Arrow table in the Arrow file format."""
     buffer = io.BytesIO()
     with pa.ipc.new_file(buffer, data.schema) as writer:
         writer.write_table(data)
@@ -102,8 +102,11 @@ def _check(table: Table, row: Row) -> None:
 
 
 def _check_shape(where: str, shape: tuple[int, ...], dims: list[str], sizes: dict[str, int]) -> None:
-    """Axes with a number have that size; axes with one letter have one size in the whole row (1 frame may stand for
-    all: a camera that never moves)."""
+    """Check the shape of an array; `sizes` collects the size of each named axis within the row.
+
+    Axes with a number must have that size; axes with the same letter must have the same size in the whole row. A time
+    axis of length 1 is also accepted, for example for a camera that never moves. Raises `ValueError` otherwise.
+    """
     fits = len(shape) == len(dims)
     for size, dim in zip(shape, dims, strict=False):
         expected = int(dim) if dim.isdigit() else sizes.setdefault(dim, size)
@@ -116,6 +119,6 @@ def _check_shape(where: str, shape: tuple[int, ...], dims: list[str], sizes: dic
 
 
 def in_list(column: str, values: list[Any]) -> str:
-    """The SQL condition that a text column has one of `values`."""
+    """Return the SQL condition that a string column has one of `values`."""
     listed = ", ".join("'" + str(value).replace("'", "''") + "'" for value in values)
     return f"{column} IN ({listed})"

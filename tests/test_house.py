@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, and what stands at the top level."""
+"""Check the structure of the repository: allowed imports between packages, top-level files, and file length."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("storage_schemas", "pipelines", "model", "training", "dags")
+PACKAGES = ("storage_schemas", "pipelines", "model", "training", "dags")
 MAY_IMPORT = {
     "storage_schemas": (),
     "model": (),
@@ -25,14 +25,23 @@ MAY_IMPORT = {
     "training": ("model", "storage_schemas"),
     "dags": ("pipelines", "training", "storage_schemas", "model.sampling"),
 }
-ALSO = {"training/miniature/": "pipelines.studio"}
-"""What the files of a folder may import besides: the miniature's base has seen the studio's people."""
-KEPT_BY = {"prefect": ("dags/",), "ray": ("pipelines/engine/runner", "training/launch"), "lance": ("storage_schemas/",)}
-TOP_LEVEL = {*ROOMS, "tests", "docker", "pyproject.toml", "README.md", "Makefile", "LICENSE"}
+EXTRA_IMPORTS = {"training/miniature/": "pipelines.studio"}
+"""Additional imports allowed for a folder: the miniature's base model is trained on the synthetic people of the
+studio."""
+LIBRARY_OWNERS = {
+    "prefect": ("dags/",),
+    "ray": ("pipelines/engine/runner", "training/launch"),
+    "lance": ("storage_schemas/",),
+}
+TOP_LEVEL = {*PACKAGES, "tests", "docker", "pyproject.toml", "README.md", "Makefile", "LICENSE"} | {
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+}
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names of every import in a file, also those inside functions; of ours without `opendimo`."""
+    """Yield the dotted names of all imports in a file, including those inside functions, without `opendimo.`."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix("opendimo.") for alias in node.names)
@@ -43,44 +52,44 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def files(room: str) -> list[Path]:
-    found = sorted((ROOT / room).rglob("*.py"))
-    assert found, room
-    return found
+def files(package: str) -> list[Path]:
+    paths = sorted((ROOT / package).rglob("*.py"))
+    assert paths, package
+    return paths
 
 
-def also(path: Path) -> list[str]:
-    return [package for folder, package in ALSO.items() if str(path.relative_to(ROOT)).startswith(folder)]
+def extra_imports(path: Path) -> list[str]:
+    return [package for folder, package in EXTRA_IMPORTS.items() if str(path.relative_to(ROOT)).startswith(folder)]
 
 
 def within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_only_whom_they_may(room: str) -> None:
-    allowed = (room, *MAY_IMPORT[room])
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_import_only_whom_they_may(package: str) -> None:
+    allowed = (package, *MAY_IMPORT[package])
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for path in files(room)
+        for path in files(package)
         for name in imports(path)
-        if any(within(name, other) for other in ROOMS)
-        and not any(within(name, a) or within(a, name) for a in (*allowed, *also(path)))
+        if any(within(name, other) for other in PACKAGES)
+        and not any(within(name, a) or within(a, name) for a in (*allowed, *extra_imports(path)))
     ]
     assert not wrong
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Imports inside functions count, too."""
+    """Includes imports inside functions."""
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-        for room in ROOMS
-        for path in files(room)
+        for package in PACKAGES
+        for path in files(package)
     }
     graph: dict[str, set[str]] = {}
     for module, path in modules.items():
         names = set(imports(path)) & modules.keys()
-        packages = {name.rpartition(".")[0] for name in names}  # `from package import module` needs the module alone
+        packages = {name.rpartition(".")[0] for name in names}  # `from package import module` needs only the module
         graph[module] = names - packages - {module}
     try:
         TopologicalSorter(graph).prepare()
@@ -88,14 +97,14 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(f"import circle: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("library", KEPT_BY)
+@pytest.mark.parametrize("library", LIBRARY_OWNERS)
 def test_platform_libraries_stay_in_their_rooms(library: str) -> None:
     wrong = [
         str(path.relative_to(ROOT))
-        for room in ROOMS
-        for path in files(room)
+        for package in PACKAGES
+        for path in files(package)
         if any(within(name, library) for name in imports(path))
-        and not str(path.relative_to(ROOT)).startswith(KEPT_BY[library])
+        and not str(path.relative_to(ROOT)).startswith(LIBRARY_OWNERS[library])
     ]
     assert not wrong
 
@@ -103,8 +112,8 @@ def test_platform_libraries_stay_in_their_rooms(library: str) -> None:
 def test_who_starts_a_flow_waits_for_no_torch() -> None:
     heavy = "('torch', 'diffusers', 'transformers')"
     code = f"import sys, opendimo.dags.flows; print([m for m in {heavy} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_the_top_level_is_what_was_agreed() -> None:
@@ -115,6 +124,6 @@ def test_the_top_level_is_what_was_agreed() -> None:
 
 def test_files_stay_small() -> None:
     long = {
-        str(p.relative_to(ROOT)): n for r in ROOMS for p in files(r) if (n := len(p.read_text().splitlines())) > 320
+        str(p.relative_to(ROOT)): n for r in PACKAGES for p in files(r) if (n := len(p.read_text().splitlines())) > 320
     }
     assert not long

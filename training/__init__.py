@@ -1,1 +1,1 @@
-"""Stages, release reader, objective, trainer, checkpoints, metrics."""
+"""Training: stage schedule, release reader, losses, trainer, checkpoints, metrics, generation and evaluation."""

@@ -1,7 +1,7 @@
-"""What a preset costs before anything is bought: parameters, FLOPs of a step and memory.
+"""Estimate parameters, FLOPs per step and memory of a full-size preset, without weights or a GPU.
 
-No weights are needed: the real classes are built on torch's meta device, run there with one and with two blocks, and
-extended to all blocks, which are alike.
+The real model classes are built and run on torch's meta device, with one and with two blocks; the result is
+extrapolated to all blocks, which are identical.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from opendimo.training.config import TrainConfig
 from opendimo.training.counting import HALF, Counted, counted
 
 TRAINED_BYTES = 16
-"""A parameter in float32, its gradient and the two moments of Adam."""
+"""Bytes per trained parameter: float32 weight, gradient and the two moments of Adam."""
 TEXT_TOKENS = 128
 
 
 @dataclass(frozen=True)
 class FullSize:
-    """A family of base models at its published size, and the video it is trained on: frames, height, width."""
+    """A base model at its published size; `video`: (frames, height, width) that the preset trains on."""
 
     transformer: type[Generator]
     geometry: LatentGeometry
@@ -50,10 +50,14 @@ FULL_SIZE = {
 
 @dataclass(frozen=True)
 class Budget:
-    """Parameters by part; `tokens` of a sample, the reference's included; floating-point operations of a training step
-    of one sample (forward and backward, recomputation not counted) of the base model alone and of everything, None for
-    controls that draw, whose cost depends on what there is to draw;
-    `block_bytes` of a block in bfloat16; `activation_bytes` of one sample with every block checkpointed."""
+    """Estimated cost of training a preset.
+
+    `base`, `motion`, `control`, `head`: parameters of each part. `tokens`: tokens of a sample, including those of the
+    reference. `base_flops`, `flops`: FLOPs of a training step of one sample (forward and backward, recomputation not
+    counted) of the base model alone and of the whole model; `flops` is None for controls that draw, whose cost depends
+    on the drawing. `block_bytes`: a transformer block in bfloat16. `activation_bytes`: one sample, with every block
+    checkpointed.
+    """
 
     preset: str
     variant: str
@@ -70,20 +74,22 @@ class Budget:
 
     @property
     def parameters(self) -> int:
-        """Of all parts."""
+        """Return the number of parameters of all parts."""
         return self.base + self.motion + self.control + self.head
 
     def memory(self, gpus: int, samples: int = 1) -> float:
-        """Bytes on each of `gpus` that share the state of training (fully sharded), with `samples` on each at a time;
-        two blocks are gathered at once, one at work and one on its way."""
+        """Return the bytes on each of `gpus` with fully sharded training state and `samples` per GPU at a time.
+
+        With several GPUs two blocks are gathered at once: the one being computed and the one being prefetched.
+        """
         gathered = 2 * self.block_bytes if gpus > 1 else 0
         return TRAINED_BYTES * self.parameters / gpus + gathered + samples * self.activation_bytes
 
 
 def budget(config: TrainConfig) -> Budget:
-    """Of a full-size preset, in any variant. Raises `ValueError` for a preset that has no full size."""
+    """Estimate the cost of a full-size preset, in any variant. Raises `ValueError` for other presets."""
     if config.preset not in FULL_SIZE:
-        raise ValueError(f"no budget for preset {config.preset!r}: there are {', '.join(FULL_SIZE)}")
+        raise ValueError(f"no budget for preset {config.preset!r}: choose one of {', '.join(FULL_SIZE)}")
     size = FULL_SIZE[config.preset]
     with torch.device("meta"):
         dimo = DiMo.around(_generator(size, config.model), config.model)
@@ -92,12 +98,12 @@ def budget(config: TrainConfig) -> Budget:
         encoder = config.model.encoder
         driving = Driving.zeros(1, size.video[0], encoder.body_size, encoder.hand_size)
         layers = dimo.transformer.config["num_layers"]
-        base = _extended(size, config.model, layers, latents, None)
+        base = _extrapolate(size, config.model, layers, latents, None)
         if dimo.control.draws:
             full, flops = base, None
         else:
-            control = dimo.control.eval()  # in training a quantiser looks at values, and there are none here
-            full = _extended(size, config.model, layers, latents, control(driving, present, grid))
+            control = dimo.control.eval()  # a quantiser in training mode reads values, which meta tensors lack
+            full = _extrapolate(size, config.model, layers, latents, control(driving, present, grid))
             flops = 3.0 * (full.flops + counted(control, lambda: control(driving, present, grid)).flops)
     [block] = {
         type(b): b for b in dimo.transformer.modules() if type(b).__name__ in dimo.transformer._repeated_blocks
@@ -116,20 +122,20 @@ def budget(config: TrainConfig) -> Budget:
         base_flops=3.0 * base.flops,
         flops=flops,
         block_bytes=HALF * _count(block),
-        # checkpointing keeps the input of every block, and all of the one whose gradient is computed
+        # checkpointing keeps the input of every block, and all activations of the block in the backward pass
         activation_bytes=layers * HALF * tokens * grid.dim + full.kept,
     )
 
 
-def _extended(size: FullSize, config: DiMoConfig, layers: int, latents: Tensor, signal: Signal | None) -> Counted:
-    """Operations of a generator of so many blocks, and what one block keeps."""
+def _extrapolate(size: FullSize, config: DiMoConfig, layers: int, latents: Tensor, signal: Signal | None) -> Counted:
+    """Return the FLOPs of a generator of `layers` blocks, and the bytes that one block saves for the backward pass."""
     counts = []
     text, text_ok = (
         torch.empty(1, TEXT_TOKENS, size.text_dim),
         torch.ones(1, TEXT_TOKENS, dtype=torch.bool, device="cpu"),
     )
-    for few in (1, 2):
-        generator = _generator(size, config, num_layers=few)
+    for blocks in (1, 2):
+        generator = _generator(size, config, num_layers=blocks)
         arguments = latents, torch.empty(1), text, text_ok, signal, latents[:, :, :1]
         counts.append(counted(generator, partial(generator, *arguments)))
     one, two = counts

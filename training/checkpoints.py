@@ -1,8 +1,8 @@
-"""Checkpoints: OUT/checkpoints/step-N, each complete or absent.
+"""Checkpoints: OUT/checkpoints/step-N, written atomically.
 
-A checkpoint holds the model, the optimizer, and `state.json`: the step (optimizer steps done), the release and its
-hash, the config, and the length of metrics.jsonl at that moment. There is no random state to keep: every step draws
-from generators seeded by (seed, step).
+A checkpoint holds the model, the optimizer state, and `state.json`: the step (optimizer steps done), the release and
+its hash, the config, and the length of metrics.jsonl at that moment. It needs no random state: the generators of every
+step are seeded with (seed, step).
 """
 
 import json
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from opendimo.training.config import TrainConfig
 from opendimo.training.release import Release
 
-if TYPE_CHECKING:  # who only asks how far a run is need not wait for torch
+if TYPE_CHECKING:  # reading the progress of a run should not import torch
     from opendimo.model.dimo import DiMo
     from opendimo.training.optimizer import PartsOptimizer
 
-KEEP = 2  # newest checkpoints kept, besides the last of each stage
+KEEP = 2  # newest checkpoints to keep, besides the last of each stage
 
 
 def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "PartsOptimizer") -> Path:
-    """Write a checkpoint in a folder beside its place, then rename it there. `state` becomes `state.json`."""
+    """Write a checkpoint to a temporary folder, rename it, and return its path. `state` becomes `state.json`."""
     import torch
 
     final = out / "checkpoints" / f"step-{state['step']:06d}"
@@ -39,37 +39,37 @@ def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "PartsOptim
 
 
 def latest(out: Path) -> Path | None:
-    """The newest complete checkpoint, if there is one."""
+    """Return the newest complete checkpoint, or None."""
     return max((out / "checkpoints").glob("step-*"), default=None)
 
 
 def steps_done(out: Path) -> int:
-    """Steps of the newest complete checkpoint; 0 where there is none."""
+    """Return the steps of the newest complete checkpoint; 0 if there is none."""
     newest = latest(out)
     return int(read_state(newest)["step"]) if newest else 0
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """`state.json` of a checkpoint."""
+    """Return the content of a checkpoint's `state.json`."""
     state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
     return state
 
 
 def check_same_run(state: dict[str, Any], release: Release, config: dict[str, Any], out: Path) -> None:
-    """Raise `ValueError`, with the reason, where a run of another release or config is in `out`."""
+    """Raise `ValueError`, with the reason, if the run in `out` has another release or config."""
     advice = f"use another folder than {out}, or the same release and config"
     if (state["release"], state["release_sha256"]) != (release.id, release.sha256):
         raise ValueError(
             f"cannot resume: the checkpoint was trained on {state['release']} ({state['release_sha256'][:12]}), "
             f"this is {release.id} ({release.sha256[:12]}): {advice}"
         )
-    wanted = json.loads(json.dumps(config))
-    if changed := sorted(key for key in {*wanted, *state["config"]} if wanted.get(key) != state["config"].get(key)):
+    now, before = json.loads(json.dumps(config)), state["config"]
+    if changed := sorted(key for key in {*now, *before} if now.get(key) != before.get(key)):
         raise ValueError(f"cannot resume: the config changed in {', '.join(changed)}: {advice}")
 
 
 def is_finished(out: Path, release: Release, config: TrainConfig) -> bool:
-    """Whether a run is done to the end and its pipeline written. Raises `ValueError` as `check_same_run` does."""
+    """Return whether all steps are done and the pipeline is written. Raises the `ValueError` of `check_same_run`."""
     if steps_done(out) < config.schedule.steps or not (out / "pipeline").exists():
         return False
     newest = latest(out)
@@ -79,14 +79,14 @@ def is_finished(out: Path, release: Release, config: TrainConfig) -> bool:
 
 
 def load_optimizer(checkpoint: Path, optimizer: "PartsOptimizer") -> None:
-    """Restore the optimizer's state."""
+    """Restore the optimizer's state from a checkpoint."""
     import torch
 
     optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
 
 
 def prune(out: Path, stage_ends: set[int]) -> None:
-    """Remove old checkpoints, but neither the newest ones nor the last of a stage."""
+    """Remove all checkpoints except the `KEEP` newest and those at the end of a stage."""
     for old in sorted((out / "checkpoints").glob("step-*"))[:-KEEP]:
         if int(old.name.removeprefix("step-")) not in stage_ends:
             shutil.rmtree(old)

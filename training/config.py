@@ -1,4 +1,4 @@
-"""What decides a training run, and the presets."""
+"""Configuration of a training run, and the presets."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,9 +14,9 @@ OptimizerName = Literal["adamw", "muon"]
 
 @dataclass(frozen=True)
 class FollowPolicy:
-    """When to check whether the driver is followed, and what is too little.
+    """When to run the driver check (`driver_check.py`), and when to warn.
 
-    Every `every` steps, on `pairs` pairs of each kind. From step `from_step` on a warning is given where the gap is
+    The check runs every `every` steps on `pairs` pairs of each kind. From step `from_step` on it warns if the gap is
     below `least_gap`.
     """
 
@@ -28,14 +28,19 @@ class FollowPolicy:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. `base` is the pretrained model, a folder in the diffusers layout or ORG/NAME of the hub,
-    `init_encoder` weights for the motion encoder, and `init_model` a folder with a trained 3DiMo to start from; where
-    they lie may change between resumes, everything else may not.
-    `shift`: of the noise levels, None: that of the base model's scheduler.
+    """Configuration of a training run. Values marked [ours] are not from the paper.
+
+    `base`: the pretrained model, a folder in the diffusers layout or ORG/NAME on the Hugging Face hub.
+    `init_encoder`: weights to initialise the motion encoder from.
+    `init_model`: folder of a trained 3DiMo to start from.
+    The paths of these three may change between resumes; everything else may not.
+    `shift`: of the noise levels; None: the shift of the base model's scheduler.
     `optimizer`: AdamW, or Muon for the matrices of transformer layers; `betas` are AdamW's.
-    `joints_weight`: of the places of joints, in metres, within the geometric loss [ours].
-    `reference_share`: of the samples whose reference shows another moment of the clip (mode `prefix` only) [ours].
-    `follow`: when to check that the driver is followed."""
+    `joints_weight`: weight of the joint positions, in metres, within the geometric loss [ours].
+    `reference_share`: share of the samples whose reference shows another moment of the clip (only in reference mode
+    `prefix`) [ours].
+    `follow`: when to run the driver check.
+    """
 
     preset: str
     base: str
@@ -59,24 +64,27 @@ class TrainConfig:
     gradient_checkpointing: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """Everything that must be the same on resume, JSON-able; of weights that it starts from just their names."""
+        """Return the settings that must be equal on resume, JSON-serialisable; of initial weights only the name."""
         names = {
-            name: None if place is None else Path(place).name
-            for name, place in (("init_encoder", self.init_encoder), ("init_model", self.init_model))
+            name: None if path is None else Path(path).name
+            for name, path in (("init_encoder", self.init_encoder), ("init_model", self.init_model))
         }
         return {name: value for name, value in asdict(self).items() if name != "base"} | names
 
     def from_trained(self, folder: str | Path) -> Self:
-        """Return the same run, started from the 3DiMo in `folder`: all of it is trained from the first step on."""
+        """Return the config started from the 3DiMo in `folder`; all parts are then trained from step 0."""
         schedule = replace(self.schedule, encoder_steps=0.0, reading_steps=0.0)
         return replace(self, init_model=str(folder), schedule=schedule)
 
 
 def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConfig:
-    """`tiny` (a laptop, about a minute) or one of `FULL_SIZE` (the paper's numbers), with the motion encoder `encoder`
-    of `ENCODERS` (None: tiny, or base at full size). Raises `ValueError` for an unknown name."""
+    """Return the preset `tiny` (about a minute on a laptop) or one of `FULL_SIZE` (the paper's numbers).
+
+    `encoder`: a motion encoder of `ENCODERS`; None: `tiny`, or `base` at full size. Raises `ValueError` for an unknown
+    preset or encoder.
+    """
     if encoder is not None and encoder not in ENCODERS:
-        raise ValueError(f"no encoder {encoder!r}: there are {', '.join(ENCODERS)}")
+        raise ValueError(f"no encoder {encoder!r}: choose one of {', '.join(ENCODERS)}")
     if name == "tiny":
         config = TrainConfig(
             name,
@@ -110,7 +118,7 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             gradient_checkpointing=True,
         )
     else:
-        raise ValueError(f"no preset {name!r}: there are tiny, {', '.join(FULL_SIZE)}")
+        raise ValueError(f"no preset {name!r}: choose one of tiny, {', '.join(FULL_SIZE)}")
     return config if encoder is None else replace(config, model=replace(config.model, encoder=ENCODERS[encoder]))
 
 

@@ -1,4 +1,4 @@
-"""Operations of a forward and what it keeps for the backward, counted on the meta device, where nothing is computed."""
+"""Count FLOPs and saved activations of a forward pass on the meta device, without computing anything."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 HALF = 2
-"""Bytes of a number in bfloat16."""
+"""Bytes of a bfloat16 number."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Floating-point operations of a forward, and the bytes in bfloat16 that it keeps for the backward."""
+    """FLOPs of a forward pass, and bytes of the tensors, in bfloat16, that it saves for the backward pass (`kept`)."""
 
     flops: int
     kept: int
 
 
 def counted(module: nn.Module, forward: Callable[[], object]) -> Counted:
-    """Run a forward of a module on the meta device. Weights are not counted among what is kept, views once."""
+    """Count a forward pass of a module on the meta device; saved weights are not counted, views of one tensor once."""
     weights = {_memory(p) for p in module.parameters()}
     kept: dict[int, int] = {}
 
@@ -44,7 +44,7 @@ def _memory(x: Tensor) -> int:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention as a fused kernel does it, which keeps no scores; on the meta device torch would take it apart."""
+    """Count attention as a fused kernel, which saves no scores; on the meta device torch would decompose it."""
 
     flops = 0
 
@@ -53,12 +53,14 @@ class _FusedAttention(TorchFunctionMode):
         if func is not scaled_dot_product_attention:
             return func(*args, **kwargs)
         q, k, v = (*args, *(kwargs.pop(name) for name in ("query", "key", "value") if name in kwargs))[:3]
-        self.flops += 4 * prod(q.shape) * k.shape[-2]  # a multiplication and an addition, for scores and for sums
-        return _Kept.apply(q, k, v)
+        self.flops += (
+            4 * prod(q.shape) * k.shape[-2]
+        )  # a multiplication and an addition, for scores and for weighted sums
+        return _SaveForBackward.apply(q, k, v)
 
 
-class _Kept(torch.autograd.Function):
-    """What a fused kernel keeps: its inputs and its output, all [..., n, d]."""
+class _SaveForBackward(torch.autograd.Function):
+    """Save what a fused kernel saves: its inputs and its output, all [..., n, d]."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]

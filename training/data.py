@@ -1,4 +1,4 @@
-"""Batches from a release: targets and text from cached latents, driving frames from the pixels of clips."""
+"""Load batches from a release: targets and texts from cached latents, driving frames from the videos of clips."""
 
 import logging
 from collections import deque
@@ -23,15 +23,15 @@ from opendimo.training.stages import Schedule, StagePoint
 
 logger = logging.getLogger(__name__)
 AHEAD = 2
-"""Batches that are read while one is trained on, each in a thread; their pictures are bytes until they are used."""
+"""Number of batches to prefetch, each in a thread; their images are uint8 until they are used."""
 
 
 class TrainingData:
-    """The pairs of one split of a release, and batches of them, sized for a model.
+    """Pairs of one split of a release, and batches of them in the format of a model.
 
-    `reference_share`: of the samples whose reference shows another window of the target clip, in the mode `prefix` and
-    where the clip has another and its camera stands still (`training.references`). Raises `ValueError` where the
-    release's latents are not all alike.
+    `reference_share`: share of the samples whose reference shows another window of the target clip; applies only in
+    reference mode `prefix`, to clips with several windows and a static camera (`training.references`).
+    `left_out`: message about pairs that the model's control cannot use, or "".
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class TrainingData:
         self.pairs = self._usable(read_pairs(release, split), split)
         self._pool = Pool(self.pairs)
         self._cache_bytes = cache_bytes
-        moves = model.reference == "prefix" and reference_share > 0 and len(self.pairs) > 0
-        self._references = References(self.pairs, still_clips(release), reference_share) if moves else None
+        varied = model.reference == "prefix" and reference_share > 0 and len(self.pairs) > 0
+        self._references = References(self.pairs, still_clips(release), reference_share) if varied else None
 
     @cached_property
     def latents(self) -> LatentFormat:
-        """What the latents of the pairs have in common. Raises `ValueError` where they are not all alike."""
+        """Return the format of the pairs' latents. Raises the `ValueError` of `LatentFormat.of`."""
         return LatentFormat.of(self.release, self.pairs)
 
     @cached_property
@@ -59,45 +59,47 @@ class TrainingData:
         return SampleReader(self.release, self.model.encoder, self.latents, self._cache_bytes)
 
     def _usable(self, pairs: Pairs, split: str) -> Pairs:
-        """All pairs but those that a control that reads poses cannot use."""
+        """Return the pairs without those that lack a pose label that the model's control needs; log their number."""
         if not control_class(self.model.control).reads_poses:
             return pairs
         labelled = pairs.codes("pose_id") >= 0
         if left_out := len(pairs) - int(labelled.sum()):
-            of = f"{left_out} of {len(pairs)} {split} pairs"
-            self.left_out = f"{of} are left out: control {self.model.control!r} reads pose labels, which they lack"
+            counts = f"{left_out} of {len(pairs)} {split} pairs"
+            self.left_out = f"{counts} are left out: control {self.model.control!r} reads pose labels, which they lack"
             logger.warning(self.left_out)
         return pairs.where(labelled)
 
     def mix(self, point: StagePoint) -> dict[str, float]:
-        """The shares of a stage that this release can serve. Raises `ValueError` where it can serve none."""
+        """Return the share of each kind of pair in a stage, of those available. Raises `ValueError` if none is."""
         try:
             return self._pool.mix(point)
         except ValueError as error:
             raise ValueError(f"{error} ({self.left_out})" if self.left_out else str(error)) from None
 
     def choose(self, step: int, schedule: Schedule, batch_size: int, seed: int) -> list[Pair]:
-        """The pairs of the batch of `step`."""
+        """Return the pairs of the batch of `step`."""
         return self.pairs.take(self._pool.choose(step, schedule, batch_size, seed))
 
     def fixed(self, kind: str, count: int, seed: int, sources: Sequence[str] | None = None) -> list[Pair]:
-        """`count` pairs of a kind, always the same, spread over captures: see `Pool.fixed`."""
+        """Return `count` pairs of a kind, always the same, spread over captures: see `Pool.fixed`."""
         return self.pairs.take(self._pool.fixed(kind, count, seed, sources))
 
     def fixed_of_stage(self, point: StagePoint, count: int, seed: int) -> list[Pair]:
-        """`count` fixed pairs in the mix of a stage, of its sources. Raises `ValueError` as `mix`."""
+        """Return `count` fixed pairs in the mix and from the sources of a stage. Raises the `ValueError` of `mix`."""
         mix = self.mix(point)
         bounds = np.rint(count * np.cumsum([0.0, *mix.values()])).astype(int)
         shares = dict(zip(mix, np.diff(bounds).tolist(), strict=True))
         return [pair for kind, n in shares.items() for pair in self.fixed(kind, n, seed, point.sources)]
 
     def other_driver(self, pair: Pair, seed: int) -> Pair:
-        """Return a pair of the same window length whose driver certainly moves in another way: it is of another
-        capture, and of another subject where there is one. Raises `ValueError` where there is none."""
+        """Return a pair with the same window length and another motion: from another capture, and if possible subject.
+
+        Raises `ValueError` if there is none.
+        """
         return self.pairs[self._pool.other_driver(pair, seed)]
 
     def batches(self, start: int, stop: int, schedule: Schedule, batch_size: int, seed: int) -> Iterator[Batch]:
-        """The batches of steps [start, stop), `AHEAD` of them read ahead in threads (never in a fork: Lance hangs)."""
+        """Yield the batches of steps [start, stop), prefetching `AHEAD` in threads (in a fork Lance hangs)."""
 
         def load(step: int) -> Batch:
             rows = self._pool.choose(step, schedule, batch_size, seed)
@@ -107,28 +109,31 @@ class TrainingData:
             ahead: deque[Future[Batch]] = deque()
             try:
                 for step in range(start, stop):
-                    # the first one alone: it opens tables, which those after it use
+                    # load the first one alone: it opens tables that later ones reuse
                     batch = ahead.popleft().result() if ahead else load(step)
-                    following = range(step + 1 + len(ahead), min(step + 1 + AHEAD, stop))
-                    ahead.extend(threads.submit(load, later) for later in following)
+                    next_steps = range(step + 1 + len(ahead), min(step + 1 + AHEAD, stop))
+                    ahead.extend(threads.submit(load, later) for later in next_steps)
                     yield _with_floats(batch)
             finally:
                 for future in ahead:
                     future.cancel()
 
     def batch(self, pairs: Sequence[Pair], references: Sequence[str] | None = None) -> Batch:
-        """One batch on the CPU. The reference is latent frame 0, which a causal VAE makes of frame 0 alone, of the
-        target, or of the latents whose ids are given."""
+        """Return one batch on the CPU.
+
+        The reference is latent frame 0 of the target, or of the latents with the ids `references`; a causal VAE
+        encodes it from frame 0 alone.
+        """
         return _with_floats(self._load(pairs, references))
 
     def references(self, step: int, schedule: Schedule, batch_size: int, seed: int) -> list[str]:
-        """Ids of the latents whose frame 0 is the reference of each sample of the batch of `step`."""
+        """Return, for each sample of the batch of `step`, the id of the latents whose frame 0 is its reference."""
         return self._reference_ids(self._pool.choose(step, schedule, batch_size, seed), step, seed)
 
     def other_moments(self, pairs: Sequence[Pair], seed: int) -> list[str]:
-        """Return ids of latents whose frame 0 is a reference for each pair, as drawn for training.
+        """Return, for each pair, the id of the latents whose frame 0 is its reference, drawn as in training.
 
-        Another window of the target clip in `reference_share` of the pairs, where it has one; else the pair's own.
+        That is another window of the target clip for `reference_share` of the pairs, if it has one; else the pair's.
         """
         return self._reference_ids(self.pairs.rows_of(pairs), 0, seed)
 
@@ -138,7 +143,7 @@ class TrainingData:
         return self._references.draw(rows, step, seed)
 
     def _load(self, pairs: Sequence[Pair], references: Sequence[str] | None) -> Batch:
-        """A batch with latents and texts in half precision and pictures as bytes, as they are kept."""
+        """Return a batch with float16 latents and texts and uint8 images, as they are cached."""
         reader, ids = self._reader, [pair.latent_id for pair in pairs]
         latents = reader.latents([*ids, *(references or ids)])
         texts = reader.texts(ids)
@@ -159,7 +164,7 @@ def _stack(samples: Sequence[Driving]) -> Driving:
 
 
 def _with_floats(batch: Batch) -> Batch:
-    """The same in single precision, RGB in [0, 1]."""
+    """Convert a batch to float32, images to [0, 1]."""
     driving = replace(batch.driving, body=batch.driving.body.float() / 255, hands=batch.driving.hands.float() / 255)
     return replace(
         batch,

@@ -1,9 +1,9 @@
-"""Does the model follow its driver? Losses on fixed pairs with the true conditions and with wrong ones.
+"""Validation check that the model follows its driver: losses on fixed pairs with true and with wrong conditions.
 
-The loss of a step is mostly the luck of its noise level and noise; here pairs, noise levels and noise are the same each
-time, so that the curves compare. Noise levels are spread as those of training are, so that it is training's loss. A
-model that ignores its driver has the same loss with any driver: the gap (other - true) / true is then 0, whatever the
-loss itself does.
+The loss of a single step depends mostly on its noise level and noise. Here pairs, noise levels and noise are the same
+each time, so that values are comparable. Noise levels have the distribution of training, so that the values estimate
+the training loss. A model that ignores its driver has the same loss with any driver: the gap (other - true) / true is
+then 0, whatever the loss itself does.
 """
 
 from dataclasses import replace
@@ -22,18 +22,18 @@ from opendimo.training.release import Pair
 from opendimo.training.stages import StagePoint
 
 CONDITIONS = ("true", "other", "none", "other_text", "no_text")
-"""The true driver and text; the driver of another capture (of the training pairs where the held-out ones have but
-one); no driver; another text; no text."""
+"""`true`: the true driver and text. `other`: the driver of another capture (from training pairs if all held-out ones
+are of one capture). `none`: no driver. `other_text`: the text of another sample. `no_text`: no text."""
 NOISE_LEVELS = 4
-"""Parts of equal share, from the least noise to the most, that losses are given for."""
+"""Number of quantiles of the noise level for which losses are reported separately."""
 SEED = 20_260_203
 FIXED_BATCHES = 2
-AT_ONCE = 8
-"""Samples in one evaluation at most: all of a batch, without checkpoints, could take more memory than training."""
+CHUNK = 8
+"""Maximum samples per forward pass: a whole batch without activation checkpointing could exceed memory."""
 
 
 class DriverCheck:
-    """The check of one run: `measure` gives the record of a step."""
+    """The driver check of one run; `measure` returns the record of a step."""
 
     def __init__(
         self,
@@ -44,24 +44,24 @@ class DriverCheck:
         no_text: Tensor,
         shift: float,
     ) -> None:
-        """`kinds` of pairs that training uses, `shift` of its noise levels.
+        """Choose the pairs of the check: held-out pairs if there are any, else training pairs.
 
-        Held-out pairs are used where there are any, else training pairs.
+        `kinds`: kinds of pairs that training uses. `no_text`: embedding of the empty prompt. `shift`: of noise levels.
         """
         self.config, self.no_text, self.shift = config, no_text, shift
         count = config.follow.pairs
-        found = {kind: _fixed(held_out, kind, count) for kind in kinds}
-        self.split, self.data = ("test", held_out) if any(found.values()) else ("train", train)
+        by_kind = {kind: _fixed(held_out, kind, count) for kind in kinds}
+        self.split, self.data = ("test", held_out) if any(by_kind.values()) else ("train", train)
         if self.split == "train":
-            found = {kind: _fixed(train, kind, count) for kind in kinds}
-        self.pairs = [pair for pairs in found.values() for pair in pairs]
+            by_kind = {kind: _fixed(train, kind, count) for kind in kinds}
+        self.pairs = [pair for pairs in by_kind.values() for pair in pairs]
         self.references = self.data.other_moments(self.pairs, SEED) if self.pairs else []
         self.others = [_other(pair, self.data, train) for pair in self.pairs]
-        self.note = _why_not(train) if self.split == "train" else None
+        self.note = _training_note(train) if self.split == "train" else None
 
     def measure(self, model: DiMo, step: int, stage: str) -> dict[str, Any]:
-        """Return the record `driver_check` of metrics.jsonl."""
-        losses = self._losses(model)  # {condition: [N], NaN where it cannot be measured}
+        """Return the `driver_check` record for metrics.jsonl."""
+        losses = self._losses(model)  # {condition: [N]}, NaN if not measurable
         true, other = losses["true"], losses["other"]
         comparable = ~other.isnan()
         gap = float(other[comparable].mean() / true[comparable].mean() - 1) if comparable.any() else None
@@ -83,31 +83,31 @@ class DriverCheck:
         }
 
     def _losses(self, model: DiMo) -> dict[str, Tensor]:
-        """Flow loss of each pair under each of `CONDITIONS`."""
+        """Return the flow loss [N] of each pair under each of `CONDITIONS`; NaN if it cannot be measured."""
         device = next(model.parameters()).device
-        noise_of = torch.Generator().manual_seed(SEED)
+        generator = torch.Generator().manual_seed(SEED)
         sigmas = self._sigmas()
         parts: dict[str, list[Tensor]] = {name: [] for name in CONDITIONS}
         model.eval()
-        for start in range(0, len(self.pairs), AT_ONCE):
-            chosen = slice(start, start + AT_ONCE)
+        for start in range(0, len(self.pairs), CHUNK):
+            chosen = slice(start, start + CHUNK)
             batch = self.data.batch(self.pairs[chosen], self.references[chosen])
-            noise = torch.randn(batch.target.shape, generator=noise_of).to(device)
+            noise = torch.randn(batch.target.shape, generator=generator).to(device)
             conditions = _conditions(sigmas[chosen].to(device), noise)
             others = self.others[chosen]
-            known = [other or pair for other, pair in zip(others, self.pairs[chosen], strict=True)]
-            other = self.data.batch(known)
+            drivers = [other or pair for other, pair in zip(others, self.pairs[chosen], strict=True)]
+            other = self.data.batch(drivers)
             batch, other = batch.to(device), other.to(device)
-            for name, (seen, told, ok) in self._wrong(batch, other, conditions, others).items():
-                loss = sample_losses(model, seen, told, self.config.bf16).cpu()
+            for name, (changed, draws, ok) in self._conditioned(batch, other, conditions, others).items():
+                loss = sample_losses(model, changed, draws, self.config.bf16).cpu()
                 parts[name].append(torch.where(ok.cpu(), loss, torch.nan))
         model.train()
-        return {name: torch.cat(found) for name, found in parts.items()}
+        return {name: torch.cat(chunks) for name, chunks in parts.items()}
 
-    def _wrong(
+    def _conditioned(
         self, batch: Batch, other: Batch, conditions: Conditions, others: list[Pair | None]
     ) -> dict[str, tuple[Batch, Conditions, Tensor]]:
-        """The batch under each of `CONDITIONS`, and which samples [B] of it can be measured."""
+        """Return the inputs of each of `CONDITIONS`, and a mask [B] of the samples that can be measured."""
         every = torch.ones(len(batch.target), dtype=torch.bool, device=batch.target.device)
         has_other = torch.tensor([pair is not None for pair in others], device=every.device)
         driven = replace(batch, driving=other.driving, same_view=~every)
@@ -123,18 +123,18 @@ class DriverCheck:
         }
 
     def _sigmas(self) -> Tensor:
-        """Noise levels [N], spread over the pairs of each kind as training's are."""
+        """Return noise levels [N]: within each kind of pair, evenly spaced quantiles of the training distribution."""
         counts: dict[str, int] = {}
         for pair in self.pairs:
             counts[pair.kind] = counts.get(pair.kind, 0) + 1
         return torch.cat([sigma_at((torch.arange(n) + 0.5) / n, self.shift) for n in counts.values()])
 
     def _by_noise(self, losses: dict[str, Tensor]) -> list[dict[str, float | None]]:
-        """Losses of the quarters of all noise levels, each under the level in its middle."""
-        middles = sigma_at((torch.arange(NOISE_LEVELS) + 0.5) / NOISE_LEVELS, self.shift)
+        """Return the losses of each quantile of the noise level, with the `sigma` at its centre."""
+        centres = sigma_at((torch.arange(NOISE_LEVELS) + 0.5) / NOISE_LEVELS, self.shift)
         borders = sigma_at(torch.arange(1, NOISE_LEVELS) / NOISE_LEVELS, self.shift)
         level = torch.bucketize(self._sigmas(), borders)
-        return [{"sigma": round(float(s), 3), **_means(losses, level == i)} for i, s in enumerate(middles)]
+        return [{"sigma": round(float(s), 3), **_means(losses, level == i)} for i, s in enumerate(centres)]
 
     def _warning(self, gap: float | None, step: int) -> str | None:
         policy = self.config.follow
@@ -142,15 +142,15 @@ class DriverCheck:
             return None
         return (
             f"the model hardly follows its driver: at step {step} another driver raises the loss by {100 * gap:.1f} %, "
-            f"less than {100 * policy.least_gap:.0f} %. Train longer, look at the pose labels, raise the encoder's "
-            "steps or its learning rate, or start from a trained encoder (--init-encoder)"
+            f"less than {100 * policy.least_gap:.0f} %. Train longer, inspect the pose labels, raise the encoder's "
+            "steps or learning rate, or start from a trained encoder (--init-encoder)"
         )
 
 
 def fixed_loss(model: DiMo, data: TrainingData, point: StagePoint, config: TrainConfig) -> float | None:
-    """Return the mean flow loss on pairs of a stage's kinds, the same pairs, noise levels and noise each time.
+    """Return the mean flow loss on fixed pairs of a stage's kinds, with the same noise levels and noise each time.
 
-    None where `data` has no pairs of these kinds.
+    None if `data` has no pairs of these kinds.
     """
     try:
         pairs = data.fixed_of_stage(point, FIXED_BATCHES * config.batch_size, SEED)
@@ -162,44 +162,44 @@ def fixed_loss(model: DiMo, data: TrainingData, point: StagePoint, config: Train
     sigmas = sigmas[torch.randperm(len(pairs), generator=generator)]
     model.eval()
     losses = []
-    for start in range(0, len(pairs), AT_ONCE):
-        batch = data.batch(pairs[start : start + AT_ONCE]).to(device)
+    for start in range(0, len(pairs), CHUNK):
+        batch = data.batch(pairs[start : start + CHUNK]).to(device)
         noise = torch.randn(batch.target.shape, generator=generator).to(device)
-        conditions = _conditions(sigmas[start : start + AT_ONCE].to(device), noise)
+        conditions = _conditions(sigmas[start : start + CHUNK].to(device), noise)
         losses.append(sample_losses(model, batch, conditions, config.bf16))
     model.train()
     return float(torch.cat(losses).mean())
 
 
 def sample_losses(model: DiMo, batch: Batch, conditions: Conditions, bf16: bool) -> Tensor:
-    """Flow loss [B] of each sample."""
+    """Return the flow loss [B] of each sample, without gradients."""
     with torch.inference_mode(), computing(batch.target.device, bf16):
         return training_loss(model, batch, conditions, 0, 0).samples
 
 
 def _conditions(sigma: Tensor, noise: Tensor) -> Conditions:
-    """Nothing dropped and nothing augmented."""
+    """Return conditions without dropout and without augmentation."""
     none = torch.zeros(len(sigma), dtype=torch.bool, device=sigma.device)
     return Conditions(sigma, noise, none, none, None)
 
 
 def _means(losses: dict[str, Tensor], chosen: Tensor) -> dict[str, float | None]:
-    """Mean of each condition's losses [N] over the pairs that are `chosen` [N] and can be measured; None for none."""
-    found = {name: values[chosen & ~values.isnan()] for name, values in losses.items()}
-    return {name: float(values.mean()) if len(values) else None for name, values in found.items()}
+    """Return each condition's mean loss [N] over measurable pairs in the mask `chosen` [N]; None if there are none."""
+    selected = {name: values[chosen & ~values.isnan()] for name, values in losses.items()}
+    return {name: float(values.mean()) if len(values) else None for name, values in selected.items()}
 
 
 def _fixed(data: TrainingData, kind: str, count: int) -> list[Pair]:
-    """At most `count` different pairs of a kind, spread over captures; none where there are none."""
+    """Return at most `count` distinct pairs of a kind, spread over captures; empty if there are none."""
     try:
         return list(dict.fromkeys(data.fixed(kind, count, SEED)))
     except ValueError:
         return []
 
 
-def _other(pair: Pair, *places: TrainingData) -> Pair | None:
-    """A pair with the driver of another capture, from the first of `places` that has one."""
-    for data in places:
+def _other(pair: Pair, *splits: TrainingData) -> Pair | None:
+    """Return a pair with the driver of another capture, from the first of `splits` that has one."""
+    for data in splits:
         try:
             return data.other_driver(pair, SEED)
         except ValueError:
@@ -207,7 +207,7 @@ def _other(pair: Pair, *places: TrainingData) -> Pair | None:
     return None
 
 
-def _why_not(train: TrainingData) -> str:
+def _training_note(train: TrainingData) -> str:
     held_out = train.release.manifest.get("held_out") or {}
     why = "; ".join(dict.fromkeys((held_out.get("why_not") or {}).values()))
     return f"measured on training pairs: the release holds out none{f' ({why})' if why else ''}"

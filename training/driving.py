@@ -1,4 +1,4 @@
-"""The driving windows of pairs, read from a release: pixels of the person, and pose labels where there are some."""
+"""Read the driving windows of pairs from a release: crops of the person, and pose labels if the pair has any."""
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -25,21 +25,21 @@ POSE_COLUMNS = ["body_pose", "hand_pose", "joints_3d", "joints_2d", "valid", "ha
 def read_drivings(
     release: Release, pairs: Sequence[Pair], encoder: EncoderConfig, target_size: tuple[int, int], threads: Executor
 ) -> list[Driving]:
-    """The `Driving` of each pair: no batch dimension, pictures as bytes (they are kept in memory), labels without NaN.
+    """Return the `Driving` of each pair: no batch dimension, images as uint8 (to be cached), labels without NaN.
 
-    Reads each table once and decodes in `threads`. `target_size` (width, height) of the targets. A camera that is not
-    known is `assumed_intrinsics`, as it was for whoever labelled the joints. Lens distortion is not in `K`: `joints_2d`
-    show it, `joints_3d` projected by `K` do not. Raises `ValueError` where a video ends before its window does, or the
-    person is never seen there.
+    Reads each table once and decodes in `threads`. `target_size`: (width, height) of the targets. Unknown camera
+    intrinsics are `assumed_intrinsics`, as in pose labelling. `K` excludes lens distortion: `joints_2d` include it,
+    `joints_3d` projected by `K` do not. Raises `ValueError` if a video ends before its window does, or if the person
+    is never visible in the window.
     """
     clip_ids = list(dict.fromkeys(pair.driving_clip_id for pair in pairs))
     pose_ids = list(dict.fromkeys(pair.pose_id for pair in pairs if pair.pose_id is not None))
     videos = dict(zip(clip_ids, release.blobs("clip_videos", "video", clip_ids), strict=True))
     clips = dict(zip(clip_ids, release.rows("clips", clip_ids, CLIP_COLUMNS), strict=True))
-    read = release.rows("poses", pose_ids, POSE_COLUMNS) if pose_ids else []
-    poses = dict(zip(pose_ids, read, strict=True))
+    pose_rows = release.rows("poses", pose_ids, POSE_COLUMNS) if pose_ids else []
+    poses = dict(zip(pose_ids, pose_rows, strict=True))
 
-    def one(pair: Pair) -> Driving:
+    def read_one(pair: Pair) -> Driving:
         video, clip = videos[pair.driving_clip_id], clips[pair.driving_clip_id]
         label = None if pair.pose_id is None else poses[pair.pose_id]
         try:
@@ -47,7 +47,7 @@ def read_drivings(
         except ValueError as error:
             raise ValueError(f"pair {pair.pair_id}, driving clip {pair.driving_clip_id}: {error}") from error
 
-    return list(threads.map(one, pairs))
+    return list(threads.map(read_one, pairs))
 
 
 def _driving(
@@ -55,29 +55,29 @@ def _driving(
 ) -> Driving:
     chosen = pair.driving_frames
     frames = decode(video, start=int(chosen[0]), stop=int(chosen[-1]) + 1, step=pair.frame_step)  # [T, H, W, 3]
-    place = {"track": clip["track"][chosen], "K": _intrinsics(clip, chosen)}
-    person = cast(Person, place | (_no_pose(len(chosen)) if label is None else _pose(label, chosen)))
+    camera = {"track": clip["track"][chosen], "K": _intrinsics(clip, chosen)}
+    person = cast(Person, camera | (_no_pose(len(chosen)) if label is None else _pose(label, chosen)))
     driving = driving_of(frames, person, encoder, target_size)
-    return replace(driving, body=_bytes(driving.body), hands=_bytes(driving.hands))
+    return replace(driving, body=_to_bytes(driving.body), hands=_to_bytes(driving.hands))
 
 
 def _pose(label: Row, chosen: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """The label's columns in the window."""
+    """Return the label's columns at the chosen frames."""
     return {name: np.asarray(label[name])[chosen] for name in POSE_COLUMNS}
 
 
 def _no_pose(frames: int) -> dict[str, NDArray[Any]]:
-    """Zeros, and nothing valid."""
+    """Return label columns of zeros, all marked invalid."""
     shapes = {"body_pose": (21, 3), "hand_pose": (2, 15, 3), "joints_3d": (52, 3), "joints_2d": (52, 3)}
-    nothing = {"valid": np.zeros(frames, bool), "hand_valid": np.zeros((frames, 2), np.float32)}
-    return {name: np.zeros((frames, *shape), np.float32) for name, shape in shapes.items()} | nothing
+    invalid = {"valid": np.zeros(frames, bool), "hand_valid": np.zeros((frames, 2), np.float32)}
+    return {name: np.zeros((frames, *shape), np.float32) for name, shape in shapes.items()} | invalid
 
 
 def _intrinsics(clip: Row, chosen: NDArray[np.int64]) -> NDArray[np.floating]:
-    """[T, 3, 3]; one frame of a clip's cameras may stand for all."""
+    """Return intrinsics [T, 3, 3] at the chosen frames; a clip may store one matrix for all its frames."""
     K = assumed_intrinsics(clip["width"], clip["height"])[None] if clip["K"] is None else clip["K"]
     return np.repeat(K, len(chosen), axis=0) if len(K) == 1 else K[chosen]
 
 
-def _bytes(crops: Tensor) -> Tensor:
+def _to_bytes(crops: Tensor) -> Tensor:
     return (crops * 255).round().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The trained model as a pipeline folder: everything that generation needs, and what it was made of."""
+"""Export the trained model as a pipeline folder with everything that generation needs, and its provenance."""
 
 import json
 import os
@@ -20,8 +20,10 @@ WINDOW = ("num_frames", "frame_step", "width", "height")
 
 
 def export_pipeline(model: Path, out: Path, config: TrainConfig, release: Release) -> Path:
-    """Write `out`, whole or not at all. Its model card and `training.json` say what `facts_of` does; the window that
-    the model was trained on is what it generates by default. The geometry head stays behind."""
+    """Write the pipeline folder `out` atomically, without the geometry head; return `out`.
+
+    Its model card and `training.json` contain `facts_of`. By default it generates windows as in training.
+    """
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     facts = facts_of(config, release)
@@ -32,12 +34,12 @@ def export_pipeline(model: Path, out: Path, config: TrainConfig, release: Releas
 
 
 def facts_of(config: TrainConfig, release: Release) -> dict[str, Any]:
-    """The release, its hash, the config, the window, and under which licences data and base model were given."""
+    """Return the provenance of a model: release, its hash, config, window, licences of data and base, attributions."""
     base = base_folder(config.base)
     return {
         "release": release.id,
         "release_sha256": release.sha256,
-        "base": (name := _name(config.base)),
+        "base": (name := _public_name(config.base)),
         "config": config.identity() | {"base": name},
         "window": _window(release),
         "licences": {"base": base_licence(base), "data": release.manifest["by_licence"]},
@@ -45,13 +47,13 @@ def facts_of(config: TrainConfig, release: Release) -> dict[str, Any]:
     }
 
 
-def _name(base: str) -> str:
-    """What a base model may be called in public: of a folder its own name alone, where it lies is nobody's business."""
+def _public_name(base: str) -> str:
+    """Return the name of a base model to publish: of a local folder only its last part, as its path is private."""
     return Path(base).name if Path(base).is_dir() else base
 
 
 def read_facts(pipeline: Path) -> dict[str, Any]:
-    """What `training.json` of a pipeline folder says; nothing where it is missing, as of a model not trained by us."""
+    """Return `training.json` of a pipeline folder; empty if it is missing, as for a model trained by other software."""
     if not (pipeline / FACTS).is_file():
         return {}
     facts: dict[str, Any] = json.loads((pipeline / FACTS).read_text())
@@ -59,15 +61,15 @@ def read_facts(pipeline: Path) -> dict[str, Any]:
 
 
 def base_licence(base: Path) -> str:
-    """What the model card of a base model says."""
+    """Return the licence in the model card of a base model, or "not stated"."""
     if not (base / "README.md").is_file():
         return "not stated"
-    stated = ModelCard.load(base / "README.md").data
-    return str(stated.get("license_name") or stated.get("license") or "not stated")
+    metadata = ModelCard.load(base / "README.md").data
+    return str(metadata.get("license_name") or metadata.get("license") or "not stated")
 
 
 def _window(release: Release) -> dict[str, float]:
-    """The window of its pairs, and `fps`: how many of its frames are a second, in the median of the driving clips."""
+    """Return the window of the release's pairs and its frame rate `fps`, the median over the driving clips of pairs."""
     pairs = release.read("pairs", ["latent_id", "driving_clip_id"])
     [row] = release.read("latents", list(WINDOW), f"latent_id = '{pairs[0]['latent_id']}'")
     clips = release.read("clips", ["clip_id", "fps_num", "fps_den"])
@@ -77,7 +79,7 @@ def _window(release: Release) -> dict[str, float]:
 
 
 def _attributions(release: Release) -> list[str]:
-    """Whom the sources of the release's clips name, each with the licence."""
+    """Return the attributions, with licences, of the sources of all clips that the release's pairs use."""
     pairs = release.read("pairs", ["driving_clip_id", "target_clip_id"])
     clips = {clip for pair in pairs for clip in pair.values()}
     used = {row["source_id"] for row in release.read("clips", ["clip_id", "source_id"]) if row["clip_id"] in clips}

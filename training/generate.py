@@ -1,4 +1,4 @@
-"""One video from a trained pipeline: a person from an image, motion from a driving video, the camera from text."""
+"""Generate a video with a trained pipeline: person from an image, motion from a driving video, camera from a prompt."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -22,7 +22,7 @@ Precision = Literal["bfloat16", "float32"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample, as `DiMoPipeline` names it; `num_frames` None: as many as in training."""
+    """Sampling arguments of `DiMoPipeline`; with `num_frames` None it generates as many frames as in training."""
 
     num_inference_steps: int = STEPS
     guidance_scale: float = GUIDANCE
@@ -32,32 +32,35 @@ class Sampling:
 
 
 def usual_precision() -> Precision:
-    """bfloat16 on a GPU, float32 without one."""
+    """Return "bfloat16" if PyTorch sees a GPU, else "float32"."""
     return "bfloat16" if torch.cuda.is_available() else "float32"
 
 
 @dataclass(frozen=True)
 class Placing:
-    """`precision` of all parts but the VAE, which is float32 always; `offload`: a part is on the GPU only while it
-    runs, which takes less memory."""
+    """Precision and device placement of a pipeline.
+
+    `precision`: of all parts except the VAE, which is always float32. `offload`: keep each part on the GPU only while
+    it runs, which takes less GPU memory.
+    """
 
     precision: Precision = field(default_factory=usual_precision)
     offload: bool = False
 
 
 def find_pipeline(checkpoint: str | Path) -> Path:
-    """The pipeline folder of a training output, or the folder itself. Raises `ValueError` where there is none."""
+    """Return `checkpoint` or its subfolder `pipeline`. Raises `ValueError` if neither is a pipeline folder."""
     for folder in (Path(checkpoint), Path(checkpoint) / "pipeline"):
         if (folder / "model_index.json").is_file():
             return folder
-    raise ValueError(f"no pipeline in {checkpoint}: train to the end of the last stage first")
+    raise ValueError(f"no pipeline in {checkpoint}: finish the last training stage first")
 
 
 def load_pipeline(folder: Path, placing: Placing) -> DiMoPipeline:
-    """The pipeline on a GPU where there is one. Raises `ValueError` for offloading where there is none."""
+    """Load the pipeline, onto a GPU if PyTorch sees one. Raises `ValueError` for `offload` without a GPU."""
     gpu = torch.cuda.is_available()
     if placing.offload and not gpu:
-        raise ValueError("PyTorch sees no GPU to offload from: generate without offload")
+        raise ValueError("offload needs a GPU and PyTorch sees none: generate without offload")
     precisions = {"default": getattr(torch, placing.precision), "vae": torch.float32}
     pipeline = DiMoPipeline.from_pretrained(folder, dtype=precisions)
     if placing.offload:
@@ -81,15 +84,15 @@ def generate(
     find_person: FindPerson | None = None,
     read_video: ReadVideo | None = None,
 ) -> Path:
-    """Write an MP4 in which the person of `reference` moves as the driving person does; return its path.
+    """Write an MP4 in which the person of the `reference` image repeats the motion of `driving`; return its path.
 
-    `on_step` is called after each step. `driving`, `find_person` and `read_video` are as `DiMoPipeline` takes them.
-    Raises `ValueError` as it and `load_pipeline` do.
+    `on_step` is called after each denoising step. `driving`, `find_person` and `read_video` are passed to
+    `DiMoPipeline`. Raises the `ValueError`s of `find_pipeline`, `load_pipeline` and `DiMoPipeline`.
     """
     image = open_image(reference)
     pipeline = load_pipeline(find_pipeline(checkpoint), placing or Placing())
-    given = {"find_person": find_person, "read_video": read_video}
-    frames, fps = sample(pipeline, image, driving, prompt, sampling, seed=seed, on_step=on_step, **given)
+    plugins = {"find_person": find_person, "read_video": read_video}
+    frames, fps = sample(pipeline, image, driving, prompt, sampling, seed=seed, on_step=on_step, **plugins)
     Path(out).write_bytes(encode(frames, fps))
     return Path(out)
 
@@ -103,24 +106,24 @@ def sample(
     *,
     seed: int = 0,
     on_step: Callable[[], None] = lambda: None,
-    **given: Any,
+    **arguments: Any,
 ) -> tuple[NDArray[np.uint8], Fraction]:
-    """Frames [T, H, W, 3] RGB of one video, and how many are a second. `given`: further arguments of the pipeline."""
-    pipeline.set_progress_bar_config(disable=True)  # `on_step` is there
+    """Return RGB frames [T, H, W, 3] of one video, and its frame rate. `arguments`: more arguments of the pipeline."""
+    pipeline.set_progress_bar_config(disable=True)  # progress is reported by `on_step`
 
     def step_done(*_: Any) -> dict[str, torch.Tensor]:
         on_step()
         return {}
 
-    made = pipeline(
+    output = pipeline(
         reference,
         driving,
         prompt,
-        **asdict(sampling or Sampling()) | given,
+        **asdict(sampling or Sampling()) | arguments,
         generator=torch.Generator().manual_seed(seed),
         callback_on_step_end=step_done,
         output_type="np",
     )
-    assert isinstance(made, DiMoOutput)
-    frames = np.asarray(made.frames)[0]  # [T, H, W, 3] in [0, 1]
-    return (255 * frames).round().astype(np.uint8), made.fps
+    assert isinstance(output, DiMoOutput)
+    frames = np.asarray(output.frames)[0]  # [T, H, W, 3] in [0, 1]
+    return (255 * frames).round().astype(np.uint8), output.fps

@@ -1,4 +1,4 @@
-"""The model before its first step: a pretrained generator, and what else was trained before."""
+"""Build the model before its first step, from the base model and optional pretrained weights."""
 
 import logging
 from dataclasses import asdict
@@ -15,18 +15,19 @@ from opendimo.training.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 FREE = "augment", "geometry"
-"""Settings that a run may change of the model that it starts from."""
-ABOUT = 600
-"""Characters of a model card that are quoted at most."""
+"""Model settings that may differ between a run and the trained 3DiMo it starts from."""
+ABOUT_CHARS = 600
+"""Maximum number of characters quoted from a model card."""
 
 
 def initial_model(config: TrainConfig) -> DiMo:
     """Build the model that a run starts with.
 
-    Raises `ValueError` where the weights to start from are of another model than the run's, or two are given.
+    Raises `ValueError` if the initial weights do not fit the run's model, or if both `init_model` and `init_encoder`
+    are given.
     """
     if config.init_model is not None and config.init_encoder is not None:
-        raise ValueError("a trained 3DiMo has a motion encoder: give --init-model or --init-encoder, not both")
+        raise ValueError("a trained 3DiMo includes a motion encoder: give --init-model or --init-encoder, not both")
     model = DiMo.from_base(base_folder(config.base), config.model)
     if config.init_model is not None:
         init_model(model, Path(config.init_model))
@@ -36,40 +37,40 @@ def initial_model(config: TrainConfig) -> DiMo:
 
 
 def starts_from(config: TrainConfig) -> list[dict[str, str]]:
-    """List the weights that a run starts from: what each is, its name, and the first words of its README, if any."""
-    places = {
+    """List the weights that a run starts from: what they are, their name, and the first paragraph of their README."""
+    paths = {
         "base model": str(base_folder(config.base)),
         "trained 3DiMo": config.init_model,
         "motion encoder": config.init_encoder,
     }
     return [
-        {"what": what, "name": Path(place).name, "about": _about(Path(place))}
-        for what, place in places.items()
-        if place
+        {"what": what, "name": Path(path).name, "about": _about(Path(path))} for what, path in paths.items() if path
     ]
 
 
 def _about(folder: Path) -> str:
-    """The first paragraph of a model card; empty where there is none."""
+    """Return the first paragraph of a model card, cut to `ABOUT_CHARS`; empty without a card."""
     readme = folder / "README.md"
     if not readme.is_file():
         return ""
     paragraphs = ModelCard.load(readme, ignore_metadata_errors=True).text.split("\n\n")
     plain = [" ".join(text.split()) for text in paragraphs if text.strip() and not text.lstrip().startswith("#")]
-    return plain[0][:ABOUT] if plain else ""
+    return plain[0][:ABOUT_CHARS] if plain else ""
 
 
 def init_model(model: DiMo, folder: Path) -> None:
-    """Give the generator, the control and the geometry head the weights of a 3DiMo, as `DiMo.save` wrote it.
+    """Load the weights of a 3DiMo, written by `DiMo.save`, into generator, control and geometry head.
 
-    A geometry head that the 3DiMo has no longer starts anew. Raises `ValueError` where `folder` holds no 3DiMo, or one
-    of other settings or of another base model.
+    The geometry head keeps its initial weights if the 3DiMo has none any more. Raises `ValueError` if `folder` holds no
+    3DiMo, or one with other settings or another base model.
     """
     trained = DiMo.load(folder)
     ours, theirs = asdict(model.config), asdict(trained.config)
-    if other := [name for name in ours if name not in FREE and ours[name] != theirs[name]]:
-        differences = ", ".join(f"{name} {theirs[name]!r}, not {ours[name]!r}" for name in other)
-        raise ValueError(f"{folder} is a model with other settings than this run: {differences}; choose its --variant")
+    if changed := [name for name in ours if name not in FREE and ours[name] != theirs[name]]:
+        differences = ", ".join(f"{name} {theirs[name]!r}, not {ours[name]!r}" for name in changed)
+        raise ValueError(
+            f"the model in {folder} has other settings than this run: {differences}; choose the --variant of that model"
+        )
     parts = [(model.transformer, trained.transformer), (model.control, trained.control)]
     if model.geometry is not None and trained.geometry is not None:
         parts.append((model.geometry, trained.geometry))
@@ -78,16 +79,17 @@ def init_model(model: DiMo, folder: Path) -> None:
             part.load_state_dict(source.state_dict())
         except RuntimeError as error:
             raise ValueError(
-                f"{folder} does not fit the base model of this run: give the --base that it was trained from ({error})"
+                f"the model in {folder} does not fit the base model of this run: give the --base it was trained from "
+                f"({error})"
             ) from error
-    logger.info("starts from the trained model in %s", folder)
+    logger.info("initialised from the trained model in %s", folder)
 
 
 def init_encoder(model: DiMo, weights: Path) -> None:
-    """Give the control's motion encoder IM-Animation's weights. Raises `ValueError` where it has none, or another."""
+    """Load IM-Animation's weights into the control's motion encoder. Raises `ValueError` if it has no such encoder."""
     encoder = getattr(model.control, "motion_encoder", None)
     if not isinstance(encoder, MotionEncoder):
-        raise ValueError(f"control {model.config.control!r} has no motion encoder to start from {weights}")
+        raise ValueError(f"control {model.config.control!r} has no motion encoder to load {weights} into")
     report = im_animation.initialise(encoder, weights)
     counts = len(report.loaded), len(report.interpolated), len(report.missing)
-    logger.info("%s: %d weights loaded, %d interpolated, %d start at random", weights.name, *counts)
+    logger.info("%s: %d weights loaded, %d interpolated, %d initialised at random", weights.name, *counts)

@@ -1,4 +1,4 @@
-"""Training in a Ray worker: the driver follows its progress, and a worker that dies is replaced and resumes."""
+"""Run training in a Ray worker: poll its progress, and restart it from the newest checkpoint if it dies."""
 
 import logging
 import os
@@ -14,17 +14,17 @@ from opendimo.training.result import TrainResult
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-DEATHS = 2  # how many times a worker may die
+MAX_RESTARTS = 2  # of a worker that died
 
 OnProgress = Callable[[int, float | None, list[tuple[int, str]]], None]
 """Called with the steps done since the last call, the newest loss, and the worker's log lines (level, text)."""
 
 
 class Launcher:
-    """One Ray actor that trains, with a GPU where the cluster has one. Ray must be running.
+    """Train in one Ray actor, which gets a GPU if the cluster has one. Ray must be running.
 
-    A context manager: the actor is started when first needed, kept from stage to stage, as its start takes longer than
-    a short stage, and replaced when it dies.
+    Use it as a context manager. The actor starts on the first call of `train`, is reused for later stages (starting it
+    takes longer than a short stage), and is replaced if it dies.
     """
 
     def __init__(self) -> None:
@@ -47,28 +47,28 @@ class Launcher:
         resume: bool = True,
         on_progress: OnProgress = lambda *_: None,
     ) -> TrainResult:
-        """`training.trainer.train` on release NAME@VERSION of `lake`.
+        """Run `training.trainer.train` on release NAME@VERSION of `lake`.
 
-        Raises what that raises, and `RayActorError` when the actor died too often.
+        Raises the exceptions of that function, and `RayActorError` if the actor dies more than `MAX_RESTARTS` times.
         """
         from ray.exceptions import RayActorError, RayTaskError
 
-        for deaths in range(DEATHS + 1):
-            self._actor = self._actor or _started()
+        for restarts in range(MAX_RESTARTS + 1):
+            self._actor = self._actor or _start_worker()
             try:
-                running = self._actor.train.remote(lake, release, config, str(out), until_stage, resume or deaths > 0)
-                return _followed(self._actor, running, on_progress)
+                running = self._actor.train.remote(lake, release, config, str(out), until_stage, resume or restarts > 0)
+                return _wait(self._actor, running, on_progress)
             except RayTaskError as error:
-                if not isinstance(error.cause, ValueError):  # it may have left memory, or a GPU, in a bad state
+                if not isinstance(error.cause, ValueError):  # memory or the GPU may be in a bad state
                     self._stop()
                 raise error.cause from None
             except RayActorError:
                 self._stop()
-                if deaths == DEATHS:
+                if restarts == MAX_RESTARTS:
                     raise
-                message = "the training worker died; another resumes from its newest checkpoint"
+                message = "the training worker died: starting another one from the newest checkpoint"
                 on_progress(0, None, [(logging.WARNING, message)])
-            except BaseException:  # nobody follows it any more
+            except BaseException:  # the caller no longer waits for the result
                 self._stop()
                 raise
         raise AssertionError("unreachable")
@@ -81,30 +81,30 @@ class Launcher:
             self._actor = None
 
 
-def _started() -> Any:
+def _start_worker() -> Any:
     import ray
 
     gpus = min(1, int(ray.cluster_resources().get("GPU", 0)))
-    # one thread trains, the other answers questions
+    # one thread trains, the other serves `take_progress`
     return ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, max_concurrency=2).remote()
 
 
-def _followed(actor: Any, running: Any, on_progress: OnProgress) -> TrainResult:
-    """Tell what is new until it is done."""
+def _wait(actor: Any, running: Any, on_progress: OnProgress) -> TrainResult:
+    """Report progress until the training call `running` ends, and return its result."""
     import ray
 
     while not ray.wait([running], timeout=POLL_SECONDS)[0]:
-        on_progress(*ray.get(actor.news.remote()))
-    on_progress(*ray.get(actor.news.remote()))  # also where it failed: that is what one wants to read
+        on_progress(*ray.get(actor.take_progress.remote()))
+    on_progress(*ray.get(actor.take_progress.remote()))  # also after a failure: the last log lines explain it
     result: TrainResult = ray.get(running)
     return result
 
 
 class Worker:
-    """Lives in a Ray actor; `news` may be asked while `train` runs."""
+    """Ray actor that trains; `take_progress` can be called while `train` runs."""
 
     def __init__(self) -> None:
-        self._lines = _Lines()
+        self._lines = _LineBuffer()
         logging.getLogger("opendimo.training").addHandler(self._lines)
         logging.getLogger("opendimo.training").setLevel(logging.INFO)
         self._steps, self._loss = 0, None
@@ -112,7 +112,7 @@ class Worker:
     def train(
         self, lake: str, release: str, config: TrainConfig, out: str, until_stage: int | None, resume: bool
     ) -> TrainResult:
-        """Open the release and train."""
+        """Open the release and train on it."""
         from opendimo.storage_schemas.releases.release import open_release
         from opendimo.training.trainer import train
 
@@ -121,24 +121,24 @@ class Worker:
                 self._steps, self._loss = self._steps + 1, record["loss"]
 
         logger.info("training in process %d on %s", os.getpid(), platform.node())
-        pinned = open_release(lake, release)
-        return train(pinned, config, out, resume=resume, until_stage=until_stage, on_progress=progress)
+        opened = open_release(lake, release)
+        return train(opened, config, out, resume=resume, until_stage=until_stage, on_progress=progress)
 
-    def news(self) -> tuple[int, float | None, list[tuple[int, str]]]:
-        """Steps since the last call, the newest loss, and the log lines since the last call."""
+    def take_progress(self) -> tuple[int, float | None, list[tuple[int, str]]]:
+        """Return the steps since the last call, the newest loss, and the log lines since the last call."""
         steps, self._steps = self._steps, 0
         return steps, self._loss, self._lines.take()
 
 
-class _Lines(logging.Handler):
-    """Keeps the newest log lines until they are fetched."""
+class _LineBuffer(logging.Handler):
+    """Log handler that buffers the newest 1000 lines until `take` returns them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: deque[tuple[int, str]] = deque(maxlen=1000)
+        self._buffer: deque[tuple[int, str]] = deque(maxlen=1000)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._kept.append((record.levelno, self.format(record)))
+        self._buffer.append((record.levelno, self.format(record)))
 
     def take(self) -> list[tuple[int, str]]:
-        return [self._kept.popleft() for _ in range(len(self._kept))]
+        return [self._buffer.popleft() for _ in range(len(self._buffer))]

@@ -1,7 +1,7 @@
-"""metrics.jsonl: one JSON object a line, one line a step and a few events, in the order of training.
+"""metrics.jsonl: one JSON object per line, for every step and a few events, in the order of training.
 
-After a crash the file may be ahead of the newest checkpoint; resuming cuts it back to where that checkpoint was made,
-so that every step is there once.
+After a crash the file may be ahead of the newest checkpoint. Resuming truncates it to its length when that checkpoint
+was saved, so that every step is in it exactly once.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class MetricsLog:
-    """Appends records to a file; `keep_bytes` cuts it to that length first."""
+    """Append records to a file, which is first truncated to `keep_bytes`."""
 
     def __init__(self, path: Path, keep_bytes: int) -> None:
         path.touch()
@@ -19,13 +19,13 @@ class MetricsLog:
         self._stream = path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record, at once visible to readers."""
+        """Append one record and flush it."""
         self._stream.write(json.dumps(record) + "\n")
         self._stream.flush()
 
     @property
     def bytes(self) -> int:
-        """Length of the file."""
+        """Return the length of the file."""
         return self._stream.tell()
 
     def close(self) -> None:
@@ -34,6 +34,6 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All records; a line that was being written when the process died is left out."""
+    """Return all records; skip a last line that a crash left incomplete."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]

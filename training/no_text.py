@@ -1,4 +1,4 @@
-"""The embedding of the empty prompt, which takes the place of dropped texts, as in the base model's sampling."""
+"""The embedding of the empty prompt, which replaces dropped texts, as in classifier-free guidance of the base model."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from opendimo.model.text import encode_prompt, load_text
 
 
 def empty_prompt(base: str, out: Path) -> Tensor:
-    """Return the embedding [n, D] of "" by the text encoder of `base`, float32, kept in `out`/no_text.safetensors.
+    """Return the float32 embedding [n, D] of "" by the text encoder of `base`, cached in `out`/no_text.safetensors.
 
-    The text encoder may be larger than the rest of the model: it is loaded once a run, and let go of.
+    The text encoder may be larger than the rest of the model, so it is loaded once per run and then released.
     """
-    kept = out / "no_text.safetensors"
-    if not kept.is_file():
+    cached = out / "no_text.safetensors"
+    if not cached.is_file():
         tokenizer, encoder = load_text(base_folder(base))
         text = encode_prompt(tokenizer, encoder, "").embedding.float().cpu().contiguous()
-        part = kept.with_suffix(".part")
+        part = cached.with_suffix(".part")
         save_file({"no_text": text}, part)
-        part.replace(kept)
-    return load_file(kept)["no_text"]
+        part.replace(cached)
+    return load_file(cached)["no_text"]

@@ -1,4 +1,4 @@
-"""The loss of a step: flow matching, the geometric term while its weight is not zero, and what the control adds."""
+"""Training loss: flow matching, the geometric loss while its weight is not zero, and losses of the control."""
 
 from dataclasses import dataclass, field, fields, replace
 
@@ -13,7 +13,7 @@ from opendimo.model.geometry import geometry_loss
 
 @dataclass(frozen=True)
 class Conditions:
-    """All that is random in a step. `sigma`, `drop_text`, `drop_motion` [B]; `noise` like the target."""
+    """Random inputs of a step: `sigma`, `drop_text`, `drop_motion` [B]; `noise` with the shape of the target."""
 
     sigma: Tensor
     noise: Tensor
@@ -24,9 +24,12 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Terms:
-    """Scalars: `loss` = `flow` (or `weighted_flow`, where the control weighs regions) + weight * `geometry` + the sum
-    of `control`, the control's own losses by name. None where there is no such term. Both flows are means over the
-    latent frames that are predicted; `samples` [B] are those of which `flow` is the mean."""
+    """Loss terms, scalars except `samples`; None for a term that does not apply.
+
+    `loss` = `flow` (or `weighted_flow`, if the control weights regions) + weight * `geometry` + the sum of `control`,
+    the losses of the control by name. Both flow losses are means over the predicted latent frames; `flow` is the mean
+    of `samples` [B].
+    """
 
     loss: Tensor
     flow: Tensor
@@ -36,7 +39,7 @@ class Terms:
     control: dict[str, Tensor] = field(default_factory=dict)
 
     def as_floats(self) -> dict[str, float | None]:
-        """All terms by name."""
+        """Return all scalar terms by name, as numbers."""
         terms = {
             f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("control", "samples")
         } | self.control
@@ -44,7 +47,7 @@ class Terms:
 
 
 def draw(batch: Batch, step: int, seed: int, *, shift: float, text_dropout: float, motion_dropout: float) -> Conditions:
-    """The random part of `step`, from (seed, step) alone; on the CPU, so that devices agree. `shift`: of sigma."""
+    """Draw the random inputs of `step` from (seed, step) alone, on the CPU so that devices agree. `shift`: of sigma."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     n, device = len(batch.target), batch.target.device
     sigma = sample_sigma(n, shift, generator)
@@ -55,21 +58,21 @@ def draw(batch: Batch, step: int, seed: int, *, shift: float, text_dropout: floa
 
 
 def with_text(batch: Batch, chosen: Tensor, text: Tensor) -> Batch:
-    """Give the samples that are `chosen` [B] the embedding `text` [n, D] in the place of their own."""
+    """Replace the text of the samples in the mask `chosen` [B] by the embedding `text` [n, D]."""
     length = max(batch.text.shape[1], len(text))
-    own = pad(batch.text, (0, 0, 0, length - batch.text.shape[1]))  # [B, length, D]
-    own_ok = pad(batch.text_ok, (0, length - batch.text_ok.shape[1]))
-    other = pad(text.to(own), (0, 0, 0, length - len(text)))
-    other_ok = torch.arange(length, device=own.device) < len(text)
+    text_before = pad(batch.text, (0, 0, 0, length - batch.text.shape[1]))  # [B, length, D]
+    ok_before = pad(batch.text_ok, (0, length - batch.text_ok.shape[1]))
+    other = pad(text.to(text_before), (0, 0, 0, length - len(text)))
+    other_ok = torch.arange(length, device=text_before.device) < len(text)
     return replace(
         batch,
-        text=torch.where(chosen[:, None, None], other, own),
-        text_ok=torch.where(chosen[:, None], other_ok, own_ok),
+        text=torch.where(chosen[:, None, None], other, text_before),
+        text_ok=torch.where(chosen[:, None], other_ok, ok_before),
     )
 
 
 def some_frames(driving: Driving, share: float, seed: int) -> Driving:
-    """Return a random share of the frames of driving windows, at least one, the same frames of all samples."""
+    """Return a random `share` of the frames of driving windows, at least one frame, the same for all samples."""
     frames = driving.body.shape[1]
     order = torch.randperm(frames, generator=torch.Generator().manual_seed(seed))
     chosen = order[: max(1, round(share * frames))].sort().values.to(driving.body.device)
@@ -79,7 +82,7 @@ def some_frames(driving: Driving, share: float, seed: int) -> Driving:
 def pose_loss(
     model: DiMo, batch: Batch, augment_seed: int | None, perspective: float, weight: float, joints_weight: float
 ) -> Terms:
-    """Compute the loss of encoder and geometry head alone: `flow` is zero, the generator is not run."""
+    """Compute the loss of encoder and geometry head, without running the generator; `flow` is zero."""
     prediction = model.poses(batch, augment_seed, perspective)
     geometry = geometry_loss(prediction, batch, joints_weight)
     none = geometry.new_zeros(len(batch.target))
@@ -94,9 +97,9 @@ def training_loss(
     joints_weight: float,
     perspective: float = 1.0,
 ) -> Terms:
-    """Compute the loss of one batch whose text was dropped already (`with_text`).
+    """Compute the loss of one batch; text dropout is applied before, by `with_text`.
 
-    `joints_weight` is that of places of joints within `geometry`; `perspective` the share of the strength of warps.
+    `joints_weight`: weight of joint positions within `geometry`. `perspective`: strength of perspective warps, 0 to 1.
     """
     prediction = model(
         batch,
@@ -107,15 +110,19 @@ def training_loss(
         perspective=perspective,
         read_poses=geometry_weight > 0,
     )
-    given = int(model.transformer.first_frame_is_given)  # latent frame 0, whose error of 0 would lower the mean
+    given = int(
+        model.transformer.first_frame_is_given
+    )  # 1: exclude latent frame 0, whose zero error would lower the mean
     velocity, target, noise = (x[:, :, given:] for x in (prediction.velocity, batch.target, conditions.noise))
     samples = flow_loss(velocity, target, noise)
     flow = loss = samples.mean()
     weighted = geometry = None
     if prediction.loss_weight is not None:
-        weight = interpolate(prediction.loss_weight, batch.target.shape[2:])[:, :, given:]  # of tokens -> of latents
-        weight = torch.where(per_sample(batch.same_view, weight), weight, 1.0)  # places are those of the driver's view
-        weight = weight / weight.mean(dim=(1, 2, 3, 4), keepdim=True)  # which is 1, unless a frame is left out
+        weight = interpolate(prediction.loss_weight, batch.target.shape[2:])[:, :, given:]  # token grid -> latent grid
+        weight = torch.where(
+            per_sample(batch.same_view, weight), weight, 1.0
+        )  # regions are located in the driver's view
+        weight = weight / weight.mean(dim=(1, 2, 3, 4), keepdim=True)  # differs from 1 only if a frame is excluded
         loss = weighted = flow_loss(velocity, target, noise, weight).mean()
     if prediction.body6d is not None:
         geometry = geometry_loss(prediction, batch, joints_weight)

@@ -1,4 +1,4 @@
-"""The pairs that a stage may draw from, grouped as they are drawn: by cell, then by target window."""
+"""Deterministic sampling of pairs, grouped by cell (kind of pair, kind of source) and then by target window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Windows:
-    """The pairs of a cell by target window: those of window w are `rows[starts[w] : starts[w + 1]]`."""
+    """Pairs of a cell grouped by target window: the pairs of window w are `rows[starts[w] : starts[w + 1]]`."""
 
     rows: Rows
     starts: Rows
@@ -26,27 +26,29 @@ class Windows:
 
 
 class Pool:
-    """Draws of pairs, each a pure function of its arguments and of the pairs."""
+    """Draw pairs; every draw is a pure function of its arguments and of the pairs."""
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
         self.cells = _cells(pairs)
 
     def mix(self, point: StagePoint) -> dict[str, float]:
-        """The shares of the kinds of pairs in a stage, of those that there are. Raises `ValueError` where there are
-        none."""
+        """Return the share of each kind of pair in a stage, renormalised over the kinds that have pairs.
+
+        Raises `ValueError` if none has.
+        """
         return available(point.mix, {kind: len(self._sources(point, kind)) for kind in point.mix})
 
     def choose(self, step: int, schedule: Schedule, batch: int, seed: int) -> Rows:
-        """The pairs of the batch of `step`, as rows. Raises `ValueError` as `mix` and outside the schedule."""
+        """Return the rows of the batch of `step`. Raises the `ValueError` of `mix`, and one outside the schedule."""
         drawn = draw(self._stretches(schedule, batch), step * batch, batch)
         return np.array([self._row(cell, position, seed) for cell, position in drawn])
 
     def fixed(self, kind: str, count: int, seed: int, sources: Sequence[str] | None = None) -> Rows:
-        """`count` pairs of a kind, always the same, spread over captures: one of each capture before a second of any.
+        """Return `count` rows of a kind, always the same ones: one of each capture before a second of any.
 
-        A pair comes twice only where there are fewer than `count`. `sources`: from these kinds of sources alone.
-        Raises `ValueError` where there are no such pairs.
+        Pairs repeat only if there are fewer than `count`. `sources`: use only these kinds of sources. Raises
+        `ValueError` if there are no such pairs.
         """
         cells = [w.rows for (k, s), w in self.cells.items() if k == kind and (sources is None or s in sources)]
         if not cells:
@@ -55,25 +57,30 @@ class Pool:
         rows = np.random.default_rng([seed, *kind.encode()]).permutation(rows)
         captures = self.pairs.codes("capture_id")[rows]
         order = np.argsort(captures, kind="stable")
-        ranked = captures[order]
-        ranks = np.empty_like(order)  # how many of the same capture come before each
-        ranks[order] = np.arange(len(rows)) - np.searchsorted(ranked, ranked)
+        ordered = captures[order]
+        ranks = np.empty_like(order)  # number of earlier rows of the same capture
+        ranks[order] = np.arange(len(rows)) - np.searchsorted(ordered, ordered)
         return np.resize(rows[np.argsort(ranks, kind="stable")], count)
 
     def other_driver(self, pair: Pair, seed: int) -> int:
-        """Return a pair, as row, of the window length of `pair` and of another capture, of whatever kind; of another
-        known subject where there is one, else of one that may be another. Raises `ValueError` where there is none."""
+        """Return the row of a pair of any kind with the window length of `pair` but from another capture.
+
+        It prefers pairs of a known other subject, then those whose subject is unknown, then any. Raises `ValueError` if
+        no pair matches.
+        """
         pairs = self.pairs
-        alike = np.ones(len(pairs), bool)
+        candidates = np.ones(len(pairs), bool)
         for name in ("num_frames", "frame_step"):
-            alike &= pairs.numbers(name) == getattr(pair, name)
-        alike &= pairs.codes("capture_id") != _code(pairs, "capture_id", pair.capture_id)
-        if not alike.any():
-            raise ValueError(f"no pair of another capture than {pair.capture_id!r} is as long as its window")
+            candidates &= pairs.numbers(name) == getattr(pair, name)
+        candidates &= pairs.codes("capture_id") != _code(pairs, "capture_id", pair.capture_id)
+        if not candidates.any():
+            raise ValueError(f"no pair from another capture than {pair.capture_id!r} has the same window length")
         subjects = pairs.codes("subject")
-        may_differ = alike & (subjects != _code(pairs, "subject", pair.subject)) if pair.subject else alike
+        may_differ = candidates
+        if pair.subject:
+            may_differ = candidates & (subjects != _code(pairs, "subject", pair.subject))
         differs = may_differ & (subjects >= 0) & (pair.subject is not None)
-        rows = next(np.flatnonzero(rows) for rows in (differs, may_differ, alike) if rows.any())
+        rows = next(np.flatnonzero(rows) for rows in (differs, may_differ, candidates) if rows.any())
         rng = np.random.default_rng([seed, *pair.pair_id.encode()])
         captures = pairs.codes("capture_id")[rows]
         return int(rng.choice(rows[captures == rng.choice(np.unique(captures))]))
@@ -93,7 +100,7 @@ class Pool:
         return Stretch(start, stop, kinds, {kind: self._sources(point, kind) for kind in kinds})
 
     def _sources(self, point: StagePoint, kind: str) -> dict[str, int]:
-        """Weights of the sources of a kind: as stated, or else their numbers of target windows."""
+        """Return the weight of each source of a kind: `source_shares`, or by default its number of target windows."""
         sizes = {source: len(self.cells[kind, source]) for source in point.sources if (kind, source) in self.cells}
         if not point.source_shares:
             return sizes
@@ -102,25 +109,25 @@ class Pool:
 
 def _cells(pairs: Pairs) -> dict[Cell, Windows]:
     kinds, sources, windows = (pairs.codes(name) for name in ("kind", "source_kind", "latent_id"))
-    rows = np.lexsort((windows, sources, kinds))  # within a window in the order of pairs
+    rows = np.lexsort((windows, sources, kinds))  # stable: pairs of a window keep their order
     names = [pairs.texts(name).to_pylist() for name in ("kind", "source_kind")]
     cells = {}
     for part in _runs(kinds[rows], sources[rows]):
-        own = rows[part]
-        starts = [run.start for run in _runs(windows[own])]
-        cell = names[0][kinds[own[0]]], names[1][sources[own[0]]]
-        cells[cell] = Windows(own, np.array([*starts, len(own)]))
+        cell_rows = rows[part]
+        starts = [run.start for run in _runs(windows[cell_rows])]
+        cell = names[0][kinds[cell_rows[0]]], names[1][sources[cell_rows[0]]]
+        cells[cell] = Windows(cell_rows, np.array([*starts, len(cell_rows)]))
     return cells
 
 
 def _runs(*columns: NDArray[np.int32]) -> list[slice]:
-    """Where sorted columns keep one value."""
+    """Return the ranges of rows in which no column changes; `columns` are sorted."""
     changes = np.any([column[1:] != column[:-1] for column in columns], axis=0)
     bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(columns[0])]
     return [slice(start, stop) for start, stop in pairwise(bounds) if start < stop]
 
 
 def _code(pairs: Pairs, name: str, text: str | None) -> int:
-    """The code of a text, -2 where no pair has it."""
-    place = pairs.texts(name).index(text).as_py()
-    return place if place >= 0 else -2
+    """Return the code of a text, or -2 if no pair has it (`Pairs.codes` uses -1 for null)."""
+    code = pairs.texts(name).index(text).as_py()
+    return code if code >= 0 else -2

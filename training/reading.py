@@ -1,4 +1,4 @@
-"""Samples of a release, read many at a time: one call a column, videos decoded in threads, the last ones kept."""
+"""Read samples of a release in bulk: one call per column, videos decoded in threads, recent samples cached."""
 
 import os
 from collections import OrderedDict
@@ -24,7 +24,7 @@ DECODERS = min(8, os.cpu_count() or 1)
 
 
 class ByteCache:
-    """The items used last, up to so many bytes of tensors. Threads may share it."""
+    """Thread-safe LRU cache of tensors, or dataclasses of tensors, up to `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self.held = limit, 0
@@ -32,21 +32,21 @@ class ByteCache:
         self._lock = Lock()
 
     def get(self, keys: Sequence[Key], read: Callable[[list[Key]], Sequence[Value]]) -> list[Value]:
-        """The items of `keys`, in their order; `read` makes those that are not held, in one call."""
+        """Return the items of `keys`, in their order; call `read` once for all that are not cached."""
         with self._lock:
-            found = {key: self._items[key][0] for key in dict.fromkeys(keys) if key in self._items}
-            for key in found:
+            items = {key: self._items[key][0] for key in dict.fromkeys(keys) if key in self._items}
+            for key in items:
                 self._items.move_to_end(key)
-        if missing := [key for key in dict.fromkeys(keys) if key not in found]:
-            new = dict(zip(missing, read(missing), strict=True))  # without the lock: others read meanwhile
-            found |= new
+        if missing := [key for key in dict.fromkeys(keys) if key not in items]:
+            new = dict(zip(missing, read(missing), strict=True))  # without the lock, so that threads read in parallel
+            items |= new
             with self._lock:
                 for key, value in new.items():
                     self._keep(key, value)
-        return [found[key] for key in keys]
+        return [items[key] for key in keys]
 
     def _keep(self, key: Hashable, value: Any) -> None:
-        if key in self._items:  # another thread was faster
+        if key in self._items:  # another thread has cached it meanwhile
             return
         size = held_bytes(value)
         self._items[key] = value, size
@@ -57,15 +57,15 @@ class ByteCache:
 
 
 def held_bytes(value: Any) -> int:
-    """Memory of a tensor, or of a dataclass of tensors: all that a view keeps alive."""
+    """Return the bytes of a tensor, or of a dataclass of tensors, including all storage that a view keeps alive."""
     if isinstance(value, Tensor):
         return int(value.untyped_storage().nbytes())
     return sum(held_bytes(getattr(value, f.name)) for f in fields(value))
 
 
 @dataclass(frozen=True)
-class _Drive:
-    """What decides a sample's driving side."""
+class _DrivingKey:
+    """Cache key of a driving window."""
 
     clip_id: str
     start: int
@@ -74,12 +74,12 @@ class _Drive:
     pose_id: str | None
 
     @classmethod
-    def of(cls, pair: Pair) -> "_Drive":
+    def of(cls, pair: Pair) -> "_DrivingKey":
         return cls(pair.driving_clip_id, pair.driving_start, pair.num_frames, pair.frame_step, pair.pose_id)
 
 
 class SampleReader:
-    """Latents [C, L, h, w] and texts [n, D] in float16 as they are stored, and driving sides with pictures as bytes."""
+    """Read latents [C, L, h, w] and texts [n, D], in float16 as stored, and driving windows with uint8 images."""
 
     def __init__(self, release: Release, encoder: EncoderConfig, latents: LatentFormat, cache_bytes: int) -> None:
         self._release, self._encoder, self._format = release, encoder, latents
@@ -87,23 +87,23 @@ class SampleReader:
         self._decoders = ThreadPoolExecutor(DECODERS, "decode")
 
     def latents(self, ids: Sequence[str]) -> list[Tensor]:
-        """Latents by id."""
+        """Return latents by id."""
         return self._blobs("latents", ids, self._format.shape)
 
     def texts(self, ids: Sequence[str]) -> list[Tensor]:
-        """Text embeddings by id of the latents."""
+        """Return text embeddings by id of the latents."""
         return self._blobs("text_embedding", ids, (-1, self._format.text_width))
 
     def drivings(self, pairs: Sequence[Pair]) -> list[Driving]:
-        """Driving sides of pairs."""
-        asked = {_Drive.of(pair): pair for pair in pairs}
+        """Return the driving windows of pairs."""
+        by_key = {_DrivingKey.of(pair): pair for pair in pairs}
         size = self._format.width, self._format.height
 
-        def read(missing: list[_Drive]) -> list[Driving]:
-            wanted = [asked[drive] for drive in missing]
-            return read_drivings(self._release, wanted, self._encoder, size, self._decoders)
+        def read(missing: list[_DrivingKey]) -> list[Driving]:
+            uncached = [by_key[key] for key in missing]
+            return read_drivings(self._release, uncached, self._encoder, size, self._decoders)
 
-        return self._cache.get([_Drive.of(pair) for pair in pairs], read)
+        return self._cache.get([_DrivingKey.of(pair) for pair in pairs], read)
 
     def _blobs(self, column: str, ids: Sequence[str], shape: tuple[int, ...]) -> list[Tensor]:
         def read(missing: list[tuple[str, str]]) -> list[Tensor]:

@@ -1,9 +1,9 @@
-"""Which reference a target gets: frame 0 of its own window, or of another window of the same clip.
+"""Choose the reference of a target: frame 0 of its own window, or of another window of the same clip.
 
-In the mode `prefix` a reference may show any pose, and in use it does: only another window of the clip shows the same
-person and place in another pose. A causal VAE makes latent frame 0 of frame 0 alone, so nothing has to be encoded for
-that. Where the camera moves, another window shows another part of the place and would contradict the camera of the
-target: there the reference stays frame 0 of the target's own window.
+At inference the reference of mode `prefix` shows another pose than the first frame. Another window of the target clip
+shows the same person and scene in another pose. A causal VAE encodes latent frame 0 from frame 0 alone, so that no
+further latents are needed. If the camera moves, another window shows another part of the scene and would contradict the
+target's camera: then the reference stays frame 0 of the target's window.
 """
 
 import logging
@@ -17,48 +17,54 @@ from opendimo.training.release import Pairs, Release
 
 logger = logging.getLogger(__name__)
 STILL_TERMS = ("static", "shake")
-"""Camera terms of a camera that stays where it is and looks where it looked."""
+"""Camera terms of a camera that neither moves, turns nor zooms."""
 
 
 class References:
-    """The other windows of target clips whose camera stands still, among the windows of `pairs`."""
+    """Draw references among the windows of `pairs`: other windows only of clips with a static camera."""
 
     def __init__(self, pairs: Pairs, still: pa.Array, share: float) -> None:
-        """`still`: ids of such clips; `share` of the samples that get another window, where there is one."""
+        """`still`: ids of clips with a static camera; `share`: share of the samples that get another window, if any."""
         self._latents, self._share = pairs.texts("latent_id"), share
-        self._window = pairs.codes("latent_id")  # of each pair
-        _, first = np.unique(self._window, return_index=True)  # a pair of each window
-        clips = pairs.codes("target_clip_id")[first]  # of each window
-        self._by_clip = np.lexsort((pairs.numbers("target_start")[first], clips))  # windows, clip by clip
-        self._place = np.empty_like(self._by_clip)
-        self._place[self._by_clip] = np.arange(len(first))
-        self._start = np.searchsorted(clips[self._by_clip], clips)  # of each window: where its clip begins in `by_clip`
-        may = pc.is_in(pairs.texts("target_clip_id"), value_set=still).to_numpy(zero_copy_only=False)
-        self._count = np.where(may[clips], np.bincount(clips, minlength=len(may))[clips], 1) if len(first) else clips
+        self._window = pairs.codes("latent_id")  # window of each pair
+        _, first = np.unique(self._window, return_index=True)  # one pair of each window
+        clips = pairs.codes("target_clip_id")[first]  # clip of each window
+        self._by_clip = np.lexsort((pairs.numbers("target_start")[first], clips))  # windows, sorted by clip and start
+        self._index = np.empty_like(self._by_clip)  # index of each window in `_by_clip`
+        self._index[self._by_clip] = np.arange(len(first))
+        self._start = np.searchsorted(clips[self._by_clip], clips)  # index in `_by_clip` at which its clip begins
+        is_still = pc.is_in(pairs.texts("target_clip_id"), value_set=still).to_numpy(zero_copy_only=False)
+        if len(first):
+            windows_of_clip = np.bincount(clips, minlength=len(is_still))
+            self._count = np.where(is_still[clips], windows_of_clip[clips], 1)  # eligible windows for each window
+        else:
+            self._count = clips
 
     def draw(self, rows: NDArray[np.integer], step: int, seed: int) -> list[str]:
-        """The latents whose frame 0 is the reference of each pair of a batch, from (seed, step, slot) alone."""
+        """Return the latents whose frame 0 is the reference of each pair of a batch; depends on (seed, step, slot)."""
         chances, picks = np.random.default_rng([seed, step, *b"reference"]).random((2, len(rows)))
-        own = self._window[rows]
-        others = self._count[own] - 1
-        pick = (picks * others).astype(np.int64)  # among the others
-        place = self._start[own] + pick
-        place += place >= self._place[own]
-        other = self._by_clip[np.minimum(place, len(self._by_clip) - 1)]
-        chosen = np.where((chances < self._share) & (others > 0), other, own)
+        window = self._window[rows]
+        others = self._count[window] - 1
+        pick = (picks * others).astype(np.int64)  # index among the other windows of the clip
+        index = self._start[window] + pick
+        index += index >= self._index[window]  # skip the pair's own window
+        other = self._by_clip[np.minimum(index, len(self._by_clip) - 1)]
+        chosen = np.where((chances < self._share) & (others > 0), other, window)
         return [str(latent) for latent in self._latents.take(pa.array(chosen)).to_pylist()]
 
 
 def still_clips(release: Release) -> pa.Array:
-    """Ids of the clips whose camera stands still by all camera terms of all their captions; none where the release has
-    no captions that can be read."""
+    """Return the ids of clips with a static camera: all camera terms of all their captions are in `STILL_TERMS`.
+
+    Empty, with a logged warning, if the captions of the release cannot be read.
+    """
     try:
         captions = release.scan("captions", ["clip_id", "camera_terms"])
     except (KeyError, ValueError, OSError) as error:
-        logger.warning("the captions cannot be read (%s): a reference is always frame 0 of its target", error)
+        logger.warning("the captions cannot be read (%s): every reference is frame 0 of its target", error)
         return pa.array([], pa.string())
     clips, terms = (captions[name].combine_chunks() for name in ("clip_id", "camera_terms"))
-    of = clips.take(pc.list_parent_indices(terms))  # the clip of each term
-    stands = pc.is_in(pc.struct_field(pc.list_flatten(terms), "term"), value_set=pa.array(STILL_TERMS))
-    known = pc.unique(of)
-    return known.filter(pc.invert(pc.is_in(known, value_set=of.filter(pc.invert(stands)))))
+    term_clips = clips.take(pc.list_parent_indices(terms))  # clip of each term
+    is_still = pc.is_in(pc.struct_field(pc.list_flatten(terms), "term"), value_set=pa.array(STILL_TERMS))
+    described = pc.unique(term_clips)
+    return described.filter(pc.invert(pc.is_in(described, value_set=term_clips.filter(pc.invert(is_still)))))

@@ -1,4 +1,4 @@
-"""What training reads: a pinned release, and from it the examples of one split."""
+"""Read access to a pinned release, and its pairs of one split."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,36 +13,36 @@ Row = dict[str, Any]
 
 
 class Release(Protocol):
-    """An opened release (`storage_schemas.releases.release.open_release`): it never changes under a run."""
+    """An opened, immutable release (`storage_schemas.releases.release.open_release`)."""
 
     @property
     def id(self) -> str:
-        """NAME@VERSION."""
+        """Identifier, NAME@VERSION."""
 
     @property
     def sha256(self) -> str:
-        """Hash of the set of pairs, of every pinned table version and of every file."""
+        """Hash over the set of pairs, every pinned table version and every file."""
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What it holds, in numbers: `by_kind`, `by_licence` and so on."""
+        """Statistics of its content: `by_kind`, `by_licence` and so on."""
 
     def scan(self, table: str, columns: list[str] | None = None, where: str | None = None) -> pa.Table:
-        """Rows of a pinned table in the order of its key, without blobs; of `pairs`, those of the release."""
+        """Return rows of a pinned table ordered by key, without blobs; of `pairs`, only those of the release."""
 
     def read(self, table: str, columns: list[str] | None = None, where: str | None = None) -> list[Row]:
-        """The same as dicts."""
+        """Return the rows of `scan` as dicts."""
 
     def rows(self, table: str, keys: list[str], columns: list[str]) -> list[Row]:
-        """Rows of a pinned table by primary key, in the order asked."""
+        """Return rows of a pinned table by primary key, in the order of `keys`."""
 
     def blobs(self, table: str, column: str, keys: list[str]) -> list[bytes]:
-        """Bytes of a blob column by primary key, in the order asked."""
+        """Return bytes of a blob column by primary key, in the order of `keys`."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A row of `pairs`, as training uses it: frames are 0-based clip frames. Both clips are of one capture."""
+    """Columns of a row of `pairs` that training uses. Frames are 0-based clip frames; both clips are of one capture."""
 
     pair_id: str
     kind: str
@@ -61,17 +61,17 @@ class Pair:
 
     @property
     def driving_frames(self) -> NDArray[np.int64]:
-        """Clip frames of the driving window, [T]."""
+        """Return the clip frames of the driving window, [T]."""
         return self.driving_start + self.frame_step * np.arange(self.num_frames)
 
 
 COLUMNS = [field.name for field in fields(Pair)]
 REPEATED = ("kind", "source_kind", "capture_id", "subject", "driving_clip_id", "target_clip_id", "latent_id", "pose_id")
-"""Columns of text in which many rows say the same: each text is kept once."""
+"""Text columns with many repeated values, stored dictionary-encoded."""
 
 
 class Pairs(Sequence[Pair]):
-    """Pairs in columns, for millions of them: a row becomes a `Pair` where it is asked for."""
+    """A sequence of pairs in columnar storage, for millions of them; a row becomes a `Pair` on access."""
 
     def __init__(self, table: pa.Table) -> None:
         names = table.column_names
@@ -80,7 +80,7 @@ class Pairs(Sequence[Pair]):
 
     @classmethod
     def of(cls, pairs: Iterable[Pair]) -> Self:
-        """Of single ones."""
+        """Build from `Pair` objects."""
         numbers = {"driving_start", "target_start", "num_frames", "frame_step"}
         types = [pa.int64() if n in numbers else pa.float64() if n == "weight" else pa.string() for n in COLUMNS]
         schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
@@ -97,15 +97,15 @@ class Pairs(Sequence[Pair]):
         if isinstance(index, slice):
             return self.take(np.arange(len(self))[index])
         if not -len(self) <= index < len(self):
-            raise IndexError(f"no pair {index} of {len(self)}")
+            raise IndexError(f"pair index {index} is out of range for {len(self)} pairs")
         return self.take([index % len(self)])[0]
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> list[Pair]:
-        """The pairs of these rows, in this order."""
+        """Return the pairs at `rows`, in this order."""
         return [Pair(**row) for row in self._table.take(pa.array(rows, pa.int64())).to_pylist()]
 
     def where(self, chosen: NDArray[np.bool_]) -> "Pairs":
-        """Those of them that are chosen, [N]."""
+        """Return the pairs selected by the mask `chosen` [N]."""
         plain = [
             column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
             for column in self._table.filter(pa.array(chosen)).columns
@@ -113,25 +113,25 @@ class Pairs(Sequence[Pair]):
         return Pairs(pa.table(plain, self._table.column_names))
 
     def numbers(self, name: str) -> NDArray[Any]:
-        """A column of numbers, [N]."""
+        """Return a numeric column, [N]."""
         values: NDArray[Any] = self._table[name].to_numpy()
         return values
 
     def codes(self, name: str) -> NDArray[np.int32]:
-        """A column of `REPEATED` texts as places in `texts`, [N]; -1 where there is none."""
+        """Return a column of `REPEATED` as indices into `texts`, [N]; -1 for null."""
         codes: NDArray[np.int32] = pc.fill_null(self._encoded(name).indices, -1).to_numpy(zero_copy_only=False)
         return codes
 
     def rows_of(self, pairs: Sequence[Pair]) -> NDArray[np.int64]:
-        """Return the row of each of some pairs. Raises `KeyError` for a pair that is not among them."""
-        wanted = pa.array([pair.pair_id for pair in pairs], pa.string())
-        rows = pc.index_in(wanted, value_set=self._table["pair_id"].combine_chunks())
+        """Return the row of each of `pairs`. Raises `KeyError` for an unknown pair."""
+        ids = pa.array([pair.pair_id for pair in pairs], pa.string())
+        rows = pc.index_in(ids, value_set=self._table["pair_id"].combine_chunks())
         if rows.null_count:
-            raise KeyError(f"pair {wanted.filter(pc.is_null(rows))[0].as_py()} is not among these")
+            raise KeyError(f"pair {ids.filter(pc.is_null(rows))[0].as_py()} is not one of these {len(self)} pairs")
         return np.asarray(rows.to_numpy(zero_copy_only=False), np.int64)
 
     def texts(self, name: str) -> pa.Array:
-        """The distinct texts of a column of `REPEATED`."""
+        """Return the distinct values of a column of `REPEATED`."""
         return self._encoded(name).dictionary
 
     def _encoded(self, name: str) -> pa.DictionaryArray:
@@ -140,39 +140,44 @@ class Pairs(Sequence[Pair]):
 
 
 def read_pairs(release: Release, split: str) -> Pairs:
-    """The pairs of a split, by id. Raises `ValueError` where a pair would let the model copy its answer."""
+    """Return the pairs of a split, ordered by id. Raises the `ValueError` of `check_leaks`."""
     pairs = Pairs(release.scan("pairs", COLUMNS, f"split = '{split}'"))
     check_leaks(pairs, release.scan("clips", ["clip_id", "video_sha256"]))
     return pairs
 
 
 def check_leaks(pairs: Pairs, clips: pa.Table) -> None:
-    """Raise `ValueError` where a pair of two views shows one view twice, or one of one view shows two windows.
+    """Raise `ValueError` if a pair leaks its target: the model could then copy the driving frames.
 
-    `clips` has `clip_id` and `video_sha256`: a copied file is a leak as well.
+    Driving and target clip of a pair of two views must differ, also in their bytes: a copied file is a leak as well.
+    Driving and target window of a `same_view` pair must be equal. `clips` has `clip_id` and `video_sha256`.
     """
     content = pc.rank(clips["video_sha256"], tiebreaker="dense").to_numpy()
     driving, target = (_content(pairs, f"{side}_clip_id", clips["clip_id"], content) for side in ("driving", "target"))
     one_view = pairs.codes("kind") == pairs.texts("kind").index("same_view").as_py()
     same = driving == target
-    elsewhere = one_view & ~(same & (pairs.numbers("driving_start") == pairs.numbers("target_start")))
-    if elsewhere.any():
-        pair = pairs[int(np.argmax(elsewhere))]
-        raise ValueError(f"pair {pair.pair_id} is same_view but its driving and target windows differ")
+    mismatched = one_view & ~(same & (pairs.numbers("driving_start") == pairs.numbers("target_start")))
+    if mismatched.any():
+        pair = pairs[int(np.argmax(mismatched))]
+        raise ValueError(
+            f"pair {pair.pair_id} is same_view but its driving and target windows differ: rebuild the pairs"
+        )
     if (leaks := same & ~one_view).any():
         pair = pairs[int(np.argmax(leaks))]
         raise ValueError(
             f"leak: pair {pair.pair_id} is {pair.kind} but driving and target are the same video; "
-            "the model could copy its answer. Make the pairs again"
+            "the model could copy its input. Rebuild the pairs"
         )
 
 
 def _content(pairs: Pairs, side: str, clip_ids: pa.ChunkedArray, content: NDArray[Any]) -> NDArray[Any]:
-    """A number for the bytes of the clip on one side of each pair, [N]. Raises `ValueError` for a clip that is missing
-    in the release."""
-    places = pc.index_in(pairs.texts(side), value_set=clip_ids)
-    if places.null_count:
-        missing = pairs.texts(side).filter(pc.is_null(places))[0]
+    """Return, for the clip on one side of each pair, its code in `content`, which is equal for equal files, [N].
+
+    Raises `ValueError` for a clip that the release lacks.
+    """
+    clip_rows = pc.index_in(pairs.texts(side), value_set=clip_ids)
+    if clip_rows.null_count:
+        missing = pairs.texts(side).filter(pc.is_null(clip_rows))[0]
         raise ValueError(f"a pair reads clip {missing}, which the release does not have: verify the release")
-    known: NDArray[Any] = content[places.to_numpy()][pairs.codes(side)]
-    return known
+    codes: NDArray[Any] = content[clip_rows.to_numpy()][pairs.codes(side)]
+    return codes

@@ -1,4 +1,4 @@
-"""What a training leaves behind. Without torch: also who only waits for it reads this."""
+"""Result of a training call. Does not import torch, so that the process that waits for a worker can import it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where training stands: `pipeline` is there once the last stage is done."""
+    """Progress and output paths of a run; `pipeline` is None until the last stage is done."""
 
     steps_done: int
     steps_total: int

@@ -1,13 +1,13 @@
-"""Which pairs make up the batch of a step: a pure function of (seed, step), so that resuming needs no state.
+"""Choose the pairs of a batch as a pure function of (seed, step), so that resuming needs no sampler state.
 
-Position is absolute (a loader that counts from its last restart replays data on the second one). The slots of all
-batches are numbered from step 0 on, across stages. Each slot goes to a kind of pair and to a kind of source by their
-shares; each (kind, source kind) is a cell with a walk of its own through its target windows, and the position in that
-walk is the number of slots that the cell was given since step 0. A walk is therefore never skipped in, whatever the
-mix, and a stage goes on where the one before left it.
+Positions are absolute: a loader that counts from its last restart would replay data after a second one. The slots of
+all batches are numbered from step 0 on, across stages. Each slot is assigned to a kind of pair and a kind of source by
+their shares. Each (kind, source kind) is a cell, which iterates over its own target windows; its position is the number
+of slots it has received since step 0. So no window is skipped, whatever the mix, and a stage continues where the
+previous one stopped.
 
-One epoch of a walk visits every target window of the cell once, in an order shuffled anew each time. A window with
-several driving clips takes the next of them at each visit: each once before any twice, shuffled per window.
+An epoch of a cell visits each of its target windows once, reshuffled every epoch. A window with several driving clips
+uses the next one at each visit: every clip once before any twice, shuffled per window.
 """
 
 from collections import Counter
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 
 Cell = tuple[str, str]
 """Kind of pair, kind of source."""
-SCALE = 1 << 40
+SCALE = 1 << 40  # of integer weights
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Slots [start, stop) with one mix: weights of the kinds of pairs, and for each kind those of its sources.
-    Weights are positive integers (`weights_of`), so that counts are exact; they need not sum to anything."""
+    """Slots [start, stop) with one mix: weights of the kinds of pairs, and weights of the sources of each kind.
+
+    Weights are positive integers (`weights_of`), so that counts are exact; they need not be normalised.
+    """
 
     start: int
     stop: int
@@ -35,29 +37,29 @@ class Stretch:
 
 
 def weights_of(shares: Mapping[str, float]) -> dict[str, int]:
-    """Shares as integer weights; those that are zero are left out."""
+    """Convert shares to integer weights; drop zero shares."""
     return {name: weight for name, share in shares.items() if (weight := round(share * SCALE)) > 0}
 
 
 def counts(draws: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """How many of the first `draws` draws each name gets, in closed form.
+    """Return how many of the first `draws` draws each name gets, in closed form.
 
-    The first name gets its share of all draws, rounded; the next one its share of what is left; and so on. So each
-    count grows by 0 or 1 from one draw to the next, is exact at every multiple of the sum of the weights, and of k
-    names always within (k - 1) / 2 draws of its share.
+    The first name gets its share of all draws, rounded; the next one its share of the remaining draws; and so on. So
+    each count grows by 0 or 1 per draw, is exact at every multiple of the sum of the weights, and with k names stays
+    within (k - 1) / 2 draws of its share.
     """
-    left, total, found = draws, sum(weights.values()), {}
+    remaining, total, result = draws, sum(weights.values()), {}
     for name in sorted(weights):
-        found[name] = (2 * left * weights[name] + total) // (2 * total)
-        left -= found[name]
+        result[name] = (2 * remaining * weights[name] + total) // (2 * total)
+        remaining -= result[name]
         total -= weights[name]
-    return found
+    return result
 
 
 def draw(stretches: Sequence[Stretch], first: int, count: int) -> list[tuple[Cell, int]]:
-    """The cell of each of the slots [first, first + count), and the position in its walk.
+    """Return, for each of the slots [first, first + count), its cell and the position within that cell.
 
-    `stretches` follow each other from slot 0 on. Raises `ValueError` for slots beyond them.
+    `stretches` are contiguous from slot 0 on. Raises `ValueError` for slots beyond them.
     """
     kinds: Counter[str] = Counter()
     cells: Counter[Cell] = Counter()
@@ -73,18 +75,18 @@ def draw(stretches: Sequence[Stretch], first: int, count: int) -> list[tuple[Cel
 
 
 def _advance(stretch: Stretch, start: int, stop: int, kinds: Counter[str], cells: Counter[Cell]) -> list[Cell]:
-    """Count slots [start, stop) of a stretch into `kinds` and `cells`; the cells that got any."""
-    got = []
+    """Add slots [start, stop) of a stretch to the counters `kinds` and `cells`; return the cells that got any."""
+    advanced = []
     for kind, gained in _between(start, max(start, stop), stretch.kinds):
         for source, share in _between(kinds[kind], kinds[kind] + gained, stretch.sources[kind]):
             cells[kind, source] += share
-            got.append((kind, source))
+            advanced.append((kind, source))
         kinds[kind] += gained
-    return got
+    return advanced
 
 
 def _between(start: int, stop: int, weights: Mapping[str, int]) -> Iterable[tuple[str, int]]:
-    """The names that get some of draws [start, stop), and how many."""
+    """Return the names that get any of draws [start, stop), with their counts."""
     if start == stop:
         return []
     before, after = counts(start, weights), counts(stop, weights)
@@ -92,13 +94,13 @@ def _between(start: int, stop: int, weights: Mapping[str, int]) -> Iterable[tupl
 
 
 def window_at(seed: int, cell: Cell, position: int, windows: int) -> tuple[int, int]:
-    """The target window (below `windows`) at a position of a cell's walk, and how often it was visited before."""
+    """Return the target window (below `windows`) at a position of a cell, and the number of its earlier visits."""
     epoch, index = divmod(position, windows)
     return int(_order(seed, cell, epoch, windows)[index]), epoch
 
 
 def driver_at(seed: int, cell: Cell, window: int, visit: int, drivers: int) -> int:
-    """The driver (below `drivers`) of a target window at its visit (from 0)."""
+    """Return the driver (below `drivers`) of a target window at visit `visit` (0-based)."""
     if drivers == 1:
         return 0
     turn, index = divmod(visit, drivers)
@@ -106,11 +108,11 @@ def driver_at(seed: int, cell: Cell, window: int, visit: int, drivers: int) -> i
 
 
 def available(mix: dict[str, float], sizes: dict[str, int]) -> dict[str, float]:
-    """`mix` without the kinds that have no pairs, summing to 1 again. Raises `ValueError` where none is left."""
-    left = {kind: share for kind, share in mix.items() if sizes.get(kind) and share > 0}
-    if not left:
+    """Return `mix` without kinds that have no pairs, renormalised to 1. Raises `ValueError` if no kind remains."""
+    usable = {kind: share for kind, share in mix.items() if sizes.get(kind) and share > 0}
+    if not usable:
         raise ValueError(f"the release has no training pairs of {' or '.join(sorted(mix))}: this stage cannot run")
-    return {kind: share / sum(left.values()) for kind, share in left.items()}
+    return {kind: share / sum(usable.values()) for kind, share in usable.items()}
 
 
 @lru_cache(maxsize=32)

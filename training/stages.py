@@ -1,7 +1,8 @@
-"""The schedule: which pairs, rates and weights hold at a step. A pure function of the step, so it resumes for free.
+"""The training schedule: pairs, learning rates and loss weights as a pure function of the step.
 
-3DiMo, section 3.4: stage 1 learns self-reconstruction from single views, stage 2 adds cross-view reproduction in equal
-parts, stage 3 is multi-view and moving-camera only; the geometric loss is annealed to zero in early stage 2.
+So resuming needs no schedule state. Stages follow 3DiMo, section 3.4: stage 1 learns self-reconstruction from single
+views, stage 2 adds cross-view reproduction in equal parts, stage 3 uses only multi-view and moving-camera pairs; the
+geometric loss is annealed to zero early in stage 2.
 """
 
 import math
@@ -13,9 +14,10 @@ ALL_SOURCES = ("internet", "unreal", "multiview")
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage: optimizer steps, shares of the kinds of pairs (summing to 1), sources, learning rate.
+    """One training stage. Raises `ValueError` if `steps` is below 1 or the shares of `mix` do not sum to 1.
 
-    `source_shares`: (source, share) of the draws of a kind; empty: by their numbers of target windows.
+    `mix`: (kind of pair, share of the samples). `sources`: kinds of sources to draw from. `lr`: learning rate.
+    `source_shares`: (source, share) within each kind of pair; empty: in proportion to the target windows of each.
     """
 
     name: str
@@ -32,22 +34,22 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class Schedule:
-    """All stages, and what changes within them. Fields in steps are fractional where a schedule was rescaled.
+    """All stages, and what changes within them. Fields that count steps are fractional after rescaling.
 
-    `encoder_steps`: the first steps, in which the motion encoder and the geometry head alone are trained on poses; the
-    generator waits until motion tokens mean something.
-    `warmup`: steps over which the learning rate rises, at the start and again when the generator joins in.
-    `final_lr`: share of the learning rate at the last step, reached along a cosine; 1 keeps it constant.
-    `motion_lr`: learning rate of the generator's new modules, which read motion tokens, over that of the stage.
-    `encoder_lr_alone`, `encoder_lr`: learning rate of control and geometry head over that of the stage, in those first
-    steps and afterwards.
-    `reading_steps`: the steps after those, in which motion tokens stay as they are and the generator learns to read
-    them; then all is trained jointly.
-    `geometry_weight`: held until step `geometry_hold` (None: the end of stage 1), then falls linearly to 0 at step
-    `geometry_end` (None: a third into stage 2).
-    `perspective_start`, `perspective_full`: steps between which perspective augmentation grows from none to all of its
-    strength; equal: all of it from that step on.
-    `text_dropout`, `motion_dropout`: shares of samples without, for classifier-free guidance.
+    `encoder_steps`: initial steps that train only the motion encoder and the geometry head, on pose labels, so that
+    the motion tokens are informative before the generator reads them.
+    `reading_steps`: steps after those, with the motion encoder frozen while the generator learns to read its tokens;
+    after them all parts are trained jointly.
+    `warmup`: steps of linear learning rate warm-up, at step 0 and again when the generator starts training.
+    `final_lr`: learning rate at the last step as a share of the initial one, reached by cosine decay; 1: constant.
+    `motion_lr`: learning rate of the added motion modules of the generator, relative to that of the stage.
+    `encoder_lr_alone`, `encoder_lr`: learning rate of control and geometry head relative to that of the stage, during
+    `encoder_steps` and afterwards.
+    `geometry_weight`: weight of the geometric loss, constant until step `geometry_hold` (None: the end of stage 1),
+    then decreasing linearly to 0 at step `geometry_end` (None: a third into stage 2).
+    `perspective_start`, `perspective_full`: steps between which the strength of perspective augmentation grows
+    linearly from 0 to full; equal values: full strength from that step on.
+    `text_dropout`, `motion_dropout`: shares of samples without text or motion, for classifier-free guidance.
     """
 
     stages: tuple[StageConfig, ...]
@@ -68,28 +70,28 @@ class Schedule:
 
     @property
     def stage_steps(self) -> tuple[int, ...]:
-        """Optimizer steps of each stage."""
+        """Return the optimizer steps of each stage."""
         return tuple(stage.steps for stage in self.stages)
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of all stages together."""
+        """Return the optimizer steps of all stages together."""
         return sum(self.stage_steps)
 
     @property
     def hold_steps(self) -> float:
-        """The step until which the geometry weight is held."""
+        """Return the step until which the geometry weight is constant."""
         return self.stages[0].steps if self.geometry_hold is None else self.geometry_hold
 
     @property
     def geometry_steps(self) -> float:
-        """The step from which the geometry weight is 0."""
+        """Return the step from which the geometry weight is 0."""
         if self.geometry_end is not None:
             return self.geometry_end
         return self.stages[0].steps + (self.stages[1].steps / 3 if len(self.stages) > 1 else 0)
 
     def in_steps(self, steps: int) -> Self:
-        """Return the same stages in the same proportions, in about so many steps."""
+        """Return the schedule rescaled to about `steps` steps, with the same proportions."""
         share = steps / self.steps
         stages = tuple(replace(s, steps=max(1, round(share * s.steps))) for s in self.stages)
 
@@ -109,7 +111,7 @@ class Schedule:
         )
 
     def first(self, count: int) -> Self:
-        """Return the first stages alone; the geometry weight falls at the same steps."""
+        """Return the schedule of the first `count` stages; the geometry weight decreases at the same steps."""
         return replace(
             self,
             stages=self.stages[:count],
@@ -118,17 +120,17 @@ class Schedule:
         )
 
     def without_geometry(self) -> Self:
-        """Return the same without a geometric loss: the generator trains from the first step on."""
+        """Return the schedule without geometric loss; the generator then trains from step 0."""
         return replace(self, encoder_steps=0.0, reading_steps=0.0, geometry_weight=0.0)
 
 
 @dataclass(frozen=True)
 class StagePoint:
-    """What holds at one step: `index` of the stage (from 1), its span [start, end) in steps, and the rest.
+    """State of the schedule at one step.
 
-    `trains_generator`: False while encoder and geometry head are trained alone; `trains_encoder`: False where the
-    encoder's tokens are read as they are. `perspective`: share of the strength of
-    perspective augmentation.
+    `index`: 1-based number of the stage, which spans steps [start, end). `trains_generator`: False while only encoder
+    and geometry head are trained. `trains_encoder`: False while the encoder is frozen. `perspective`: strength of
+    perspective augmentation, 0 to 1.
     """
 
     index: int
@@ -150,14 +152,14 @@ class StagePoint:
 
 
 def stage_at(step: int, schedule: Schedule) -> StagePoint:
-    """Return what holds at `step` (0-based). Raises `ValueError` outside [0, schedule.steps)."""
+    """Return the state of the schedule at `step` (0-based). Raises `ValueError` outside [0, schedule.steps)."""
     start = 0
     for index, stage in enumerate(schedule.stages, start=1):
         if start <= step < start + stage.steps:
             joint = step >= schedule.encoder_steps
             trains_encoder = not joint or step >= schedule.encoder_steps + schedule.reading_steps
-            scaffold = _falling(step, schedule.hold_steps, schedule.geometry_steps) if trains_encoder else 0.0
-            lr = stage.lr * _pace(step, schedule)
+            geometry_share = _decay(step, schedule.hold_steps, schedule.geometry_steps) if trains_encoder else 0.0
+            lr = stage.lr * _lr_factor(step, schedule)
             return StagePoint(
                 index=index,
                 name=stage.name,
@@ -171,8 +173,8 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
                 lr=lr,
                 motion_lr=lr * schedule.motion_lr,
                 encoder_lr=lr * (schedule.encoder_lr if joint else schedule.encoder_lr_alone),
-                geometry_weight=schedule.geometry_weight * scaffold,
-                perspective=1 - _falling(step, schedule.perspective_start, schedule.perspective_full),
+                geometry_weight=schedule.geometry_weight * geometry_share,
+                perspective=1 - _decay(step, schedule.perspective_start, schedule.perspective_full),
                 text_dropout=schedule.text_dropout,
                 motion_dropout=schedule.motion_dropout,
             )
@@ -180,24 +182,24 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
     raise ValueError(f"step {step} is outside the schedule's {schedule.steps} steps")
 
 
-def _pace(step: int, schedule: Schedule) -> float:
-    """Share of the learning rate: a warm-up and a cosine for the encoder's own steps, and the same for the others."""
-    own = step < schedule.encoder_steps
-    start, stop = (0.0, schedule.encoder_steps) if own else (schedule.encoder_steps, float(schedule.steps))
-    rising = min(1.0, (step + 1 - start) / schedule.warmup) if schedule.warmup > 0 else 1.0
+def _lr_factor(step: int, schedule: Schedule) -> float:
+    """Return the learning rate factor: warm-up and cosine decay, once over `encoder_steps` and once over the rest."""
+    encoder_alone = step < schedule.encoder_steps
+    start, stop = (0.0, schedule.encoder_steps) if encoder_alone else (schedule.encoder_steps, float(schedule.steps))
+    warmup = min(1.0, (step + 1 - start) / schedule.warmup) if schedule.warmup > 0 else 1.0
     cosine = 0.5 + 0.5 * math.cos(math.pi * (step - start) / (stop - start))
-    return rising * (schedule.final_lr + (1 - schedule.final_lr) * cosine)
+    return warmup * (schedule.final_lr + (1 - schedule.final_lr) * cosine)
 
 
-def _falling(step: int, hold: float, end: float) -> float:
-    """1 until `hold`, then linearly to 0 at `end`."""
+def _decay(step: int, hold: float, end: float) -> float:
+    """Return 1 until step `hold`, then decrease linearly to 0 at step `end`."""
     if step >= end:
         return 0.0
     return 1.0 if step <= hold else (end - step) / (end - hold)
 
 
 def three_stages(steps: tuple[int, int, int], lr: float) -> Schedule:
-    """Return the three stages of the paper with these numbers of steps."""
+    """Return the three stages of the paper, with the given steps per stage and one learning rate."""
     return Schedule(
         (
             StageConfig("single_view", steps[0], (("same_view", 1.0),), lr),

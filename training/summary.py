@@ -1,4 +1,4 @@
-"""What metrics.jsonl says, in few words."""
+"""Summarise metrics.jsonl."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from opendimo.training.log import read_metrics
 
 
 def stage_losses(out: str | Path) -> list[dict[str, Any]]:
-    """One entry a finished stage: `stage`, and its fixed loss `before` and `after`."""
+    """Return one entry per finished stage: `stage`, and its fixed loss `before` and `after`."""
     events = [record for record in read_metrics(Path(out) / "metrics.jsonl") if "event" in record]
     before = {e["stage"]: e["fixed_loss"] for e in events if e["event"] == "stage_start"}
     after = {e["stage"]: e["fixed_loss"] for e in events if e["event"] == "stage_end"}

@@ -1,4 +1,4 @@
-"""The training loop: a release in, checkpoints, metrics and a pipeline out."""
+"""The training loop: train on a release; write checkpoints, metrics and a pipeline."""
 
 import logging
 import math
@@ -36,11 +36,11 @@ from opendimo.training.stages import stage_at
 logger = logging.getLogger(__name__)
 
 STANDARDISED_FRAMES = 512
-"""Driving frames over which motion tokens are standardised, about."""
+"""Approximate number of driving frames over which motion tokens are standardised."""
 FRAMES_SHARE = 1 / 3
-"""Of a window, in the steps that train the encoder alone: frames of one window are alike, and each of them costs."""
+"""Share of the frames of a window used in encoder-only steps: frames of a window are similar and each costs time."""
 Progress = Callable[[int, int, dict[str, Any]], None]
-"""Called with the steps done, the steps in all, and the record just logged."""
+"""Called with the steps done, the total number of steps, and the record just logged."""
 
 
 def train(
@@ -54,21 +54,21 @@ def train(
 ) -> TrainResult:
     """Train to the end of stage `until_stage` (1-based; None: the last), from the newest checkpoint in `out` if any.
 
-    Called again when all is done, it returns at once. Raises `ValueError` where `out` holds a run that cannot be
-    resumed (other release or config, `resume=False`), is in use by another process, or the release lacks what a stage
-    needs; `FloatingPointError` where the loss is not finite.
+    Returns at once if that stage is done already. Raises `ValueError` if `out` holds a run that cannot be resumed
+    (other release or config, or `resume=False`), if another process trains in `out`, or if the release has no pairs
+    for a stage. Raises `FloatingPointError` if the loss or gradient norm is not finite.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock", timeout=0):
-            return _Run(release, config, out, resume).until(until_stage, on_progress or (lambda *_: None))
+            return _Run(release, config, out, resume).train_until(until_stage, on_progress or (lambda *_: None))
     except Timeout:
         raise ValueError(f"another process is training in {out}: wait for it, or choose another folder") from None
 
 
 class _Run:
-    """One process's part of a training run."""
+    """One training run in this process, new or resumed."""
 
     def __init__(self, release: Release, config: TrainConfig, out: Path, resume: bool) -> None:
         self.release, self.config, self.out = release, config, out
@@ -77,13 +77,13 @@ class _Run:
         self.step = self.metrics_bytes = 0
         if self.checkpoint:
             if not resume:
-                raise ValueError(f"{out} holds a run already: resume it, or choose another folder")
+                raise ValueError(f"{out} already holds a run: resume it, or choose another folder")
             state = checkpoints.read_state(self.checkpoint)
             checkpoints.check_same_run(state, release, config.identity(), out)
             self.step, self.metrics_bytes = state["step"], state["metrics_bytes"]
 
-    def until(self, stage: int | None, on_progress: Progress) -> TrainResult:
-        """Train to the end of a stage; export the pipeline at the end of the last."""
+    def train_until(self, stage: int | None, on_progress: Progress) -> TrainResult:
+        """Train to the end of a stage; export the pipeline after the last stage."""
         schedule = self.config.schedule
         if stage is not None and not 1 <= stage <= len(schedule.stages):
             raise ValueError(f"there is no stage {stage}: the schedule has {len(schedule.stages)}")
@@ -91,17 +91,18 @@ class _Run:
         pipeline = self.out / "pipeline"
         if self.step < end:
             self._load()
-            self._steps(end, on_progress)
+            self._train_steps(end, on_progress)
         if self.step == schedule.steps and not pipeline.exists():
             assert self.checkpoint is not None
             export_pipeline(self.checkpoint / "model", pipeline, self.config, self.release)
         assert self.checkpoint is not None
-        done = pipeline if pipeline.exists() else None
-        return TrainResult(self.step, schedule.steps, self.checkpoint, self.out / "metrics.jsonl", done)
+        exported = pipeline if pipeline.exists() else None
+        return TrainResult(self.step, schedule.steps, self.checkpoint, self.out / "metrics.jsonl", exported)
 
     def _load(self) -> None:
+        """Load or initialise model and optimizer, and validate the data of all stages before the first step."""
         config = self.config
-        torch.manual_seed(config.seed)  # what the base model lacks is initialised at random
+        torch.manual_seed(config.seed)  # modules that the base model lacks are initialised at random
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.shift = scheduler_shift(base_folder(config.base)) if config.shift is None else config.shift
         if self.checkpoint:
@@ -123,13 +124,13 @@ class _Run:
         self.no_text = empty_prompt(config.base, self.out).to(self.device)
         self.data = TrainingData(self.release, "train", config.model, reference_share=config.reference_share)
         points = [stage_at(end - 1, config.schedule) for end in sorted(self.stage_ends)]
-        mixes = [self.data.mix(point) for point in points]  # say now, not after days, that a stage has nothing
+        mixes = [self.data.mix(point) for point in points]  # fail now, rather than after days, if a stage has no pairs
         check_latents(self.data.latents, config.base, config.preset)
         self.held_out = TrainingData(self.release, "test", config.model, reference_share=config.reference_share)
         kinds = sorted({kind for mix in mixes for kind in mix})
         self.driver_check = DriverCheck(self.data, self.held_out, kinds, config, self.no_text, self.shift)
 
-    def _steps(self, end: int, on_progress: Progress) -> None:
+    def _train_steps(self, end: int, on_progress: Progress) -> None:
         config, schedule = self.config, self.config.schedule
         log = MetricsLog(self.out / "metrics.jsonl", self.metrics_bytes)
 
@@ -151,7 +152,7 @@ class _Run:
                     logger.warning("%s: the release has no %s pairs to train on", point.name, " or ".join(missing))
                 record(self._event("stage_start") | {"mix": mix})
             self._end_geometry()
-            began = time.perf_counter()
+            started = time.perf_counter()
             if self.step == math.ceil(schedule.encoder_steps) and config.init_model is None:
                 self._standardise(batch.to(self.device))
             terms, grad_norm = self._optimize(batch.to(self.device))
@@ -166,38 +167,38 @@ class _Run:
                     "encoder_lr": point.encoder_lr,
                     "grad_norm": grad_norm,
                     "kinds": Counter(p.kind for p in self._pairs(self.step - 1)),
-                    "seconds": round(time.perf_counter() - began, 4),
+                    "seconds": round(time.perf_counter() - started, 4),
                 }
             )
-            ends = self.step == point.end
-            if ends:
+            stage_done = self.step == point.end
+            if stage_done:
                 record(self._event("stage_end"))
-            if ends or (self.step % config.follow.every == 0 and point.trains_generator):
+            if stage_done or (self.step % config.follow.every == 0 and point.trains_generator):
                 record(self.driver_check.measure(self.model, self.step, point.name))
-            if ends or self.step % config.checkpoint_every == 0:
+            if stage_done or self.step % config.checkpoint_every == 0:
                 self._end_geometry()
                 self._save(log.bytes)
         log.close()
 
     def _standardise(self, batch: Batch) -> None:
-        """Standardise the motion tokens before the generator first reads them; the encoder's optimizer starts anew."""
+        """Standardise the motion tokens before the generator reads them, and reset the control's optimizer state."""
         encoder = getattr(self.model.control, "motion_encoder", None)
         if encoder is None:
             return
-        some = batch.driving.map(lambda x: x[:, :: max(1, x.shape[1] * len(x) // STANDARDISED_FRAMES)])
+        frames = batch.driving.map(lambda x: x[:, :: max(1, x.shape[1] * len(x) // STANDARDISED_FRAMES)])
         with computing(self.device, self.config.bf16):
-            encoder.standardise(some.body, some.hands, some.hand_ok)
+            encoder.standardise(frames.body, frames.hands, frames.hand_ok)
         self.optimizer.forget(self.model.control)
 
     def _end_geometry(self) -> None:
-        """Let go of the geometry head, and of its part of the optimizer, once its loss has ended."""
+        """Remove the geometry head and its optimizer state once the weight of the geometric loss is 0."""
         if self.model.geometry is None or self.step < self.config.schedule.geometry_steps:
             return
         self.optimizer.remove("geometry")
         self.model.geometry = None
 
     def _optimize(self, batch: Any) -> tuple[Terms, float]:
-        """One optimizer step; the loss terms and the norm of the gradient before clipping."""
+        """Run one optimizer step; return the loss terms and the gradient norm before clipping."""
         config, point = self.config, stage_at(self.step, self.config.schedule)
         self.optimizer.set_rates({"generator": point.lr, "motion": point.motion_lr, "encoder": point.encoder_lr})
         motion_encoder = getattr(self.model.control, "motion_encoder", None)
@@ -211,7 +212,7 @@ class _Run:
             text_dropout=point.text_dropout,
             motion_dropout=point.motion_dropout,
         )
-        torch.manual_seed(conditions.augment_seed or 0)  # for whatever draws without a generator
+        torch.manual_seed(conditions.augment_seed or 0)  # for random operations that take no generator
         batch = with_text(batch, conditions.drop_text, self.no_text)
         self.optimizer.zero_grad()
         with computing(self.device, config.bf16):
@@ -234,8 +235,8 @@ class _Run:
         if not (torch.isfinite(terms.loss) and grad_norm < float("inf")):
             pairs = ", ".join(p.pair_id for p in self._pairs(self.step))
             raise FloatingPointError(
-                f"step {self.step}: loss {float(terms.loss)}, gradient norm {grad_norm}; nothing was updated. "
-                f"Look at pairs {pairs}, or lower the learning rate"
+                f"step {self.step}: loss {float(terms.loss)}, gradient norm {grad_norm}; no weights were updated. "
+                f"Inspect pairs {pairs}, or lower the learning rate"
             )
         self.optimizer.step()
         return terms, grad_norm

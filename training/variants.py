@@ -1,4 +1,4 @@
-"""Rows of the tables of ablations and comparisons: each is a change of one run, on the same data, base and seeds."""
+"""Variants for the ablation and comparison tables: each changes one setting; data, base model and seeds are shared."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +32,7 @@ def _without_augmentation(config: TrainConfig) -> TrainConfig:
 
 
 VARIANTS: dict[str, Change] = {
-    # the paper's table of ablations
+    # the paper's ablation table
     "full": lambda config: config,
     "smpl_ctrl": _with_model(control="smpl_tokens"),
     "channel_concat": _with_model(control="channel_concat"),
@@ -40,7 +40,7 @@ VARIANTS: dict[str, Change] = {
     "no_hands": _without_hands,
     "stage1_only": _first_stages(1),
     "stages12": _first_stages(2),
-    # the paper's table of comparisons
+    # the paper's comparison table
     "pose2d": _with_model(control="pose2d"),
     "mimicmotion": _with_model(control="mimicmotion"),
     "smpl_render": _with_model(control="smpl_render"),
@@ -50,11 +50,11 @@ VARIANTS: dict[str, Change] = {
     "first_frame": _with_model(reference="first_frame"),
     "no_augmentation": _without_augmentation,
 }
-"""What each row changes, by the name that `dimo train --variant` takes."""
+"""Change of each variant, by its name in `dimo train --variant`."""
 
 
 def with_variant(config: TrainConfig, name: str) -> TrainConfig:
-    """The run of one row of the tables. Raises `ValueError` for an unknown name."""
+    """Return the config of variant `name`. Raises `ValueError` for an unknown name."""
     if name not in VARIANTS:
-        raise ValueError(f"no variant {name!r}: there are {', '.join(VARIANTS)}")
+        raise ValueError(f"no variant {name!r}: choose one of {', '.join(VARIANTS)}")
     return replace(VARIANTS[name](config), variant=name)

@@ -1,1 +1,1 @@
-"""The commands of `dimo`, a file per kind of user."""
+"""The commands of `dimo`, one module per group of users."""

@@ -1,4 +1,4 @@
-"""`dimo plan train`: what a training run at full size would take, before there are weights, data or a GPU."""
+"""`dimo plan train`: estimate the cost of a full-size training run without weights, data or a GPU."""
 
 from typing import Annotated
 
@@ -7,21 +7,26 @@ import typer
 from opendimo.dags.options import Json
 from opendimo.dags.variants import VARIANTS
 
-SHOWN = [1, 8]
+DEFAULT_GPUS = [1, 8]
 
 
 def train(
-    preset: Annotated[str, typer.Option(help="wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "wan2.2-ti2v-5b",
-    variant: Annotated[str, typer.Option(help=f"Ablation or rival: {VARIANTS}.")] = "full",
-    encoder: Annotated[str | None, typer.Option(help="Motion encoder: tiny, base or paper; else the preset's.")] = None,
-    gpus: Annotated[list[int], typer.Option(min=1, help="GPUs that share the state; may be given again.")] = SHOWN,
-    samples: Annotated[int, typer.Option(min=1, help="Samples on a GPU at a time.")] = 1,
-    tflops: Annotated[float, typer.Option(min=1, help="What a GPU is taken to do, 10^12 operations a second.")] = 250.0,
+    preset: Annotated[str, typer.Option(help="Preset: wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "wan2.2-ti2v-5b",
+    variant: Annotated[str, typer.Option(help=f"Ablation or comparison method: {VARIANTS}.")] = "full",
+    encoder: Annotated[
+        str | None, typer.Option(help="Motion encoder: tiny, base or paper. Default: that of the preset.")
+    ] = None,
+    gpus: Annotated[
+        list[int], typer.Option(min=1, help="Number of GPUs that the training state is sharded over. Repeatable.")
+    ] = DEFAULT_GPUS,
+    samples: Annotated[int, typer.Option(min=1, help="Batch size per GPU.")] = 1,
+    tflops: Annotated[float, typer.Option(min=1, help="Assumed sustained throughput of one GPU, in TFLOP/s.")] = 250.0,
     json_: Json = False,
 ) -> None:
-    """Show parameters, operations and memory of a training run at full size.
+    """Estimate parameters, FLOPs, memory and time of a full-size training run.
 
-    Counted on the real classes without weights; the time is arithmetic from --tflops, nothing is measured here.
+    Counts are taken from the real model classes without weights. The time is computed from --tflops; nothing is
+    benchmarked.
 
     Example: dimo plan train --preset hunyuanvideo-1.5 --gpus 8 --gpus 64
     """
@@ -31,26 +36,26 @@ def train(
     from opendimo.training.variants import with_variant
 
     config = with_variant(named(preset, preset, encoder), variant)
-    found = budget(config)
-    memory = {n: found.memory(n, samples) for n in gpus}
-    operations = found.flops and found.flops * config.batch_size * config.schedule.steps
-    seconds = {n: operations and operations / (n * tflops * 1e12) for n in gpus}
+    cost = budget(config)
+    memory = {n: cost.memory(n, samples) for n in gpus}
+    flops = cost.flops and cost.flops * config.batch_size * config.schedule.steps
+    seconds = {n: flops and flops / (n * tflops * 1e12) for n in gpus}
     if json_:
-        return as_json(vars(found) | {"parameters": found.parameters, "memory": memory, "seconds": seconds})
-    frames, height, width = found.video
-    parts = [("base model", found.base), ("motion attention", found.motion), ("control", found.control)]
-    rows = [(name, f"{count / 1e9:.3f} B") for name, count in [*parts, ("geometry head", found.head)]]
+        return as_json(vars(cost) | {"parameters": cost.parameters, "memory": memory, "seconds": seconds})
+    frames, height, width = cost.video
+    parts = [("base model", cost.base), ("motion attention", cost.motion), ("control", cost.control)]
+    rows = [(name, f"{count / 1e9:.3f} B") for name, count in [*parts, ("geometry head", cost.head)]]
     table(
-        f"{preset}, {variant}: parameters", ("part", "parameters"), [*rows, ("all", f"{found.parameters / 1e9:.3f} B")]
+        f"{preset}, {variant}: parameters", ("part", "parameters"), [*rows, ("total", f"{cost.parameters / 1e9:.3f} B")]
     )
-    plain, all_ = (None if x is None else f"{x / 1e15:.3f}" for x in (found.base_flops, found.flops))
+    base_pflop, total_pflop = (None if x is None else f"{x / 1e15:.3f}" for x in (cost.base_flops, cost.flops))
     table(
-        f"A step of one sample: {frames} frames of {height} x {width}, {found.tokens} tokens with the reference",
-        ("10^15 operations, base model", "all", "activations, GiB"),
-        [(plain, all_ or "depends on what is drawn", f"{found.activation_bytes / 2**30:.1f}")],
+        f"Training step of one sample: {frames} frames of {height} x {width}, {cost.tokens} tokens with the reference",
+        ("PFLOP, base model", "PFLOP, total", "activations, GiB"),
+        [(base_pflop, total_pflop or "depends on the drawn controls", f"{cost.activation_bytes / 2**30:.1f}")],
     )
     return table(
-        f"{config.schedule.steps} steps of {config.batch_size} samples, {samples} a GPU at a time, {tflops:g} TFLOP/s",
-        ("GPUs", "GiB on each", "time"),
+        f"{config.schedule.steps} steps, batch size {config.batch_size}, {samples} per GPU, {tflops:g} TFLOP/s per GPU",
+        ("GPUs", "GiB per GPU", "time"),
         [(n, f"{memory[n] / 2**30:.0f}", duration(seconds[n])) for n in gpus],
     )

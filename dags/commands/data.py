@@ -1,4 +1,4 @@
-"""Commands of the data team: ingest, label, caption, encode, status."""
+"""Data commands: ingest, label, caption, encode, status, retry."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -19,11 +19,11 @@ MADE_BY = {
     "latents": "dimo encode",
     "pairs": "dimo encode",
 }
-"""The command that does the work of each stage."""
+"""Command that runs each stage."""
 
 
 class Kind(StrEnum):
-    """Kinds of source."""
+    """Kind of source."""
 
     internet = "internet"
     unreal = "unreal"
@@ -32,48 +32,59 @@ class Kind(StrEnum):
 
 def ingest(
     ctx: typer.Context,
-    kind: Annotated[Kind, typer.Argument(help="What PATH holds.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of source at PATH.")],
     path: Annotated[
-        Path, typer.Argument(exists=True, help="A folder, or for `internet` also a CSV, JSONL or Parquet list.")
+        Path,
+        typer.Argument(exists=True, help="Input folder; for `internet` also a CSV, JSONL or Parquet list of URLs."),
     ],
     lake: LakeOption,
-    licence: Annotated[str | None, typer.Option(help="Licence of everything that says nothing itself.")] = None,
-    attribution: Annotated[str | None, typer.Option(help="Whom to name.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of sources that do not state one themselves.")] = None,
+    attribution: Annotated[str | None, typer.Option(help="Attribution to store with every item.")] = None,
     calibration: Annotated[
-        Path | None, typer.Option(exists=True, help="Calibration file (or COLMAP folder) of a multi-view folder.")
+        Path | None, typer.Option(exists=True, help="Camera calibration of a multi-view folder: file or COLMAP folder.")
     ] = None,
     motions: Annotated[
-        Path | None, typer.Option(exists=True, help="Folder of motion .npz files of render jobs.")
+        Path | None, typer.Option(exists=True, help="Folder with the motion .npz files of render jobs.")
     ] = None,
     body_model: Annotated[
-        Path | None, typer.Option(exists=True, help="SMPL-X .npz for motions without rest joints.")
+        Path | None, typer.Option(exists=True, help="SMPL-X .npz, for motion files that lack rest joints.")
     ] = None,
-    allow_private: Annotated[bool, typer.Option(help="Also download from this machine and its network.")] = False,
+    allow_private: Annotated[
+        bool, typer.Option(help="Allow downloads from this machine and its private network.")
+    ] = False,
     column: Annotated[
-        list[str] | None, typer.Option(help="What a column of a list means: url=video_link, licence=rights, ...")
+        list[str] | None,
+        typer.Option(help="Map a field to a column of the list: url=video_link, licence=rights, ... Repeatable."),
     ] = None,
-    keep: Annotated[list[str] | None, typer.Option(help="A further column of a list to store.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Additional column of the list to store with each source. Repeatable.")
+    ] = None,
     cookies: Annotated[
-        Path | None, typer.Option(exists=True, help="Cookies for downloads, in the format of Netscape.")
+        Path | None, typer.Option(exists=True, help="Cookies file for downloads, in Netscape format.")
     ] = None,
     access: Annotated[
-        Path | None, typer.Option(exists=True, help="TOML file with a proxy and headers by host for downloads.")
+        Path | None, typer.Option(exists=True, help="TOML file with a proxy and per-host headers for downloads.")
     ] = None,
-    max_gb: Annotated[float, typer.Option(help="Refuse longer files.")] = 4.0,
+    max_gb: Annotated[float, typer.Option(help="Reject files larger than this, in GiB.")] = 4.0,
     platform: Annotated[
-        list[str] | None, typer.Option(help="A further host of which URLs are pages, for yt-dlp.")
+        list[str] | None,
+        typer.Option(help="Additional video platform: resolve URLs of this host with yt-dlp. Repeatable."),
     ] = None,
-    host_connections: Annotated[int, typer.Option(min=1, help="Connections to one host at once.")] = 4,
-    host_rate: Annotated[float, typer.Option(min=0, help="Requests a second to one host; 0: no limit.")] = 10.0,
+    host_connections: Annotated[int, typer.Option(min=1, help="Maximum concurrent connections per host.")] = 4,
+    host_rate: Annotated[
+        float, typer.Option(min=0, help="Rate limit per host, in requests per second; 0 disables it.")
+    ] = 10.0,
     clips: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file that says how clips are cut.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file with settings for clip extraction.")
     ] = None,
     policy: PolicyFile = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
 ) -> None:
-    """Take in videos and cut them into clips of one person; of rigs, measure the cameras.
+    """Ingest videos and cut them into single-person clips.
+
+    For multi-view rigs, also estimate time offset and reprojection residual of every camera.
 
     Examples:
 
@@ -108,8 +119,8 @@ def ingest(
         host_connections=host_connections,
         host_rate=host_rate,
     )
-    how = load_settings(clips, ClipsConfig) if clips else ClipsConfig()
-    requests: list[Request] = [Ingest(kind.value, str(path), options), Cut(how, policy_of(policy))]
+    clips_config = load_settings(clips, ClipsConfig) if clips else ClipsConfig()
+    requests: list[Request] = [Ingest(kind.value, str(path), options), Cut(clips_config, policy_of(policy))]
     if kind is Kind.multiview:
         requests.append(Measure())
     execute(ctx, lake, requests, json_, prefect_api, ray_address)
@@ -119,14 +130,14 @@ def label(
     ctx: typer.Context,
     lake: ExistingLake,
     body_model: Annotated[
-        Path | None, typer.Option(exists=True, help="SMPL-X .npz to fit; without it a made mannequin.")
+        Path | None, typer.Option(exists=True, help="SMPL-X .npz to fit. Default: a built-in synthetic mannequin.")
     ] = None,
     policy: PolicyFile = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
 ) -> None:
-    """Estimate SMPL-X body and MANO hands of every kept clip.
+    """Estimate SMPL-X body and MANO hand poses for every clip that passes the policy.
 
     Example: dimo label --lake /data/lake --body-model SMPLX_NEUTRAL.npz
     """
@@ -141,16 +152,21 @@ def label(
 def caption(
     ctx: typer.Context,
     lake: ExistingLake,
-    vlm: Annotated[str | None, typer.Option(help="Qwen2.5-VL: a folder or hub id.")] = None,
-    server: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server, with --vlm.")] = None,
-    api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")] = None,
-    device: Annotated[str, typer.Option(help="Where a local model runs: cuda or cpu.")] = "cuda",
+    vlm: Annotated[
+        str | None,
+        typer.Option(help="Qwen2.5-VL model: local folder or Hugging Face id; with --server, its name there."),
+    ] = None,
+    server: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server. Requires --vlm.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Name of the environment variable with the API key of the server.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device for a local model: cuda or cpu.")] = "cuda",
     policy: PolicyFile = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
 ) -> None:
-    """Describe the camera motion of every kept clip, and with a vision-language model its content.
+    """Caption camera motion, and with --vlm also content, of every clip that passes the policy.
 
     Examples:
 
@@ -164,7 +180,7 @@ def caption(
     from opendimo.pipelines.quality.policy import policy_of
 
     if server and not vlm:
-        raise ValueError("--server needs --vlm: the name of the model that it serves")
+        raise ValueError("--server needs --vlm: the name of the model on that server")
     remote = OpenAIServer(server, vlm, api_key_env=api_key_env) if server and vlm else None
     model = remote or (QwenLocal(vlm, device=device) if vlm else None)
     execute(ctx, lake, [Caption(model, policy_of(policy))], json_, prefect_api, ray_address)
@@ -174,16 +190,16 @@ def encode(
     ctx: typer.Context,
     lake: ExistingLake,
     base: Base,
-    num_frames: Annotated[int, typer.Option(help="Frames of a window, 4k + 1.")] = 121,
-    frame_step: Annotated[int, typer.Option(help="Clip frames per window frame.")] = 1,
-    width: Annotated[int, typer.Option(help="Width of the target in pixels.")] = 832,
-    height: Annotated[int, typer.Option(help="Height of the target in pixels.")] = 480,
+    num_frames: Annotated[int, typer.Option(help="Frames per training window; must be 4k + 1.")] = 121,
+    frame_step: Annotated[int, typer.Option(help="Temporal stride: clip frames per window frame.")] = 1,
+    width: Annotated[int, typer.Option(help="Width of the target video, in pixels.")] = 832,
+    height: Annotated[int, typer.Option(help="Height of the target video, in pixels.")] = 480,
     policy: PolicyFile = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
 ) -> None:
-    """Encode targets and captions for one backbone, and make the training pairs.
+    """Encode target videos and captions for one base model, and build the training pairs.
 
     Example: dimo encode --lake /data/lake --base models/Wan2.2-TI2V-5B-Diffusers
     """
@@ -197,7 +213,7 @@ def encode(
 
 
 def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -> None:
-    """Show where everything went, and what was rejected and why.
+    """Show the work status of every stage, and what was rejected and why.
 
     Example: dimo status --lake /data/lake
     """
@@ -211,28 +227,39 @@ def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -
 
     home = Lake(lake)
     accounts, failed = count(home, policy_of(policy)), rejects(home)
-    groups, again = group_rejects(failed), pending(failed)
+    groups, retries = group_rejects(failed), pending(failed)
     if json_:
-        stages = [row | vars(again[row["stage"]]) if row["stage"] in again else row for row in accounts_json(accounts)]
+        stages = [
+            row | vars(retries[row["stage"]]) if row["stage"] in retries else row for row in accounts_json(accounts)
+        ]
         return as_json({"stages": stages, "rejects": [vars(group) for group in groups]})
-    funnel(accounts, again)
+    funnel(accounts, retries)
     reject_groups("Rejects", groups)
     for plan in unfinished(home):
-        print(f"a run of {plan.get('stage', 'notes')} is under way or was stopped: its command again goes on with it")
-    print(f"what is left to do: `dimo plan all --lake {lake}`")
+        print(
+            f"a run of {plan.get('stage', 'notes')} is in progress or was interrupted: repeat its command to resume it"
+        )
+    print(f"for the remaining work, see `dimo plan all --lake {lake}`")
 
 
 def retry(
     lake: ExistingLake,
-    error_class: Annotated[str | None, typer.Option("--class", help="transient, permanent, data or bug.")] = None,
-    stage: Annotated[str | None, typer.Option(help="sources, clips, rigs, poses, captions, latents or pairs.")] = None,
-    message: Annotated[str | None, typer.Option(help="Part of the message.")] = None,
-    name: Annotated[str | None, typer.Option(help="Part of the item's name.")] = None,
-    reason: Annotated[str | None, typer.Option(help="One word such as blocked, too_large, not_a_video.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also what was tried too often.")] = False,
+    error_class: Annotated[
+        str | None, typer.Option("--class", help="Only this error class: transient, permanent, data or bug.")
+    ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Only this stage: sources, clips, duplicates, rigs, poses, captions, latents or pairs."),
+    ] = None,
+    message: Annotated[str | None, typer.Option(help="Only errors whose message contains this text.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only items whose name contains this text.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only this reason, such as blocked, too_large or not_a_video.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also retry work that reached the attempt limit.")] = False,
     json_: Json = False,
 ) -> None:
-    """Let failed work be tried again by the next run, now and however it failed.
+    """Mark failed work for retry in the next run, without back-off and whatever its error class.
 
     Example: dimo retry --lake /data/lake --class transient
     """
@@ -242,20 +269,20 @@ def retry(
     from opendimo.pipelines.engine.work_status import STAGES
     from opendimo.storage_schemas.lake.lake import Lake
 
-    for what, given, known in (("--class", error_class, CLASSES), ("--stage", stage, STAGES)):
-        if given is not None and given not in known:
-            raise ValueError(f"{what} {given!r}: use one of {', '.join(known)}")
-    found = request(Lake(lake), Choice(error_class, stage, message, name, reason), force)
-    due, refused = group_rejects(found.due), group_rejects(found.refused)
+    for option, value, allowed in (("--class", error_class, CLASSES), ("--stage", stage, STAGES)):
+        if value is not None and value not in allowed:
+            raise ValueError(f"{option} {value!r}: use one of {', '.join(allowed)}")
+    result = request(Lake(lake), Choice(error_class, stage, message, name, reason), force)
+    due, refused = group_rejects(result.due), group_rejects(result.refused)
     commands = sorted({MADE_BY[group.stage] for group in due})
     if json_:
         return as_json({"due": [vars(g) for g in due], "refused": [vars(g) for g in refused], "commands": commands})
     reject_groups("Due now", due)
-    reject_groups(f"Tried {MOST_ATTEMPTS} times: not again without --force", refused)
+    reject_groups(f"Not retried without --force: {MOST_ATTEMPTS} attempts were made", refused)
     if commands:
-        print(f"{found.due.num_rows} due: run {' and '.join(f'`{c}`' for c in commands)} with the same options again")
+        print(f"{result.due.num_rows} due: repeat {' and '.join(f'`{c}`' for c in commands)} with the same options")
     elif not refused:
-        print("nothing failed that fits")
+        print("no failed work matches")
 
 
 def _absolute(path: Path | None) -> str | None:

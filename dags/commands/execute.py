@@ -1,4 +1,4 @@
-"""Carry out the requests of a command: run them, or inside `dimo plan` say what they would do."""
+"""Execute the requests of a command: run them, or forecast them under `dimo plan`."""
 
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,16 @@ def execute(
     prefect_api: str | None = None,
     ray_address: str | None = None,
 ) -> None:
-    """Run requests in a session and show the accounts of their stages; below `dimo plan`, whose context holds a
-    `Trial`, show forecasts instead."""
+    """Run requests in a session and show the account of each stage.
+
+    Under `dimo plan`, where `ctx.obj` is a `Trial`, show forecasts instead.
+    """
     from opendimo.dags import show
     from opendimo.dags.forecasts import forecasts
 
     if isinstance(ctx.obj, Trial):
-        expected = forecasts(lake, requests, ctx.obj)
-        return show.as_json([vars(forecast) for forecast in expected]) if json_ else show.forecasts(expected)
+        expected_work = forecasts(lake, requests, ctx.obj)
+        return show.as_json([vars(forecast) for forecast in expected_work]) if json_ else show.forecasts(expected_work)
     from opendimo.dags.progress import display
     from opendimo.dags.session import lake_session
 

@@ -1,4 +1,4 @@
-"""The command that makes a video."""
+"""`dimo generate`: generate one video."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,38 +10,52 @@ from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 
 
 class Precision(StrEnum):
-    """As `training.generate.Precision`."""
+    """Floating-point precision; the same values as `training.generate.Precision`."""
 
     bfloat16 = "bfloat16"
     float32 = "float32"
 
 
 def generate(
-    checkpoint: Annotated[Path, typer.Option(exists=True, help="Folder of a trained run, or of a saved pipeline.")],
-    reference: Annotated[Path, typer.Option(exists=True, help="Image of the person to animate.")],
-    driving: Annotated[Path, typer.Option(exists=True, help="Video whose motion is followed.")],
-    out: Annotated[Path, typer.Option(help="The MP4 to write.")],
-    prompt: Annotated[str, typer.Option(help="What is seen, and how the camera moves.")] = "",
+    checkpoint: Annotated[Path, typer.Option(exists=True, help="Folder of a training run or a saved pipeline.")],
+    reference: Annotated[Path, typer.Option(exists=True, help="Reference image of the person to animate.")],
+    driving: Annotated[Path, typer.Option(exists=True, help="Driving video that provides the motion.")],
+    out: Annotated[Path, typer.Option(help="Output file; must end in .mp4.")],
+    prompt: Annotated[str, typer.Option(help="Text prompt: the content and the camera motion.")] = "",
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames to make, 4 k + 1; more than in training are made in windows.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of frames, 4k + 1; more than in training are generated in windows. Default: as in training.",
+        ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = STEPS,
     guidance: Annotated[
-        float, typer.Option(help="How far to go beyond the answer without text; 1: no further.")
+        float, typer.Option(help="Classifier-free guidance scale for the text; 1 disables it.")
     ] = GUIDANCE,
-    motion_guidance: Annotated[float, typer.Option(help="The same for the answer without motion.")] = MOTION_GUIDANCE,
+    motion_guidance: Annotated[
+        float, typer.Option(help="Classifier-free guidance scale for the motion; 1 disables it.")
+    ] = MOTION_GUIDANCE,
     guidance_in_sequence: Annotated[
-        bool, typer.Option("--guidance-in-sequence", help="Compare the answers one by one: slower, in less memory.")
+        bool,
+        typer.Option(
+            "--guidance-in-sequence",
+            help="Run the guidance passes one after another instead of as one batch: slower, less memory.",
+        ),
     ] = False,
     dtype: Annotated[
-        Precision | None, typer.Option(help="Of all but the VAE; by default bfloat16 on a GPU, float32 without.")
+        Precision | None,
+        typer.Option(
+            help="Precision of all components but the VAE (always float32). Default: bfloat16 on GPU, float32 on CPU."
+        ),
     ] = None,
     offload: Annotated[
-        bool, typer.Option("--offload", help="Keep each part on the GPU only while it runs: slower, in less memory.")
+        bool,
+        typer.Option("--offload", help="Move each component to the GPU only while it runs: slower, less memory."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the noise.")] = 0,
 ) -> None:
-    """Animate a person with the motion of a video.
+    """Generate a video of the person in the reference image with the motion of the driving video.
 
     Example: dimo generate --checkpoint runs/1 --reference me.png --driving dance.mp4 --out me.mp4
     --prompt "The camera arcs left."
@@ -56,5 +70,5 @@ def generate(
     sampling = Sampling(steps, guidance, motion_guidance, frames, guidance_in_sequence)
     placing = Placing(dtype.value, offload) if dtype else Placing(offload=offload)
     with display():
-        made = animate(checkpoint, reference, driving, prompt, out, sampling, seed, placing)
-    print(made)
+        video_path = animate(checkpoint, reference, driving, prompt, out, sampling, seed, placing)
+    print(video_path)

@@ -1,4 +1,4 @@
-"""Commands about this machine: does it work, and see it work."""
+"""`dimo doctor` and `dimo demo`: check this machine, and run the whole pipeline on it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from opendimo.dags.options import Json, PrefectApi, RayAddress
 
 
 def doctor(json_: Json = False) -> None:
-    """Check packages, codecs, landmark models, GPU and disk: what works, and the fix where not.
+    """Check packages, codecs, landmark models, GPU and disk, and print a fix for every failed check.
 
     Example: dimo doctor
     """
@@ -23,24 +23,30 @@ def doctor(json_: Json = False) -> None:
         rows = [
             ("ok" if f.ok else "FIX" if f.needed else "-", f.what, f.found, "" if f.ok else f.fix) for f in findings
         ]
-        table("What works here", ("", "what", "found", "what to do"), rows)
+        table("Environment checks", ("", "check", "result", "fix"), rows)
     if not all(f.ok or not f.needed for f in findings):
         raise typer.Exit(1)
 
 
 def demo(
-    internet: Annotated[Path | None, typer.Option(help="Your own clips instead of made ones: folder or list.")] = None,
-    unreal: Annotated[Path | None, typer.Option(help="A BEDLAM-style render job instead of a made one.")] = None,
-    multiview: Annotated[Path | None, typer.Option(help="Synchronised videos with calibration instead.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps in all; fewer show less.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo-out"),
+    internet: Annotated[
+        Path | None, typer.Option(help="Folder or list of your own videos. Default: rendered samples.")
+    ] = None,
+    unreal: Annotated[Path | None, typer.Option(help="BEDLAM-style render job. Default: a rendered sample.")] = None,
+    multiview: Annotated[
+        Path | None, typer.Option(help="Folder of synchronised, calibrated videos. Default: a rendered sample.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Total training steps. Default: as in the preset; fewer train less.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Output folder for everything the demo writes.")] = Path("demo-out"),
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
 ) -> None:
     """Run the whole DAG: ingest, label, caption, release, train a tiny 3DiMo, generate a clip, write a report.
 
-    What is not given it renders itself. Run again, it redoes no finished work.
+    Inputs that are not given are rendered. Finished work is not repeated when the command is run again.
 
     Example: dimo demo --internet my-clips/ --out demo-out
     """
@@ -48,12 +54,12 @@ def demo(
     from opendimo.dags.session import session
     from opendimo.dags.show import as_json
 
-    console.print("starting a Prefect server and Ray (some seconds) ...")
+    console.print("starting a Prefect server and Ray (takes some seconds) ...")
     with session(out / "session", prefect_api, ray_address) as api, display():
         from opendimo.dags.demo import demo as demo_flow
         from opendimo.dags.demo import summary
 
-        console.print(f"flows: {api.removesuffix('/api')}")
-        given = {"internet": internet, "unreal": unreal, "multiview": multiview}
-        result = demo_flow(str(out), **{kind: str(path) for kind, path in given.items() if path}, steps=steps)
+        console.print(f"Prefect dashboard: {api.removesuffix('/api')}")
+        inputs = {"internet": internet, "unreal": unreal, "multiview": multiview}
+        result = demo_flow(str(out), **{kind: str(path) for kind, path in inputs.items() if path}, steps=steps)
     as_json(result) if json_ else summary(result)

@@ -1,4 +1,4 @@
-"""`dimo plan ...`: what the commands of the same names would do."""
+"""`dimo plan ...`: forecast what the commands of the same names would do."""
 
 from typing import Annotated, Any
 
@@ -11,8 +11,9 @@ from opendimo.dags.commands.execute import execute
 from opendimo.dags.options import ExistingLake, Json, PolicyFile, Trial
 
 app = typer.Typer(
-    help="Show what a command would do: what is done already, what is left, time and disk by earlier runs.\n\n"
-    "Takes the options of the command itself; writes nothing. Later stages are planned from what is stored now.\n\n"
+    help="Dry run of a command: finished and remaining work, with estimated time and disk space.\n\n"
+    "Takes the options of the command and writes nothing. Estimates come from earlier runs in the lake. "
+    "Later stages are planned from the data stored now.\n\n"
     "Examples:\n\n"
     "dimo plan label --lake /data/lake\n\n"
     "dimo plan ingest internet urls.csv --lake /data/lake --sample 8",
@@ -21,27 +22,28 @@ app = typer.Typer(
 
 
 Sample = Annotated[
-    int, typer.Option(min=0, help="Where no run is known, do so many items for real, in a lake made for that.")
+    int,
+    typer.Option(min=0, help="For stages without an earlier run, process this many items in a temporary lake."),
 ]
-SampleMinutes = Annotated[float, typer.Option(min=0.01, help="Longest time for that, in minutes.")]
+SampleMinutes = Annotated[float, typer.Option(min=0.01, help="Time limit for --sample, in minutes.")]
 
 
 def trial(sample: Sample = 0, sample_minutes: SampleMinutes = 10.0) -> Trial:
-    """How much may be tried for a forecast: options that every command has below `dimo plan`."""
+    """Return the trial limits; its parameters become options of every command under `dimo plan`."""
     return Trial(sample, sample_minutes)
 
 
 class PlanCommand(TyperCommand):
-    """A command below `dimo plan`: it has the options of `trial` besides its own, and its context the trial."""
+    """A command under `dimo plan`: accepts the options of `trial` as well, and stores the `Trial` in `ctx.obj`."""
 
     def __init__(self, *args: Any, params: list[Any], **options: Any) -> None:
-        options_of_trial = typer.Typer(add_completion=False)
-        options_of_trial.command(add_help_option=False)(trial)
-        self._trial_options = get_command(options_of_trial).params
+        trial_app = typer.Typer(add_completion=False)
+        trial_app.command(add_help_option=False)(trial)
+        self._trial_options = get_command(trial_app).params
         super().__init__(*args, params=[*params, *self._trial_options], **options)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command's function."""
+        """Store the `Trial` in the context, and call the function of the command."""
         ctx.obj = trial(**{str(option.name): ctx.params.pop(option.name) for option in self._trial_options})
         return super().invoke(ctx)
 
@@ -55,11 +57,11 @@ app.command()(budget.train)
 def everything(
     ctx: typer.Context,
     lake: ExistingLake,
-    base: Annotated[str | None, typer.Option(help="Plan `dimo encode` as well, for this pretrained model.")] = None,
+    base: Annotated[str | None, typer.Option(help="Also plan `dimo encode`, for this pretrained base model.")] = None,
     policy: PolicyFile = None,
     json_: Json = False,
 ) -> None:
-    """Plan all stages after `dimo ingest`, as their commands would run with no options but the policy.
+    """Plan all stages after `dimo ingest`, with the default options of their commands except for the policy.
 
     Example: dimo plan all --lake /data/lake --policy quality.toml
     """
@@ -68,10 +70,10 @@ def everything(
     from opendimo.pipelines.latents.windows import Window
     from opendimo.pipelines.quality.policy import policy_of
 
-    limits = policy_of(policy)
-    requests: list[Request] = [Cut(policy=limits), Measure(), Label(policy=limits), Caption(policy=limits)]
+    thresholds = policy_of(policy)
+    requests: list[Request] = [Cut(policy=thresholds), Measure(), Label(policy=thresholds), Caption(policy=thresholds)]
     if base:
-        requests.append(Encode(LatentsConfig(base, Window(121, 1, 832, 480)), limits))
+        requests.append(Encode(LatentsConfig(base, Window(121, 1, 832, 480)), thresholds))
     execute(ctx, lake, requests, json_)
     if not base and not json_:
-        print("`dimo encode` is not planned: give --base")
+        print("`dimo encode` is not planned: pass --base to include it")

@@ -1,4 +1,4 @@
-"""`dimo release ...`: immutable sets of training pairs."""
+"""`dimo release ...`: create, inspect, approve and export immutable sets of training pairs."""
 
 import json
 from dataclasses import asdict
@@ -10,14 +10,14 @@ import typer
 
 from opendimo.dags.options import ExistingLake, Json, PrefectApi
 
-app = typer.Typer(help="Immutable, pinned sets of training pairs.", no_args_is_help=True)
+app = typer.Typer(help="Manage releases: immutable, pinned sets of training pairs.", no_args_is_help=True)
 
-ReleaseId = Annotated[str, typer.Argument(help="NAME@VERSION.")]
-By = Annotated[str, typer.Option("--by", help="Who decides.")]
+ReleaseId = Annotated[str, typer.Argument(help="Release, as NAME@VERSION.")]
+By = Annotated[str, typer.Option("--by", help="Person who makes the decision.")]
 
 
 class Format(StrEnum):
-    """Layouts of an export."""
+    """File layout of an export."""
 
     webdataset = "webdataset"
     huggingface = "huggingface"
@@ -25,15 +25,20 @@ class Format(StrEnum):
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Name of the release; the version is counted up.")],
+    name: Annotated[str, typer.Argument(help="Name of the release; the version number is assigned.")],
     lake: ExistingLake,
     policy: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file: licences, floors, counts, approval.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="TOML file with the release policy: licences, quality floors, minimum counts, approval.",
+        ),
     ] = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
 ) -> None:
-    """Pin the newest pairs as a release; the same pairs and policy again give the same release.
+    """Pin the newest pairs as a release. Idempotent: the same pairs and policy return the existing release.
 
     Example: dimo release create dance --lake /data/lake --policy release.toml
     """
@@ -45,16 +50,16 @@ def create(
     from opendimo.storage_schemas.releases.release import check_name, find_release
 
     check_name(name)
-    wanted = load_policy(policy) if policy else None
+    release_policy = load_policy(policy) if policy else None
     with lake_session(lake, prefect_api, ray=False), display():
         from opendimo.dags.flows import publish
 
-        release = publish(lake, name, wanted)
+        release = publish(lake, name, release_policy)
     state = find_release(Lake(lake), release)["state"]
     if json_:
         return as_json({"release": release, "state": state})
-    waits = f"; it waits for approval: dimo release approve {release} --by NAME --lake {lake}"
-    return print(f"released {release}{waits if state == 'pending' else ''}")
+    hint = f"; approval is pending: dimo release approve {release} --by NAME --lake {lake}"
+    return print(f"released {release}{hint if state == 'pending' else ''}")
 
 
 @app.command("list")
@@ -70,13 +75,16 @@ def list_(lake: ExistingLake, json_: Json = False) -> None:
     rows = list_releases(Lake(lake))
     if json_:
         return as_json([_summary(row) for row in rows])
-    shown = [(r["release_id"], r["pairs"], r["state"], _who(r), r["parent"], _day(r["created_at"])) for r in rows]
-    return table(f"Releases of {lake}", ("release", "pairs", "state", "decided by", "parent", "made"), shown)
+    cells = [
+        (r["release_id"], r["pairs"], r["state"], _decided_by(r), r["parent"], _utc_minute(r["created_at"]))
+        for r in rows
+    ]
+    return table(f"Releases of {lake}", ("release", "pairs", "state", "decided by", "parent", "created (UTC)"), cells)
 
 
 @app.command()
 def show(release: ReleaseId, lake: ExistingLake, json_: Json = False) -> None:
-    """Show what a release holds, after checking that it is what was written.
+    """Show the contents of a release, after checking that it was not modified since it was created.
 
     Example: dimo release show dance@1 --lake /data/lake
     """
@@ -101,10 +109,10 @@ def diff(
     older: ReleaseId,
     newer: ReleaseId,
     lake: ExistingLake,
-    rows: Annotated[int, typer.Option(min=0, help="Also list this many pairs of each change.")] = 0,
+    rows: Annotated[int, typer.Option(min=0, help="List this many example pairs for each kind of change.")] = 0,
     json_: Json = False,
 ) -> None:
-    """Show what changed between two releases: pairs added, removed, relabelled, moved, and why.
+    """Compare two releases: pairs added, removed, relabelled or moved to another split, with reasons.
 
     Example: dimo release diff dance@1 dance@2 --lake /data/lake --rows 5
     """
@@ -112,20 +120,20 @@ def diff(
     from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.diff import diff as compare
 
-    found = compare(Lake(lake), older, newer, rows)
+    result = compare(Lake(lake), older, newer, rows)
     if json_:
-        return as_json(asdict(found))
+        return as_json(asdict(result))
     changes = [
-        ("removed", found.removed, found.removed_why),
-        ("added", found.added, found.added_why),
-        ("relabelled", found.relabelled, found.by_field | found.relabelled_why),
-        ("moved", found.moved, found.splits),
+        ("removed", result.removed, result.removed_why),
+        ("added", result.added, result.added_why),
+        ("relabelled", result.relabelled, result.by_field | result.relabelled_why),
+        ("moved", result.moved, result.splits),
     ]
-    lines = [(name, count, ", ".join(f"{reason} {n}" for reason, n in why.items())) for name, count, why in changes]
-    table(f"{older} ({found.before} pairs) to {newer} ({found.after} pairs)", ("change", "pairs", "why"), lines)
-    for change, listed in found.examples.items():
-        if listed:
-            table(f"{change}, the first {len(listed)}", list(listed[0]), [list(row.values()) for row in listed])
+    lines = [(name, count, ", ".join(f"{why} {n}" for why, n in reasons.items())) for name, count, reasons in changes]
+    table(f"{older} ({result.before} pairs) to {newer} ({result.after} pairs)", ("change", "pairs", "reasons"), lines)
+    for change, examples in result.examples.items():
+        if examples:
+            table(f"{change}, first {len(examples)}", list(examples[0]), [list(row.values()) for row in examples])
     return None
 
 
@@ -133,10 +141,10 @@ def diff(
 def verify(
     release: ReleaseId,
     lake: ExistingLake,
-    deep: Annotated[bool, typer.Option("--deep", help="Also compare every video with its own hash.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also verify the stored hash of every video.")] = False,
     json_: Json = False,
 ) -> None:
-    """Read every file of a release again and compare its hash; exit code 1 where one is not what was written.
+    """Verify the hash of every file of a release. Exits with code 1 if any file is damaged.
 
     Example: dimo release verify dance@1 --lake /data/lake
     """
@@ -147,18 +155,18 @@ def verify(
     from opendimo.storage_schemas.releases.verify import verify as check
 
     with display(), follow("hash files (MB)", MEGABYTE) as report:
-        found = check(Lake(lake), release, deep, report)
+        result = check(Lake(lake), release, deep, report)
     if json_:
-        as_json(asdict(found))
+        as_json(asdict(result))
     else:
-        for line in found.damaged:
+        for line in result.damaged:
             print(f"damaged: {line}")
-        for source in found.taken_down:
-            print(f"warning: source {source} was taken down since; the next release leaves it out")
-        videos = f" and {found.videos} videos" if deep else ""
-        word = f"{len(found.damaged)} damaged" if found.damaged else "all as written"
-        print(f"{release}: {found.files} files ({found.bytes / MEGABYTE:.1f} MB){videos}, {word}")
-    if found.damaged:
+        for source in result.taken_down:
+            print(f"warning: source {source} has been taken down since; the next release will exclude it")
+        videos = f" and {result.videos} videos" if deep else ""
+        verdict = f"{len(result.damaged)} damaged" if result.damaged else "all intact"
+        print(f"{release}: {result.files} files ({result.bytes / MEGABYTE:.1f} MB){videos}, {verdict}")
+    if result.damaged:
         raise typer.Exit(1)
 
 
@@ -167,11 +175,11 @@ def approve(
     release: ReleaseId,
     lake: ExistingLake,
     by: By,
-    note: Annotated[str | None, typer.Option(help="What was looked at.")] = None,
+    note: Annotated[str | None, typer.Option(help="Note on the review, stored with the decision.")] = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
 ) -> None:
-    """Let training use a release that waits for approval, or one that was withdrawn.
+    """Approve a pending or withdrawn release for training.
 
     Example: dimo release approve dance@1 --by ann --note "looked at 50 clips" --lake /data/lake
     """
@@ -184,10 +192,10 @@ def approve(
     with lake_session(lake, prefect_api, ray=False):
         from opendimo.dags.flows import approve as approve_flow
 
-        news = approve_flow(lake, release, by, note)
+        changed = approve_flow(lake, release, by, note)
     if json_:
-        return as_json({"release": release, "approved": True, "news": news})
-    return print(f"{release} is approved" if news else f"{release} was approved already")
+        return as_json({"release": release, "approved": True, "news": changed})
+    return print(f"{release} is approved" if changed else f"{release} was already approved")
 
 
 @app.command()
@@ -195,11 +203,11 @@ def rollback(
     name: Annotated[str, typer.Argument(help="Name of the release.")],
     lake: ExistingLake,
     by: By,
-    reason: Annotated[str, typer.Option(help="Why.")],
-    to: Annotated[int | None, typer.Option(help="Version to go back to; without it, one step.")] = None,
+    reason: Annotated[str, typer.Option(help="Reason for the withdrawal.")],
+    to: Annotated[int | None, typer.Option(help="Version to go back to. Default: the previous usable one.")] = None,
     json_: Json = False,
 ) -> None:
-    """Withdraw the versions after a good one: nothing trains on them any more, nothing is deleted.
+    """Withdraw all versions newer than a given one, so that training rejects them. Nothing is deleted.
 
     Example: dimo release rollback dance --to 3 --by ann --reason "bad hand labels" --lake /data/lake
     """
@@ -210,19 +218,19 @@ def rollback(
     newest, withdrawn = roll_back(Lake(lake), name, to, by, reason)
     if json_:
         return as_json({"newest": newest, "withdrawn": withdrawn})
-    return print(f"withdrawn: {', '.join(withdrawn) or 'nothing more'}; the newest usable release is {newest}")
+    return print(f"withdrawn: {', '.join(withdrawn) or 'none'}; the newest usable release is {newest}")
 
 
 @app.command()
 def export(
     release: ReleaseId,
     lake: ExistingLake,
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder to write into.")],
-    format_: Annotated[Format, typer.Option("--format", help="Layout of the files.")] = Format.webdataset,
-    shard_mb: Annotated[int, typer.Option(min=1, help="Size of a WebDataset shard.")] = 1000,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Output folder.")],
+    format_: Annotated[Format, typer.Option("--format", help="File layout.")] = Format.webdataset,
+    shard_mb: Annotated[int, typer.Option(min=1, help="Size of a WebDataset shard, in MB.")] = 1000,
     json_: Json = False,
 ) -> None:
-    """Write a release as files for other trainers; what was stopped goes on.
+    """Export a release as files for other trainers. Resumes an interrupted export.
 
     Example: dimo release export dance@1 --format webdataset --out /data/dance --lake /data/lake
     """
@@ -248,11 +256,11 @@ def _summary(row: dict[str, Any]) -> dict[str, Any]:
     return {"release": row["release_id"], **facts, "decision": decision, **json.loads(row["manifest"])}
 
 
-def _who(row: dict[str, Any]) -> str | None:
+def _decided_by(row: dict[str, Any]) -> str | None:
     return row["decision"] and row["decision"]["by"]
 
 
-def _day(nanoseconds: int) -> str:
+def _utc_minute(nanoseconds: int) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,4 +1,4 @@
-"""Commands of the trainer: train, report."""
+"""Training commands: train, report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,25 +11,27 @@ from opendimo.dags.variants import VARIANTS
 
 
 def train(
-    release: Annotated[str, typer.Option(help="NAME@VERSION.")],
+    release: Annotated[str, typer.Option(help="Release to train on, as NAME@VERSION.")],
     lake: ExistingLake,
     base: Base,
-    out: Annotated[Path, typer.Option(help="Folder of checkpoints, metrics and the final pipeline.")],
-    preset: Annotated[str, typer.Option(help="tiny, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "tiny",
-    variant: Annotated[str, typer.Option(help=f"Ablation or rival: {VARIANTS}.")] = "full",
-    encoder: Annotated[str | None, typer.Option(help="Motion encoder: tiny, base or paper; else the preset's.")] = None,
+    out: Annotated[Path, typer.Option(help="Output folder for checkpoints, metrics and the final pipeline.")],
+    preset: Annotated[str, typer.Option(help="Preset: tiny, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "tiny",
+    variant: Annotated[str, typer.Option(help=f"Ablation or comparison method: {VARIANTS}.")] = "full",
+    encoder: Annotated[
+        str | None, typer.Option(help="Motion encoder: tiny, base or paper. Default: that of the preset.")
+    ] = None,
     init_encoder: Annotated[
-        Path | None, typer.Option(exists=True, help="IM-Animation's weights, for the paper encoder.")
+        Path | None, typer.Option(exists=True, help="IM-Animation weights to initialise the paper encoder.")
     ] = None,
     init_model: Annotated[
-        Path | None, typer.Option(exists=True, help="A trained 3DiMo to start from: `model` of a checkpoint.")
+        Path | None, typer.Option(exists=True, help="Trained 3DiMo to initialise from: `model` of a checkpoint.")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in OUT.")] = True,
+    resume: Annotated[bool, typer.Option(help="Resume from the newest checkpoint in OUT.")] = True,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
 ) -> None:
-    """Train the three stages of 3DiMo, or an ablation or a rival of it, on a release.
+    """Train the three stages of 3DiMo, or an ablation or comparison method, on a release.
 
     Example: dimo train --release dance@1 --lake /data/lake --base models/tiny --preset tiny --out runs/1
     """
@@ -56,24 +58,28 @@ def train(
     if json_:
         return as_json({"out": out, "losses": losses})
     rows = [(r["stage"], f"{r['before']:.3f}", f"{r['after']:.3f}") for r in losses]
-    return table(f"Trained into {out}", ("stage", "loss before", "loss after"), rows)
+    return table(f"Training losses, {out}", ("stage", "loss before", "loss after"), rows)
 
 
 def report(
     lake: ExistingLake,
-    out: Annotated[Path, typer.Option(help="Folder for the page.")],
-    training: Annotated[Path | None, typer.Option(exists=True, help="Folder of a training run to show.")] = None,
-    generated: Annotated[Path | None, typer.Option(exists=True, help="A generated clip to show.")] = None,
-    evaluation: Annotated[Path | None, typer.Option(exists=True, help="Folder that `dimo evaluate` wrote.")] = None,
+    out: Annotated[Path, typer.Option(help="Output folder for the HTML page.")],
+    training: Annotated[Path | None, typer.Option(exists=True, help="Folder of a training run to include.")] = None,
+    generated: Annotated[Path | None, typer.Option(exists=True, help="Generated clip to include.")] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(exists=True, help="Output folder of `dimo evaluate` to include.")
+    ] = None,
     policy: PolicyFile = None,
 ) -> None:
-    """Write one static HTML page: funnel, contact sheets with poses, cameras, captions, losses, whether the driver is
-    followed, an evaluation, the generated clip.
+    """Write a static HTML report on a lake and its models.
+
+    Shows the work status, contact sheets with poses, cameras, captions, losses, how well the motion follows the driving
+    video, an evaluation and the generated clip.
 
     Example: dimo report --lake /data/lake --training runs/1 --out report
     """
     from opendimo.pipelines.quality.policy import policy_of
     from opendimo.pipelines.report import write_report
 
-    shown = {"training": training, "generated": generated, "evaluation": evaluation}
-    print(write_report(lake, out, **shown, policy=policy_of(policy)))
+    inputs = {"training": training, "generated": generated, "evaluation": evaluation}
+    print(write_report(lake, out, **inputs, policy=policy_of(policy)))

@@ -1,4 +1,4 @@
-"""Commands of who looks after a lake: clean, tables, takedown, migrate."""
+"""Maintenance commands: clean, sources, tables, takedown, migrate."""
 
 import re
 from dataclasses import asdict
@@ -18,16 +18,19 @@ UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 def clean(
     lake: ExistingLake,
-    older_than: Annotated[str, typer.Option(help="Age of what may go: 14d, 36h, 30m, 0s.")] = "14d",
-    abandoned: Annotated[bool, typer.Option(help="Also drop unfinished runs of that age that nobody drives.")] = False,
+    older_than: Annotated[str, typer.Option(help="Minimum age of the data to delete: 14d, 36h, 30m, 0s.")] = "14d",
+    abandoned: Annotated[
+        bool, typer.Option(help="Also delete unfinished runs of that age that no process is executing.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would go, and what stays and why.")
+        bool, typer.Option("--dry-run", help="Only show what would be deleted, and what would be kept and why.")
     ] = False,
     json_: Json = False,
     prefect_api: PrefectApi = None,
 ) -> None:
-    """Merge tiny fragments and free old versions, orphaned files, staging, and downloads that were given up; what a
-    release pins stays.
+    """Compact small fragments, and delete old versions, orphaned files, staged data and abandoned downloads.
+
+    Data pinned by a release is always kept.
 
     Examples:
 
@@ -56,34 +59,39 @@ def clean(
         return as_json({"merged": [asdict(m) for m in merged], "freed": [asdict(f) for f in freed]})
     if merged:
         rows = [(m.table, m.before, m.after, m.rows) for m in merged]
-        word = "Would be merged" if dry_run else "Merged"
-        table(word, ("table", "fragments", "fragments then", "rows written again"), rows)
-    return _show(freed, "Would be freed" if dry_run else "Freed")
+        title = "Would be compacted" if dry_run else "Compacted"
+        table(title, ("table", "fragments before", "fragments after", "rows rewritten"), rows)
+    return _show(freed, "Would be deleted" if dry_run else "Deleted")
 
 
 def sources(
     lake: ExistingLake,
-    name: Annotated[str | None, typer.Option(help="Part of the name or uri.")] = None,
-    licence: Annotated[str | None, typer.Option(help="This licence.")] = None,
-    subject: Annotated[str | None, typer.Option(help="This person.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 50,
-    links: Annotated[bool, typer.Option("--links", help="Show instead what became of the URLs of each host.")] = False,
+    name: Annotated[str | None, typer.Option(help="Only sources whose name or URI contains this text.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Only sources under this licence.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only sources that show this person.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows to show.")] = 50,
+    links: Annotated[
+        bool, typer.Option("--links", help="Show the download status of URLs per host instead of the sources.")
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="With --links: first ask whether what was fetched is still there.")
+        bool, typer.Option("--check", help="With --links: first probe whether the fetched URLs are still available.")
     ] = False,
     cookies: Annotated[
-        Path | None, typer.Option(exists=True, help="With --check: cookies in the format of Netscape.")
+        Path | None, typer.Option(exists=True, help="With --check: cookies file in Netscape format.")
     ] = None,
     access: Annotated[
-        Path | None, typer.Option(exists=True, help="With --check: TOML file with a proxy and headers by host.")
+        Path | None, typer.Option(exists=True, help="With --check: TOML file with a proxy and per-host headers.")
     ] = None,
     platform: Annotated[
-        list[str] | None, typer.Option(help="With --check: a further host of which URLs are pages, not asked.")
+        list[str] | None,
+        typer.Option(help="With --check: additional video platform whose URLs are not probed. Repeatable."),
     ] = None,
-    allow_private: Annotated[bool, typer.Option(help="With --check: also this machine and its network.")] = False,
+    allow_private: Annotated[
+        bool, typer.Option(help="With --check: allow probes of this machine and its private network.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """List what was ingested, with what a takedown needs to know; and what is taken down.
+    """List the ingested sources, with licence, subject, content hash and takedown status.
 
     Examples:
 
@@ -92,7 +100,7 @@ def sources(
     dimo sources --lake /data/lake --links --check
     """
     if check and not links:
-        raise ValueError("--check goes with --links")
+        raise ValueError("--check requires --links: add --links")
     if check:
         _check(lake, cookies, access, platform or [], allow_private)
     if links:
@@ -101,13 +109,13 @@ def sources(
     from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.lake.takedown import list_sources
 
-    found = list_sources(Lake(lake), name, licence, subject)
+    source_rows = list_sources(Lake(lake), name, licence, subject)
     if json_:
-        return as_json(found)
+        return as_json(source_rows)
     columns = ("source_id", "kind", "name", "licence", "subject", "content_sha256", "down")
-    rows = [[row[c] if c != "content_sha256" else row[c][:12] + "…" for c in columns] for row in found[:limit]]
-    more = "" if len(found) <= limit else f", the first {limit} (--limit, or --json for all and whole hashes)"
-    return table(f"{len(found)} sources{more}", columns, rows)
+    cells = [[row[c] if c != "content_sha256" else row[c][:12] + "…" for c in columns] for row in source_rows[:limit]]
+    more = "" if len(source_rows) <= limit else f", first {limit} (use --limit, or --json for all rows and full hashes)"
+    return table(f"{len(source_rows)} sources{more}", columns, cells)
 
 
 def tables(lake: ExistingLake, json_: Json = False) -> None:
@@ -119,67 +127,70 @@ def tables(lake: ExistingLake, json_: Json = False) -> None:
     from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.lake.maintain import overview
 
-    found = overview(Lake(lake))
+    table_rows = overview(Lake(lake))
     if json_:
-        return as_json(found)
+        return as_json(table_rows)
     columns = ("table", "rows", "fragments", "versions", "bytes", "pinned_by")
-    return table(f"Tables of {lake}", columns, [(*map(row.get, columns[:5]), len(row["pinned_by"])) for row in found])
+    cells = [(*map(row.get, columns[:5]), len(row["pinned_by"])) for row in table_rows]
+    return table(f"Tables of {lake}", columns, cells)
 
 
 def takedown(
     lake: ExistingLake,
-    reason: Annotated[str, typer.Option(help="Why.")],
-    by: Annotated[str, typer.Option(help="Who decided.")],
-    source_id: Annotated[str | None, typer.Option(help="One source.")] = None,
-    content: Annotated[str | None, typer.Option(help="Every source whose file has this SHA-256.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Every source under this licence.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Every source that shows this person.")] = None,
-    lift: Annotated[bool, typer.Option("--lift", help="Allow it again.")] = False,
-    ahead: Annotated[bool, typer.Option("--ahead", help="Also where nothing in the lake matches yet.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is concerned.")] = False,
+    reason: Annotated[str, typer.Option(help="Reason for the takedown.")],
+    by: Annotated[str, typer.Option(help="Person who decided.")],
+    source_id: Annotated[str | None, typer.Option(help="Take down this source.")] = None,
+    content: Annotated[str | None, typer.Option(help="Take down every source whose file has this SHA-256.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Take down every source under this licence.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Take down every source that shows this person.")] = None,
+    lift: Annotated[bool, typer.Option("--lift", help="Revoke an earlier takedown.")] = False,
+    ahead: Annotated[bool, typer.Option("--ahead", help="Accept a value that no source in the lake has yet.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the affected sources, clips and releases.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Take sources down: later releases leave them out, also if they come again. Nothing is deleted.
+    """Exclude sources from all later releases, even if they are ingested again. Nothing is deleted.
 
     Examples:
 
     dimo takedown --lake /data/lake --licence CC-BY-NC-4.0 --reason "no commercial use" --by ann
 
-    dimo takedown --lake /data/lake --source-id 3f5a... --reason "asked by the author" --by ann
+    dimo takedown --lake /data/lake --source-id 3f5a... --reason "request of the author" --by ann
     """
     from opendimo.dags.show import as_json, table
     from opendimo.storage_schemas.lake import takedown as stones
     from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.files import releases_with
 
-    given = {"source_id": source_id, "content_sha256": content, "licence": licence, "subject": subject}
-    chosen = [(what, value) for what, value in given.items() if value is not None]
-    if len(chosen) != 1:
-        raise ValueError("say what to take down by one of --source-id, --content, --licence, --subject")
-    what, value = chosen[0]
+    options = {"source_id": source_id, "content_sha256": content, "licence": licence, "subject": subject}
+    selectors = [(what, value) for what, value in options.items() if value is not None]
+    if len(selectors) != 1:
+        raise ValueError("select what to take down by exactly one of --source-id, --content, --licence, --subject")
+    what, value = selectors[0]
     home = Lake(lake)
-    found = stones.concerned(home, what, value)
+    affected = stones.concerned(home, what, value)
     if not dry_run and lift:
         stones.lift(home, what, value, reason, by)
     elif not dry_run:
         stones.take_down(home, what, value, reason, by, ahead)
-    releases = releases_with(home, found.clips)
-    counts = {"sources": len(found.sources), "clips": len(found.clips)}
+    releases = releases_with(home, affected.clips)
+    counts = {"sources": len(affected.sources), "clips": len(affected.clips)}
     if json_:
         return as_json({"what": what, "value": value, "lift": lift, "dry_run": dry_run, "releases": releases} | counts)
-    word = ("lifted" if lift else "taken down") if not dry_run else "concerned"
-    print(f"{word}: {what} {value}: {counts['sources']} sources, {counts['clips']} clips")
+    action = ("lifted" if lift else "taken down") if not dry_run else "affected"
+    print(f"{action}: {what} {value}: {counts['sources']} sources, {counts['clips']} clips")
     if releases:
-        rows = [(release, "cannot be read" if pairs is None else pairs) for release, pairs in releases.items()]
-        table("Releases that hold them, and keep them", ("release", "pairs"), rows)
-    return print(f"The next release {'takes them in again' if lift else 'leaves them out'}.")
+        rows = [(release, "unreadable" if pairs is None else pairs) for release, pairs in releases.items()]
+        table("Existing releases that contain them (not changed)", ("release", "affected pairs"), rows)
+    return print(f"The next release {'includes them again' if lift else 'excludes them'}.")
 
 
 def migrate(
     lake: ExistingLake,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the migration steps.")] = False,
 ) -> None:
-    """Bring a lake that an older version wrote to the schema of this version; videos are not touched.
+    """Migrate a lake written by an older version to the current schema. Videos are not rewritten.
 
     Example: dimo migrate --lake /data/lake
     """
@@ -191,7 +202,7 @@ def migrate(
     for step in steps:
         print(f"{'would' if dry_run else 'done:'} {step}")
     if not steps:
-        print(f"{home.uri} has this version's schema: nothing to do")
+        print(f"{home.uri} already has the current schema: nothing to do")
 
 
 def _check(lake: str, cookies: Path | None, access: Path | None, hosts: list[str], allow_private: bool) -> None:
@@ -209,11 +220,13 @@ def _check(lake: str, cookies: Path | None, access: Path | None, hosts: list[str
         allow_private=allow_private,
     )
     with display(), follow("check links") as report:
-        found = check_links(Lake(lake), config, report)
-    if found.not_asked:
-        console.print(f"{found.not_asked} not asked: no file by http(s), or kept without what may be a secret")
-    if found.later:
-        console.print(f"{found.later} not asked yet: their hosts want a pause; check again later")
+        result = check_links(Lake(lake), config, report)
+    if result.not_asked:
+        console.print(
+            f"{result.not_asked} URLs not probed: not a direct http(s) file, or stored without parts that may be secret"
+        )
+    if result.later:
+        console.print(f"{result.later} URLs not probed yet: their hosts asked us to pause; run the check again later")
 
 
 def _links(lake: str, limit: int, json_: bool) -> None:
@@ -222,23 +235,23 @@ def _links(lake: str, limit: int, json_: bool) -> None:
     from opendimo.pipelines.sources.links import links as by_host
     from opendimo.storage_schemas.lake.lake import Lake
 
-    found = by_host(Lake(lake))
+    hosts = by_host(Lake(lake))
     if json_:
-        return as_json([asdict(host) | {"rate": host.rate} for host in found])
+        return as_json([asdict(host) | {"rate": host.rate} for host in hosts])
     rows = []
-    for host in found[:limit]:
-        why = ", ".join(f"{reason} {n}" for reason, n in sorted(host.reasons.items(), key=lambda item: -item[1]))
+    for host in hosts[:limit]:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(host.reasons.items(), key=lambda item: -item[1]))
         rate = "" if host.rate is None else f"{size(round(host.rate))}/s"
         counts = [getattr(host, status) for status in STATUSES]
-        rows.append((host.host, host.urls, *counts, size(host.bytes), rate, why))
-    more = "" if len(found) <= limit else f", the first {limit} (--limit, or --json for all)"
-    return table(f"URLs of {len(found)} hosts{more}", ("host", "URLs", *STATUSES, "size", "rate", "why"), rows)
+        rows.append((host.host, host.urls, *counts, size(host.bytes), rate, reasons))
+    more = "" if len(hosts) <= limit else f", first {limit} (use --limit, or --json for all)"
+    return table(f"URLs of {len(hosts)} hosts{more}", ("host", "URLs", *STATUSES, "size", "rate", "reasons"), rows)
 
 
 def _age(text: str) -> timedelta:
-    if not (found := re.fullmatch(r"(\d+)([dhms])", text)):
-        raise ValueError(f"--older-than {text!r}: write a number and d, h, m or s, such as 14d")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    if not (match := re.fullmatch(r"(\d+)([dhms])", text)):
+        raise ValueError(f"--older-than {text!r} is not an age: write a number and d, h, m or s, such as 14d")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
 def _show(freed: "list[Freed]", title: str) -> None:
@@ -247,4 +260,4 @@ def _show(freed: "list[Freed]", title: str) -> None:
     rows = [(f.where, f.files, f"{f.bytes / 1e6:.1f} MB", f.versions, f.versions_kept) for f in freed]
     table(title, ("where", "files", "size", "versions", "versions kept"), rows)
     if kept := [(f.where, why) for f in freed for why in f.kept]:
-        table("Kept", ("where", "what and why"), kept)
+        table("Kept", ("where", "item and reason"), kept)

@@ -1,4 +1,4 @@
-"""Video transformers that hear motion: one file per family of pretrained models, one interface (`interface.py`)."""
+"""Motion-conditioned video transformers: one file per family of base models, one interface (`interface.py`)."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ GENERATORS: dict[str, type[Generator]] = {
     for kind in (WanMotionTransformer3DModel, HunyuanMotionTransformer3DModel)
     for name in (kind.__name__, kind.base.__name__)
 }
-"""Our class for the `_class_name` in the config.json of a base model or of a trained one."""
+"""Generator class by the `_class_name` in the config.json of a base model or of a trained model."""
 
 
 def generator_class(model: Path) -> type[Generator]:
-    """The `Generator` for the folder of a base model, or of a trained one.
+    """Return the `Generator` class for the folder of a base model or of a trained model.
 
-    Raises `ValueError` where it has no transformer, or one of a family not known.
+    Raises `ValueError` if the folder has no transformer, or one of an unsupported class.
     """
     name = part_config(model, "transformer").get("_class_name")
     if name not in GENERATORS:
         raise ValueError(
-            f"the transformer of {model} is of class {name}: no generator for it, only for {', '.join(GENERATORS)}"
+            f"the transformer of {model} is of unsupported class {name}; supported are {', '.join(GENERATORS)}"
         )
     return GENERATORS[name]

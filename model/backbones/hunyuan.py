@@ -1,12 +1,14 @@
-"""The generator on HunyuanVideo-1.5: diffusers' transformer with motion and a reference image.
+"""Generator on HunyuanVideo-1.5: diffusers' transformer with motion conditioning and a reference image.
 
-Text and video attend together. Of the base's three text streams only Qwen2.5-VL's is fed: no glyph text, so no ByT5
-tokens; no SigLIP image tokens, because the reference enters through the latents. The base masks padded text with a
-dense [B, 1, S, S] mask in each block; here padding is cut off, and what is left of it is masked as keys only.
+Text and video share one joint attention. Of the base's three conditioning streams only Qwen2.5-VL text is used: there
+is no glyph text, so no ByT5 tokens; and no SigLIP image tokens, because the reference is given as latents. The base
+masks padded text with a dense [B, 1, S, S] mask in each block; here common padding is cut off and the rest is masked
+as keys only.
 
-Noisy latents come with channels of a condition and its mask, as in the base's image-to-video pipeline. `first_frame`:
-the reference is the condition of latent frame 0, which is predicted all the same. `prefix`: an extra frame in front
-that is the clean reference in both, hears no motion and is dropped from the output.
+Noisy latents are concatenated with condition channels and their mask, as in the base's image-to-video pipeline.
+`first_frame`: the reference is the condition of latent frame 0, and that frame is still predicted. `prefix`: an extra
+frame is prepended that holds the clean reference in both the noisy and the condition channels, receives no motion and
+is dropped from the output.
 """
 
 import torch
@@ -22,16 +24,16 @@ from torch.nn.functional import pad
 
 from opendimo.model.backbones.hunyuan_attention import JointAttention, KeyMaskedRefiner, without_padding
 from opendimo.model.backbones.inject import MotionContext, MotionCrossAttention
-from opendimo.model.backbones.interface import Generator, Heard, unpatched
+from opendimo.model.backbones.interface import BlockConditioning, Generator, unpatched
 from opendimo.model.config import Attention, Reference
 
 
 class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
-    """A block of HunyuanVideo-1.5 with a motion cross-attention of the video after the joint attention."""
+    """A HunyuanVideo-1.5 block with a motion cross-attention of the video tokens after the joint attention."""
 
     motion: MotionCrossAttention
 
-    def forward(  # type: ignore[override]  # motion in the place of unused arguments
+    def forward(  # type: ignore[override]  # motion replaces unused arguments
         self,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
@@ -40,18 +42,18 @@ class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
         freqs_cis: tuple[Tensor, Tensor],
         motion: MotionContext | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As the base block, with motion. Video [B, S, D], text [B, n, D], `attention_mask` [B, S + n] of keys."""
+        """Run the base block plus motion. Video [B, S, D], text [B, n, D], `attention_mask` [B, S + n] of keys."""
         video, text = hidden_states, encoder_hidden_states
         normed, gate, ff_shift, ff_scale, ff_gate = self.norm1(video, emb=temb)
         text_normed, text_gate, text_ff_shift, text_ff_scale, text_ff_gate = self.norm1_context(text, emb=temb)
-        seen, text_seen = self.attn(
+        attended, text_attended = self.attn(
             hidden_states=normed,
             encoder_hidden_states=text_normed,
             attention_mask=attention_mask,
             image_rotary_emb=freqs_cis,
         )
-        video = video + seen * gate[:, None]
-        text = text + text_seen * text_gate[:, None]
+        video = video + attended * gate[:, None]
+        text = text + text_attended * text_gate[:, None]
 
         if motion is not None:
             video = video + self.motion(video, motion)
@@ -63,9 +65,11 @@ class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
         return video, text
 
 
-class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DModel):  # type: ignore[misc]  # as there
-    """`HunyuanVideo15Transformer3DModel` plus motion cross-attentions; without `signal` and `reference` it is the base
-    model on text alone."""
+class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DModel):  # type: ignore[misc]  # diffusers
+    """`HunyuanVideo15Transformer3DModel` plus motion cross-attention.
+
+    Without `signal` and `reference` it equals the base model with text conditioning only.
+    """
 
     base = HunyuanVideo15Transformer3DModel
     keeps_first_frame = False
@@ -130,28 +134,34 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
         self.context_embedder.token_refiner.__class__ = KeyMaskedRefiner
 
     def velocity(
-        self, latents: Tensor, timestep: Tensor, text: Tensor, text_ok: Tensor, reference: Tensor | None, heard: Heard
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_ok: Tensor,
+        reference: Tensor | None,
+        conditioning: BlockConditioning,
     ) -> Tensor:
-        """As `Generator.velocity`."""
-        conditioned = self._conditioned(latents, reference, heard.prefix)
+        """Implement `Generator.velocity`."""
+        conditioned = self._conditioned(latents, reference, conditioning.prefix)
         text, padding = without_padding(text, text_ok)
 
         rope = self.rope(conditioned)
-        # the embedder of the base, less its rounding of the timestep in half precision
+        # like the base's embedder, but without rounding the timestep to half precision
         temb = self.time_embed.timestep_embedder(self.time_embed.time_proj(timestep).to(latents.dtype))
         tokens = self.x_embedder(conditioned)  # [B, S, D]
         text = self.context_embedder(text, timestep, padding)
         text = text + self.cond_type_embed(torch.zeros_like(text[..., 0], dtype=torch.long))  # [B, n, D]
         keys = None if padding is None else pad(padding, (tokens.shape[1], 0), value=True)  # [B, S + n]
-        for block, addition in zip(self.transformer_blocks, heard.additions, strict=True):
-            tokens, text = self.run_block(block, addition, tokens, text, temb, keys, rope, heard.motion)
+        for block, addition in zip(self.transformer_blocks, conditioning.additions, strict=True):
+            tokens, text = self.run_block(block, addition, tokens, text, temb, keys, rope, conditioning.motion)
 
         out = self.proj_out(self.norm_out(tokens, temb))
         return unpatched(out.unflatten(2, (-1, self.patch, self.patch)), self.grid(conditioned))
 
     @staticmethod
     def _conditioned(latents: Tensor, reference: Tensor | None, prefix: int) -> Tensor:
-        """Noisy latents [B, C, L, h, w] with channels of a condition and its mask: [B, 2C + 1, prefix + L, h, w]."""
+        """Concatenate condition channels and mask: latents [B, C, L, h, w] -> [B, 2C + 1, prefix + L, h, w]."""
         if reference is None:
             return torch.cat([latents, torch.zeros_like(latents), torch.zeros_like(latents[:, :1])], dim=1)
         noisy = torch.cat([reference, latents], dim=2) if prefix else latents

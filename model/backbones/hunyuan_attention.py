@@ -1,7 +1,7 @@
 """Attention of HunyuanVideo-1.5 without dense masks: padded text is masked as keys, not as queries.
 
-What padded text itself becomes is never seen by another token, so the video is the same. Masks are [B, S + n], which
-diffusers' attention backends take as they are or as [B, 1, 1, S + n].
+The outputs at padded text positions are never attended to, so the video tokens are unchanged. Masks are [B, S + n];
+diffusers' attention backends accept them as they are or as [B, 1, 1, S + n].
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ from torch import Tensor
 
 
 def without_padding(text: Tensor, text_ok: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Text [B, n, D] cut to the longest of the batch, and where it is not padding; None where nothing is padded.
+    """Cut text [B, n, D] to the longest in the batch; return it and its mask (True = text), None if nothing is padded.
 
-    The one look at values on the device, in front of the blocks.
+    This is the only device synchronisation; it happens before the blocks.
     """
     lengths = text_ok.sum(1).tolist()
     text, text_ok = text[:, : max(lengths)], text_ok[:, : max(lengths)]
@@ -27,9 +27,9 @@ def without_padding(text: Tensor, text_ok: Tensor) -> tuple[Tensor, Tensor | Non
 
 
 class JointAttention(HunyuanVideo15AttnProcessor2_0):
-    """The base's attention of video and text, with a mask of keys or none."""
+    """The base's joint attention of video and text, with an optional mask of keys."""
 
-    def __call__(  # type: ignore[override]  # video and text are always both there
+    def __call__(  # type: ignore[override]  # video and text are both required
         self,
         attn: Any,
         hidden_states: Tensor,
@@ -37,9 +37,9 @@ class JointAttention(HunyuanVideo15AttnProcessor2_0):
         attention_mask: Tensor | None,
         image_rotary_emb: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Video [B, S, D] and text [B, n, D] to the same; `attention_mask` [B, S + n] bool, True = seen.
+        """Attend jointly over video [B, S, D] and text [B, n, D]; returns the same shapes.
 
-        `attn` is diffusers' `Attention`.
+        `attention_mask` [B, S + n] bool, True = attended to. `attn` is diffusers' `Attention`.
         """
         video, text = hidden_states, encoder_hidden_states
         q, k, v = (layer(video).unflatten(2, (attn.heads, -1)) for layer in (attn.to_q, attn.to_k, attn.to_v))
@@ -59,15 +59,17 @@ class JointAttention(HunyuanVideo15AttnProcessor2_0):
 
 
 def _rotated(x: Tensor, rope: Any) -> Any:
-    """[B, S, heads, D / heads] to the same."""
+    """Apply rotary embeddings to [B, S, heads, D / heads]."""
     return apply_rotary_emb(x, rope, sequence_dim=1)
 
 
 class KeyMaskedRefiner(HunyuanVideo15IndividualTokenRefiner):
-    """The blocks of the base's text refiner, with a mask of keys."""
+    """The blocks of the base's text refiner, with a mask of keys instead of a dense mask."""
 
-    def forward(self, hidden_states: Tensor, temb: Tensor, attention_mask: Tensor | None = None) -> Tensor:  # type: ignore[override]  # the base says None
-        """Text [B, n, D] to the same; `attention_mask` [B, n] bool, True = seen."""
+    def forward(  # type: ignore[override]  # the base annotates None
+        self, hidden_states: Tensor, temb: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Refine text [B, n, D]; `attention_mask` [B, n] bool, True = attended to."""
         keys = None if attention_mask is None else attention_mask[:, None, None]  # [B, 1, 1, n]
         for block in self.refiner_blocks:
             hidden_states = block(hidden_states, temb, keys)

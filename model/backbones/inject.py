@@ -1,8 +1,8 @@
-"""How motion enters the generator: a cross-attention after each self-attention of the video transformer.
+"""Motion conditioning of the generator: a cross-attention after each self-attention of the video transformer.
 
-Only video tokens query and the text path stays as it was (3DiMo, section 3.2). Motion travels through the blocks as an
-argument: held in an attribute or a closure it gives silently wrong gradients when two forwards precede one backward
-under gradient checkpointing, because the first one is recomputed with the tokens of the second.
+Only video tokens are queries; the text path is unchanged (3DiMo, section 3.2). Motion is passed through the blocks as
+an argument. If it were held in an attribute or a closure, two forwards before one backward would silently give wrong
+gradients under gradient checkpointing, because the first forward would be recomputed with the tokens of the second.
 """
 
 from typing import NamedTuple
@@ -19,26 +19,26 @@ from opendimo.model.signal import MotionTokens
 
 
 class MotionContext(NamedTuple):
-    """Motion as the blocks read it.
+    """Motion input of the blocks.
 
-    `keys`: aligned [B, L, n, d], what each latent frame may see; global [B, M, d], what all of them see.
-    `audible` [L]: 1 where a latent frame hears motion, 0 for the reference, where the block is as in the base model.
+    `keys`: [B, L, n, d] in aligned mode, separate keys for each latent frame; [B, M, d] in global mode, shared keys.
+    `motion_mask` [L]: 1 for latent frames that attend to motion, 0 for the reference, whose tokens get no motion.
     `query_rope`, `key_rope`: cosines and sines [L, head_dim] and [M, head_dim] of the times, in global mode only.
     """
 
     keys: Tensor
-    audible: Tensor
+    motion_mask: Tensor
     query_rope: tuple[Tensor, Tensor] | None = None
     key_rope: tuple[Tensor, Tensor] | None = None
 
 
 class MotionAlignment(nn.Module):
-    """Lays the motion of T = stride k + 1 frames over the k + 1 latent frames of a causal video VAE.
+    """Align the motion of T = stride k + 1 frames with the k + 1 latent frames of a causal video VAE.
 
     Latent frame 0 encodes frame 0, latent frame t encodes frames stride (t - 1) + 1 .. stride t. `aligned`: a latent
-    frame sees just the motion of its frames, each with the embedding of its slot. `global`: it sees all of it, and
-    rotary embeddings of time, in frames, tell how far away each is. Where no motion is given all tokens are the same,
-    learned null token, so that guidance can compare with it.
+    frame attends only to the motion of its frames, each with a learned embedding of its slot. `global`: it attends to
+    all motion, with rotary embeddings of time in frames. If motion is dropped, all tokens are replaced by one learned
+    null token, for classifier-free guidance.
     """
 
     def __init__(self, mode: Attention, stride: int, dim: int, head_dim: int) -> None:
@@ -52,28 +52,28 @@ class MotionAlignment(nn.Module):
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.null, std=0.02)
-        if self.slots is not None:  # as large as tokens differ, or attention could not tell frames apart
+        if self.slots is not None:  # similar in scale to token differences, so that attention can distinguish frames
             nn.init.normal_(self.slots, std=0.5)
 
     def forward(self, motion: MotionTokens, latent_frames: int, prefix: int) -> MotionContext:
-        """The context of `prefix` reference frames without motion followed by `latent_frames` with it.
+        """Return the context for `prefix` reference frames without motion, followed by `latent_frames` with motion.
 
-        Raises `ValueError` where motion is not of stride (latent_frames - 1) + 1 frames.
+        Raises `ValueError` if the motion does not have stride (latent_frames - 1) + 1 frames.
         """
         tokens, present = motion
         t, n = tokens.shape[1:3]
         tokens = torch.where(present[:, None, None, None], tokens, self.null.to(tokens.dtype))
-        audible = torch.ones(prefix + latent_frames, device=tokens.device, dtype=tokens.dtype)
-        audible[:prefix] = 0
+        motion_mask = torch.ones(prefix + latent_frames, device=tokens.device, dtype=tokens.dtype)
+        motion_mask[:prefix] = 0
         if self.slots is not None:
             grid = by_latent_frame(tokens, latent_frames, self.stride) + self.slots
-            silent = grid.new_zeros(len(grid), prefix, *grid.shape[2:])
-            return MotionContext(torch.cat([silent, grid], dim=1).flatten(2, 3), audible)  # [B, L, stride N, d]
+            no_motion = grid.new_zeros(len(grid), prefix, *grid.shape[2:])
+            return MotionContext(torch.cat([no_motion, grid], dim=1).flatten(2, 3), motion_mask)  # [B, L, stride N, d]
 
         times = torch.arange(t, device=tokens.device, dtype=torch.float32)
         middles = by_latent_frame(times[None], latent_frames, self.stride)[0].mean(1)
         queries = self._rope(torch.cat([times[:1].repeat(prefix), middles]))
-        return MotionContext(tokens.flatten(1, 2), audible, queries, self._rope(times.repeat_interleave(n)))
+        return MotionContext(tokens.flatten(1, 2), motion_mask, queries, self._rope(times.repeat_interleave(n)))
 
     def _rope(self, times: Tensor) -> tuple[Tensor, Tensor]:
         cos, sin = get_1d_rotary_pos_embed(self.head_dim, times, use_real=True)  # type: ignore[arg-type]
@@ -81,7 +81,10 @@ class MotionAlignment(nn.Module):
 
 
 class MotionCrossAttention(nn.Module):
-    """Video tokens query motion tokens. The output projection starts at zero, so at step 0 nothing changes."""
+    """Cross-attention from video tokens to motion tokens, with a zero-initialised output projection.
+
+    At step 0 it therefore outputs zero and the base model is unchanged.
+    """
 
     def __init__(self, dim: int, motion_dim: int, heads: int) -> None:
         super().__init__()
@@ -106,12 +109,12 @@ class MotionCrossAttention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def forward(self, hidden: Tensor, context: MotionContext) -> Tensor:
-        """What motion adds to the video tokens: [B, S, D] -> [B, S, D], S = L x (tokens of a latent frame)."""
-        frames = len(context.audible)
+        """Return the residual for the video tokens: [B, S, D] -> [B, S, D], S = L x (tokens per latent frame)."""
+        frames = len(context.motion_mask)
         q = self.norm_q(self.to_q(self.norm(hidden)))
         k = self.norm_k(self.to_k(context.keys))
         v = self.to_v(context.keys)
-        if context.query_rope is None or context.key_rope is None:  # every latent frame attends on its own
+        if context.query_rope is None or context.key_rope is None:  # aligned: latent frames attend separately
             q, k, v = q.unflatten(1, (frames, -1)).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # [B L, ., D]
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # [., heads, ., D / heads]
         if context.query_rope is not None and context.key_rope is not None:
@@ -121,5 +124,5 @@ class MotionCrossAttention(nn.Module):
             k = apply_rotary_emb(k, context.key_rope)  # type: ignore[arg-type]
         out = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         out = self.to_out(out).reshape(len(hidden), frames, -1, hidden.shape[2])  # [B, L, S / L, D]
-        # the sum of modules' parts may be wider than what they are computed in, which would widen all blocks to come
-        return (out * context.audible[:, None, None]).flatten(1, 2).to(hidden.dtype)
+        # under autocast the product may be float32; cast back, or all later blocks would run in float32, too
+        return (out * context.motion_mask[:, None, None]).flatten(1, 2).to(hidden.dtype)

@@ -1,4 +1,4 @@
-"""What all generators have in common, so that controls, training and the pipeline do not know which one they have."""
+"""The common interface of all generators, which controls, training and the pipeline depend on."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -18,14 +18,16 @@ from opendimo.model.signal import Grid, Signal
 
 
 def patch_side(config: Mapping[str, Any]) -> int:
-    """Latents on a side of the square that is one video token, by the config of a transformer."""
+    """Return the side, in latents, of a video token's square patch, from the config of a transformer."""
     patch = config["patch_size"]
     return int(patch if isinstance(patch, int) else patch[1])
 
 
-class Heard(NamedTuple):
-    """Of a signal: motion for all blocks, and what is added [B, S, D] in front of each. `prefix`: how many frames in
-    front hear nothing, 0 or 1."""
+class BlockConditioning(NamedTuple):
+    """A signal prepared for the blocks: motion for all blocks, and an addition [B, S, D] or None before each block.
+
+    `prefix`: number of prepended frames that receive no signal, 0 or 1.
+    """
 
     prefix: int
     motion: MotionContext | None
@@ -33,22 +35,22 @@ class Heard(NamedTuple):
 
 
 class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
-    """A diffusers transformer of the flow-matching kind that hears a control's `Signal`; without it, the base model.
+    """A flow-matching transformer of diffusers conditioned on a control's `Signal`; without one it is the base model.
 
-    The first base of our subclass of a transformer of diffusers, whose config gets `motion_dim`, `motion_attention`,
-    `reference` and `temporal_stride`.
+    Subclasses inherit from this class first and from a diffusers transformer second. Their config has the additional
+    fields `motion_dim`, `motion_attention`, `reference` and `temporal_stride`.
     """
 
     base: ClassVar[Any]
-    """The class of diffusers that ours extends."""
+    """The diffusers class that is extended."""
     keeps_first_frame: ClassVar[bool]
-    """Whether a reference given as latent frame 0 stays as it is; else that frame is predicted all the same."""
+    """Whether latent frame 0 is kept fixed if the reference is given as that frame; otherwise it is predicted."""
     motion_alignment: MotionAlignment | None
     """None in a generator for controls without motion tokens."""
     gradient_checkpointing: bool
-    _no_split_modules: list[str]  # type: ignore[assignment]  # None only where there are none
+    _no_split_modules: list[str]  # type: ignore[assignment]  # None only if there are none
     _repeated_blocks: list[str]
-    # the bases' split the video tokens anywhere, and aligned motion needs whole latent frames
+    # disabled: the base classes' plans split the video tokens anywhere, but aligned motion needs whole latent frames
     _cp_plan = None
 
     @classmethod
@@ -61,16 +63,16 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         reference: Reference,
         text_length: int = 512,
     ) -> Self:
-        """The weights of a base `transformer` folder with new, silent motion modules (none for no `motion_attention`).
+        """Load a base `transformer` folder and add new motion modules that have no effect at first.
 
-        Raises `ValueError` when the folder lacks a weight of the base model or holds others.
+        If `motion_attention` is None, none are added. Raises `ValueError` if the folder has missing or unknown weights.
         """
         base, info = cls.base.from_pretrained(path, output_loading_info=True)
         weights = {"missing": sorted(info["missing_keys"]), "unknown": sorted(info["unexpected_keys"])}
         if wrong := [f"{kind} weights {_first(names)}" for kind, names in weights.items() if names]:
             raise ValueError(
-                f"{path} is not a whole {cls.base.__name__}: {'; '.join(wrong)}; download it again, or choose a base "
-                "model of that class"
+                f"{path} is not a complete {cls.base.__name__}: {'; '.join(wrong)}; download it again, or choose a "
+                "base model of that class"
             )
         ours = {
             "motion_dim": motion_dim,
@@ -88,9 +90,9 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         return model
 
     def add_motion(self, blocks: nn.ModuleList, kind: type[nn.Module]) -> None:
-        """Makes the blocks that the base class has built, whose weights keep their names, hear motion as `kind` does.
+        """Turn the base class's blocks into blocks of class `kind` and add motion cross-attention to them.
 
-        Raises `ValueError` for an unknown reference mode or motion attention.
+        Weights keep their names. Raises `ValueError` for an unknown reference mode or motion attention.
         """
         config = self.config
         if config["reference"] not in get_args(Reference):
@@ -109,26 +111,26 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
 
     @property
     def width(self) -> int:
-        """Of the video tokens."""
+        """Width of the video tokens."""
         return int(self.config["num_attention_heads"] * self.config["attention_head_dim"])
 
     @property
     def temporal_stride(self) -> int:
-        """Frames that a latent frame after the first stands for."""
+        """Number of frames that a latent frame after the first encodes."""
         return int(self.config["temporal_stride"])
 
     @property
     def patch(self) -> int:
-        """Latents on a side of the square that is one video token."""
+        """Side, in latents, of a video token's square patch."""
         return patch_side(self.config)
 
     @property
     def first_frame_is_given(self) -> bool:
-        """Whether latent frame 0 is the reference itself, so that its velocity is not predicted."""
+        """Whether latent frame 0 is the reference itself and its velocity is not predicted."""
         return self.keeps_first_frame and self.config["reference"] == "first_frame"
 
     def grid(self, latents: Tensor) -> Grid:
-        """The video tokens that stand for latents [B, C, L, h, w], the reference's not counted."""
+        """Return the layout of the video tokens of latents [B, C, L, h, w], excluding a prepended reference."""
         frames, height, width = latents.shape[2:]
         return Grid(frames, height // self.patch, width // self.patch, self.width)
 
@@ -141,44 +143,53 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         signal: Signal | None = None,
         reference: Tensor | None = None,
     ) -> Tensor:
-        """Velocity [B, C, L, h, w] of noisy latents of that shape.
+        """Predict the velocity of noisy latents [B, C, L, h, w], in the same shape.
 
-        `timestep` [B] in 0..1000, `text` [B, n, D] and `text_ok` [B, n] bool (False where padded, at the end),
-        `reference` a clean latent frame [B, C, 1, h, w].
+        `timestep` [B] in 0..1000, `text` [B, n, D] and its padding mask `text_ok` [B, n] bool (False = padding, at the
+        end), `reference` a clean latent frame [B, C, 1, h, w].
         """
         prefix = int(reference is not None and self.config["reference"] == "prefix")
-        heard = self.heard(signal, self.grid(latents), prefix)
-        return self.velocity(latents, timestep, text, text_ok, reference, heard)[:, :, prefix:]
+        conditioning = self.block_conditioning(signal, self.grid(latents), prefix)
+        return self.velocity(latents, timestep, text, text_ok, reference, conditioning)[:, :, prefix:]
 
     @abstractmethod
     def velocity(
-        self, latents: Tensor, timestep: Tensor, text: Tensor, text_ok: Tensor, reference: Tensor | None, heard: Heard
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_ok: Tensor,
+        reference: Tensor | None,
+        conditioning: BlockConditioning,
     ) -> Tensor:
-        """Velocity [B, C, prefix + L, h, w]; the reference is the frame in front, or where `heard.prefix` is 0 latent
-        frame 0."""
+        """Predict the velocity [B, C, prefix + L, h, w].
 
-    def heard(self, signal: Signal | None, grid: Grid, prefix: int) -> Heard:
-        """What the blocks are told of a signal; `prefix` frames in front hear nothing.
+        If `conditioning.prefix` is 1 the reference is prepended as an extra frame, otherwise it is latent frame 0.
+        """
 
-        Raises `ValueError` where there are more additions than blocks, and for motion that nothing here can hear.
+    def block_conditioning(self, signal: Signal | None, grid: Grid, prefix: int) -> BlockConditioning:
+        """Prepare a signal for the blocks; the first `prefix` frames receive none.
+
+        Raises `ValueError` if there are more additions than blocks, or motion tokens without motion attention.
         """
         blocks = self.config["num_layers"]
         if signal is None:
-            return Heard(prefix, None, [None] * blocks)
+            return BlockConditioning(prefix, None, [None] * blocks)
         if len(signal.additions) > blocks:
-            raise ValueError(f"the control adds in front of {len(signal.additions)} blocks, the generator has {blocks}")
+            raise ValueError(
+                f"the control has additions for {len(signal.additions)} blocks, but the generator has {blocks}"
+            )
         motion = None
         if signal.motion is not None:
             if self.motion_alignment is None:
                 raise ValueError("the control sends motion tokens, but the generator was made without motion attention")
             motion = self.motion_alignment(signal.motion, grid.frames, prefix)
-        silent = prefix * grid.height * grid.width
-        additions = [pad(addition, (0, 0, silent, 0)) for addition in signal.additions]
-        return Heard(prefix, motion, [*additions, *[None] * (blocks - len(additions))])
+        prefix_tokens = prefix * grid.height * grid.width
+        additions = [pad(addition, (0, 0, prefix_tokens, 0)) for addition in signal.additions]
+        return BlockConditioning(prefix, motion, [*additions, *[None] * (blocks - len(additions))])
 
     def run_block(self, block: nn.Module, addition: Tensor | None, tokens: Tensor, *arguments: Any) -> Any:
-        """A block on video tokens plus what is added to them, recomputed in the backward where gradients are
-        checkpointed."""
+        """Run a block on video tokens plus their addition, with gradient checkpointing if it is enabled."""
         tokens = tokens if addition is None else tokens + addition
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             return self._gradient_checkpointing_func(block, tokens, *arguments)
@@ -186,11 +197,11 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
 
 
 def _first(names: list[str]) -> str:
-    """A few of them, for a message."""
+    """Return the first three names and the number of the others, for a message."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def unpatched(patches: Tensor, grid: Grid) -> Tensor:
-    """What is predicted for each video token, [B, S, C, p, p] -> [B, C, L, h, w]."""
+    """Assemble the predicted patches of video tokens [B, S, C, p, p] to latents [B, C, L, h, w]."""
     patches = patches.unflatten(1, (grid.frames, grid.height, grid.width))  # [B, L, h/p, w/p, C, p, p]
     return patches.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)

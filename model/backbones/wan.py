@@ -1,8 +1,8 @@
-"""The generator on Wan: diffusers' Wan transformer with motion and a reference image.
+"""Generator on Wan: diffusers' Wan transformer with motion conditioning and a reference image.
 
 The reference is a clean latent frame at timestep 0 inside the sequence, as in Wan2.2-TI2V-5B, which takes a timestep
-per token. `prefix`: an extra frame in front that hears no motion and is dropped from the output, so that the reference
-may show any pose. `first_frame`: it takes the place of latent frame 0, as TI2V-5B was trained.
+per token. `prefix`: an extra frame is prepended that receives no motion and is dropped from the output, so that the
+reference may show any pose. `first_frame`: the reference replaces latent frame 0, as in the training of TI2V-5B.
 """
 
 import json
@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from opendimo.model.backbones.inject import MotionContext, MotionCrossAttention
-from opendimo.model.backbones.interface import Generator, Heard, unpatched
+from opendimo.model.backbones.interface import BlockConditioning, Generator, unpatched
 from opendimo.model.config import Attention, Reference
 
 logger = logging.getLogger(__name__)
 MOST_TEXT = 512
-"""Tokens of a text that Wan was trained with at most."""
+"""Maximum number of text tokens that Wan was trained with."""
 
 
 class WanMotionBlock(WanTransformerBlock):
@@ -39,8 +39,8 @@ class WanMotionBlock(WanTransformerBlock):
         rotary_emb: tuple[Tensor, Tensor],
         motion: MotionContext | None = None,
     ) -> Tensor:
-        """As the base block, with motion. `temb` [B, 6, D] or [B, S, 6, D]."""
-        h, axis = hidden_states, temb.ndim - 2  # of the six modulations; one set a sample, or one a token
+        """Run the base block plus motion. `temb`: six modulations per sample [B, 6, D] or per token [B, S, 6, D]."""
+        h, axis = hidden_states, temb.ndim - 2  # axis of the six modulations
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
             m.squeeze(axis) if axis == 2 else m for m in (self.scale_shift_table + temb.float()).chunk(6, dim=axis)
         )
@@ -56,8 +56,8 @@ class WanMotionBlock(WanTransformerBlock):
         return (h.float() + self.ffn(normed).float() * ffn_gate).type_as(h)
 
 
-class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ignore[misc]  # as there
-    """`WanTransformer3DModel` plus motion cross-attentions; without `signal` and `reference` it is the base model."""
+class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ignore[misc]  # diffusers
+    """`WanTransformer3DModel` plus motion cross-attention; equals the base model without `signal` and `reference`."""
 
     base = WanTransformer3DModel
     keeps_first_frame = True
@@ -91,8 +91,9 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
     ) -> None:
         if image_dim is not None or in_channels != out_channels:
             raise ValueError(
-                "only Wan bases that take a clean first frame (2.2 TI2V) are supported, not with image embeddings "
-                f"or conditions in channels: image_dim is {image_dim}, {in_channels} channels in, {out_channels} out"
+                "only Wan bases that take a clean first frame (2.2 TI2V) are supported, not those with image "
+                f"embeddings or condition channels: image_dim is {image_dim}, {in_channels} channels in, "
+                f"{out_channels} out"
             )
         super().__init__(
             patch_size=patch_size,
@@ -116,18 +117,24 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
 
     @classmethod
     def from_base(cls, path: Path, **settings: Any) -> Self:
-        """As `Generator.from_base`; a warning for a base that was not trained with a timestep per token."""
+        """Load as `Generator.from_base`; log a warning if the base was not trained with a timestep per token."""
         index = Path(path).parent / "model_index.json"
         if index.is_file() and not json.loads(index.read_text()).get("expand_timesteps"):
             logger.warning("%s was not trained with a clean reference in the sequence", path.parent)
         return super().from_base(path, **settings)
 
     def velocity(
-        self, latents: Tensor, timestep: Tensor, text: Tensor, text_ok: Tensor, reference: Tensor | None, heard: Heard
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        text_ok: Tensor,
+        reference: Tensor | None,
+        conditioning: BlockConditioning,
     ) -> Tensor:
-        """As `Generator.velocity`. Text is padded here with zeros to `text_length`, as the base was trained."""
+        """Implement `Generator.velocity`. Pads text with zeros to `text_length`, as in the base's training."""
         if reference is not None:
-            latents = torch.cat([reference, latents[:, :, 1 - heard.prefix :]], dim=2)
+            latents = torch.cat([reference, latents[:, :, 1 - conditioning.prefix :]], dim=2)
             timestep = self._token_timesteps(timestep, latents)
 
         rope = self.rope(latents)
@@ -136,8 +143,8 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
             timestep.flatten(), self._padded(text, text_ok), None, tokens.shape[1] if timestep.ndim == 2 else None
         )
         modulation = modulation.unflatten(-1, (6, -1))  # [B, 6, D] or [B, S, 6, D]
-        for block, addition in zip(self.blocks, heard.additions, strict=True):
-            tokens = self.run_block(block, addition, tokens, context, modulation, rope, heard.motion)
+        for block, addition in zip(self.blocks, conditioning.additions, strict=True):
+            tokens = self.run_block(block, addition, tokens, context, modulation, rope, conditioning.motion)
 
         temb = temb if temb.ndim == 3 else temb[:, None]  # [B, S or 1, D]
         shift, scale = (self.scale_shift_table[0] + temb[..., None, :]).unbind(-2)
@@ -146,14 +153,14 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
         return unpatched(patches, self.grid(latents))
 
     def _padded(self, text: Tensor, text_ok: Tensor) -> Tensor:
-        """[B, n, D] -> [B, text_length or n, D], zero where there is no text. `ValueError` beyond `MOST_TEXT`."""
-        given = text.shape[1]
-        if given > MOST_TEXT:
-            raise ValueError(f"the text has {given} tokens, at most {MOST_TEXT} are allowed: cut it before encoding")
-        return pad(text * text_ok[..., None].to(text), (0, 0, 0, max(0, self.config["text_length"] - given)))
+        """Zero-pad text [B, n, D] to [B, max(n, text_length), D]. Raises `ValueError` if n is above `MOST_TEXT`."""
+        length = text.shape[1]
+        if length > MOST_TEXT:
+            raise ValueError(f"the text has {length} tokens, at most {MOST_TEXT} are allowed: cut it before encoding")
+        return pad(text * text_ok[..., None].to(text), (0, 0, 0, max(0, self.config["text_length"] - length)))
 
     def _token_timesteps(self, timestep: Tensor, latents: Tensor) -> Tensor:
-        """[B] -> [B, S]: zero for the tokens of the first latent frame, `timestep` for the others."""
+        """Expand timesteps [B] to tokens [B, S]: zero for the first latent frame, `timestep` for the others."""
         frames, height, width, _ = self.grid(latents)
         per_frame = torch.cat([torch.zeros_like(timestep[:, None]), timestep[:, None].expand(-1, frames - 1)], dim=1)
         return per_frame.repeat_interleave(height * width, dim=1)

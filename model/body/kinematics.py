@@ -1,4 +1,4 @@
-"""Forward kinematics of trees of joints, and the mean template that poses are compared on."""
+"""Forward kinematics of joint trees, and the mean template that poses are compared on."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ from opendimo.model.body import mannequin_parts
 from opendimo.model.body.skeleton import SMPLX_JOINTS
 
 TEMPLATE = torch.tensor([mannequin_parts.JOINTS[name] for name in SMPLX_JOINTS])
-"""[55, 3] the mannequin's joints at rest, metres, in the order of `SMPLX_JOINTS`."""
+"""The mannequin's rest joints [55, 3] in metres, in the order of `SMPLX_JOINTS`."""
 
 
 def forward_kinematics(rotations: Tensor, rest: Tensor, parents: Sequence[int]) -> Tensor:
-    """Places of joints, the first of which stays where it rests; differentiable.
+    """Return joint positions [..., J, 3]; differentiable. The first joint keeps its rest position.
 
-    `rotations` [..., J, 3, 3] of each joint against its parent, `rest` [..., J, 3] places at rest, `parents` [J] with
-    -1 for the first; parents come before children. Returns [..., J, 3].
+    `rotations` [..., J, 3, 3] of each joint relative to its parent, `rest` [..., J, 3] rest positions, `parents` [J]
+    with -1 for the first joint; parents come before children.
     """
     offsets = torch.stack([rest[..., j, :] - rest[..., p, :] for j, p in enumerate(parents)], dim=-2)[..., None]
     local = rotations.unbind(-3)
-    turned, placed = [local[0]], [rest[..., 0, :].expand(local[0].shape[:-1])]
+    world, positions = [local[0]], [rest[..., 0, :].expand(local[0].shape[:-1])]
     for joint, parent in enumerate(parents[1:], start=1):
-        placed.append(placed[parent] + (turned[parent] @ offsets[..., joint, :, :])[..., 0])
-        turned.append(turned[parent] @ local[joint])
-    return torch.stack(placed, dim=-2)
+        positions.append(positions[parent] + (world[parent] @ offsets[..., joint, :, :])[..., 0])
+        world.append(world[parent] @ local[joint])
+    return torch.stack(positions, dim=-2)

@@ -1,6 +1,6 @@
 """Load a body model from a file in the SMPL-X format (.npz) and pose it.
 
-The user's SMPL-X file and the mannequin go through the same code, that of the `smplx` package.
+The user's SMPL-X file and the mannequin are both loaded with the `smplx` package.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ MAX_BETAS = 16  # BEDLAM2 uses 16, SMPL-X files hold up to 300
 
 
 class Body(torch.nn.Module):
-    """A body model: everything is torch float32 in metres and differentiable; T frames, B shape coefficients.
+    """A body model in torch float32 and metres; differentiable. T frames, B shape coefficients.
 
-    Flat hands are the zero hand pose; jaw, eyes and expression stay at rest. `betas` may be shorter than the model's
-    (the rest is zero) or longer where what is beyond is zero; otherwise `ValueError`.
+    The zero hand pose is a flat hand; jaw, eyes and expression stay at rest. `betas` may be shorter than the model's
+    number of coefficients (the rest is zero). Raises `ValueError` if it is longer and the excess is not zero.
     """
 
     faces: Tensor
@@ -43,24 +43,24 @@ class Body(torch.nn.Module):
 
     @property
     def num_betas(self) -> int:
-        """Shape coefficients of the model."""
+        """Number of shape coefficients of the model."""
         return int(self.layer.num_betas)
 
     def rest_joints(self, betas: Tensor) -> Tensor:
-        """Joints of the T-pose. [B] -> [52, 3]."""
+        """Return the joints of the T-pose. [B] -> [52, 3]."""
         return self._rest_joints(betas)[list(FROM_SMPLX)]
 
     def joints(
         self, global_orient: Tensor, body_pose: Tensor, hand_pose: Tensor, transl: Tensor, betas: Tensor
     ) -> Tensor:
-        """Joints by forward kinematics. [T, 3], [T, 21, 3], [T, 2, 15, 3], [T, 3], [B] -> [T, 52, 3]."""
+        """Return joints by forward kinematics. [T, 3], [T, 21, 3], [T, 2, 15, 3], [T, 3], [B] -> [T, 52, 3]."""
         rotations = _rotations(global_orient, body_pose, hand_pose)  # [T, 52, 3, 3]
         return forward_kinematics(rotations, self.rest_joints(betas), PARENTS) + transl[:, None]
 
     def vertices(
         self, global_orient: Tensor, body_pose: Tensor, hand_pose: Tensor, transl: Tensor, betas: Tensor
     ) -> Tensor:
-        """Skin vertices. [T, 3], [T, 21, 3], [T, 2, 15, 3], [T, 3], [B] -> [T, V, 3]."""
+        """Return skin vertices. [T, 3], [T, 21, 3], [T, 2, 15, 3], [T, 3], [B] -> [T, V, 3]."""
         rotations = _rotations(global_orient, body_pose, hand_pose)
         every = torch.eye(3).repeat(len(rotations), len(SMPLX_PARENTS), 1, 1)  # [T, 55, 3, 3], the face stays at rest
         every = every.index_copy(1, torch.tensor(FROM_SMPLX), rotations)
@@ -74,7 +74,7 @@ class Body(torch.nn.Module):
     def _betas(self, betas: Tensor) -> Tensor:
         extra = betas[self.num_betas :]
         if bool((extra != 0).any()):
-            raise ValueError(f"{len(betas)} shape coefficients, but the body model has {self.num_betas}")
+            raise ValueError(f"{len(betas)} shape coefficients given, but the body model has {self.num_betas}")
         missing = max(self.num_betas - len(betas), 0)
         return torch.nn.functional.pad(betas[: self.num_betas], (0, missing))
 
@@ -86,12 +86,12 @@ class Body(torch.nn.Module):
 def load_body(path: Path | None = None) -> Body:
     """Load a body model from a SMPL-X .npz file; None loads the mannequin.
 
-    Only plain arrays are read. Raises `ValueError` where the file is missing, is not such a file, or keeps what we
-    need as pickled objects (which could run code).
+    Only plain arrays are read. Raises `ValueError` if the file is missing, is not a SMPL-X file, or stores required
+    arrays as pickled objects (which could run code).
     """
     file = mannequin_file() if path is None else Path(path)
     arrays = _plain_arrays(file)
-    # smplx reads from a file, and would unpickle whatever it finds there: it gets a copy of what we have checked
+    # smplx unpickles everything in the file that it reads, so give it a copy with only the checked arrays
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         copy = Path(folder) / "model.npz"
         np.savez(copy, **arrays)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ _KEYS = (
 
 
 def _plain_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """What smplx needs. Other members are left unread: the official files also hold pickled dictionaries."""
+    """Read the arrays that smplx needs, and nothing else: the official files also contain pickled dictionaries."""
     if not file.is_file():
         raise ValueError(f"no body model at {file}: give the SMPL-X .npz file that you downloaded")
     try:
@@ -121,7 +121,7 @@ def _plain_arrays(file: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{file} is not a SMPL-X body model: {error.args[0]}") from error
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, TypeError) as error:
         raise ValueError(
-            f"{file} is not a plain SMPL-X .npz file ({error}); pickled objects are refused, because loading them "
+            f"{file} is not a plain SMPL-X .npz file ({error}); pickled objects are rejected, because loading them "
             "can run code: download the .npz file, or save its arrays again without objects"
         ) from error
     if tuple(arrays["kintree_table"][0].astype(np.int64)[1:]) != SMPLX_PARENTS[1:]:

@@ -1,8 +1,8 @@
-"""A body made by formula, in the SMPL-X file format: it stands in where nobody has supplied a SMPL-X file.
+"""A procedural body model in the SMPL-X file format, used if no SMPL-X file is given.
 
-Joints, tree, axes and file keys are SMPL-X's (`smplx.SMPLX` loads it); the vertices, their order and the meaning of
-the shape coefficients are our own. Every vertex belongs to round cones that follow joints; the same blend that makes
-the skin smooth makes its skinning weights, so both change smoothly at joints.
+Joints, tree, axes and file keys are those of SMPL-X (`smplx.SMPLX` can load it); the vertices, their order and the
+meaning of the shape coefficients are different. Vertices lie on round cones that follow joints; surface and skinning
+weights come from the same blend of cones, so that both vary smoothly at joints.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ REGRESSOR_VERTICES = 256
 
 @cache
 def mannequin_file() -> Path:
-    """Path of the mannequin's .npz file, made at the first call under `$XDG_CACHE_HOME/opendimo`.
+    """Return the path of the mannequin's .npz file, which the first call writes to `$XDG_CACHE_HOME/opendimo`.
 
-    The name carries a hash of the code that makes it, so an old file is never taken for a new one.
+    Its name contains a hash of the code that generates it, so that outdated files are not used.
     """
     code = b"".join(Path(module).read_bytes() for module in (__file__, parts.__file__, surface.__file__))
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "opendimo"
@@ -43,13 +43,13 @@ def mannequin_file() -> Path:
 
 
 def vertex_colours() -> NDArray[np.uint8]:
-    """Clothes, skin and hair as one colour a vertex [V, 3]; left and right, front and back can be told apart."""
+    """Return one colour per vertex [V, 3] for clothes, skin and hair; left, right, front and back look different."""
     with np.load(mannequin_file(), allow_pickle=False) as content:
         return np.asarray(content["vertex_colours"])
 
 
 def make_mannequin() -> dict[str, Any]:
-    """The arrays of the file, by SMPL-X's keys, and `vertex_colours`."""
+    """Compute the arrays of the file, by SMPL-X's keys, and `vertex_colours`."""
     joints = np.array([parts.JOINTS[name] for name in SMPLX_JOINTS])  # [55, 3], heights above the floor
     pieces = [_piece(part) for part in parts.PARTS]
     counts = np.cumsum([0] + [len(piece["vertices"]) for piece in pieces])
@@ -80,12 +80,12 @@ _HAND_SPACE = {"mean": np.zeros(45, np.float32), "components": np.eye(45, dtype=
 
 
 def _rounded(values: Array) -> NDArray[np.float32]:
-    """To a micrometre, so that machines that differ in the last bit write the same file."""
+    """Round to a micrometre, so that machines with different floating-point rounding write identical files."""
     return np.round(values, 6).astype(np.float32)
 
 
 def _piece(part: parts.Part) -> dict[str, Any]:
-    """Surface of one part: vertices, faces, weights [V, 55], offsets from the cones' axes [V, 3], colours [V, 3]."""
+    """Mesh one part: vertices, faces, weights [V, 55], offsets from the cones' axes [V, 3], colours [V, 3]."""
     low, high = surface.bounds(part.cones, 3 * part.step + part.seam)
     vertices, faces = surface.surface_nets(
         lambda points: surface.blended_distance(part.cones, points, part.seam), low, high, part.step
@@ -105,14 +105,17 @@ def _piece(part: parts.Part) -> dict[str, Any]:
 
 
 def _strongest(weights: Array, count: int = 4) -> Array:
-    """Keep the largest `count` weights of each row."""
+    """Keep the largest `count` weights of each row and normalise them to sum to 1."""
     threshold = np.sort(weights, axis=-1)[:, -count, None]
     kept = np.where((weights >= threshold) & (weights > 0.005), weights, 0)
     return kept / kept.sum(-1, keepdims=True)
 
 
 def _regressor(vertices: Array, joints: Array) -> NDArray[np.float32]:
-    """Weights [55, V] that sum to one and give each joint exactly: the smallest, where far vertices cost more."""
+    """Return regression weights [55, V] that sum to 1 and reproduce each joint exactly.
+
+    They minimise the squared norm, with a cost that increases with the distance of a vertex.
+    """
     regressor = np.zeros((len(joints), len(vertices)))
     for row, joint in zip(regressor, joints, strict=True):
         offsets = vertices - joint
@@ -124,7 +127,7 @@ def _regressor(vertices: Array, joints: Array) -> NDArray[np.float32]:
 
 
 def _shape_directions(v: Array, radial: Array) -> list[Array]:
-    """Ten displacement fields [V, 3], metres per unit: smooth in space, so joints between the vertices follow."""
+    """Return ten displacement fields [V, 3] in metres per unit, smooth in space so that regressed joints follow."""
     x, y, z = v.T
     side = np.sign(x)
     hip, knee_to_neck, shoulder = parts.JOINTS["left_hip"][1], 0.5, parts.JOINTS["left_shoulder"][0]

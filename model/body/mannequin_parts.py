@@ -1,6 +1,6 @@
-"""The mannequin's measures: joints and parts of an adult of about 1.7 m in T-pose, in metres.
+"""The mannequin's dimensions in metres: joints and parts of an adult of about 1.7 m in T-pose.
 
-Here y is the height above the floor, x points to the body's left, z to the front; left sides are mirrored.
+y is the height above the floor, x points to the body's left, z to the front; right sides mirror left ones.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 Point = tuple[float, float, float]
 Colour = tuple[int, int, int]
 ORIGIN = np.array([0.0, 1.28, 0.0])
-"""The origin of the body's axes; as in SMPL-X the pelvis is not at it but about a third of a metre below."""
+"""The origin of the body's coordinates; as in SMPL-X the pelvis is about a third of a metre below it."""
 
 SKIN, HAIR, SHIRT, BACK = (226, 176, 146), (58, 40, 30), (44, 104, 184), (30, 66, 122)
 LEFT_SLEEVE, RIGHT_SLEEVE, PATCH = (236, 146, 44), (64, 164, 104), (246, 226, 96)
@@ -54,8 +54,11 @@ for _name, (_x, _y, _z) in _LEFT.items():
 
 @dataclass(frozen=True)
 class Part:
-    """One closed surface: its cones, the grid `step`, the width of `seam`s and of the `bend` at joints, and a painter
-    of vertices [V, 3] -> colours [V, 3]."""
+    """One closed surface.
+
+    `cones` define its shape, `paint` maps vertices [V, 3] to colours [V, 3], `step` is the grid spacing of the mesh,
+    `seam` the blending width between cones and `bend` the blending width of skinning weights at joints, in metres.
+    """
 
     cones: list[RoundCone]
     paint: Callable[[Array], Array]
@@ -156,7 +159,7 @@ _SMALL = {"seam": 0.001, "bend": 0.01}
 
 
 def _pair(cones: list[RoundCone], left: Colour, right: Colour, *, step: float, seam: float, bend: float) -> list[Part]:
-    """The part of the left side and its mirror image."""
+    """Return the part of the left side and its mirror image."""
     mirrored = [_mirrored(cone) for cone in cones]
     return [Part(cones, _plain(left), step, seam, bend), Part(mirrored, _plain(right), step, seam, bend)]
 

@@ -1,7 +1,7 @@
 """Rotations in torch: axis-angle, matrices, and the continuous 6-D form of Zhou et al. (CVPR 2019).
 
 Axis-angle `[..., 3]` in radians, matrices `[..., 3, 3]` acting on column vectors, 6-D `[..., 6]` = the first two
-columns of the matrix, one after the other. Gradients are finite everywhere that the value is smooth, zero included.
+columns of the matrix, one after the other. Gradients are finite wherever the function is smooth, including at zero.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn.functional import normalize, pad
 
 
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
-    """Rodrigues' formula. [..., 3] radians -> [..., 3, 3]."""
+    """Convert axis-angle to matrices by Rodrigues' formula. [..., 3] radians -> [..., 3, 3]."""
     squared = (axis_angle**2).sum(-1)[..., None, None]
     small = squared < 1e-6
     angle = torch.where(small, torch.ones_like(squared), squared).sqrt()  # never sqrt(0): its gradient is infinite
@@ -23,7 +23,7 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
 
 
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
-    """[..., 3, 3] -> [..., 3] radians, with an angle in [0, pi]. Inverse of `axis_angle_to_matrix`."""
+    """Convert matrices to axis-angle with an angle in [0, pi]. [..., 3, 3] -> [..., 3] radians."""
     w, xyz = _quaternion(matrix)
     squared = (xyz**2).sum(-1, keepdim=True)
     small = squared < 1e-12
@@ -33,12 +33,12 @@ def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
 
 
 def matrix_to_6d(matrix: Tensor) -> Tensor:
-    """The first two columns. [..., 3, 3] -> [..., 6]."""
+    """Return the first two columns of matrices. [..., 3, 3] -> [..., 6]."""
     return matrix[..., :2].transpose(-1, -2).flatten(-2)
 
 
 def sixd_to_matrix(sixd: Tensor) -> Tensor:
-    """Gram-Schmidt on the two columns. [..., 6], any two independent vectors -> [..., 3, 3], a rotation."""
+    """Orthonormalise the two columns (Gram-Schmidt). [..., 6], any two independent vectors -> [..., 3, 3] rotations."""
     first, second = sixd.unflatten(-1, (2, 3)).unbind(-2)
     x = normalize(first, dim=-1)
     y = normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1)
@@ -46,10 +46,10 @@ def sixd_to_matrix(sixd: Tensor) -> Tensor:
 
 
 def _quaternion(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Real part [..., 1] (not negative) and imaginary part [..., 3] of a rotation's unit quaternion.
+    """Return the real part [..., 1] (not negative) and imaginary part [..., 3] of a rotation's unit quaternion.
 
     Four times the outer product of a quaternion with itself is linear in the matrix; the row with the largest
-    diagonal element is the best conditioned one to divide by (Shepperd, 1978).
+    diagonal element is the best conditioned one to normalise (Shepperd, 1978).
     """
     m = matrix
     trace = m.diagonal(dim1=-2, dim2=-1).sum(-1)

@@ -1,7 +1,6 @@
-"""Names and tree of the joints we label: 22 SMPL-X body joints, then 15 MANO joints of each hand.
+"""Names and tree of the labelled joints: 22 SMPL-X body joints, then 15 MANO joints of each hand.
 
-SMPL-X itself has 55 joints: three joints of the face (jaw and eyes, leaves of the tree) sit between body and hands
-and are left out of labels.
+SMPL-X has 55 joints: the three face joints (jaw and eyes, leaves of the tree) between body and hands are not labelled.
 """
 
 BODY_JOINTS = (
@@ -18,7 +17,7 @@ JOINTS: tuple[str, ...] = BODY_JOINTS + HAND_JOINTS
 SMPLX_JOINTS: tuple[str, ...] = BODY_JOINTS + FACE_JOINTS + HAND_JOINTS
 """All 55 joints in the order of the SMPL-X file format."""
 FROM_SMPLX: tuple[int, ...] = tuple(SMPLX_JOINTS.index(name) for name in JOINTS)
-"""Index of each of our joints among the 55."""
+"""Index of each of the 52 labelled joints among the 55 SMPL-X joints."""
 
 _BODY_PARENT = {
     "left_hip": "pelvis", "right_hip": "pelvis", "spine1": "pelvis", "spine2": "spine1", "spine3": "spine2",
@@ -34,7 +33,7 @@ _BODY_PARENT = {
 
 
 def parent_name(joint: str) -> str | None:
-    """Name of the parent of a SMPL-X joint; None for the pelvis."""
+    """Return the name of the parent of a SMPL-X joint; None for the pelvis."""
     if joint == "pelvis":
         return None
     if joint in _BODY_PARENT:

@@ -12,9 +12,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RoundCone:
-    """A cone from `a` (radius `ra`) to `b` (radius `rb`) with round ends, stretched by `stretch` about `a`; metres.
+    """A cone from `a` (radius `ra`) to `b` (radius `rb`) with round ends, scaled by `stretch` about `a`; in metres.
 
-    `joint` is the joint that it moves with.
+    `joint` is the name of the joint that it moves with.
     """
 
     joint: str
@@ -25,7 +25,7 @@ class RoundCone:
     stretch: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def axis_points(self, points: Array) -> tuple[Array, Array]:
-        """Nearest points on the axis [N, 3] and the cone's radius there [N], for points [N, 3]."""
+        """Return the nearest points on the axis [N, 3] and the cone's radius at them [N], for points [N, 3]."""
         stretch = np.array(self.stretch)
         local = (points - self.a) / stretch
         axis = (np.array(self.b) - self.a) / stretch
@@ -34,28 +34,28 @@ class RoundCone:
         return np.array(self.a) + t[:, None] * axis * stretch, self.ra + t * (self.rb - self.ra)
 
     def distance(self, points: Array) -> Array:
-        """Signed distance [N] (negative inside), approximate where stretched."""
+        """Return the signed distance [N] (negative inside), which is approximate for stretched cones."""
         nearest, radius = self.axis_points(points)
-        away = np.linalg.norm((points - nearest) / self.stretch, axis=-1)
-        return (away - radius) * min(self.stretch)
+        distance = np.linalg.norm((points - nearest) / self.stretch, axis=-1)
+        return (distance - radius) * min(self.stretch)
 
 
 def shares(cones: list[RoundCone], points: Array, width: float) -> Array:
-    """How much each cone owns each point: softmax of the distances over `width` metres. -> [N, cones]."""
+    """Return each cone's weight at each point: softmax of negative distances over `width` metres. -> [N, cones]."""
     distances = np.stack([cone.distance(points) for cone in cones], axis=-1)
     weights = np.exp(-(distances - distances.min(-1, keepdims=True)) / width)
     return weights / weights.sum(-1, keepdims=True)
 
 
 def blended_distance(cones: list[RoundCone], points: Array, width: float) -> Array:
-    """Signed distance [N] to the smooth union of the cones; seams are rounded over `width` metres."""
+    """Return the signed distance [N] to the smooth union of the cones; seams are rounded over `width` metres."""
     distances = np.stack([cone.distance(points) for cone in cones], axis=-1)
     nearest = distances.min(-1)
     return nearest - width * np.log(np.exp(-(distances - nearest[:, None]) / width).sum(-1))
 
 
 def bounds(cones: list[RoundCone], margin: float) -> tuple[Array, Array]:
-    """Corners of a box around the cones."""
+    """Return the corners of a box around the cones."""
     reach = [max(c.ra, c.rb) * np.array(c.stretch) + margin for c in cones]
     low = np.min([np.minimum(c.a, c.b) - r for c, r in zip(cones, reach, strict=True)], axis=0)
     high = np.max([np.maximum(c.a, c.b) + r for c, r in zip(cones, reach, strict=True)], axis=0)
@@ -65,10 +65,10 @@ def bounds(cones: list[RoundCone], margin: float) -> tuple[Array, Array]:
 def surface_nets(
     distance: Callable[[Array], Array], low: Array, high: Array, step: float
 ) -> tuple[Array, NDArray[np.int64]]:
-    """The zero set of `distance` in the box, sampled every `step` metres.
+    """Mesh the zero set of `distance` in a box, sampled every `step` metres.
 
-    Returns vertices [V, 3] and triangles [F, 3], counter-clockwise from outside. One vertex in each grid cell that
-    the surface crosses, four cells around each crossed grid edge make a quad.
+    Returns vertices [V, 3] and triangles [F, 3], counter-clockwise seen from outside. Each grid cell that the surface
+    crosses gets one vertex; the four cells around each crossed grid edge form a quad.
     """
     axes = [np.arange(lo, hi + step, step) for lo, hi in zip(low, high, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)  # [X, Y, Z, 3]

@@ -1,4 +1,4 @@
-"""What drives the generator: 3DiMo's implicit motion, its ablations and its rivals, one file each, one interface."""
+"""Controls of the generator: 3DiMo's implicit motion, its ablations and its baselines, one file each, one interface."""
 
 from opendimo.model.controls.channel_concat import ChannelConcatControl
 from opendimo.model.controls.implicit import ImplicitControl
@@ -18,11 +18,11 @@ CONTROLS: dict[str, type[Control]] = {
     "smpl_render": SMPLRenderControl,
     "smpl_vq": SMPLVQControl,
 }
-"""By the name that a config gives."""
+"""Control classes by the name used in configs."""
 
 
 def control_class(name: str) -> type[Control]:
-    """A control by its name. Raises `ValueError` for an unknown one."""
+    """Return a control class by its name. Raises `ValueError` if the name is unknown."""
     if name not in CONTROLS:
-        raise ValueError(f"no control {name!r}: there are {', '.join(CONTROLS)}")
+        raise ValueError(f"unknown control {name!r}; choose one of {', '.join(CONTROLS)}")
     return CONTROLS[name]

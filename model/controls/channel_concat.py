@@ -1,9 +1,9 @@
 """3DiMo's ablation "channel concatenation": the same motion tokens, but as channels beside the latents.
 
-Keeps: encoder, tokens, augmentation, geometry head. The paper says no more than that the tokens are concatenated as
-channels. Ours: the tokens of the frames of a latent frame are averaged, an MLP makes channels of them, these are the
-same all over the picture, and the patch embedding is widened by zeros. Widening it for channels that are the same in
-every pixel of a patch is adding a linear map of them to the tokens, which is how it is written here.
+Unchanged: encoder, tokens, augmentation, geometry head. The paper only says that the tokens are concatenated as
+channels. Our choices: the tokens of the frames of a latent frame are averaged, an MLP maps them to channels that are
+constant over the image, and the patch embedding is extended by zero-initialised input channels. For channels that are
+constant within a patch this equals adding a linear map of them to the tokens, which is how it is implemented.
 """
 
 from dataclasses import asdict
@@ -24,7 +24,7 @@ CHANNELS = 64  # [ours]
 
 
 class ChannelConcatControl(Control):
-    """Motion tokens as `CHANNELS` channels of the generator's input."""
+    """Adds motion tokens as `CHANNELS` additional channels of the generator's input."""
 
     reads_poses = False
     sends_motion = False
@@ -44,11 +44,11 @@ class ChannelConcatControl(Control):
 
     @classmethod
     def fresh(cls, shapes: Shapes) -> Self:
-        """A new one with random weights, but for the zeros."""
+        """Return a new control with random weights and a zero-initialised output."""
         return cls(asdict(shapes.encoder), shapes.width, shapes.temporal_stride)
 
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
-        """One addition, the same for all tokens of a latent frame."""
+        """Return one addition, which is the same for all tokens of a latent frame."""
         tokens = self.motion_encoder(driving.body, driving.hands, driving.hand_ok)  # [B, T, N, d]
         pooled = by_latent_frame(tokens, grid.frames, self.config["stride"]).mean(2)  # [B, L, N, d]
         added = self.widening(self.to_channels(pooled.flatten(2)))  # [B, L, D]

@@ -1,6 +1,6 @@
-"""Pictures of the driving frames -> additions to the video tokens, by strided convolutions: AnimateAnyone's PoseGuider.
+"""AnimateAnyone's PoseGuider: strided convolutions from drawn driving frames to additions to the video tokens.
 
-Ours: the frames that a latent frame stands for go in together, as channels, because the generators' VAEs compress time.
+Our choice: the frames of a latent frame are stacked as channels, because the generators' VAEs compress time.
 """
 
 from torch import Tensor, nn
@@ -12,7 +12,10 @@ CHANNELS = (16, 32, 64, 128)
 
 
 class Guider(nn.Module):
-    """From `2 ** len(CHANNELS)` pixels a token to a token; the last convolution starts at zero, if `silent`."""
+    """Convolutions that downsample images by `2 ** len(CHANNELS)` to tokens.
+
+    If `silent`, the last convolution is zero-initialised.
+    """
 
     def __init__(self, channels: int, width: int, stride: int, *, silent: bool = True) -> None:
         super().__init__()
@@ -25,17 +28,19 @@ class Guider(nn.Module):
         self.out = nn.Conv2d(CHANNELS[-1], width, 3, padding=1)
         if silent:
             nn.init.zeros_(self.out.weight)
-            nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # there is one
+            nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # the layer has a bias
 
     def forward(self, pictures: Tensor, grid: Grid) -> Tensor:
-        """[B, T, C, H, W] of the size `picture_size(grid)` -> [B, S, width]."""
+        """Map images [B, T, C, H, W] of the size `picture_size(grid)` to tokens [B, S, width]."""
         folded = by_latent_frame(pictures, grid.frames, self.stride).flatten(2, 3)  # [B, L, stride C, H, W]
         tokens = self.out(self.layers(folded.flatten(0, 1).to(self.out.weight.dtype)))  # [B L, width, h, w]
         return tokens.flatten(2).transpose(1, 2).unflatten(0, (-1, grid.frames)).flatten(1, 2)
 
 
 def picture_size(grid: Grid) -> tuple[int, int]:
-    """Height and width of the pictures: 16 pixels a token, which is the target's own size for HunyuanVideo-1.5 and half
-    of it for Wan2.2-TI2V-5B."""
+    """Return height and width of the images to draw: 16 pixels per token.
+
+    This is the target's size for HunyuanVideo-1.5 and half of it for Wan2.2-TI2V-5B.
+    """
     scale = 2 ** len(CHANNELS)
     return scale * grid.height, scale * grid.width

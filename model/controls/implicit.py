@@ -1,4 +1,4 @@
-"""3DiMo: implicit motion tokens of body and hands, read from pixels, heard through cross-attention."""
+"""3DiMo: implicit motion tokens of body and hands, encoded from pixels and injected through cross-attention."""
 
 from dataclasses import asdict
 from typing import Self
@@ -15,7 +15,7 @@ from opendimo.model.signal import Grid, MotionTokens, Signal
 
 
 class ImplicitControl(Control):
-    """3DiMo, section 3.2."""
+    """The motion encoder of 3DiMo, section 3.2, as a control."""
 
     reads_poses = False
     sends_motion = True
@@ -28,10 +28,10 @@ class ImplicitControl(Control):
 
     @classmethod
     def fresh(cls, shapes: Shapes) -> Self:
-        """A new one with random weights."""
+        """Return a new control with random weights."""
         return cls(asdict(shapes.encoder))
 
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
-        """Tokens [B, T, N, d] of every driving frame."""
+        """Return motion tokens [B, T, N, d] of every driving frame."""
         tokens = self.motion_encoder(driving.body, driving.hands, driving.hand_ok)
         return Signal(motion=MotionTokens(tokens, present), features=tokens)

@@ -1,4 +1,4 @@
-"""The interface of controls: driving clips in, a `Signal` for the generator out."""
+"""The interface of controls, which map driving clips to a `Signal` for the generator."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -15,8 +15,11 @@ from opendimo.model.signal import Grid, Signal
 
 @dataclass(frozen=True)
 class Shapes:
-    """What a control is built for: the encoder, if it has one (`encoder.dim` is that of motion tokens in any case), the
-    width of the generator's video tokens, and how many frames a latent frame stands for."""
+    """Dimensions a control is built for.
+
+    `encoder`: the motion encoder's config; `encoder.dim` is the width of motion tokens even for controls without an
+    encoder. `width`: width of the generator's video tokens. `temporal_stride`: frames per latent frame.
+    """
 
     encoder: EncoderConfig
     width: int
@@ -24,24 +27,29 @@ class Shapes:
 
 
 class Control(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
-    """A diffusers model (config.json, safetensors). At the first step its signal must change nothing."""
+    """Base class of controls, a diffusers model (config.json, safetensors).
+
+    The signal of a new control must not change the generator's output.
+    """
 
     _supports_gradient_checkpointing = True
     reads_poses: ClassVar[bool]
-    """Whether it reads pose labels of the driver (and so cannot use a pair without) rather than the pixels."""
+    """Whether the control reads the driver's pose labels rather than pixels; it then cannot use unlabelled pairs."""
     sends_motion: ClassVar[bool]
-    """Whether `Signal.motion` is there, so that the generator needs cross-attentions to hear it."""
+    """Whether `Signal.motion` is set, so that the generator needs motion cross-attention."""
     has_features: ClassVar[bool]
-    """Whether `Signal.features` are there for the geometry head to read."""
+    """Whether `Signal.features` is set, the input of the geometry head."""
     draws: ClassVar[bool] = False
-    """Whether it draws poses, which takes as many operations as there is to draw."""
+    """Whether the control draws poses, so that its number of operations depends on the data."""
 
     @classmethod
     @abstractmethod
     def fresh(cls, shapes: Shapes) -> Self:
-        """A new one with random weights."""
+        """Return a new control with random weights."""
 
     @abstractmethod
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
-        """The signal of driving clips for video tokens laid out as `grid`. `present` [B] bool: False where the sample
-        learns, or is asked, to do without motion."""
+        """Return the signal of driving clips for video tokens with the layout `grid`.
+
+        `present` [B] bool: False for samples whose motion is dropped (classifier-free guidance).
+        """

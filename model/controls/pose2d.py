@@ -1,9 +1,10 @@
-"""AnimateAnyone (Hu et al. 2024): the driver's 2-D skeleton, drawn, through a light pose guider.
+"""AnimateAnyone (Hu et al. 2024): the driver's 2-D skeleton, drawn and encoded by a light pose guider.
 
-Keeps: a coloured skeleton of body and hands at the size of the target, the pose guider (3x3 convolutions of 16, 32, 64,
-128 channels, strided, the last one zero-initialised), and that its output is added to the first layer's input.
-Simplifies: joints are those of our labels rather than DWPose's, so there is no face; the ReferenceNet and the temporal
-layers are the generator's own ways of taking a reference and time; frames of a latent frame are guided together.
+As published: a coloured skeleton of body and hands at the size of the target, the pose guider (3x3 convolutions of 16,
+32, 64, 128 channels, strided, the last one zero-initialised), and its output added to the first layer's input.
+Simplified: joints are those of our labels rather than DWPose's, so there is no face; the generator's own reference
+conditioning and temporal layers replace ReferenceNet and AnimateAnyone's temporal layers; the frames of a latent frame
+are encoded together.
 """
 
 from typing import Self
@@ -23,11 +24,11 @@ from opendimo.model.folding import where_present
 from opendimo.model.signal import Grid, Signal
 
 SURE = 0.3
-"""Joints of a lower confidence are not drawn, as in DWPose's drawings."""
+"""Minimum confidence: joints below it are not drawn, as in DWPose's drawings."""
 
 
 class Pose2DControl(Control):
-    """Skeleton pictures through a pose guider."""
+    """Skeleton images encoded by a pose guider."""
 
     _supports_gradient_checkpointing = False
     reads_poses = True
@@ -42,24 +43,27 @@ class Pose2DControl(Control):
 
     @classmethod
     def fresh(cls, shapes: Shapes) -> Self:
-        """A new one with random weights, but for the zeros."""
+        """Return a new control with random weights and a zero-initialised output."""
         return cls(shapes.width, shapes.temporal_stride)
 
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
-        """One addition, in front of the first block."""
+        """Return one addition, before the first block."""
         joints, strength = driving.joints_2d[..., :2].flatten(0, 1), self.strength(driving).flatten(0, 1)
         pictures = draw_skeleton(joints, strength, *picture_size(grid)).unflatten(0, driving.joints_2d.shape[:2])
         return Signal(additions=(where_present(self.guider(pictures, grid), present),))
 
     def strength(self, driving: Driving) -> Tensor:
-        """How brightly each bone is drawn, [B, T, 51] in [0, 1]: fully where it is labelled and seen."""
+        """Return the brightness of each bone, [B, T, 51] in [0, 1]: 1 if it is labelled and confident, else 0."""
         return (bone_confidence(driving) > SURE**2).float()
 
 
 def bone_confidence(driving: Driving) -> Tensor:
-    """Product of the confidences of a bone's two joints, 0 where one is not labelled or unsure. [B, T, 51]."""
+    """Return the product of the confidences of a bone's two joints [B, T, 51].
+
+    It is 0 if a joint is not labelled or its confidence is at most `SURE`.
+    """
     confidence = driving.joints_2d[..., 2]
-    confidence = torch.where(confidence > SURE, confidence, 0.0).clamp(max=1)  # NaN is not sure
+    confidence = torch.where(confidence > SURE, confidence, 0.0).clamp(max=1)  # NaN becomes 0
     parents, children = torch.tensor(BONES, device=confidence.device).T
     ok = limbs_ok(driving.pose_ok, driving.hands_pose_ok)[..., : len(BONES)]
     return torch.where(ok, confidence[..., parents] * confidence[..., children], 0.0)

@@ -1,10 +1,11 @@
-"""Uni3C (Cao et al. 2025): a rendering of the body under its camera, through a branch of blocks of its own.
+"""Uni3C (Cao et al. 2025): a rendering of the body under its camera, encoded by a separate branch of blocks.
 
-Keeps: geometry rather than a drawing (depth and surface directions, so that camera and body are told apart), a branch
-of narrow blocks beside the generator, and zero-initialised outputs of each of them into the generator's first blocks.
-Simplifies: the body is capsules around our labels' joints rather than SMPL-X's skin; there is no point cloud of the
-scene, so it says nothing of the background; convolutions rather than the VAE encode the pictures; blocks (4 rather than
-20, of width 512 rather than 1024) are plain ones, without timestep, that learn positions from a depthwise convolution.
+As published: geometry rather than a drawing (depth and normals, which separate camera motion from body motion), a
+branch of narrow blocks beside the generator, and zero-initialised outputs of each of them into the generator's first
+blocks. Simplified: the body consists of capsules around our labels' joints rather than SMPL-X's skin; there is no point
+cloud of the scene, so the background is not controlled; convolutions rather than the VAE encode the images; the blocks
+(4 rather than 20, width 512 rather than 1024) are plain transformer layers without timestep input, with positions from
+a depthwise convolution.
 """
 
 from typing import Self
@@ -23,11 +24,11 @@ from opendimo.model.folding import where_present
 from opendimo.model.signal import Grid, Signal
 
 BLOCKS, HEAD = 4, 64
-CHANNELS = 4  # surface direction and nearness
+CHANNELS = 4  # surface normal and inverse depth
 
 
 class SMPLRenderControl(Control):
-    """Pictures of a capsule body through a branch of attention blocks."""
+    """Renderings of a capsule body encoded by a branch of attention blocks."""
 
     reads_poses = True
     sends_motion = False
@@ -46,11 +47,11 @@ class SMPLRenderControl(Control):
 
     @classmethod
     def fresh(cls, shapes: Shapes) -> Self:
-        """A branch at most as wide as the generator, and of whole heads."""
+        """Return a new control whose branch is at most as wide as the generator, with a whole number of heads."""
         return cls(shapes.width, max(min(512, shapes.width) // HEAD, 1) * HEAD, shapes.temporal_stride)
 
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
-        """An addition in front of each of the first blocks."""
+        """Return an addition before each of the first `BLOCKS` blocks."""
         hidden = self.embed(draw_body(driving, *picture_size(grid)), grid)  # [B, S, branch width]
         additions = []
         for block, out in zip(self.blocks, self.outs, strict=True):
@@ -63,7 +64,7 @@ class SMPLRenderControl(Control):
 
 
 class BranchBlock(nn.Module):
-    """Position from the neighbours in space and time, then attention over all tokens, then an MLP."""
+    """A depthwise convolution for positions, then attention over all tokens, then an MLP."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -73,16 +74,16 @@ class BranchBlock(nn.Module):
         )
 
     def forward(self, hidden: Tensor, grid: Grid) -> Tensor:
-        """[B, S, width] -> [B, S, width]."""
+        """Transform tokens [B, S, width]."""
         volume = hidden.transpose(1, 2).unflatten(2, grid[:3])  # [B, width, L, h, w]
         return self.layer(hidden + self.position(volume).flatten(2).transpose(1, 2))
 
 
 def draw_body(driving: Driving, height: int, width: int) -> Tensor:
-    """Surface directions in the camera and nearness (1 / depth in metres), zeros where no body is. [B, T, 4, H, W]."""
+    """Render surface normals in camera coordinates and inverse depth (1 / metres) [B, T, 4, H, W]; background is 0."""
     joints, pose_ok, hands_ok, K = (
         x.flatten(0, 1) for x in (driving.joints_3d, driving.pose_ok, driving.hands_pose_ok, driving.K)
     )
-    seen = render(body_capsules(joints, pose_ok, hands_ok), K, height, width)
-    pictures = torch.cat([seen.normal, 1 / seen.depth[..., None]], dim=-1)  # [B T, H, W, 4]
+    rendering = render(body_capsules(joints, pose_ok, hands_ok), K, height, width)
+    pictures = torch.cat([rendering.normal, 1 / rendering.depth[..., None]], dim=-1)  # [B T, H, W, 4]
     return pictures.movedim(-1, 1).unflatten(0, driving.joints_3d.shape[:2])

@@ -1,8 +1,8 @@
-"""3DiMo's ablation "w/ SMPL ctrl": pose parameters of SMPL in the place of tokens read from pixels.
+"""3DiMo's ablation "w/ SMPL ctrl": SMPL pose parameters instead of tokens encoded from pixels.
 
-Keeps: the number of tokens a frame, the cross-attention that hears them, what is trained, the data. The paper says that
-it feeds body pose coefficients and no more. Ours: 6-D rotations, a linear map; hands by MANO's, where the encoder that
-it is compared with has hands; a learned token where a frame or a hand has no label.
+Unchanged: the number of tokens per frame, the motion cross-attention, the trained weights, the data. The paper only
+says that it uses body pose coefficients. Our choices: 6-D rotations and a linear map; MANO poses for the hands, if the
+encoder that it is compared with has hands; a learned token for frames or hands without a label.
 """
 
 from typing import Self
@@ -16,7 +16,7 @@ from opendimo.model.batch import Driving
 from opendimo.model.controls.interface import Control, Shapes
 from opendimo.model.signal import Grid, MotionTokens, Signal
 
-BODY, HAND = 21 * 6, 15 * 6  # numbers of a pose
+BODY, HAND = 21 * 6, 15 * 6  # values per pose
 
 
 class SMPLTokensControl(Control):
@@ -39,12 +39,12 @@ class SMPLTokensControl(Control):
 
     @classmethod
     def fresh(cls, shapes: Shapes) -> Self:
-        """As many tokens as the encoder has."""
+        """Return a new control with as many tokens as the encoder has."""
         encoder = shapes.encoder
         return cls(encoder.dim, encoder.body_tokens, encoder.hand_tokens if encoder.hands else 0)
 
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
-        """Tokens [B, T, N, d] in the order body, left hand, right hand."""
+        """Return motion tokens [B, T, N, d] in the order body, left hand, right hand."""
         tokens = _mapped(self.body, driving.body6d, driving.pose_ok, self.missing_body)  # [B, T, K, d]
         if self.config["hand_tokens"]:
             hands = _mapped(self.hand, driving.hands6d, driving.hands_pose_ok, self.missing_hand) + self.side
@@ -53,7 +53,7 @@ class SMPLTokensControl(Control):
 
 
 def _mapped(linear: nn.Linear, rotations: Tensor, ok: Tensor, missing: Tensor) -> Tensor:
-    """Rotations [..., joints, 6] -> tokens [..., K, d], `missing` [K, d] where not ok [...]."""
+    """Map rotations [..., joints, 6] to tokens [..., K, d]; `missing` [K, d] if not `ok` [...]."""
     known = torch.where(ok[..., None, None], rotations, 0.0).flatten(-2)
     tokens = linear(known.to(linear.weight.dtype)).unflatten(-1, missing.shape)
     return torch.where(ok[..., None, None], tokens, missing)

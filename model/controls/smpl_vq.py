@@ -1,12 +1,11 @@
-"""MTVCrafter (Ding et al. 2025): quantised tokens of the motion of SMPL's joints, heard through cross-attention.
+"""MTVCrafter (Ding et al. 2025): quantised motion tokens of SMPL joints, injected through cross-attention.
 
-Keeps: a VQ-VAE of joint positions by 2-D convolutions over time and joints, a codebook of 8192 codes that follows the
-data by moving averages with dead codes started anew, L1 reconstruction and half-weighted commitment, codes as wide as
-what the attention reads, one token a joint, a learned token where no motion is given, and that the generator's loss
-does not reach the codes. Simplifies: the VQ-VAE learns along with the generator rather than before it; it does not
-compress time, since attention is aligned with latent frames anyway; a learned embedding of each joint and the
-alignment's of time take the place of 4-D rotary embeddings (whose spatial part is a constant of each joint, too); 22
-joints rather than 24.
+As published: a VQ-VAE of joint positions with 2-D convolutions over time and joints, an EMA codebook of 8192 codes with
+resets of dead codes, L1 reconstruction and half-weighted commitment loss, codes as wide as the attention's input, one
+token per joint, a learned token for dropped motion, and no gradient from the generator's loss to the codes. Simplified:
+the VQ-VAE is trained jointly with the generator rather than before it; it does not compress time, because attention is
+aligned with latent frames anyway; a learned embedding of each joint and the alignment's time embedding replace 4-D
+rotary embeddings (whose spatial part is constant for each joint, too); 22 joints rather than 24.
 """
 
 from typing import Self
@@ -23,12 +22,12 @@ from opendimo.model.signal import Grid, MotionTokens, Signal
 
 JOINTS = 22
 COMMITMENT = 0.5
-RESIDUALS = 3  # blocks on either side of the codes
-GROUPS = 8  # of the normalisations
+RESIDUALS = 3  # residual blocks in the encoder and in the decoder
+GROUPS = 8  # groups of the group norms
 
 
 class SMPLVQControl(Control):
-    """22 tokens a frame: the codes of its joints."""
+    """22 tokens per frame: the quantised codes of its joints."""
 
     _supports_gradient_checkpointing = False
     reads_poses = True
@@ -47,11 +46,11 @@ class SMPLVQControl(Control):
 
     @classmethod
     def fresh(cls, shapes: Shapes) -> Self:
-        """Codes of the motion tokens' width."""
+        """Return a new control whose codes have the width of motion tokens."""
         return cls(shapes.encoder.dim)
 
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
-        """Tokens [B, T, 22, d]; in training mode the codes follow."""
+        """Return motion tokens [B, T, 22, d] and VQ-VAE losses; in training mode the codebook is updated."""
         ok = driving.pose_ok[..., None].expand(-1, -1, JOINTS)  # [B, T, J]
         joints = centred(driving).to(self.dtype)
         encoded = self.encoder(joints.movedim(-1, 1)).movedim(1, -1)  # [B, 3, T, J] -> [B, T, J, d]
@@ -66,21 +65,21 @@ class SMPLVQControl(Control):
 
 
 def centred(driving: Driving) -> Tensor:
-    """Joints of the body [B, T, 22, 3], metres, around the window's mean pelvis; zeros where not labelled."""
+    """Return body joints [B, T, 22, 3] in metres, relative to the window's mean pelvis; zeros if not labelled."""
     ok = driving.pose_ok[..., None, None]
     joints = torch.where(ok, driving.joints_3d[:, :, :JOINTS], 0.0)
-    middle = joints[:, :, :1].sum(1, keepdim=True) / ok.sum(1, keepdim=True).clamp(min=1)  # [B, 1, 1, 3]
-    return torch.where(ok, joints - middle, 0.0)
+    mean_pelvis = joints[:, :, :1].sum(1, keepdim=True) / ok.sum(1, keepdim=True).clamp(min=1)  # [B, 1, 1, 3]
+    return torch.where(ok, joints - mean_pelvis, 0.0)
 
 
 def _convolutions(channels: int, width: int, out: int) -> nn.Sequential:
-    """[B, channels, T, J] -> [B, out, T, J]."""
+    """Return a residual convolutional network from [B, channels, T, J] to [B, out, T, J]."""
     blocks = (_Residual(width) for _ in range(RESIDUALS))
     return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), *blocks, nn.Conv2d(width, out, 3, padding=1))
 
 
 class _Residual(nn.Module):
-    """A block of convolutions over time and joints."""
+    """A residual block of convolutions over time and joints."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -98,5 +97,5 @@ class _Residual(nn.Module):
 
 
 def _mean(values: Tensor, ok: Tensor) -> Tensor:
-    """Of the values that are ok; 0 where none is."""
+    """Return the mean of the values that are `ok`; 0 if there are none."""
     return (values * ok).sum() / ok.sum().clamp(min=1)

@@ -1,1 +1,1 @@
-"""Pictures of skeletons and bodies, drawn in closed form on whatever device the joints are on."""
+"""Closed-form rendering of skeletons and capsule bodies, on the device of the joints."""

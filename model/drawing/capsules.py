@@ -1,7 +1,7 @@
-"""Capsules seen by a camera: for every pixel the nearest one, how far, which, and which way its surface faces.
+"""Ray-cast capsules: depth, normal and index of the nearest capsule at every pixel.
 
-In closed form: the surface of a capsule is that of two balls and of the tube between them, and the nearest place where
-a ray enters one of the three is where it enters the capsule.
+The solution is in closed form: a capsule is the union of two balls and the tube between them, so the first point where
+a ray enters any of the three is where it enters the capsule.
 """
 
 from typing import NamedTuple
@@ -13,67 +13,71 @@ from torch.nn.functional import normalize
 from opendimo.model.drawing.boxes import pixels_in
 
 NEAR = 0.05
-"""Metres: what a ray enters nearer to the camera than this is not seen."""
+"""Near clipping distance in metres: surfaces that a ray enters closer to the camera are not rendered."""
 
 
 class Capsules(NamedTuple):
-    """F pictures of N capsules in the camera's axes (x right, y down, z forward), metres. What is not `there` may be
-    anything, also NaN."""
+    """N capsules in F images, in camera coordinates (x right, y down, z forward), metres.
 
-    start: Tensor  # [F, N, 3] middle of one ball
-    end: Tensor  # [F, N, 3] and of the other; it may be the same
+    Capsules that are not `there` are not rendered; their values may be anything, including NaN.
+    """
+
+    start: Tensor  # [F, N, 3] centre of one ball
+    end: Tensor  # [F, N, 3] centre of the other ball; may equal `start`
     radius: Tensor  # [N]
     there: Tensor  # [F, N] bool
 
 
 class Rendering(NamedTuple):
-    """What is seen through the middle of each pixel."""
+    """The surface seen through the centre of each pixel."""
 
-    depth: Tensor  # [F, H, W] z of the surface in metres, infinite where there is none
-    normal: Tensor  # [F, H, W, 3] of length one, out of the surface; zeros where there is none
-    capsule: Tensor  # [F, H, W] its index, -1 where there is none
+    depth: Tensor  # [F, H, W] z of the surface in metres; infinite for background
+    normal: Tensor  # [F, H, W, 3] unit outward normal; zeros for background
+    capsule: Tensor  # [F, H, W] index of the capsule; -1 for background
 
 
 @torch.no_grad()
 def render(capsules: Capsules, K: Tensor, height: int, width: int) -> Rendering:
-    """`K` [F, 3, 3] is normalised: pictures reach from (0, 0) to (1, 1)."""
+    """Render capsules. `K` [F, 3, 3]: normalised intrinsics, images span (0, 0) to (1, 1)."""
     frame, index = torch.nonzero(capsules.there, as_tuple=True)  # [M] capsules
     start, end, radius = capsules.start[frame, index], capsules.end[frame, index], capsules.radius[index]
     low, high = _boxes(start, end, radius, K[frame])
     size = torch.tensor([width, height], device=K.device)
-    which, x, y = pixels_in(low * size, high * size, height, width)  # [n] candidates: a capsule and a pixel each
+    candidate, x, y = pixels_in(low * size, high * size, height, width)  # [n] pairs of a capsule and a pixel
 
-    pictures, area = len(capsules.there), height * width
+    images, area = len(capsules.there), height * width
     rays = pixel_rays(K, height, width).flatten(0, 2)  # [F H W, 3]
-    pixel = frame[which] * area + y * width + x
-    entered = _enters(rays[pixel], start[which], end[which], radius[which])
-    depth = torch.full((pictures * area,), torch.inf, device=K.device).scatter_reduce_(0, pixel, entered, "amin")
-    nearest = torch.isfinite(entered) & (entered == depth[pixel])
-    winner = torch.full((pictures * area,), -1, device=K.device)
-    winner.scatter_reduce_(0, pixel[nearest], which[nearest], "amax")
+    pixel = frame[candidate] * area + y * width + x
+    entry_depth = _entry_depth(rays[pixel], start[candidate], end[candidate], radius[candidate])
+    depth = torch.full((images * area,), torch.inf, device=K.device).scatter_reduce_(0, pixel, entry_depth, "amin")
+    nearest = torch.isfinite(entry_depth) & (entry_depth == depth[pixel])
+    winner = torch.full((images * area,), -1, device=K.device)
+    winner.scatter_reduce_(0, pixel[nearest], candidate[nearest], "amax")
 
-    seen = torch.nonzero(winner >= 0)[:, 0]
-    which = winner[seen]
+    covered = torch.nonzero(winner >= 0)[:, 0]
+    visible = winner[covered]
     normal = torch.zeros_like(rays)
-    normal[seen] = _outward(rays[seen] * depth[seen, None], start[which], end[which])
+    normal[covered] = _outward(rays[covered] * depth[covered, None], start[visible], end[visible])
     indices = torch.full_like(winner, -1)
-    indices[seen] = index[which]
-    shape = (pictures, height, width)
+    indices[covered] = index[visible]
+    shape = (images, height, width)
     return Rendering(depth.view(shape), normal.view(*shape, 3), indices.view(shape))
 
 
 def pixel_rays(K: Tensor, height: int, width: int) -> Tensor:
-    """Points at depth 1 that are seen in the middles of pixels: [F, 3, 3] normalised -> [F, H, W, 3]."""
+    """Return the points at depth 1 on the rays through pixel centres: `K` [F, 3, 3] normalised -> [F, H, W, 3]."""
     x = (torch.arange(width, device=K.device) + 0.5) / width
     y = (torch.arange(height, device=K.device) + 0.5) / height
     pixels = torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.ones(height, width, device=K.device)], dim=-1)
     inverse = torch.linalg.inv(K)[:, None, None]  # [F, 1, 1, 3, 3]
-    return (inverse * pixels[..., None, :]).sum(-1)  # in full precision also where products of matrices are not
+    return (inverse * pixels[..., None, :]).sum(-1)  # full precision even if matrix products use TF32
 
 
 def _boxes(start: Tensor, end: Tensor, radius: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
-    """Bounds [M, 2] of the pictures of M capsules: of both balls, for a capsule is what lies between them. Everything
-    where one reaches behind the camera, nothing where all of it is there."""
+    """Return image bounds [M, 2] of M capsules, from the projections of their two balls.
+
+    They are infinite if a ball reaches behind the camera, and empty if the whole capsule is behind it.
+    """
     balls = torch.stack([start, end], dim=1)  # [M, 2, 3]
     z, r = balls[..., 2:], radius[:, None, None]
     in_front = z - r > NEAR  # [M, 2, 1]
@@ -85,17 +89,17 @@ def _boxes(start: Tensor, end: Tensor, radius: Tensor, K: Tensor) -> tuple[Tenso
     low, high = sides[0].amin(1), sides[1].amax(1)  # [M, 2]
     behind = ((z + r) < NEAR).all(1)  # [M, 1]
     skew = torch.stack([K[:, 0, 1, None] * x[:, 1:] for x in (low, high)]).nan_to_num(0.0)
-    shift = torch.cat([skew, torch.zeros_like(skew)], dim=-1)  # of x by y
+    shift = torch.cat([skew, torch.zeros_like(skew)], dim=-1)  # shift of x by y
     scale, centre = K[:, :2, :2].diagonal(dim1=1, dim2=2), K[:, :2, 2]
     low, high = scale * low + centre + shift.amin(0), scale * high + centre + shift.amax(0)
     return low, torch.where(behind, -torch.inf, high)
 
 
-def _enters(rays: Tensor, start: Tensor, end: Tensor, radius: Tensor) -> Tensor:
-    """Depth [n] at which rays [n, 3] enter capsules with `start`, `end` [n, 3]; infinite where they do not."""
+def _entry_depth(rays: Tensor, start: Tensor, end: Tensor, radius: Tensor) -> Tensor:
+    """Return the depth [n] at which rays [n, 3] enter capsules with `start`, `end` [n, 3]; infinite if they miss."""
     axis = end - start
     squared = (axis**2).sum(-1)
-    # across the axis: of the ray, and of the way from the start to the camera, which is the origin
+    # components across the axis: of the ray, and of the vector from the start to the camera, which is the origin
     along_ray = (rays * axis).sum(-1) / squared.clamp(min=1e-9)
     along_start = -(start * axis).sum(-1) / squared.clamp(min=1e-9)
     tube = _first_root(rays - along_ray[:, None] * axis, -start - along_start[:, None] * axis, radius)
@@ -105,7 +109,7 @@ def _enters(rays: Tensor, start: Tensor, end: Tensor, radius: Tensor) -> Tensor:
 
 
 def _first_root(direction: Tensor, offset: Tensor, radius: Tensor) -> Tensor:
-    """The smaller t with |offset + t direction| = radius, infinite where there is none or it is nearer than `NEAR`."""
+    """Return the smaller t with |offset + t direction| = radius; infinite if there is none or it is below `NEAR`."""
     a, b = (direction**2).sum(-1), (direction * offset).sum(-1)
     c = (offset**2).sum(-1) - radius**2
     discriminant = b**2 - a * c
@@ -114,7 +118,7 @@ def _first_root(direction: Tensor, offset: Tensor, radius: Tensor) -> Tensor:
 
 
 def _outward(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """From the nearest point of the axis to points of the surface, of length one. [n, 3]."""
+    """Return unit vectors [n, 3] from the nearest points of the axis to points of the surface."""
     axis = end - start
     along = ((points - start) * axis).sum(-1, keepdim=True) / (axis**2).sum(-1, keepdim=True).clamp(min=1e-9)
     return normalize(points - start - along.clamp(0, 1) * axis, dim=-1)

@@ -1,4 +1,4 @@
-"""A body of capsules around the 52 joints: one for every bone, and one for the skull."""
+"""A capsule body around the 52 joints: one capsule for every bone, and one for the skull."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from opendimo.model.drawing.capsules import Capsules
 
 _HEAD, _NECK = JOINTS.index("head"), JOINTS.index("neck")
 SKULL = 0.11
-"""Metres from the joint of the head to the middle of the upper ball of the skull, along the neck."""
+"""Distance in metres from the head joint to the centre of the skull's upper ball, along the neck."""
 LIMBS = (*BONES, (_HEAD, _HEAD))
 """The 52 capsules: pairs (parent, child) of joints; the last one is the skull."""
 
@@ -16,12 +16,15 @@ _THICK = {
     "spine1": 0.12, "spine2": 0.12, "spine3": 0.12, "neck": 0.06, "head": 0.06, "hip": 0.10, "knee": 0.075,
     "ankle": 0.05, "foot": 0.04, "collar": 0.07, "shoulder": 0.06, "elbow": 0.045, "wrist": 0.035,
 }  # fmt: skip
-"""Radius in metres of the bone that ends in a joint; a grown-up's."""
+"""Radius in metres of the bone that ends in a joint, for an adult."""
 _SKULL_RADIUS, _FINGER_RADIUS = 0.09, 0.01
 
 
 def body_capsules(joints: Tensor, pose_ok: Tensor, hands_pose_ok: Tensor) -> Capsules:
-    """Joints [F, 52, 3] in the camera, metres; labels that may be used, `pose_ok` [F] and `hands_pose_ok` [F, 2]."""
+    """Build capsules from joints [F, 52, 3] in camera coordinates, metres.
+
+    `pose_ok` [F] and `hands_pose_ok` [F, 2]: whether the labels of body and hands may be used.
+    """
     parents, children = torch.tensor(LIMBS, device=joints.device).T
     start, end = joints[:, parents], joints[:, children]  # [F, 52, 3]
     up = torch.nn.functional.normalize(joints[:, _HEAD] - joints[:, _NECK], dim=-1)
@@ -30,7 +33,7 @@ def body_capsules(joints: Tensor, pose_ok: Tensor, hands_pose_ok: Tensor) -> Cap
 
 
 def limbs_ok(pose_ok: Tensor, hands_pose_ok: Tensor) -> Tensor:
-    """Which limbs have both ends labelled: [..., ] and [..., 2] bool -> [..., 52] bool."""
+    """Return which limbs have both ends labelled: [...] and [..., 2] bool -> [..., 52] bool."""
     parts = torch.stack([pose_ok, *(pose_ok & hand for hand in hands_pose_ok.unbind(-1))], dim=-1)  # body, left, right
     return parts[..., torch.tensor(_PART, device=parts.device)]
 
@@ -41,7 +44,7 @@ def _radius(joint: str) -> float:
 
 
 def _part_of(joint: int) -> int:
-    """0: the body, 1: the left hand, 2: the right hand."""
+    """Return 0 for the body, 1 for the left hand, 2 for the right hand."""
     return 0 if joint < 22 else 1 + (joint >= 37)
 
 

@@ -1,4 +1,4 @@
-"""A skeleton drawn as people look at it: one coloured line a bone, the later bones on top."""
+"""Draw 2-D skeletons: one coloured line per bone, later bones on top."""
 
 import colorsys
 
@@ -9,16 +9,17 @@ from opendimo.model.body.skeleton import BONES
 from opendimo.model.drawing.boxes import pixels_in
 
 BODY_WIDTH, HAND_WIDTH = 0.008, 0.004
-"""Half width of lines over the shorter side of the picture: of body bones and of finger bones."""
+"""Half line width of body bones and of finger bones, relative to the shorter side of the image."""
 COLOURS = tuple(colorsys.hsv_to_rgb(0.618 * i % 1, 1.0, 1.0) for i in range(len(BONES)))
-"""RGB of the 51 bones in [0, 1]: the golden ratio of a turn from hue to hue, so that left and right look different."""
+"""RGB of the 51 bones in [0, 1]: hues differ by the golden ratio of a full turn, so left and right look different."""
 
 
 @torch.no_grad()
 def draw_skeleton(joints: Tensor, strength: Tensor, height: int, width: int) -> Tensor:
-    """Joints [F, 52, 2], (0, 0) upper left and (1, 1) lower right -> pictures [F, 3, H, W] in [0, 1], black around.
+    """Draw joints [F, 52, 2], from (0, 0) upper left to (1, 1) lower right, as images [F, 3, H, W] in [0, 1].
 
-    `strength` [F, 51] of the bones in [0, 1] is what their colours are multiplied by; where it is 0 nothing is drawn.
+    `strength` [F, 51] in [0, 1] multiplies the colours of the bones; bones with 0 are not drawn. The background is
+    black.
     """
     device, frames = joints.device, len(joints)
     frame, bone = torch.nonzero(strength > 0, as_tuple=True)  # [M] lines
@@ -26,14 +27,14 @@ def draw_skeleton(joints: Tensor, strength: Tensor, height: int, width: int) -> 
     size = torch.tensor([width, height], device=device)
     start, end = joints[frame, parents[bone]] * size, joints[frame, children[bone]] * size  # [M, 2] pixels
     half = torch.where(children[bone] < 22, BODY_WIDTH, HAND_WIDTH) * min(height, width)
-    half = half.clamp(min=0.75)  # pixels, so that no line falls between their middles
+    half = half.clamp(min=0.75)  # pixels, so that no line falls between pixel centres
 
     line, x, y = pixels_in(
         torch.minimum(start, end) - half[:, None], torch.maximum(start, end) + half[:, None], height, width
     )
     inside = _distance(torch.stack([x, y], -1) + 0.5, start[line], end[line]) < half[line]
     line, pixel = line[inside], (y * width + x)[inside]
-    top = torch.full((frames * height * width,), -1, device=device)  # the bone that is seen in each pixel
+    top = torch.full((frames * height * width,), -1, device=device)  # the visible bone of each pixel
     top.scatter_reduce_(0, frame[line] * height * width + pixel, bone[line], "amax")
     top = top.view(frames, height * width)
 
@@ -43,7 +44,7 @@ def draw_skeleton(joints: Tensor, strength: Tensor, height: int, width: int) -> 
 
 
 def _distance(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """From points to segments, all [n, 2] -> [n]."""
+    """Return the distances from points to segments, all [n, 2] -> [n]."""
     axis, offset = end - start, points - start
     along = (offset * axis).sum(-1, keepdim=True) / (axis**2).sum(-1, keepdim=True).clamp(min=1e-12)
     return (offset - along.clamp(0, 1) * axis).norm(dim=-1)

@@ -1,1 +1,1 @@
-"""From what was found in a driving video to what controls read of it, the same in training and in generation."""
+"""Convert a tracked person in a driving video to control inputs, identically in training and inference."""

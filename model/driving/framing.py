@@ -1,7 +1,7 @@
-"""Where things are in the part of a driving frame that has the target's shape.
+"""Coordinates in the centre crop of a driving frame to the target's aspect ratio.
 
-Controls that draw (skeletons, bodies) draw into the target's picture: the centre crop of the frame to its aspect ratio,
-as targets themselves are cut, counted from (0, 0) in the upper left corner to (1, 1).
+Controls that draw skeletons or bodies draw into this crop, which is cut like the targets themselves. Its coordinates
+range from (0, 0) at the upper left corner to (1, 1) at the lower right.
 """
 
 from typing import NamedTuple, Self
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class Framing(NamedTuple):
-    """A centre crop of a frame, in pixels of the frame counted from its corner."""
+    """A centre crop of a frame, in pixels from the frame's upper left corner."""
 
     left: float
     top: float
@@ -20,20 +20,20 @@ class Framing(NamedTuple):
 
     @classmethod
     def of(cls, frame: tuple[int, int], target: tuple[int, int]) -> Self:
-        """The largest centre crop of a frame with the aspect ratio of a target, both (width, height)."""
+        """Return the largest centre crop of a frame with the aspect ratio of a target, both (width, height)."""
         scale = min(frame[0] / target[0], frame[1] / target[1])
         width, height = target[0] * scale, target[1] * scale
         return cls((frame[0] - width) / 2, (frame[1] - height) / 2, width, height)
 
     def points(self, pixels: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Points [..., 2+] x, y in pixels of the frame, and whatever follows them -> the same in the crop."""
+        """Convert points [..., 2+] from frame pixels to crop coordinates; values after x, y are kept."""
         moved = np.array(pixels, np.float32)
         moved[..., 0] = (moved[..., 0] - self.left) / self.width
         moved[..., 1] = (moved[..., 1] - self.top) / self.height
         return moved
 
     def intrinsics(self, K: NDArray[np.floating]) -> NDArray[np.float32]:
-        """`K` [..., 3, 3] in pixels of the frame -> in the crop."""
+        """Convert intrinsics `K` [..., 3, 3] from frame pixels to crop coordinates."""
         to_crop = np.array(
             [[1 / self.width, 0, -self.left / self.width], [0, 1 / self.height, -self.top / self.height], [0, 0, 1]]
         )

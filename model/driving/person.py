@@ -1,4 +1,4 @@
-"""Who is followed through driving frames, and what controls read of them."""
+"""The tracked person of a driving clip, and its conversion to control inputs."""
 
 from typing import TypedDict
 
@@ -17,30 +17,32 @@ Array = NDArray[np.floating]
 
 
 class Person(TypedDict):
-    """One person over T frames, named as in the tables `clips` and `poses`, in pixels of the frame. Poses are any value
-    where not valid."""
+    """One person over T frames, in frame pixels, with the names of the tables `clips` and `poses`.
 
-    track: Array  # [T, 4] box x0 y0 x1 y1, NaN where unseen
+    Poses are undefined (any value) if not `valid`.
+    """
+
+    track: Array  # [T, 4] box x0 y0 x1 y1, NaN if not visible
     K: Array  # [T, 3, 3] intrinsics
     joints_2d: Array  # [T, 52, 3] x, y, confidence
-    joints_3d: Array  # [T, 52, 3] metres, in the camera
+    joints_3d: Array  # [T, 52, 3] metres, camera coordinates
     body_pose: Array  # [T, 21, 3] axis-angle
     hand_pose: Array  # [T, 2, 15, 3] axis-angle
     valid: NDArray[np.bool_]  # [T] the pose is labelled
-    hand_valid: Array  # [T, 2] 1 where the hand may be used
+    hand_valid: Array  # [T, 2] 1 if the hand may be used
 
 
 def at_frames(person: Person, frames: NDArray[np.int64]) -> Person:
-    """The person at some of the frames."""
+    """Return the person at the given frame indices."""
     return {name: values[frames] for name, values in person.items()}  # type: ignore[return-value, index]
 
 
 def driving_of(
     frames: NDArray[np.uint8], person: Person, encoder: EncoderConfig, target_size: tuple[int, int]
 ) -> Driving:
-    """What controls read of one window of frames [T, H, W, 3], without a batch dimension; labels without NaN.
+    """Build the control inputs of one window of frames [T, H, W, 3], without a batch dimension and without NaN.
 
-    `target_size` (width, height) of the video to be made. ValueError when the person is never seen.
+    `target_size`: (width, height) of the generated video. Raises `ValueError` if the person is never visible.
     """
     crops = driving_crops(frames, person["track"], person["joints_2d"], person["hand_valid"], encoder)
     framing = Framing.of((frames.shape[2], frames.shape[1]), target_size)
@@ -62,5 +64,5 @@ def _finite(values: Array) -> Tensor:
 
 
 def _sixd(axis_angle: Array) -> Tensor:
-    """[..., 3] axis-angle -> [..., 6]; the identity where there is no label."""
+    """Convert axis-angle [..., 3] to 6-D rotations [..., 6]; NaN becomes the identity."""
     return matrix_to_6d(axis_angle_to_matrix(_finite(axis_angle)))

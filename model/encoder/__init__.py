@@ -1,1 +1,1 @@
-"""The motion encoder: what it sees of a driving clip, how that is varied in training, and its tokens."""
+"""The motion encoder: config, augmentation of its input, tokenizers, and loading of published weights."""

@@ -1,7 +1,7 @@
-"""Augmentation of driving frames, on pixels and before the encoder: what is left in common is the motion.
+"""Augmentation of driving frames in pixel space, before the encoder, so that tokens carry motion only.
 
-3DiMo warps driving frames by random perspectives, which stand in for other cameras, and jitters colours, so that
-appearance cannot leak into the tokens. Strengths are not published [ours]. Labels stay as they are.
+3DiMo warps driving frames by random perspectives, which simulate other cameras, and jitters colours, so that
+appearance cannot leak into the tokens. Strengths are not published [ours]. Labels are unchanged.
 """
 
 from dataclasses import replace
@@ -15,15 +15,16 @@ from opendimo.model.encoder.colour import random_colours, recolour
 from opendimo.model.encoder.config import AugmentConfig
 
 FRAME_SHARE = 0.1
-"""Share of the warp that differs from frame to frame; the rest is one warp a clip, as another camera would be."""
+"""Share of the warp that differs from frame to frame; the rest is constant over a clip, like another camera."""
 
 
 def augment_driving(driving: Driving, config: AugmentConfig, generator: torch.Generator) -> Driving:
-    """The driving clips with other pixels, on their device; hand crops follow the warp and the colours of the body.
+    """Augment the pixels of driving clips, on their device; hand crops get the warp and colours of the body crop.
 
-    `generator` is one of the CPU: the same state gives the same draws on every device. Strength 0 changes nothing.
+    `generator` must be a CPU generator, so that the same state gives the same draws on every device. A strength of 0
+    changes nothing.
     """
-    # autocast would compute places of pixels in bfloat16, which has 8 bits
+    # autocast would compute pixel coordinates in bfloat16, which has only 8 bits of precision
     with torch.autocast(driving.body.device.type, enabled=False):
         clips, length = driving.body.shape[:2]
         if config.perspective:
@@ -42,7 +43,7 @@ def augment_driving(driving: Driving, config: AugmentConfig, generator: torch.Ge
 def random_homographies(
     clips: int, frames: int, strength: float, generator: torch.Generator, frame_share: float = FRAME_SHARE
 ) -> Tensor:
-    """[clips, frames, 3, 3] warps of the square [-1, 1] x [-1, 1] that move its corners by up to `strength`."""
+    """Draw warps [clips, frames, 3, 3] of the square [-1, 1] x [-1, 1] that move its corners by up to `strength`."""
     clip = 2 * torch.rand(clips, 1, 4, 2, generator=generator) - 1
     frame = 2 * torch.rand(clips, frames, 4, 2, generator=generator) - 1
     corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]).expand(clips, frames, 4, 2)
@@ -50,7 +51,7 @@ def random_homographies(
 
 
 def homography(source: Tensor, target: Tensor) -> Tensor:
-    """The projective map through four point pairs [..., 4, 2] (x, y) -> [..., 3, 3] with lower right element 1."""
+    """Return the homography [..., 3, 3], with lower right element 1, through four point pairs [..., 4, 2] (x, y)."""
     (x, y), (u, v) = source.unbind(-1), target.unbind(-1)
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     # u (h6 x + h7 y + 1) = h0 x + h1 y + h2, and the same for v with h3..h5
@@ -61,42 +62,42 @@ def homography(source: Tensor, target: Tensor) -> Tensor:
 
 
 def follow(boxes: Tensor, homographies: Tensor) -> tuple[Tensor, Tensor]:
-    """What hand crops do when their body crop is warped.
+    """Compute how hand crops move when their body crop is warped.
 
     `boxes` [B, T, 2, 3] (centre x, y, half side) in body crops, `homographies` [B, T, 3, 3] as for `warp`. Returns
-    homographies of the hand crops [B, T, 2, 3, 3] and where these lie afterwards [B, T, 2, 3]: around the place where
-    the hand's centre comes to, and as much larger as a small thing there becomes, so that a hand stays in its crop.
+    homographies of the hand crops [B, T, 2, 3, 3] and their new boxes [B, T, 2, 3]. A new box is centred on the warped
+    hand centre and scaled by the local magnification of the warp, so that the hand stays in its crop.
     """
     centre, half = boxes[..., :2], boxes[..., 2:]
-    near = centre.clamp(-1, 1)  # far outside of the crop a perspective may run away: go on straight from its border
-    back = torch.linalg.inv(homographies)
-    moved, depth = _project(back, near)  # [B, T, 2, 2], [B, T, 2, 1]
+    clamped = centre.clamp(-1, 1)  # a perspective may diverge far outside the crop: extrapolate from its border
+    inverse = torch.linalg.inv(homographies)
+    moved, depth = _project(inverse, clamped)  # [B, T, 2, 2], [B, T, 2, 1]
     # a projective map scales areas by det / depth^3
-    scale = (torch.linalg.det(back)[..., None, None] / depth**3).abs().sqrt()  # [B, T, 2, 1]
-    after = torch.cat([moved + scale * (centre - near), scale * half], dim=-1)  # [B, T, 2, 3]
-    out_of_box = _placement(torch.cat([-centre, torch.ones_like(half)], dim=-1) / half)  # inverse of that of the box
-    return out_of_box @ homographies[:, :, None] @ _placement(after), after
+    scale = (torch.linalg.det(inverse)[..., None, None] / depth**3).abs().sqrt()  # [B, T, 2, 1]
+    new_boxes = torch.cat([moved + scale * (centre - clamped), scale * half], dim=-1)  # [B, T, 2, 3]
+    to_box = _placement(torch.cat([-centre, torch.ones_like(half)], dim=-1) / half)  # inverse of _placement(boxes)
+    return to_box @ homographies[:, :, None] @ _placement(new_boxes), new_boxes
 
 
 def _placement(boxes: Tensor) -> Tensor:
-    """Boxes [..., 3] -> the map [..., 3, 3] of points of their crop to points of the crop that they lie in."""
+    """Return the maps [..., 3, 3] from coordinates in boxes [..., 3] to coordinates in the crop that contains them."""
     x, y, half = boxes.unbind(-1)
     one, zero = torch.ones_like(half), torch.zeros_like(half)
     return torch.stack([half, zero, x, zero, half, y, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
 
 
 def _project(homographies: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """[..., 3, 3] and points [..., n, 2] -> where they come to [..., n, 2] and their divisors [..., n, 1]."""
+    """Map points [..., n, 2] by homographies [..., 3, 3]; return points [..., n, 2] and divisors [..., n, 1]."""
     h = homographies[..., None, :, :]
-    # not a matrix product: with TF32 it would be off by a tenth of a pixel
+    # no matrix product: with TF32 its error would be a tenth of a pixel
     mapped = points[..., :1] * h[..., 0] + points[..., 1:] * h[..., 1] + h[..., 2]  # [..., n, 3]
     return mapped[..., :2] / mapped[..., 2:], mapped[..., 2:]
 
 
 def warp(frames: Tensor, homographies: Tensor) -> Tensor:
-    """Frames [..., 3, S, S] seen through homographies [..., 3, 3] of output to input points; black outside."""
+    """Warp frames [..., 3, S, S] by homographies [..., 3, 3] from output to input coordinates; black outside."""
     size = frames.shape[-1]
-    line = (torch.arange(size, device=frames.device, dtype=frames.dtype) * 2 + 1) / size - 1  # centres of pixels
+    line = (torch.arange(size, device=frames.device, dtype=frames.dtype) * 2 + 1) / size - 1  # pixel centres
     points = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).flatten(0, 1)  # [S S, 2]
     grid, _ = _project(homographies.reshape(-1, 3, 3), points)  # [M, S S, 2]
     grid = grid.unflatten(1, (size, size))

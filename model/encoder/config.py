@@ -1,14 +1,15 @@
-"""Shapes of the motion encoder, and strengths of the augmentation in front of it."""
+"""Configs of the motion encoder and of the augmentation of its input."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The paper gives the 5 tokens only; the defaults are a ViT-B [ours].
+    """Shapes of the motion encoder. The paper only gives the 5 tokens; the defaults are a ViT-B [ours].
 
-    `hands=False` leaves the hands out ("w/o hand encoder"). `dim`: of the motion tokens. `frames_per_chunk`: how
-    many body frames are encoded at a time, and hands of as many pixels; it bounds the memory and changes no result.
+    `hands=False` disables the hand encoder ("w/o hand encoder"). `dim`: width of the motion tokens.
+    `frames_per_chunk`: number of body frames encoded at once, and of hand crops with as many pixels; it limits memory
+    use and does not change results.
     """
 
     body_size: int = 256
@@ -30,14 +31,17 @@ ENCODERS = {
     "base": EncoderConfig(),
     "paper": EncoderConfig(width=1024, depth=24, heads=16, dim=1024),
 }
-"""`tiny`: a CPU. `base`: ViT-B. `paper`: TiTok-L, the shape of IM-Animation's encoder by the same group."""
+"""`tiny`: for a CPU. `base`: ViT-B. `paper`: TiTok-L, the shape of IM-Animation's encoder by the same group."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Strengths of `model.encoder.augment`. `perspective`: how far a corner moves at most, as a share of half a side.
-    `per_frame`: every frame its own warp rather than one a clip and a little jitter. `jitter`: how far factors of
-    brightness, contrast and saturation are from 1 at most; hues turn by half that share of a turn."""
+    """Strengths of `model.encoder.augment`.
+
+    `perspective`: maximum displacement of a corner, as a share of half a side. `jitter`: maximum deviation from 1 of
+    the factors of brightness, contrast and saturation; hues rotate by at most half that share of a full turn.
+    `per_frame`: independent warps per frame instead of one warp per clip with small variations.
+    """
 
     perspective: float = 0.3
     jitter: float = 0.3

@@ -1,9 +1,9 @@
-"""Start from the motion encoder that IM-Animation published (Apache-2.0): TiTok's encoder, 24 layers of width 1024.
+"""Load the motion encoder published by IM-Animation (Apache-2.0): TiTok's encoder, 24 layers of width 1024.
 
 The file is `motion_encoder_latest.safetensors`; names and shapes are those of motion_encoder.py and encoder_blocks.py
-in github.com/rabberk/IM-Animation. What that encoder computes up to its last norm, our tokenizers compute as well, from
-RGB in [0, 1] too; but its patches lie 4 rows higher and 2 columns further to the left, since its convolution pads by so
-much. A projection to 12 numbers and a codebook come next: 3DiMo's tokens are continuous, and both are left out.
+in github.com/rabberk/IM-Animation. Up to its last norm, that encoder computes the same as our tokenizers, from RGB in
+[0, 1], too; but its patches are offset by 4 rows up and 2 columns left, because of its convolution's padding. Its
+projection to 12 values and its codebook are not loaded, because 3DiMo's tokens are continuous.
 """
 
 import math
@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from opendimo.model.encoder.tokens import MIDDLE, SPREAD, FrameTokenizer, MotionEncoder
 
 HEAD_WIDTH = 64
-"""Of an attention head in every size of TiTok; a file does not tell."""
+"""Width of an attention head in every size of TiTok; it cannot be inferred from a file."""
 LEFT_OUT = ("encoder.conv_out.", "quantize.")
 _POSITIONS, _CLASS = "encoder.positional_embedding", "encoder.class_embedding"
 _LATENTS, _LATENT_POSITIONS = "latent_tokens", "encoder.latent_token_positional_embedding"
@@ -36,8 +36,11 @@ _IN_LAYERS = {
 
 @dataclass(frozen=True)
 class Report:
-    """Names of parameters of the encoder that were `loaded`, `interpolated` (positions, to another grid), or are
-    `missing` in the file and stay as they were; names of tensors of the file that were `left_out`."""
+    """Result of `initialise`.
+
+    Names of the encoder's parameters that were `loaded`, `interpolated` (positions, to another grid), or are `missing`
+    in the file and unchanged; names of tensors in the file that were `left_out`.
+    """
 
     loaded: tuple[str, ...]
     interpolated: tuple[str, ...]
@@ -47,18 +50,18 @@ class Report:
 
 @torch.no_grad()
 def initialise(encoder: MotionEncoder, path: Path) -> Report:
-    """Gives both tokenizers the weights of the file (.safetensors; .pt or .bin of plain tensors).
+    """Load the weights of a file (.safetensors; .pt or .bin of plain tensors) into both tokenizers.
 
-    The latents are the first of the file's. Raises `ValueError`, and changes nothing, where the file is unreadable, is
-    of another layout, or of other shapes than the encoder.
+    The first latents of the file are used, as many as the tokenizer has. Raises `ValueError`, without changing the
+    encoder, if the file is unreadable, or its layout or shapes do not match the encoder.
     """
     state = _read(Path(path))
     tokenizers = {"body": encoder.body} | ({} if encoder.hand is None else {"hand": encoder.hand})
-    given = {part: _for_tokenizer(state, tokenizer, path) for part, tokenizer in tokenizers.items()}
+    weights = {part: _for_tokenizer(state, tokenizer, path) for part, tokenizer in tokenizers.items()}
     for part, tokenizer in tokenizers.items():
-        tokenizer.load_state_dict(given[part], strict=False)
+        tokenizer.load_state_dict(weights[part], strict=False)
         tokenizer.centre()
-    names = {f"{part}.{name}" for part, tensors in given.items() for name in tensors}
+    names = {f"{part}.{name}" for part, tensors in weights.items() for name in tensors}
     grid = len(state[_POSITIONS]) - 1
     resized = {f"{part}.positions" for part, tokenizer in tokenizers.items() if tokenizer.positions.shape[1] != grid}
     return Report(
@@ -85,31 +88,34 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _for_tokenizer(state: dict[str, Tensor], tokenizer: FrameTokenizer, path: Path) -> dict[str, Tensor]:
-    """The file's tensors under the names, and of the shapes, of a tokenizer's parameters."""
+    """Convert the file's tensors to a tokenizer's parameter names and shapes."""
     _check_sizes(state, tokenizer, path)
-    own = {name: p for name, p in tokenizer.named_parameters() if not name.startswith(("out.", "offsets"))}
-    theirs = {name: _their_name(name) for name in own if name not in ("class_token", "positions", "latents")}
-    expected = {*theirs.values(), _POSITIONS, _CLASS, _LATENTS, _LATENT_POSITIONS}
-    found = {name for name in state if not name.startswith(LEFT_OUT)}
-    if odd := sorted(expected ^ found):
-        raise ValueError(f"{path}: not IM-Animation's layout: {odd[0]} is {'missing' if odd[0] in expected else 'new'}")
+    parameters = {name: p for name, p in tokenizer.named_parameters() if not name.startswith(("out.", "offsets"))}
+    file_names = {name: _file_name(name) for name in parameters if name not in ("class_token", "positions", "latents")}
+    expected = {*file_names.values(), _POSITIONS, _CLASS, _LATENTS, _LATENT_POSITIONS}
+    present = {name for name in state if not name.startswith(LEFT_OUT)}
+    if wrong := sorted(expected ^ present):
+        problem = "missing" if wrong[0] in expected else "unknown"
+        raise ValueError(f"{path}: not IM-Animation's layout: {wrong[0]} is {problem}")
     count, grid = tokenizer.latents.shape[1], tokenizer.size // tokenizer.patches.kernel_size[0]
-    given = {name: state[their] for name, their in theirs.items()}
-    try:  # what they add up, we hold as one
-        given["class_token"] = (state[_CLASS] + state[_POSITIONS][:1])[None]
-        given["positions"] = _resized(state[_POSITIONS][1:], grid)[None]
-        given["latents"] = (state[_LATENTS] + state[_LATENT_POSITIONS])[None, :count]
+    weights = {name: state[file_name] for name, file_name in file_names.items()}
+    try:  # tokens and their positions, which the file holds separately, are one parameter here
+        weights["class_token"] = (state[_CLASS] + state[_POSITIONS][:1])[None]
+        weights["positions"] = _resized(state[_POSITIONS][1:], grid)[None]
+        weights["latents"] = (state[_LATENTS] + state[_LATENT_POSITIONS])[None, :count]
     except RuntimeError as error:
-        raise ValueError(f"{path}: positions and tokens do not fit each other: {error}") from error
-    given |= _uncentred(given["patches.weight"], given["patches.bias"])
-    for name, tensor in given.items():
-        if tensor.shape != own[name].shape:
-            raise ValueError(f"{path}: {name} would be {[*tensor.shape]}, the encoder has {[*own[name].shape]}")
-    return given
+        raise ValueError(f"{path}: shapes of positions and tokens do not match: {error}") from error
+    weights |= _uncentred(weights["patches.weight"], weights["patches.bias"])
+    for name, tensor in weights.items():
+        if tensor.shape != parameters[name].shape:
+            raise ValueError(
+                f"{path}: {name} would be {[*tensor.shape]}, but the encoder has {[*parameters[name].shape]}"
+            )
+    return weights
 
 
 def _uncentred(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """Patches for RGB in [0, 1] -> patches [width, 3, p, p] that give the same for centred and scaled RGB."""
+    """Convert a patch embedding [width, 3, p, p] for RGB in [0, 1] to an equivalent one for centred and scaled RGB."""
     return {"patches.weight": SPREAD * weight, "patches.bias": bias + MIDDLE * weight.sum((1, 2, 3))}
 
 
@@ -118,24 +124,27 @@ def _check_sizes(state: dict[str, Tensor], tokenizer: FrameTokenizer, path: Path
     if weight is None:
         raise ValueError(f"{path}: not IM-Animation's layout: encoder.patch_embed.weight is missing")
     depth = len({name.split(".")[2] for name in state if name.startswith("encoder.transformer.")})
-    found = {
+    file_sizes = {
         "depth": depth,
         "width": weight.shape[0],
         "heads": weight.shape[0] // HEAD_WIDTH,
         "patch": weight.shape[-1],
     }
-    ours = {
+    encoder_sizes = {
         "depth": len(tokenizer.layers),
         "width": tokenizer.patches.out_channels,
         "heads": tokenizer.heads,
         "patch": tokenizer.patches.kernel_size[0],
     }
-    if found != ours:
-        raise ValueError(f"{path}: an encoder of {found}, but ours has {ours}; the published one fits preset `paper`")
+    if file_sizes != encoder_sizes:
+        raise ValueError(
+            f"{path} holds an encoder of sizes {file_sizes}, but this model's encoder has {encoder_sizes}; the "
+            "published one fits preset `paper`"
+        )
 
 
-def _their_name(name: str) -> str:
-    """Of a parameter of a tokenizer: `layers.3.norm1.weight` -> `encoder.transformer.3.ln_1.weight`."""
+def _file_name(name: str) -> str:
+    """Return the file's name of a tokenizer parameter: layers.3.norm1.weight -> encoder.transformer.3.ln_1.weight."""
     module, _, rest = name.partition(".")
     if module != "layers":
         return f"{_MODULES[module]}.{rest}"
@@ -144,7 +153,7 @@ def _their_name(name: str) -> str:
 
 
 def _resized(positions: Tensor, grid: int) -> Tensor:
-    """Positions [n n, width] of a square grid -> [grid grid, width]."""
+    """Interpolate positions of a square grid [n n, width] to [grid grid, width]."""
     if len(positions) == grid**2:
         return positions
     side = math.isqrt(len(positions))

@@ -1,4 +1,4 @@
-"""Generation in the manner of diffusers."""
+"""Diffusers-style inference pipeline."""
 
 from opendimo.model.pipeline.pipeline import DiMoOutput, DiMoPipeline
 

@@ -1,39 +1,40 @@
-"""The model card of a pipeline: what it was made of, under which licences, and how to use it."""
+"""Write the model card of a pipeline: its sources, licences, evaluation, and how to use it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOT_STATED = "not stated"
 MOST = 100
-"""Attributions that are listed; training.json has all."""
+"""Maximum number of attributions in the card; training.json has all."""
 
 
 LOSSES = {
     "true": "loss, true driver", "other": "another's driver", "none": "no driver", "other_text": "another's text",
     "no_text": "no text",
 }  # fmt: skip
-"""What a driver check measures, in words."""
+"""Column titles for the losses of a driver check."""
 
 
 def card_of(index: Mapping[str, Any]) -> str:
-    """The model card of what `model_index.json` of a pipeline folder describes."""
+    """Return the model card for the content of a pipeline folder's `model_index.json`."""
     return model_card(index, index["transformer"][1], index["control"][1])
 
 
 def model_card(config: Mapping[str, Any], transformer: str, control: str) -> str:
-    """README.md of a pipeline folder; `transformer` and `control` are names of classes.
+    """Return README.md of a pipeline folder; `transformer` and `control` are class names.
 
-    `config` is the pipeline's: its window, and `training`, as `training/export.py` fills it (`release`,
-    `release_sha256`, `base`, `licences`, `attributions`, `config`, and where they are there `driver_check`, the newest
-    of the run, and `evaluation`, as `training/evaluation` sums one up), or None.
+    `config` is the pipeline's config: its window, and `training`, which is None or has the fields that
+    `training/export.py` writes: `release`, `release_sha256`, `base`, `licences`, `attributions`, `config`, and
+    optionally `driver_check` (the newest of the run) and `evaluation` (the summary by `training/evaluation`).
     """
     facts = config["training"] or {}
     licences = facts.get("licences", {})
     sections = [
         _front_matter(facts),
-        "# 3DiMo\n\nA person from an image moves as the person in a driving video does, and the camera as text says.",
+        "# 3DiMo\n\nAnimates the person in a reference image with the motion of a driving video. Text controls the "
+        "camera.",
         _section(
-            "Made of",
+            "Provenance",
             {
                 "base model": facts.get("base", NOT_STATED),
                 "generator": transformer,
@@ -63,30 +64,30 @@ def model_card(config: Mapping[str, Any], transformer: str, control: str) -> str
 
 
 def _front_matter(facts: Mapping[str, Any]) -> str:
-    """Metadata of the hub. Without a licence: one word cannot say those of base model and data together."""
+    """Return the hub's metadata. It omits `license`, which cannot hold the licences of both base model and data."""
     lines = ["library_name: diffusers", "pipeline_tag: image-to-video", "tags: [3dimo, motion-control, opendimo]"]
     name, _, _ = facts.get("base", "").partition("@")
-    if "/" in name:  # a model of the hub, not the name of a folder
+    if "/" in name:  # a model on the hub, not the name of a folder
         lines.append(f"base_model: {name}")
     return "\n".join(["---", *lines, "---"])
 
 
 def _section(title: str, rows: Mapping[str, Any]) -> str:
-    """A table of two columns, or nothing."""
+    """Return a section with a table of two columns; empty if there are no rows."""
     lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
-    return "\n".join([f"## {title}\n", "| what | which |", "|---|---|", *lines]) if rows else ""
+    return "\n".join([f"## {title}\n", "| item | value |", "|---|---|", *lines]) if rows else ""
 
 
 def _driver_check(check: Mapping[str, Any] | None) -> str:
-    """Whether the driver matters to the model: losses with the true one and with others, or nothing."""
+    """Return the section that compares losses with the true driver and with others; empty without a check."""
     if not check:
         return ""
     kinds = {"all": check["loss"], **(check.get("by_kind") or {})}
     lines = [[kind, *(_number(losses.get(name)) for name in LOSSES)] for kind, losses in kinds.items() if losses]
-    gap, seen = check.get("gap"), "held-out" if check.get("split") == "test" else "training"
+    gap, split = check.get("gap"), "held-out" if check.get("split") == "test" else "training"
     worse = "how much worse the loss is, was not measured" if gap is None else f"the loss is {100 * gap:.0f} % higher"
     about = (
-        f"After {check['step']} steps, on {check['pairs']} {seen} pairs: with the driver of another performance "
+        f"After {check['step']} steps, on {check['pairs']} {split} pairs: with the driver of another performance "
         f"{worse}. About 0 % would mean that drivers are ignored."
     )
     more = [text for text in (check.get("note"), check.get("warning")) if text]
@@ -95,7 +96,7 @@ def _driver_check(check: Mapping[str, Any] | None) -> str:
 
 
 def _evaluation(summary: Mapping[str, Any] | None) -> str:
-    """The table of an evaluation, or nothing."""
+    """Return the section with an evaluation's table; empty without an evaluation."""
     if not summary:
         return ""
     about = f"On release {summary['release']}: {summary['about']}"
@@ -118,7 +119,7 @@ def _list(title: str, items: list[str]) -> str:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
+    """Flatten nested settings to dotted names."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}

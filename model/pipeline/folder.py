@@ -1,4 +1,4 @@
-"""Whether a pipeline's folder is whole, before anything of it is loaded."""
+"""Check that a pipeline folder is complete before loading it."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ INDEX = "model_index.json"
 
 
 def check_folder(path: Path) -> None:
-    """Raise `ValueError` where a folder in diffusers' layout lacks its index, a part, or weights of a part."""
+    """Raise `ValueError` if a folder in the diffusers layout lacks its index, a part, or weights of a part."""
     if not (path / INDEX).is_file():
         raise ValueError(f"no pipeline at {path}: {INDEX} is missing; give the folder that save_pretrained wrote")
     parts = [name for name, value in json.loads((path / INDEX).read_text()).items() if isinstance(value, list)]
@@ -15,7 +15,7 @@ def check_folder(path: Path) -> None:
         if not (path / part).is_dir():
             raise ValueError(f"{path} lacks the folder {part}: copy the whole pipeline")
         if not (path / part / "config.json").is_file():
-            continue  # a tokenizer or a scheduler
+            continue  # a tokenizer or a scheduler: no weights to check
         shards = {
             file
             for index in (path / part).glob("*.index.json")

@@ -1,4 +1,4 @@
-"""Driving in any form that a user has it, and windows of it as controls read them, cropped as in training."""
+"""Accept driving clips in any form, and cut them into windows of control inputs, cropped as in training."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,42 +19,43 @@ from opendimo.model.pipeline.plugs import FINDERS, READERS, installed
 
 Frames = NDArray[np.uint8]
 DrivingInput = str | Path | list[Image.Image] | Frames | Tensor | Driving
-"""A video file; RGB images; RGB frames [T, H, W, 3] uint8; RGB frames [T, 3, H, W] in [0, 1]; or what controls read."""
+"""A video file; RGB images; RGB frames [T, H, W, 3] uint8; RGB frames [T, 3, H, W] in [0, 1]; or prepared inputs."""
 
 FindPerson = Callable[[Frames, float, bool], Mapping[str, NDArray[Any]]]
-"""(frames [T, H, W, 3] RGB, frames a second, whether poses are needed) -> `Person`; `ValueError` for nobody, or where
-poses are needed and there are none. Hands are cropped around `joints_2d`, which in training are joints of a body."""
+"""(frames [T, H, W, 3] RGB, frames per second, whether poses are needed) -> `Person`. Raises `ValueError` if nobody is
+found, or poses are needed and cannot be estimated. Hands are cropped around `joints_2d`, which in training are the
+joints of a fitted body."""
 ReadVideo = Callable[[Path, int, float | None], tuple[Frames, Fraction]]
-"""(file, number of frames, about how many of them a second, None as it likes) -> the first such frames and how many are
-a second; `ValueError` where it cannot."""
+"""(file, number of frames, approximate frame rate or None for the file's own) -> the first frames at that rate, and
+their exact rate in frames per second. Raises `ValueError` if the file cannot be read."""
 
 
 class Footage(Protocol):
-    """A driving clip, of which windows are asked for."""
+    """A driving clip that can be cut into windows."""
 
     @property
     def fps(self) -> Fraction:
-        """Of the frames that `window` counts."""
+        """Frame rate of the frames that `window` indexes, in frames per second."""
 
     def window(self, frames: slice) -> Driving:
-        """What controls read of these frames, one sample [1, T, ...]."""
+        """Return the control inputs of these frames as one sample [1, T, ...]."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What controls read, given by the user [1, T, ...]."""
+    """Footage whose control inputs [1, T, ...] were given by the user."""
 
     driving: Driving
     fps: Fraction
 
     def window(self, frames: slice) -> Driving:
-        """As `Footage`."""
+        """Implement `Footage.window`."""
         return self.driving.map(lambda x: x[:, frames])
 
 
 @dataclass(frozen=True)
 class Filmed:
-    """Frames and the person in them, who is cropped anew in each window. `size` (width, height) of the target."""
+    """Footage of frames and the tracked person, cropped anew for each window. `size`: (width, height) of the target."""
 
     frames: Frames
     person: Person
@@ -63,7 +64,7 @@ class Filmed:
     size: tuple[int, int]
 
     def window(self, frames: slice) -> Driving:
-        """As `Footage`."""
+        """Implement `Footage.window`."""
         person = at_frames(self.person, np.arange(len(self.frames))[frames])
         return driving_of(self.frames[frames], person, self.encoder, self.size).map(lambda x: x[None])
 
@@ -81,15 +82,17 @@ def open_footage(
     read_video: ReadVideo | None,
     find_person: FindPerson | None,
 ) -> Footage:
-    """The first `count` driving frames: of a video file about `rate` a second, or where that is None every
-    `frame_step`-th one; of anything else each.
+    """Return the first `count` driving frames as `Footage`.
 
-    `fps`: of what is no file. `poses`: the control reads them. `read_video`, `find_person`: None for those installed.
-    Raises `ValueError` for what is no video, is too short, or shows nobody.
+    A video file is sampled at about `rate` frames per second, or, if `rate` is None, at every `frame_step`-th frame.
+    All other inputs are used frame by frame, and `fps` is their frame rate. `poses`: whether the control reads poses.
+    `read_video`, `find_person`: None = the installed entry points.
+
+    Raises `ValueError` for an input that is not a video, is too short, or shows nobody.
     """
     if isinstance(given, Driving):
-        if (found := tuple(given.body.shape[:2]))[0] != 1 or found[1] < count:
-            raise ValueError(f"a Driving of one sample and {count} frames is needed, not of [B, T] = {list(found)}")
+        if (shape := tuple(given.body.shape[:2]))[0] != 1 or shape[1] < count:
+            raise ValueError(f"a Driving of one sample and {count} frames is needed, not of [B, T] = {list(shape)}")
         return Prepared(given.map(lambda x: x[:, :count]), fps)
     step, name = 1, "the driving frames"
     if isinstance(given, (str, Path)):
@@ -99,7 +102,9 @@ def open_footage(
     else:
         frames = frames_of(given)[:count]
     if len(frames) < (needed := (count - 1) * step + 1):
-        raise ValueError(f"{name}: {needed} are needed, there are {len(frames)}; give more, or lower num_frames")
+        raise ValueError(
+            f"{name}: {needed} frames are needed, but there are {len(frames)}; give more, or lower num_frames"
+        )
     find = find_person or installed(FINDERS, "find_person")
     try:
         person = cast(Person, find(frames, float(fps), poses))
@@ -110,7 +115,7 @@ def open_footage(
 
 
 def frames_of(given: list[Image.Image] | Frames | Tensor) -> Frames:
-    """Frames in any form -> [T, H, W, 3] uint8. Raises `ValueError` for other shapes and values."""
+    """Convert frames in any accepted form to [T, H, W, 3] uint8. Raises `ValueError` for other shapes and values."""
     if isinstance(given, list) and given and all(isinstance(image, Image.Image) for image in given):
         if len(sizes := {image.size for image in given}) > 1:
             raise ValueError(f"the driving images are of sizes {sorted(sizes)}: give images of one size")

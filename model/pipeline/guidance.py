@@ -2,8 +2,7 @@
 
 v = v_full + (s_text - 1) (v_full - v_without_text) + (s_motion - 1) (v_full - v_without_motion)
 
-The scales are how far to go beyond the prediction without text and the one without motion. At 1 a scale goes no
-further, and the evaluation without is not made.
+A scale of 1 disables its guidance term, and the corresponding unconditional evaluation is skipped.
 """
 
 from collections.abc import Callable
@@ -17,8 +16,11 @@ from opendimo.model.backbones.interface import Generator
 from opendimo.model.signal import MotionTokens, Signal
 
 
-class Told(NamedTuple):
-    """What n evaluations in a batch are told, and the weights of their velocities, which over all batches sum to 1."""
+class GuidanceBranch(NamedTuple):
+    """Inputs of one batch of n guidance evaluations, and the weights of their velocities.
+
+    The weights of all batches of a step sum to 1.
+    """
 
     text: Tensor  # [n, m, D]
     text_ok: Tensor  # [n, m] bool
@@ -29,16 +31,17 @@ class Told(NamedTuple):
 def evaluations(
     text: Tensor,
     no_text: Tensor,
-    hear: Callable[[bool], Signal],
+    control_signal: Callable[[bool], Signal],
     *,
     text_scale: float,
     motion_scale: float,
     in_sequence: bool,
-) -> list[Told]:
-    """The evaluations of a step in one batch, or `in_sequence`, each on its own, which takes the least memory.
+) -> list[GuidanceBranch]:
+    """Return the evaluations of a step, in one batch or, with `in_sequence`, one by one, which takes less memory.
 
-    `text`, `no_text` [m, D] and [m', D]: embeddings of the prompt and of what to guide away from. `hear(present)` gives
-    the signal of one sample with or without motion; it is called once, or once for each where it adds to video tokens.
+    `text`, `no_text` [m, D] and [m', D]: embeddings of the prompt and of the negative prompt. `control_signal(present)`
+    returns the signal of one sample with or without motion. It is called once, or, if the control adds to the video
+    tokens and both are needed, once with and once without motion.
     """
     passes = [
         (text, True, text_scale + motion_scale - 1),
@@ -46,20 +49,22 @@ def evaluations(
         (text, False, 1 - motion_scale),
     ]
     passes = [p for p in passes if p[2] != 0]
-    signals = _signals(hear, {p[1] for p in passes})
-    told = [
-        Told(words[None], torch.ones_like(words[None, :, 0], dtype=torch.bool), signals[present], (weight,))
-        for words, present, weight in passes
+    signals = _signals(control_signal, {p[1] for p in passes})
+    branches = [
+        GuidanceBranch(
+            embedding[None], torch.ones_like(embedding[None, :, 0], dtype=torch.bool), signals[present], (weight,)
+        )
+        for embedding, present, weight in passes
     ]
-    return told if in_sequence else [_batched(told)]
+    return branches if in_sequence else [_batched(branches)]
 
 
 def guided_velocity(
-    generator: Generator, latents: Tensor, timestep: Tensor, reference: Tensor, told: list[Told]
+    generator: Generator, latents: Tensor, timestep: Tensor, reference: Tensor, branches: list[GuidanceBranch]
 ) -> Tensor:
-    """Velocity [1, C, L, h, w] float32 of latents [1, C, L, h, w] at a `timestep` [] in 0..1000."""
+    """Return the guided velocity [1, C, L, h, w] float32 of latents [1, C, L, h, w] at a `timestep` [] in 0..1000."""
     total = torch.zeros_like(latents, dtype=torch.float32)
-    for text, text_ok, signal, weights in told:
+    for text, text_ok, signal, weights in branches:
         n = len(weights)
         velocities = generator(
             latents.expand(n, -1, -1, -1, -1),
@@ -74,12 +79,15 @@ def guided_velocity(
     return total
 
 
-def _signals(hear: Callable[[bool], Signal], wanted: set[bool]) -> dict[bool, Signal]:
-    """The signals with (True) and without motion that are wanted. In place of absent motion tokens a generator has its
-    learned null, whatever they are, so that a control that only sends tokens need not make them twice."""
-    signals = {present: hear(present) for present in wanted & {True} or wanted}
-    if wanted > signals.keys():
-        signals[False] = hear(False) if signals[True].additions else _without_motion(signals[True])
+def _signals(control_signal: Callable[[bool], Signal], needed: set[bool]) -> dict[bool, Signal]:
+    """Return the signals with (True) and without (False) motion that are needed.
+
+    The generator replaces absent motion tokens by its learned null, whatever their values, so a control that only
+    sends tokens is run once.
+    """
+    signals = {present: control_signal(present) for present in needed & {True} or needed}
+    if needed > signals.keys():
+        signals[False] = control_signal(False) if signals[True].additions else _without_motion(signals[True])
     return signals
 
 
@@ -88,18 +96,18 @@ def _without_motion(signal: Signal) -> Signal:
     return signal._replace(motion=motion and motion._replace(present=torch.zeros_like(motion.present)))
 
 
-def _batched(told: list[Told]) -> Told:
-    """One batch of all; texts are padded to the longest."""
-    return Told(
-        pad_sequence([t.text[0] for t in told], batch_first=True),
-        pad_sequence([t.text_ok[0] for t in told], batch_first=True),
-        _joined([t.signal for t in told]),
-        tuple(weight for t in told for weight in t.weights),
+def _batched(branches: list[GuidanceBranch]) -> GuidanceBranch:
+    """Merge single evaluations into one batch; texts are padded to the longest."""
+    return GuidanceBranch(
+        pad_sequence([branch.text[0] for branch in branches], batch_first=True),
+        pad_sequence([branch.text_ok[0] for branch in branches], batch_first=True),
+        _joined([branch.signal for branch in branches]),
+        tuple(weight for branch in branches for weight in branch.weights),
     )
 
 
 def _joined(signals: list[Signal]) -> Signal:
-    """The parts that a generator hears, of single samples -> of a batch."""
+    """Concatenate the generator inputs (motion and additions) of single samples to a batch."""
     motions = [s.motion for s in signals if s.motion is not None]
     motion = None
     if motions:

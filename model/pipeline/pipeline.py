@@ -1,4 +1,4 @@
-"""Generation: a reference image, a driving clip and a prompt in, a video out, in the manner of diffusers."""
+"""Diffusers-style pipeline: generate a video from a reference image, a driving clip and a prompt."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ from opendimo.model.latent_geometry import LatentGeometry
 from opendimo.model.pipeline.card import model_card
 from opendimo.model.pipeline.folder import check_folder
 from opendimo.model.pipeline.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage
-from opendimo.model.pipeline.guidance import Told, evaluations, guided_velocity
+from opendimo.model.pipeline.guidance import GuidanceBranch, evaluations, guided_velocity
 from opendimo.model.pipeline.pictures import OutputType, as_asked, fitted, open_image
 from opendimo.model.pipeline.windows import Span, frames_of, window_weights, windows
 from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
@@ -46,19 +46,19 @@ OnStepEnd = Callable[["DiMoPipeline", int, Tensor, dict[str, Tensor]], dict[str,
 
 @dataclass
 class DiMoOutput(BaseOutput):
-    """`frames` of one video: float32 [1, T, H, W, 3] or [1, T, 3, H, W] in [0, 1] (np, pt), a list of one list of
-    images (pil), or normalised latents [1, C, L, h, w]; and how many of them are a second."""
+    """`frames` of one video and their rate `fps` (frames per second). `frames` are float32 [1, T, H, W, 3] (np) or
+    [1, T, 3, H, W] (pt) in [0, 1], a list of one list of images (pil), or normalised latents [1, C, L, h, w]."""
 
     frames: NDArray[np.float32] | Tensor | list[list[Image]]
     fps: Fraction
 
 
 class DiMoPipeline(DiffusionPipeline):
-    """3DiMo inference, with any control and generator.
+    """3DiMo inference with any control and generator.
 
-    Its folder (`save_pretrained`) has diffusers' layout: model_index.json and safetensors; besides a model card and,
-    where the model was trained by us, `training.json` with what it was made of. The window that it was trained on
-    (`num_frames`, every `frame_step`-th of a clip, about `fps` a second, `height`, `width`) is in its config.
+    `save_pretrained` writes the diffusers layout (model_index.json and safetensors), a model card and, if the pipeline
+    has training metadata, `training.json`. The config holds the training window: `num_frames` frames, every
+    `frame_step`-th of a clip, about `fps` frames per second, of `height` x `width` pixels.
     """
 
     model_cpu_offload_seq = "text_encoder->control->transformer->vae"  # type: ignore[assignment]
@@ -94,8 +94,10 @@ class DiMoPipeline(DiffusionPipeline):
 
     @classmethod
     def from_base(cls, base_dir: Path, dimo: DiMo, **config: Any) -> Self:
-        """A trained model with the tokenizer, text encoder, VAE and scheduler of the base it was trained on; `config`
-        is the window it was trained on and what it was made of. The model is put into evaluation mode."""
+        """Build a pipeline from a trained model and the tokenizer, text encoder, VAE and scheduler of its base model.
+
+        `config`: the training window and `training` metadata. Puts the model into evaluation mode.
+        """
         tokenizer, text_encoder = load_text(base_dir)
         kind = part_config(base_dir, "scheduler")["_class_name"]
         return cls(
@@ -110,14 +112,14 @@ class DiMoPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any) -> Self:
-        """As in diffusers; `ValueError` where a local folder lacks a part or its weights."""
+        """Load as in diffusers. Raises `ValueError` if a local folder lacks a part or its weights."""
         if Path(pretrained_model_name_or_path).is_dir():
             check_folder(Path(pretrained_model_name_or_path))
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in diffusers; parts of pipelines saved before the packages were called `opendimo.*` are found too."""
+        """Load as in diffusers. Also supports pipelines that were saved before packages were named `opendimo.*`."""
         loaded = super().load_config(*args, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         for part in config.values():
@@ -126,7 +128,7 @@ class DiMoPipeline(DiffusionPipeline):
         return loaded
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """As in diffusers, with a model card README.md, and training.json where there is something to say."""
+        """Save as in diffusers, plus a model card README.md and, if there is training metadata, training.json."""
         super().save_pretrained(save_directory, **kwargs)
         names = type(self.transformer).__name__, type(self.control).__name__
         (Path(save_directory) / "README.md").write_text(model_card(self.config, *names))
@@ -160,36 +162,37 @@ class DiMoPipeline(DiffusionPipeline):
         output_type: OutputType = "np",
         return_dict: bool = True,
     ) -> DiMoOutput | tuple[Any]:
-        """One video of `num_frames` frames. Sizes and length are by default those that the model was trained on.
+        """Generate one video of `num_frames` frames. Length and size default to those of training.
 
         Args:
-            reference: the person and place to show; cut around its centre to the aspect ratio of the video.
-            driving: a video file, of which as many frames a second are followed as in training, as nearly as every
-                n-th frame allows (where the rate of training is not known, every `frame_step`-th); a list of images,
-                an array [T, H, W, 3] of uint8 or a tensor [T, 3, H, W] in [0, 1], of which each is; or a `Driving`.
+            reference: image of the person and the scene; centre-cropped to the aspect ratio of the video.
+            driving: a video file, sampled at the frame rate of training as closely as taking every n-th frame allows
+                (every `frame_step`-th frame if that rate is unknown); or a list of images, an array [T, H, W, 3] of
+                uint8, or a tensor [T, 3, H, W] in [0, 1], used frame by frame; or a `Driving`.
             prompt: camera motion and content.
-            negative_prompt: what to guide away from; by default the empty prompt, which training drops texts for.
-            num_frames: 4 k + 1. More than in training are made in windows that overlap, with a prefix reference only.
-            guidance_scale, motion_guidance_scale: how far to go beyond the prediction without text and the one
-                without motion; 1 is no further, and each that is not 1 costs one more evaluation a step.
-            latents: the noise to begin with, [1, C, L, h, w]; otherwise from `generator`.
-            guidance_in_sequence: make these evaluations one after another, in less memory.
-            window_overlap: latent frames that neighbouring windows share, at least; a third of a window by default.
-            fps: frames a second of driving that is not a file.
-            find_person, read_video: as `pipelines.driving`'s, which are used where opendimo is installed.
-            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; what it returns of
-                the tensors named in `callback_on_step_end_tensor_inputs` (latents, reference_latents) is used. No
-                `PipelineCallback` of diffusers: those change prompts and adapters, which stay as they are here.
+            negative_prompt: text to guide away from; default: the empty prompt, as used for dropped texts in training.
+            num_frames: 4 k + 1. Videos longer than in training use overlapping windows (`prefix` reference only).
+            guidance_scale: classifier-free guidance scale for the text; 1 disables it.
+            motion_guidance_scale: classifier-free guidance scale for the motion; 1 disables it. Each scale other than
+                1 costs one more evaluation per step.
+            latents: initial noise [1, C, L, h, w]; default: drawn from `generator`.
+            guidance_in_sequence: run the guidance evaluations one after another rather than batched, to save memory.
+            window_overlap: minimum overlap of neighbouring windows in latent frames; default: a third of a window.
+            fps: frames per second of a driving clip that is not a file.
+            find_person, read_video: default: those of `pipelines.driving`, if opendimo is installed.
+            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step, with the tensors named
+                in `callback_on_step_end_tensor_inputs` (latents, reference_latents); those that it returns replace
+                the current ones. diffusers' `PipelineCallback` is not supported: prompts and adapters are fixed here.
 
-        Raises `ValueError` for sizes and lengths that the model cannot represent, for unusable images and videos, for
-        no steps, and for an unknown output type.
+        Raises `ValueError` for sizes and lengths that the model does not support, unusable images and videos, fewer
+        than one step, or an unknown output type.
         """
         num_frames, height, width = (
             self.config[name] if given is None else given
             for name, given in (("num_frames", num_frames), ("height", height), ("width", width))
         )
         if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
-            raise ValueError(f"callbacks can have {self._callback_tensor_inputs}, not {sorted(unknown)}")
+            raise ValueError(f"callbacks can receive {self._callback_tensor_inputs}, not {sorted(unknown)}")
         if output_type not in (kinds := get_args(OutputType)):
             raise ValueError(f"output_type is {output_type!r}: take one of {', '.join(kinds)}")
         if num_inference_steps < 1:
@@ -220,11 +223,11 @@ class DiMoPipeline(DiffusionPipeline):
             raise ValueError(f"latents must have shape {list(shape)}, not {list(latents.shape)}")
         latents = latents.to(device, torch.float32)
 
-        told = [
+        branches = [
             evaluations(
                 text,
                 no_text,
-                partial(self._hear, footage, span, latents),
+                partial(self._control_signal, footage, span, latents),
                 text_scale=guidance_scale,
                 motion_scale=motion_guidance_scale,
                 in_sequence=guidance_in_sequence,
@@ -232,17 +235,17 @@ class DiMoPipeline(DiffusionPipeline):
             for span in spans
         ]
         on_step_end = partial(self._called_back, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        latents = self._denoise(latents, clean, spans, told, num_inference_steps, on_step_end)
+        latents = self._denoise(latents, clean, spans, branches, num_inference_steps, on_step_end)
 
         frames = latents if output_type == "latent" else as_asked(decode(self.vae, latents), output_type)
         self.maybe_free_model_hooks()
         return DiMoOutput(frames, footage.fps) if return_dict else (frames,)
 
     def encode_prompt(self, prompt: str) -> Tensor:
-        """Embeddings [n, D] of the tokens of a prompt; a warning where it has more than the base model reads."""
+        """Return embeddings [n, D] of a prompt's tokens. Logs a warning if the prompt is too long and was truncated."""
         text = encode_prompt(self.tokenizer, self.text_encoder, prompt, self._execution_device)
         if text.was_cut:
-            logger.warning("the prompt is too long: only its first %d tokens are read", len(text.embedding))
+            logger.warning("the prompt is too long: only its first %d tokens are used", len(text.embedding))
         return text.embedding.to(self._execution_device, self.transformer.dtype)
 
     def _denoise(
@@ -250,18 +253,18 @@ class DiMoPipeline(DiffusionPipeline):
         latents: Tensor,
         clean: Tensor,
         spans: list[Span],
-        told: list[list[Told]],
+        branches: list[list[GuidanceBranch]],
         steps: int,
         on_step_end: Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
     ) -> Tensor:
-        """From noise [1, C, L, h, w] to latents; `told` what each window is told, `clean` [1, C, 1, h, w]."""
+        """Denoise latents [1, C, L, h, w]; `branches` per window, `clean` [1, C, 1, h, w] latents of the reference."""
         weights = [weight.to(latents.device).view(-1, 1, 1) for weight in window_weights(spans)]
-        # evenly spread; the scheduler shifts them, once
+        # evenly spaced sigmas; the scheduler applies its shift once
         self.scheduler.set_timesteps(sigmas=np.linspace(1, 0, steps + 1)[:-1], device=latents.device)
         with self.progress_bar(total=steps) as bar:
             for step, t in enumerate(self.scheduler.timesteps):
                 velocity = torch.zeros_like(latents)
-                for (start, stop), weight, window in zip(spans, weights, told, strict=True):
+                for (start, stop), weight, window in zip(spans, weights, branches, strict=True):
                     part = latents[:, :, start:stop].to(clean.dtype)
                     velocity[:, :, start:stop] += weight * guided_velocity(self.transformer, part, t, clean, window)
                 latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
@@ -271,8 +274,8 @@ class DiMoPipeline(DiffusionPipeline):
                 bar.update()
         return latents
 
-    def _hear(self, footage: Footage, span: Span, latents: Tensor, present: bool) -> Signal:
-        """What the control says of one window of latent frames."""
+    def _control_signal(self, footage: Footage, span: Span, latents: Tensor, present: bool) -> Signal:
+        """Return the control's signal for one window of latent frames; `present` False: without motion."""
         driving = footage.window(frames_of(span, self.transformer.temporal_stride)).to(self._execution_device)
         pictures = {"body": driving.body.to(self.control.dtype), "hands": driving.hands.to(self.control.dtype)}
         grid = self.transformer.grid(latents[:, :, slice(*span)])
@@ -292,7 +295,7 @@ class DiMoPipeline(DiffusionPipeline):
         latents: Tensor,
         clean: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Latents and the reference's latents as the callback leaves them."""
+        """Run the callback and return the latents and the reference's latents, replaced by those that it returns."""
         if callback is None:
             return latents, clean
         tensors = {"latents": latents, "reference_latents": clean}
@@ -300,8 +303,8 @@ class DiMoPipeline(DiffusionPipeline):
         return changed.get("latents", latents), changed.get("reference_latents", clean)
 
     def _spans(self, num_frames: int, height: int, width: int, overlap: int | None) -> list[Span]:
-        """The windows of latent frames of a video, none longer than in training. Raises `ValueError` for what cannot be
-        made."""
+        """Return windows of latent frames that cover a video, none longer than in training. Raises `ValueError` for
+        unsupported sizes and lengths."""
         geometry, trained = LatentGeometry.of(self.vae, self.transformer), self.config["num_frames"]
         length, *_ = geometry.latent_shape(num_frames, height, width)
         size, *_ = geometry.latent_shape(trained, height, width)

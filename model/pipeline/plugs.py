@@ -1,21 +1,24 @@
-"""Parts that the pipeline needs and this package does not bring: found by their entry points, or given as arguments."""
+"""Load functions that the pipeline needs but this package does not contain, through their entry points."""
 
 from importlib.metadata import entry_points
 from typing import Any
 
 FINDERS = "opendimo.person_finder"
-"""Entry points of functions like `pipelines.driving.find_person`."""
+"""Entry point group of functions like `pipelines.driving.find_person`."""
 READERS = "opendimo.video_reader"
-"""Entry points of functions like `pipelines.driving.read_video`."""
+"""Entry point group of functions like `pipelines.driving.read_video`."""
 
 
 def installed(group: str, argument: str) -> Any:
-    """The one object that is installed as an entry point of `group`.
+    """Load the only object that is installed as an entry point of `group`.
 
-    Raises `ValueError` where there is none, or a choice between several; `argument` is what to pass instead.
+    Raises `ValueError` if there is none or more than one; the message names `argument`, which can be passed instead.
     """
-    found = entry_points(group=group)
-    if len(found) != 1:
-        names = ", ".join(sorted(entry.name for entry in found)) or "nothing"
-        raise ValueError(f"{names} is installed as {group}, and one is needed: install opendimo, or pass {argument}=")
-    return next(iter(found)).load()
+    entries = entry_points(group=group)
+    if len(entries) != 1:
+        names = ", ".join(sorted(entry.name for entry in entries)) or "nothing"
+        raise ValueError(
+            f"{names} is installed as {group}, but exactly one entry point is needed: install opendimo, or pass "
+            f"{argument}="
+        )
+    return next(iter(entries)).load()

@@ -1,8 +1,9 @@
-"""Videos longer than a model was trained on: overlapping windows of latent frames, each sampled as a clip of its own.
+"""Windowed sampling of videos longer than the model's training clips.
 
-At every step the velocities of the windows are averaged where they overlap (MultiDiffusion, arXiv 2302.08113, along
-time), so that one long video comes out rather than clips one after another. The first latent frame of a window from
-s > 0 encodes several frames, where in training it was frame 0 alone; its weight is the least.
+The video is split into overlapping windows of latent frames, and each window is denoised like a clip. At every step the
+velocities of the windows are averaged where they overlap (MultiDiffusion, arXiv 2302.08113, along time), so that the
+result is one consistent video. The first latent frame of a window that starts at s > 0 encodes several frames, while
+in training it encoded only frame 0; it has the lowest weight.
 """
 
 import torch
@@ -13,10 +14,10 @@ Span = tuple[int, int]
 
 
 def windows(length: int, size: int, overlap: int) -> list[Span]:
-    """Spans [start, stop) of `size` that cover [0, length), neighbours sharing at least `overlap`; one where it fits.
+    """Return spans [start, stop) of `size` frames that cover [0, length), neighbours sharing at least `overlap` frames.
 
-    Spans are spread evenly, so that the last overlap is no larger than it must be. Raises `ValueError` where `overlap`
-    is not in 1..size - 1, or nothing is to be covered.
+    A video that fits into one window gets one span. Spans are spread evenly, so that all overlaps are about equal.
+    Raises `ValueError` if `overlap` is not in 1..size - 1, or `length` is less than 1.
     """
     if length < 1:
         raise ValueError(f"{length} latent frames cannot be covered: ask for at least one")
@@ -30,7 +31,7 @@ def windows(length: int, size: int, overlap: int) -> list[Span]:
 
 
 def window_weights(spans: list[Span]) -> list[Tensor]:
-    """Weight of each frame of each span, [size] each: triangular, and together 1 at every frame."""
+    """Return the weights [size] of the frames of each span: triangular, normalised to sum to 1 at every frame."""
     total = torch.zeros(max(stop for _, stop in spans))
     triangles = [_triangle(stop - start) for start, stop in spans]
     for (start, stop), triangle in zip(spans, triangles, strict=True):
@@ -39,8 +40,10 @@ def window_weights(spans: list[Span]) -> list[Tensor]:
 
 
 def frames_of(span: Span, stride: int) -> slice:
-    """The frames that a window of latent frames stands for when it is a clip of its own: stride (size - 1) + 1, from
-    the last frame that its first latent frame encodes."""
+    """Return the video frames of a window of latent frames that is treated as a separate clip.
+
+    These are stride (size - 1) + 1 frames, starting at the last frame that the window's first latent frame encodes.
+    """
     start, stop = span
     return slice(stride * start, stride * (stop - 1) + 1)
 

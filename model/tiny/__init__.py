@@ -1,4 +1,4 @@
-"""Base models small enough for a CPU: the real classes with random weights, in diffusers' layout."""
+"""Base models small enough for a CPU: the real classes with random weights, in the diffusers layout."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +21,10 @@ FAMILIES: dict[Family, Callable[[], DiffusionPipeline]] = {"wan": tiny_wan, "hun
 def make_tiny_base(out: Path, seed: int = 0, family: Family = "wan", vae: LinearVideoVAE | None = None) -> Path:
     """Write transformer/, vae/, text_encoder/, tokenizer/, scheduler/ and model_index.json to `out`; return `out`.
 
-    `vae` (with family `wan`) takes the place of one with random weights. Raises `ValueError` for an unknown family.
+    `vae` replaces the VAE with random weights (family `wan` only). Raises `ValueError` for an unknown family.
     """
     if family not in FAMILIES:
-        raise ValueError(f"no family {family!r}: there are {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown family {family!r}; choose one of {', '.join(FAMILIES)}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pipeline = tiny_wan(vae) if vae is not None else FAMILIES[family]()

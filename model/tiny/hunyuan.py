@@ -1,4 +1,4 @@
-"""HunyuanVideo-1.5, tiny, without the parts that the model does not use (ByT5 for glyphs, SigLIP for images)."""
+"""A tiny HunyuanVideo-1.5 without the parts that the model does not use (ByT5 for glyphs, SigLIP for images)."""
 
 from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.models.autoencoders.autoencoder_kl_hunyuanvideo15 import AutoencoderKLHunyuanVideo15
@@ -19,11 +19,11 @@ CHAT_TEMPLATE = (
     "{% if message['role'] == 'system' %}FILLER{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Qwen2.5's, with a place to make the system message as long as the real tokenizer finds it."""
+"""Qwen2.5's chat template, with a filler that gives the system message the same length as with the real tokenizer."""
 
 
 def tiny_hunyuan() -> HunyuanVideo15ImageToVideoPipeline:
-    """diffusers' pipeline with fresh random weights."""
+    """Return diffusers' pipeline with random weights."""
     return HunyuanVideo15ImageToVideoPipeline(
         text_encoder=_text_encoder(),
         tokenizer=_tokenizer(),  # type: ignore[arg-type]  # diffusers names Qwen2Tokenizer
@@ -56,7 +56,7 @@ def _transformer() -> HunyuanVideo15Transformer3DModel:
 
 
 def _vae() -> AutoencoderKLHunyuanVideo15:
-    """4 x in space and 4 x in time."""
+    """Return a VAE that compresses 4 x in space and 4 x in time."""
     return AutoencoderKLHunyuanVideo15(
         latent_channels=LATENT_CHANNELS,
         block_out_channels=(16, 32, 32),
@@ -84,7 +84,7 @@ def _text_encoder() -> Qwen2_5_VLTextModel:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """The chat template takes `QWEN_TEMPLATE_TOKENS` in front of the prompt, as with the real tokenizer."""
+    """Return a tokenizer whose chat template has `QWEN_TEMPLATE_TOKENS` tokens before the prompt, like the real one."""
     tokenizer = trained_tokenizer(SPECIAL_TOKENS, *[f"system {SYSTEM_MESSAGE} user assistant"] * 9)
     front = f"<|im_start|>system\n{SYSTEM_MESSAGE}<|im_end|>\n<|im_start|>user\n"
     missing = QWEN_TEMPLATE_TOKENS - len(tokenizer.encode(front).ids)

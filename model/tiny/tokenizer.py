@@ -1,4 +1,4 @@
-"""Byte-level BPE, trained on text like that of captions, so that they take few tokens."""
+"""Byte-level BPE tokenizer trained on text like that of captions, so that captions have few tokens."""
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -14,7 +14,7 @@ PHRASES = [
 
 
 def trained_tokenizer(special_tokens: list[str], *more_phrases: str) -> Tokenizer:
-    """A tokenizer of at most `VOCABULARY` tokens, the special ones first; the unknown token is among them."""
+    """Train a tokenizer with at most `VOCABULARY` tokens, special tokens first (`<unk>`, if used, is one of them)."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>" if "<unk>" in special_tokens else None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

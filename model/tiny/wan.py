@@ -1,4 +1,4 @@
-"""Wan2.2-TI2V-5B, tiny."""
+"""A tiny Wan2.2-TI2V-5B."""
 
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
@@ -13,7 +13,7 @@ from opendimo.model.tiny.tokenizer import trained_tokenizer
 
 
 def tiny_wan(vae: LinearVideoVAE | None = None) -> WanPipeline:
-    """Return diffusers' pipeline with fresh random weights; `vae` takes the place of a random one of Wan's."""
+    """Return diffusers' pipeline with random weights; `vae` replaces Wan's VAE with random weights."""
     return WanPipeline(
         tokenizer=_tokenizer(),  # type: ignore[arg-type]  # diffusers names the factory, AutoTokenizer
         text_encoder=_text_encoder(),
@@ -39,7 +39,7 @@ def _transformer(channels: int) -> WanTransformer3DModel:
 
 
 def _vae() -> AutoencoderKLWan:
-    """4 x in space and 4 x in time."""
+    """Return a VAE that compresses 4 x in space and 4 x in time."""
     return AutoencoderKLWan(
         base_dim=16,
         z_dim=LATENT_CHANNELS,

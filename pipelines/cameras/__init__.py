@@ -1,1 +1,1 @@
-"""Camera motion in words: from known cameras (`geometry`) or from the picture alone (`image_motion`)."""
+"""Estimate camera motion as terms: from known cameras (`geometry`) or from the video alone (`image_motion`)."""

@@ -1,9 +1,9 @@
-"""Camera terms from known cameras.
+"""Estimate camera terms from known cameras.
 
-With `x_cam = R X_world + t`: camera centre `C = -R^T t`, displacement in the camera's own frame `R_t (C_{t+1} - C_t)`,
-rotation `dR = R_{t+1} R_t^T`. Everything below is made of these, so the choice of world does not matter.
-Taking the displacement in the world instead (as in SpatialVID's pose-to-instruction code) turns a dolly in at a
-heading of 90 degrees into a truck.
+With `x_cam = R X_world + t`: camera centre `C = -R^T t`, displacement in the camera frame `R_t (C_{t+1} - C_t)`,
+rotation `dR = R_{t+1} R_t^T`. All rates are computed from these, so the result does not depend on the choice of world
+frame. With the displacement in the world frame instead (as in SpatialVID's pose-to-instruction code), a dolly in at a
+heading of 90 degrees would be reported as a truck.
 """
 
 import numpy as np
@@ -27,21 +27,22 @@ from opendimo.storage_schemas.conventions import camera_centres
 
 Array = NDArray[np.floating]
 
-DEFAULT_DISTANCE = 4.0  # metres, where nobody knows how far the subject is: a person seen full length
+DEFAULT_DISTANCE = 4.0  # metres, if the distance to the subject is unknown: a person seen full length
 PERSON_HEIGHT = 1.7  # metres
-ARC_RATIO = (0.4, 2.5)  # turn of the camera over the turn that would keep the subject centred
-ARC_SHARE = 0.5  # share of the shorter of truck and pan in which both go on
-FOLLOW_SLIP = 0.5  # camera and subject part by less than this share of the camera's speed
+ARC_RATIO = (0.4, 2.5)  # range of (camera turn) / (turn that would keep the subject centred) that counts as an arc
+ARC_SHARE = 0.5  # truck and pan must overlap in time by at least this share of the shorter one
+FOLLOW_SLIP = 0.5  # maximum relative speed of camera and subject, as a share of the camera's speed
 AXES = ("yaw", "pitch", "roll", "right", "up", "forward", "zoom")
 
 
 def camera_motion(
     world_to_camera: Array, K: Array | None, fps: float, subject: Array | None = None, *, metric: bool = True
 ) -> CameraMotion:
-    """Terms of a known camera path, with the numbers behind them.
+    """Return the terms of a known camera path, with the measurements behind them.
 
-    `world_to_camera` [T, 3, 4]; `K` [T, 3, 3] pixels (None: no zoom is told); `subject` [T, 3] its position in the
-    camera, same length unit, NaN where unseen. Raises `ValueError` for non-finite cameras or wrong shapes.
+    `world_to_camera` [T, 3, 4]; `K` [T, 3, 3] pixels (None: zoom is not estimated); `subject` [T, 3] position of the
+    subject in the camera frame, in the same length unit, NaN where not visible. Raises `ValueError` for non-finite
+    cameras or wrong shapes.
     """
     frames = len(world_to_camera)
     if world_to_camera.shape != (frames, 3, 4) or not frames:
@@ -81,13 +82,13 @@ def camera_motion(
 
 
 def camera_rates(world_to_camera: Array, K: Array | None, fps: float, distance: float) -> Array:
-    """Rates of yaw (+ right), pitch (+ up), roll (+ clockwise), right, up, forward, zoom per frame step.
+    """Return rates of yaw (+ right), pitch (+ up), roll (+ clockwise), right, up, forward, zoom per frame step.
 
     [T, 3, 4], [T, 3, 3] -> [T-1, 7]: radians/s, subject distances/s, d(ln f)/dt.
     """
     rotation = world_to_camera[:, :, :3].astype(np.float64)  # R_camera_from_world
     centres = camera_centres(world_to_camera.astype(np.float64))  # [T, 3]
-    # float32 cameras are not quite orthonormal, which as_rotvec mends; points turn by dR, so the camera by its inverse
+    # as_rotvec tolerates float32 cameras that are not quite orthonormal; points rotate by dR, the camera by its inverse
     turn = -Rotation.from_matrix(rotation[1:] @ rotation[:-1].transpose(0, 2, 1)).as_rotvec()  # [T-1, 3] about x, y, z
     move = np.einsum("tij,tj->ti", rotation[:-1], np.diff(centres, axis=0)) / distance  # [T-1, 3] right, down, forward
     zoom = np.zeros(len(turn)) if K is None else np.diff(np.log(K[:, 0, 0].astype(np.float64)))
@@ -97,27 +98,27 @@ def camera_rates(world_to_camera: Array, K: Array | None, fps: float, distance: 
 
 
 def subject_from_track(track: Array, K: Array | None, width: int, height: int) -> Array:
-    """Position in the camera of a standing person of 1.7 m from the box of its track.
+    """Estimate the position of a person in the camera frame from their box, assuming a standing height of 1.7 m.
 
-    `track` [T, 4] pixels (NaN where unseen) -> [T, 3] metres, NaN where unseen or cut off by the frame's edge.
+    `track` [T, 4] pixels (NaN where not visible) -> [T, 3] metres, NaN where not visible or cut off by the frame edge.
     """
     if K is None:
         focal = FOCAL_OVER_WIDTH * width
         K = np.tile(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), (len(track), 1, 1))
     x0, y0, x1, y1 = track.astype(np.float64).T
-    tall = np.where(y1 - y0 > 1, y1 - y0, np.nan)
-    cut = (y0 <= 1) & (y1 >= height - 2)
-    depth = np.where(cut, np.nan, K[:, 1, 1] * PERSON_HEIGHT / tall)
+    box_height = np.where(y1 - y0 > 1, y1 - y0, np.nan)
+    cut_off = (y0 <= 1) & (y1 >= height - 2)
+    depth = np.where(cut_off, np.nan, K[:, 1, 1] * PERSON_HEIGHT / box_height)
     x = ((x0 + x1) / 2 - K[:, 0, 2]) / K[:, 0, 0]
     y = ((y0 + y1) / 2 - K[:, 1, 2]) / K[:, 1, 1]
     return np.stack([x * depth, y * depth, depth], axis=1)
 
 
 def _arcs(terms: list[Term], rates: dict[str, Array]) -> list[Term]:
-    """Replace truck + opposite pan, where the pan keeps the subject centred, by an arc.
+    """Replace a truck and an opposite pan by an arc if the pan keeps the subject centred.
 
     To keep a point at distance d ahead centred while moving left at speed v, the camera turns right by v / d: in
-    our units the two rates are equal and opposite.
+    the units used here the two rates are equal and opposite.
     """
     kept = list(terms)
     for truck, pan, arc in (("truck_left", "pan_right", "arc_left"), ("truck_right", "pan_left", "arc_right")):
@@ -136,7 +137,7 @@ def _arcs(terms: list[Term], rates: dict[str, Array]) -> list[Term]:
 
 
 def _follows(terms: list[Term], world_to_camera: Array, subject: Array, distance: float, fps: float) -> list[Term]:
-    """Replace translations that go along with a moving subject by `follow`."""
+    """Replace translations that keep pace with a moving subject by `follow`."""
     rotation = world_to_camera[:, :, :3].astype(np.float64)
     centres = camera_centres(world_to_camera.astype(np.float64))
     world = centres + np.einsum("tji,tj->ti", rotation, subject)  # [T, 3]
@@ -158,7 +159,7 @@ def _follows(terms: list[Term], world_to_camera: Array, subject: Array, distance
 
 
 def _merged(terms: list[Term], word: str) -> list[Term]:
-    """Join overlapping spans of one word (the first speed stays)."""
+    """Join overlapping spans of one term (keeping the first speed)."""
     same = sorted(t for t in terms if t.term == word)
     if not same:
         return sorted(terms)
@@ -170,14 +171,14 @@ def _merged(terms: list[Term], word: str) -> list[Term]:
 
 
 def _filled(subject: Array | None) -> Array | None:
-    """Subject positions with gaps filled linearly; None where it is never seen."""
+    """Fill gaps in subject positions linearly; return None if the subject is never visible."""
     if subject is None:
         return None
-    seen = np.isfinite(subject).all(axis=1)
-    if not seen.any():
+    visible = np.isfinite(subject).all(axis=1)
+    if not visible.any():
         return None
     at = np.arange(len(subject))
-    return np.stack([np.interp(at, at[seen], column[seen]) for column in subject.astype(np.float64).T], axis=1)
+    return np.stack([np.interp(at, at[visible], column[visible]) for column in subject.astype(np.float64).T], axis=1)
 
 
 def _named(names: tuple[str, ...], values: Array) -> dict[str, float]:

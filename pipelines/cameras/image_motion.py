@@ -1,9 +1,10 @@
-"""Camera terms from the picture alone: what turns and zooms the background, where no cameras are known.
+"""Estimate camera terms from the motion of the background, for videos without known cameras.
 
-Corners outside the person's box are tracked from frame to frame (Shi-Tomasi, pyramidal Lucas-Kanade); what most of
-them do together is read as yaw, pitch, roll and zoom of a camera, whose focal length is assumed where it is unknown. A
-camera that moves through space looks much the same to this witness: a truck like a pan, a dolly like a zoom. It
-therefore says nothing but static, shake, pan, tilt, roll and zoom, and reports how badly these explain the picture.
+Corners outside the person's box are tracked from frame to frame (Shi-Tomasi, pyramidal Lucas-Kanade). The motion that
+most of them share is explained by yaw, pitch, roll and zoom of a camera; its focal length is assumed if unknown. This
+estimator cannot distinguish translation from rotation and zoom: a truck looks like a pan, a dolly like a zoom. It
+therefore reports only static, shake, pan, tilt, roll and zoom, and how much of the optical flow these leave
+unexplained.
 """
 
 from collections.abc import Iterable
@@ -29,16 +30,16 @@ Array = NDArray[np.floating]
 
 SHORT_SIDE = 270  # pixels of the analysed picture
 CORNERS = 300
-BOX_MARGIN = 0.15  # of the box, on every side: limbs leave the box before the track notices
-ROUND_TRIP = 0.5  # pixels between a corner and its image tracked back
+BOX_MARGIN = 0.15  # share of the box added on every side: limbs leave the box before the track follows
+ROUND_TRIP = 0.5  # maximum distance in pixels of a corner tracked forward and back from where it started
 INLIER = 1.0  # pixels
-SLACK = 0.05  # of the flow: what linearising may cost in fast turns
+SLACK = 0.05  # inlier tolerance as a share of the flow, for the linearisation error in fast turns
 REFINEMENTS = 3
 MIN_INLIERS = 20
 MIN_INLIER_SHARE = 0.3
 MIN_STEPS_SEEN = 0.8  # share of the frame steps that must be measured
-SHAKE_RMS = 0.0035  # radians (0.2 degrees): corners jitter by themselves
-MUCH_UNEXPLAINED = 0.3  # turning and zooming cameras stay below 0.2 here, travelling ones above 0.35
+SHAKE_RMS = 0.0035  # radians (0.2 degrees): above the jitter of the tracked corners themselves
+MUCH_UNEXPLAINED = 0.3  # measured: below 0.2 for cameras that turn and zoom, above 0.35 for cameras that travel
 AXES = ("yaw", "pitch", "roll", "zoom")
 
 
@@ -48,10 +49,10 @@ def image_motion(
     track: Array | None = None,
     focal_over_width: float = FOCAL_OVER_WIDTH,
 ) -> CameraMotion:
-    """Terms of the camera's motion from frames [H, W, 3] RGB, the person's box per frame (`track` [T, 4] pixels of
-    the frames, NaN where unseen) and the focal length in picture widths.
+    """Estimate the terms of the camera motion from `frames` [H, W, 3] RGB.
 
-    No terms at all: too little background to tell (the evidence says so).
+    `track` [T, 4]: the person's box per frame in pixels of the frames, NaN where not visible. `focal_over_width`: focal
+    length in picture widths. Returns no terms if there is too little background to measure (noted in the evidence).
     """
     steps, residuals, flows, corners = [], [], [], []
     before = None
@@ -89,7 +90,7 @@ def image_motion(
     terms += shake_terms(unrest, smooth, fps, SHAKE_RMS)
 
     net = raw.sum(axis=0) / fps
-    moving = np.array(flows) > 0.3  # pixels: below, the share is noise
+    moving = np.array(flows) > 0.3  # pixels; below that the unexplained share is noise
     unexplained = np.nansum(np.array(residuals)[moving]) / max(np.sum(np.array(flows)[moving]), 1e-6)
     note = "parallax not judged: a pan may be a truck, a zoom a dolly"
     if unexplained > MUCH_UNEXPLAINED and not words(terms) <= {"shake"}:
@@ -105,49 +106,50 @@ def image_motion(
 
 
 def tracked_corners(before: NDArray[np.uint8], after: NDArray[np.uint8], box: Array | None) -> tuple[Array, Array]:
-    """Corners of `before` [H, W] outside `box` (x0 y0 x1 y1) and where they are in `after`: [N, 2], [N, 2] pixels."""
+    """Track corners of `before` [H, W] outside `box` (x0 y0 x1 y1) into `after`: [N, 2], [N, 2] pixels."""
     mask = np.full(before.shape, 255, dtype=np.uint8)
     if box is not None and np.isfinite(box).all():
         x0, y0, x1, y1 = box
         dx, dy = BOX_MARGIN * (x1 - x0), BOX_MARGIN * (y1 - y0)
         mask[max(0, int(y0 - dy)) : max(0, int(y1 + dy) + 1), max(0, int(x0 - dx)) : max(0, int(x1 + dx) + 1)] = 0
-    found = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 7, mask=mask)
-    if found is None:
+    corners = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 7, mask=mask)
+    if corners is None:
         return np.zeros((0, 2)), np.zeros((0, 2))
     track: Any = partial(cv2.calcOpticalFlowPyrLK, winSize=(15, 15), maxLevel=3)
-    ahead, ok, _ = track(before, after, found, None)
+    ahead, ok, _ = track(before, after, corners, None)
     back, ok_back, _ = track(after, before, ahead, None)
-    start, end, again = (points.reshape(-1, 2) for points in (found, ahead, back))
-    good = (ok.ravel() == 1) & (ok_back.ravel() == 1) & (np.linalg.norm(start - again, axis=1) < ROUND_TRIP)
+    start, end, returned = (points.reshape(-1, 2) for points in (corners, ahead, back))
+    good = (ok.ravel() == 1) & (ok_back.ravel() == 1) & (np.linalg.norm(start - returned, axis=1) < ROUND_TRIP)
     return start[good], end[good]
 
 
 def turn_and_zoom(
     start: Array, end: Array, width: int, height: int, focal_over_width: float = FOCAL_OVER_WIDTH
 ) -> tuple[Array, float]:
-    """Yaw (+ right), pitch (+ up), roll (+ clockwise) in radians and ln of the zoom between two frames, from matched
-    points [N, 2], with the median distance in pixels of all points from this model. NaN where it cannot be told.
+    """Estimate yaw (+ right), pitch (+ up), roll (+ clockwise) in radians and ln of the zoom between two frames.
 
-    A robust similarity picks the points that move together. Their flow is then solved for the turn and the zoom of a
-    camera: read off the similarity, the perspective of a pan over ground alone would look like a roll.
+    Takes matched points [N, 2]; also returns the median distance in pixels of all points from this model. NaN if there
+    are too few inliers. RANSAC on a similarity transform selects the points that move together; their flow is then
+    solved for the rotation and zoom of a camera. The similarity itself is not used: it would report a pan over ground
+    seen in perspective as a roll.
     """
     unknown = np.full(4, np.nan), np.nan
     if len(start) < MIN_INLIERS:
         return unknown
     least = max(MIN_INLIERS, MIN_INLIER_SHARE * len(start))
-    _, found = cv2.estimateAffinePartial2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=INLIER)
+    _, ransac_inliers = cv2.estimateAffinePartial2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=INLIER)
     focal = focal_over_width * width
     middle = (start + end) / 2  # linear about the middle of the step: exact to second order
     x, y = ((middle - [(width - 1) / 2, (height - 1) / 2]) / focal).T
-    one, nil = np.ones_like(x), np.zeros_like(x)
-    # the picture moves against the camera; y points down
-    across = np.stack([-one - x * x, x * y, y, x], axis=1)  # [N, 4]: of yaw, pitch, roll, zoom
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    # the image moves opposite to the camera; y points down
+    across = np.stack([-one - x * x, x * y, y, x], axis=1)  # [N, 4]: horizontal flow per unit of yaw, pitch, roll, zoom
     down = np.stack([-x * y, one + y * y, -x, y], axis=1)
     design = np.stack([across, down], axis=1)  # [N, 2, 4]
     flow = (end - start) / focal  # [N, 2]
     tolerance = max(INLIER, SLACK * float(np.median(np.linalg.norm(end - start, axis=1)))) / focal
-    inliers = nil.astype(bool) if found is None else found.ravel() == 1
-    distance = nil
+    inliers = zero.astype(bool) if ransac_inliers is None else ransac_inliers.ravel() == 1
+    distance = zero
     for _ in range(REFINEMENTS):
         if inliers.sum() < least:
             return unknown

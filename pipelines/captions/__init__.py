@@ -1,1 +1,1 @@
-"""Captions: what the camera does and what is seen, in the words the trainer reads."""
+"""Write captions for training: a camera sentence and a content sentence per clip."""

@@ -1,7 +1,8 @@
-"""What a vision-language model is asked about a clip, and how its answer is checked.
+"""Prompt a vision-language model for a caption, and validate its answer.
 
 The model gets sampled frames and the measured camera motion, and answers in JSON. Zero-shot models are weak at camera
-geometry and helped by numbers (arXiv 2603.13119), so they are shown the numbers and not trusted blindly.
+geometry but improve when given measurements (arXiv 2603.13119), so the prompt contains the measurements and the answer
+is cross-checked against them.
 """
 
 import json
@@ -24,12 +25,12 @@ right, and keeps it centred.
 zoom_in, zoom_out: the focal length changes, the camera stays. follow: it travels along with the moving subject."""
 
 Ask = Callable[[list[str]], str]
-"""Puts turns (user, assistant, user, ...) to a model that has seen the frames, and returns its answer."""
+"""Sends turns (user, assistant, user, ...) to a model that has the frames, and returns its answer."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A checked answer: terms over clip frames, and one or two sentences on what is seen."""
+    """A validated answer: camera terms over clip frames, and one or two sentences about the content."""
 
     terms: tuple[Term, ...]
     content: str
@@ -37,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """What came of asking: `answer` is None where the model never kept to the format, and `error` says why."""
+    """Result of prompting the model. `answer` is None if no reply had the required format; `error` gives the reason."""
 
     answer: Answer | None
     raw: str
@@ -45,12 +46,12 @@ class Dialogue:
 
 
 def prompt(motion: CameraMotion, frames: int, fps: float) -> str:
-    """The question about a clip of `frames` frames, given what one witness measured."""
+    """Return the prompt for a clip of `frames` frames, with the `motion` that one estimator measured."""
     listed = ", ".join(f"{t.term} ({t.speed}, frames {t.start_frame}-{t.end_frame})" for t in motion.terms)
-    known = "known camera poses" if motion.witness == "geometry" else "motion of the background in the picture"
+    basis = "known camera poses" if motion.estimator == "geometry" else "motion of the background in the picture"
     return f"""\
 This clip has {frames} frames at {fps:.4g} frames per second and shows a person.
-The camera's motion was measured from {known}.
+The camera's motion was measured from {basis}.
 Numbers: {json.dumps(motion.evidence)}
 Terms read off the numbers: {listed or "none, the measurement cannot tell"}
 
@@ -65,7 +66,7 @@ speed is slow, medium or fast."""
 
 
 def converse(ask: Ask, question: str, frames: int) -> Dialogue:
-    """Ask, and once more with the complaint where the answer breaks the format."""
+    """Send `question`; if the answer breaks the format, retry once with the error message."""
     first = ask([question])
     try:
         return Dialogue(parse(first, frames), first)
@@ -80,11 +81,12 @@ def converse(ask: Ask, question: str, frames: int) -> Dialogue:
 
 
 def parse(text: str, frames: int) -> Answer:
-    """Check an answer. Speeds default to medium and spans to the whole clip.
+    """Parse and validate an answer. Speeds default to medium and spans to the whole clip.
 
-    Raises `ValueError` saying what is wrong: no JSON object, wrong types, words outside the vocabulary, empty content.
+    Raises `ValueError` if there is no JSON object, a type is wrong, a term is not in the vocabulary, or the content is
+    empty.
     """
-    start, end = text.find("{"), text.rfind("}")  # models like to wrap JSON in prose or a code fence
+    start, end = text.find("{"), text.rfind("}")  # models often wrap JSON in prose or a code fence
     if start < 0 or end < start:
         raise ValueError("there is no JSON object in it")
     try:

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server, such as vLLM with Qwen2.5-VL, by HTTP."""
+"""Caption with any OpenAI-compatible server, such as vLLM with Qwen2.5-VL, over HTTP."""
 
 import base64
 import io
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from opendimo.pipelines.engine.stage import PermanentError, TransientError
 
-RETRY_LATER = (408, 409, 425, 429)
+RETRY_LATER = (408, 409, 425, 429)  # HTTP status codes
 
 
 @dataclass(frozen=True)
 class OpenAIServer:
-    """A server at `base_url` (such as http://host:8000/v1) that serves `model`. The key, if one is needed, is read
-    from the environment variable named by `api_key_env`: it is never stored, hashed or logged."""
+    """A server at `base_url` (such as http://host:8000/v1) that serves `model`. The API key, if one is needed, is read
+    from the environment variable named by `api_key_env`; it is never stored, hashed or logged."""
 
     base_url: str
     model: str
@@ -37,7 +37,7 @@ class OpenAIServer:
 
 
 class ServerCaptioner:
-    """A client of the server. Raises `PermanentError` where the key is missing from the environment."""
+    """Client of the server. Raises `PermanentError` if the API key is missing from the environment."""
 
     def __init__(self, config: OpenAIServer) -> None:
         import httpx
@@ -47,14 +47,14 @@ class ServerCaptioner:
         if config.api_key_env:
             key = os.environ.get(config.api_key_env)
             if not key:
-                raise PermanentError(f"the environment variable {config.api_key_env} with the API key is not set")
+                raise PermanentError(f"the environment variable {config.api_key_env} is not set: put the API key there")
             headers["Authorization"] = f"Bearer {key}"
         self.client = httpx.Client(headers=headers, timeout=config.timeout_s)
 
     def ask(self, images: NDArray[np.uint8], sample_fps: float, turns: list[str]) -> str:
         """Answer the last of `turns` (user, assistant, user, ...) about frames [N, H, W, 3] RGB at `sample_fps`.
 
-        Raises `TransientError` where the server is down or busy, `PermanentError` where it refuses.
+        Raises `TransientError` if the server is down or busy, `PermanentError` if it refuses the request.
         """
         import httpx
 
@@ -71,17 +71,21 @@ class ServerCaptioner:
             raise TransientError(f"the caption server at {url} does not answer: {type(error).__name__}") from None
         if reply.status_code in RETRY_LATER or reply.status_code >= 500:
             raise TransientError(f"the caption server at {url} is busy or broken: HTTP {reply.status_code}")
-        if reply.status_code != 200:  # its text may repeat the key, so it is not passed on
-            raise PermanentError(f"the caption server at {url} refuses: HTTP {reply.status_code}; see its log")
+        if reply.status_code != 200:  # the body may contain the key, so keep it out of the message
+            raise PermanentError(
+                f"the caption server at {url} refused the request: HTTP {reply.status_code}; see its log"
+            )
         try:
             answer = reply.json()["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
-            raise PermanentError(f"{url} does not speak the OpenAI chat protocol: check base_url") from None
+            raise PermanentError(
+                f"the reply of {url} does not follow the OpenAI chat protocol: check base_url"
+            ) from None
         return str(answer or "")
 
 
 def chat(images: NDArray[np.uint8], sample_fps: float, turns: list[str], long_side: int) -> list[dict[str, Any]]:
-    """Messages of the chat protocol; the frames go with the first turn as JPEG."""
+    """Return the messages of the chat protocol; the frames go with the first turn as JPEG."""
     messages: list[dict[str, Any]] = []
     for i, turn in enumerate(turns):
         content: list[dict[str, Any]] = [{"type": "text", "text": turn}]

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL on this machine, through transformers and qwen-vl-utils."""
+"""Caption with a local Qwen2.5-VL, through transformers and qwen-vl-utils."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from opendimo.pipelines.engine.stage import PermanentError
 
-SAMPLE = 1 << 20  # bytes hashed at both ends of a weight file: tells fine-tunes apart without reading 15 GB
+SAMPLE = 1 << 20  # bytes hashed at both ends of a weight file: distinguishes fine-tunes without reading 15 GB
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class QwenLocal:
 
     @property
     def model(self) -> str:
-        """Name for the captioner column."""
+        """Name stored in the column `captioner`."""
         return Path(self.path).name
 
     def fingerprint(self) -> str:
-        """Identity of the weights, whatever folder they are in."""
+        """Return the identity of the weights, independent of the folder they are in."""
         folder = Path(self.path)
         if not folder.is_dir():
             return f"{self.path}@{self.revision}"
@@ -47,7 +47,7 @@ class QwenLocal:
 
 
 class QwenCaptioner:
-    """A loaded model. Raises `PermanentError` where it cannot be loaded."""
+    """A loaded model. Raises `PermanentError` if it cannot be loaded."""
 
     def __init__(self, config: QwenLocal) -> None:
         import torch
@@ -56,7 +56,7 @@ class QwenCaptioner:
         self.config = config
         self.device = torch.device(config.device)
         if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise PermanentError("no GPU here for Qwen2.5-VL: set device to cpu, or use an OpenAI-compatible server")
+            raise PermanentError("no GPU found for Qwen2.5-VL: set device to cpu, or use an OpenAI-compatible server")
         try:
             self.processor: Any = AutoProcessor.from_pretrained(config.path, revision=config.revision)
             model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
@@ -75,13 +75,13 @@ class QwenCaptioner:
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         _, videos, options = process_vision_info(messages, return_video_kwargs=True, return_video_metadata=True)
         pixels, metadata = zip(*videos, strict=True)
-        # Frame times reach the model through the metadata alone: with `fps` in its place transformers 5 assumes 24,
-        # and every motion looks eight times faster than it is at 3 sampled frames per second.
+        # Pass the frame times in the metadata: with `fps` instead, transformers 5 assumes 24 frames per second, and at
+        # 3 sampled frames per second every motion looks eight times too fast.
         inputs = self.processor(
             text=[text],
             videos=list(pixels),
             video_metadata=list(metadata),
-            do_resize=False,  # process_vision_info has done it
+            do_resize=False,  # process_vision_info has already resized
             return_tensors="pt",
             **options,
         )
@@ -94,7 +94,7 @@ class QwenCaptioner:
 
 
 def chat(images: NDArray[np.uint8], sample_fps: float, turns: list[str], max_pixels: int) -> list[dict[str, Any]]:
-    """Messages in the form of the model's chat template; the frames go with the first turn."""
+    """Return the messages in the format of the model's chat template; the frames go with the first turn."""
     from PIL import Image
 
     video = {

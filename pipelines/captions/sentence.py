@@ -1,4 +1,4 @@
-"""Camera terms to an English sentence, and the text the trainer reads. Deterministic."""
+"""Turn camera terms into an English sentence, and compose the caption used in training. Deterministic."""
 
 from collections.abc import Iterable, Sequence
 
@@ -28,23 +28,23 @@ PHRASES = {
 }
 ADVERBS = {"slow": " slowly", "medium": "", "fast": " quickly"}
 STRENGTHS = {"slow": " slightly", "medium": "", "fast": " strongly"}
-TOGETHER = 0.5  # share of the shorter of two spans that makes them simultaneous
-MOST_STEPS = 4  # a prompt names the main moves; the terms keep them all
+TOGETHER = 0.5  # two spans are simultaneous if they overlap by this share of the shorter one
+MOST_STEPS = 4  # steps named in a sentence; the stored terms keep them all
 
 
 def camera_sentence(terms: Iterable[Term]) -> str:
-    """One sentence for `terms`; empty where there are none, since silence is not a static camera.
+    """Return one sentence for `terms`; empty if there are none, because no terms means unknown, not static.
 
     Simultaneous terms are joined with "and", successive ones with "then": "The camera pans left slowly, then holds
-    still." Of many steps the longest four are told, in order of time.
+    still." If there are more than four steps, the four longest are named, in order of time.
     """
     terms = sorted(terms, key=lambda t: (t.start_frame, CAMERA_TERMS.index(t.term), t.end_frame))
     if not terms:
         return ""
-    whole = max(t.end_frame for t in terms) - terms[0].start_frame
+    duration = max(t.end_frame for t in terms) - terms[0].start_frame
     moves = [t for t in terms if t.term != "shake"]
     shakes = [t for t in terms if t.term == "shake"]
-    if moves and sum(t.end_frame - t.start_frame for t in shakes) >= TOGETHER * whole:
+    if moves and sum(t.end_frame - t.start_frame for t in shakes) >= TOGETHER * duration:
         strength = STRENGTHS[max(shakes, key=lambda t: t.end_frame - t.start_frame).speed]
         return f"The camera {_steps(moves)}, shaking{strength}."
     if len(terms) == 1 and terms[0].term == "static":
@@ -53,7 +53,7 @@ def camera_sentence(terms: Iterable[Term]) -> str:
 
 
 def compose(camera: str, content: str) -> str:
-    """The text the trainer reads: the camera sentence, then what is seen."""
+    """Return the caption used in training: the camera sentence, then the content sentence."""
     return " ".join(part.strip() for part in (camera, content) if part.strip())
 
 
@@ -67,12 +67,12 @@ def _steps(terms: Sequence[Term]) -> str:
     if len(steps) > MOST_STEPS:
         longest = sorted(steps, key=_length, reverse=True)[:MOST_STEPS]  # stable: earlier steps win ties
         steps = [step for step in steps if step in longest]
-    told: list[str] = []
+    phrases: list[str] = []
     for step in steps:
         phrase = " and ".join(_phrase(t) for t in step)
-        if not told or told[-1] != phrase:
-            told.append(phrase)
-    return ", then ".join(told)
+        if not phrases or phrases[-1] != phrase:
+            phrases.append(phrase)
+    return ", then ".join(phrases)
 
 
 def _length(step: list[Term]) -> int:

@@ -1,4 +1,4 @@
-"""The captions stage: one row per kept clip, by the camera's geometry or the picture, and by a model if any."""
+"""The captions stage: write one row per kept clip from the measured camera motion and, if configured, a model."""
 
 import json
 import logging
@@ -14,10 +14,10 @@ from opendimo.pipelines.cameras.geometry import camera_motion, subject_from_trac
 from opendimo.pipelines.cameras.image_motion import image_motion
 from opendimo.pipelines.cameras.terms import FOCAL_OVER_WIDTH, CameraMotion, words
 from opendimo.pipelines.captions.answer import Dialogue, converse, prompt
+from opendimo.pipelines.captions.estimators import agreement, combined
 from opendimo.pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
 from opendimo.pipelines.captions.qwen import QwenCaptioner, QwenLocal
 from opendimo.pipelines.captions.sentence import camera_sentence, compose
-from opendimo.pipelines.captions.witnesses import agreement, combined
 from opendimo.pipelines.engine.columns import Column, json_lists, json_strings, look_up
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.revisions import best_poses
@@ -35,32 +35,37 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CaptionsConfig:
-    """`vlm` None: the measured camera motion is the whole caption, and what is seen stays unsaid. `second_witness`:
-    measure the picture as well where the cameras are known (one decode of the clip)."""
+    """Configuration of captioning. `vlm` None: the caption is only the measured camera motion, without a content
+    sentence. `second_witness`: run `image_motion` as a second estimator also if the cameras are known (costs one decode
+    of the clip)."""
 
     vlm: QwenLocal | OpenAIServer | None = None
     second_witness: bool = True
 
     def identity(self) -> dict[str, Any]:
-        """What decides the answers: not where the model is, how long one waits for it, or what runs it."""
+        """Return what determines the captions; excludes the model's location, timeouts and devices."""
         vlm = self.vlm
         match vlm:
             case None:
-                asked: dict[str, Any] = {}
+                model_identity: dict[str, Any] = {}
             case QwenLocal():
-                asked = {"frames": vlm.frames, "max_pixels": vlm.max_pixels, "max_new_tokens": vlm.max_new_tokens}
+                model_identity = {
+                    "frames": vlm.frames,
+                    "max_pixels": vlm.max_pixels,
+                    "max_new_tokens": vlm.max_new_tokens,
+                }
             case OpenAIServer():
-                asked = {
+                model_identity = {
                     "model": vlm.model,
                     "frames": vlm.frames,
                     "long_side": vlm.long_side,
                     "max_new_tokens": vlm.max_new_tokens,
                 }
-        return {"vlm": asked, "second_witness": self.second_witness}
+        return {"vlm": model_identity, "second_witness": self.second_witness}
 
 
 class CaptionsStage:
-    """Writes `captions`."""
+    """Stage that writes the table `captions`."""
 
     name = "captions"
     version = "1"
@@ -74,7 +79,7 @@ class CaptionsStage:
         self.captioner: QwenCaptioner | ServerCaptioner | None = None
 
     def setup(self) -> None:
-        """Load the model, or reach for the key of the server."""
+        """Load the local model, or create the client of the server (reads its API key)."""
         match self.config.vlm:
             case QwenLocal() as local:
                 self.captioner = QwenCaptioner(local)
@@ -94,27 +99,27 @@ class CaptionsStage:
 
     def _caption(self, lake: Lake, clips: dict[str, Row], labels: dict[str, Row], work: Work) -> dict[str, list[Row]]:
         if work.item_id not in clips:
-            raise DataError(f"clip {work.item_id} is not in the lake: plan again")
+            raise DataError(f"clip {work.item_id} is no longer in the lake: plan the stage again")
         clip = clips[work.item_id]
         fps = clip["fps_num"] / clip["fps_den"]
         video = lake.blobs("clip_videos", "video", [work.item_id])[0]
-        witnesses = self._measure(clip, labels.get(work.payload["pose_id"]), video, fps)
-        measured = witnesses[0]
-        shared = agreement(*witnesses) if len(witnesses) == 2 else None
-        evidence: dict[str, Any] = {w.witness: {"terms": sorted(words(w.terms)), **w.evidence} for w in witnesses}
-        terms, content, captioner, raw = measured.terms, "", measured.witness, None
+        motions = self._measure(clip, labels.get(work.payload["pose_id"]), video, fps)
+        measured = motions[0]
+        estimator_agreement = agreement(*motions) if len(motions) == 2 else None
+        evidence: dict[str, Any] = {m.estimator: {"terms": sorted(words(m.terms)), **m.evidence} for m in motions}
+        terms, content, captioner, raw = measured.terms, "", measured.estimator, None
 
         if self.captioner is not None:
-            dialogue = self._look(self.captioner, measured, video, clip["frames"], fps)
+            dialogue = self._prompt_model(self.captioner, measured, video, clip["frames"], fps)
             raw = dialogue.raw
             evidence["model"] = {"name": self.captioner.config.model, "error": dialogue.error}
             if dialogue.answer is None:
                 log.warning("clip %s: the model's answer is unusable (%s)", clip["name"], dialogue.error)
             else:
-                seen = CameraMotion("model", dialogue.answer.terms, {})
-                shared = agreement(measured, seen)
-                evidence["model"]["terms"] = sorted(words(seen.terms))
-                terms, content = combined(measured, seen.terms), dialogue.answer.content
+                from_model = CameraMotion("model", dialogue.answer.terms, {})
+                estimator_agreement = agreement(measured, from_model)
+                evidence["model"]["terms"] = sorted(words(from_model.terms))
+                terms, content = combined(measured, from_model.terms), dialogue.answer.content
                 captioner = self.captioner.config.model
 
         sentence = camera_sentence(terms)
@@ -127,43 +132,44 @@ class CaptionsStage:
             "content_sentence": content,
             "text": compose(sentence, content),
             "evidence": json.dumps(evidence, sort_keys=True),
-            "agreement": shared,
+            "agreement": estimator_agreement,
             "raw_answer": raw,
         }
         return {"captions": [row]}
 
     def _measure(self, clip: Row, label: Row | None, video: bytes, fps: float) -> list[CameraMotion]:
-        """The measurement to go by, and the second where there is one."""
-        found = []
+        """Return the main measurement of the camera motion, followed by the second one if there is one."""
+        motions = []
         try:
             if clip["metric"] and clip["world_to_camera"] is not None:
-                found.append(camera_motion(clip["world_to_camera"], clip["K"], fps, _subject(clip, label)))
-            if not found or self.config.second_witness:
+                motions.append(camera_motion(clip["world_to_camera"], clip["K"], fps, _subject(clip, label)))
+            if not motions or self.config.second_witness:
                 focal = FOCAL_OVER_WIDTH if clip["K"] is None else float(np.median(clip["K"][:, 0, 0])) / clip["width"]
-                found.append(image_motion(frames(video), fps, clip["track"], focal))
+                motions.append(image_motion(frames(video), fps, clip["track"], focal))
         except ValueError as error:
             raise DataError(f"clip {clip['name']}: {error}") from error
-        return found
+        return motions
 
-    def _look(
+    def _prompt_model(
         self, captioner: QwenCaptioner | ServerCaptioner, measured: CameraMotion, video: bytes, count: int, fps: float
     ) -> Dialogue:
-        step = max(1, -(-count // captioner.config.frames))  # ceil: at most that many frames, evenly spaced
+        step = max(1, -(-count // captioner.config.frames))  # ceil: at most `config.frames` frames, evenly spaced
         images = decode(video, step=step)
         return converse(partial(captioner.ask, images, fps / step), prompt(measured, count, fps), count)
 
 
 def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> Planned:
-    """One piece of work per clip that `policy` keeps.
+    """Plan one work item per clip that `policy` keeps.
 
-    A clip with known cameras waits for nobody, but its caption depends on its best pose label (which says where the
-    subject is): plan captions after poses, or they are made anew once the poses are there.
+    The caption of a clip with metric cameras depends on its best pose label, which gives the position of the subject.
+    It does not wait for the label: plan captions after poses, otherwise these captions are computed again once there
+    are poses.
     """
     clips = kept_clips(lake, policy, ["name", "work_key", "metric"])
-    asks = clips["clip_id"].filter(clips["metric"])  # without metric cameras nobody asks where the subject is
-    poses = best_poses(lake, ["work_key"]) if len(asks) else None
-    for column, wanted in (("pose_id", "pose_id"), ("pose_key", "work_key")):
-        found = None if poses is None else look_up(clips["clip_id"], poses, "clip_id", wanted)
+    metric_ids = clips["clip_id"].filter(clips["metric"])  # only metric cameras use the position of the subject
+    poses = best_poses(lake, ["work_key"]) if len(metric_ids) else None
+    for column, pose_column in (("pose_id", "pose_id"), ("pose_key", "work_key")):
+        found = None if poses is None else look_up(clips["clip_id"], poses, "clip_id", pose_column)
         values = pa.nulls(clips.num_rows, pa.string()) if found is None else pc.if_else(clips["metric"], found, None)
         clips = clips.append_column(column, values)
 
@@ -177,7 +183,7 @@ def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> Planned:
 
 
 def _subject(clip: Row, label: Row | None) -> np.ndarray | None:
-    """Where the person is in the camera, [T, 3] metres: by the pose label, else by the size of the box."""
+    """Return the person's position in the camera frame, [T, 3] metres, from the pose label or else from the box."""
     if label is not None:
         return np.where(np.array(label["valid"])[:, None], label["transl"], np.nan)
     if clip["track"] is None:

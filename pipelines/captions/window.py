@@ -1,4 +1,4 @@
-"""The camera's motion within one window of a clip, and the text that the trainer reads with that window."""
+"""Derive the camera terms and the training caption of one window of a clip."""
 
 from collections.abc import Iterable
 
@@ -6,14 +6,14 @@ from opendimo.pipelines.cameras.terms import Term
 from opendimo.pipelines.captions.sentence import camera_sentence, compose
 from opendimo.storage_schemas.conventions import holds_in
 
-STILL = ("static", "shake")  # terms of a camera that stays where it is and looks where it looked
+STILL = ("static", "shake")  # terms that change neither the position nor the direction of the camera
 
 
 def window_terms(terms: Iterable[Term], start: int, stop: int) -> tuple[Term, ...]:
-    """The terms of a clip that hold in its frames [start, stop), cut to them and counted from the first of them.
+    """Return the terms of a clip that hold in frames [start, stop), cropped to the window and relative to its start.
 
-    `storage_schemas.conventions.holds_in` says which do. Where terms are known and none of them holds, the camera is
-    static. Speeds stay those of whole terms, since nothing else is stored.
+    `storage_schemas.conventions.holds_in` decides which terms hold. If the clip has terms but none of them holds, the
+    camera is static. Speeds are those of the complete terms, because only they are stored.
     """
     terms = tuple(terms)
     held = tuple(
@@ -27,10 +27,10 @@ def window_terms(terms: Iterable[Term], start: int, stop: int) -> tuple[Term, ..
 
 
 def window_text(terms: Iterable[Term], content: str, start: int, stop: int) -> str:
-    """What the trainer reads with frames [start, stop): the camera sentence of these frames, then `content`."""
+    """Return the caption of frames [start, stop): the camera sentence of these frames, then `content`."""
     return compose(camera_sentence(window_terms(terms, start, stop)), content)
 
 
 def camera_moves(terms: Iterable[Term], start: int, stop: int) -> bool:
-    """Whether a term that holds in frames [start, stop) is one of motion: what the sentence of the window says."""
+    """Return whether the camera moves in frames [start, stop), consistent with the sentence of that window."""
     return any(term.term not in STILL for term in window_terms(terms, start, stop))

@@ -1,1 +1,1 @@
-"""The clips stage: from a source item to clips, in one decoding pass."""
+"""The clips stage: cut source items into clips in one decoding pass."""

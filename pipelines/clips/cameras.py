@@ -1,4 +1,4 @@
-"""Cameras and true people of a source, as its clips see them."""
+"""Camera parameters and ground-truth people of a source, scaled to clip size."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,10 @@ Size = tuple[int, int]  # width, height
 
 @dataclass(frozen=True)
 class Cameras:
-    """Cameras of a source at clip size. `frames`: how many frames they (or the truth) are for, None for any."""
+    """Camera parameters of a source at clip size.
+
+    `frames`: number of frames that the cameras or the ground truth cover; None if they hold for any number.
+    """
 
     world_to_camera: NDArray[np.float32] | None  # [T or 1, 3, 4]
     K: NDArray[np.float32] | None  # [T or 1, 3, 3]
@@ -26,6 +29,10 @@ class Cameras:
 
     @classmethod
     def of(cls, source: Row, size: Size) -> "Cameras":
+        """Read the cameras of a source row and scale K to `size`.
+
+        Raises `DataError` if the cameras and the ground truth cover different numbers of frames.
+        """
         K = source.get("K")
         if K is not None:
             K = scale_intrinsics(K, size[0] / source["width"], size[1] / source["height"]).astype(np.float32)
@@ -36,12 +43,12 @@ class Cameras:
         counts -= {1}
         if len(counts) > 1:
             raise DataError(
-                f"{source['local_path']}: cameras and truth are for {sorted(counts)} frames, not for one number"
+                f"{source['local_path']}: cameras and truth have different numbers of frames: {sorted(counts)}"
             )
         return cls(pose, K, source.get("distortion"), source.get("metric"), next(iter(counts), None))
 
     def columns(self, start: int, end: int) -> Row:
-        """The camera columns of a clip of frames [start, end)."""
+        """Return the camera columns of a clip with frames [start, end)."""
         return {
             "world_to_camera": _per_frame(self.world_to_camera, start, end),
             "K": _per_frame(self.K, start, end),
@@ -51,19 +58,22 @@ class Cameras:
 
 
 def true_people(source: Row, cameras: Cameras, size: Size) -> TruePeople | None:
-    """All bodies of a render, in pixels of the clip; None where the source is no render."""
+    """Return all people of a render in pixels of the clip; None if the source has no ground truth.
+
+    Raises `DataError` if the source has true joints but no camera.
+    """
     joints = source.get("truth_joints")
     if joints is None:
         return None
     frames = joints.shape[1]
     pose, K = _per_frame(cameras.world_to_camera, 0, frames), _per_frame(cameras.K, 0, frames)
     if pose is None or K is None:
-        raise DataError(f"{source['local_path']}: it has true joints but no camera to see them with")
+        raise DataError(f"{source['local_path']}: true joints need a camera, but this source has none")
     return TruePeople(true_tracks(joints, pose, K, size), true_pixels(joints, pose, K), size)
 
 
 def _per_frame(values: NDArray[np.float32] | None, start: int, end: int) -> NDArray[np.float32] | None:
-    """Frames [start, end) of `values` [T or 1, ...]; a single one holds for all."""
+    """Return frames [start, end) of `values` [T or 1, ...]; a single value is repeated for all frames."""
     if values is None:
         return None
     return np.repeat(values, end - start, axis=0) if len(values) == 1 else values[start:end]

@@ -1,6 +1,6 @@
-"""From one source item to its clips, in one decoding pass: shots, people, scores and the encoder share the frames.
+"""Cut one source item into clips in a single decoding pass, which shots, people, scores and the encoder share.
 
-Frames are pulled through a chain of generators, a few are held on the way; encoded clips wait on disk.
+Frames flow through a chain of generators that buffer only a few of them; encoded clips are kept on disk.
 """
 
 from collections.abc import Iterator
@@ -24,19 +24,22 @@ from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.media.spool import Spool
 
 VERSION = "2"
-"""Version of the code behind clips: raise it when answers change."""
+"""Version of the clip code; increase it when results change."""
 COPIED = ("source_id", "capture_id", "view", "kind", "subject", "licence", "attribution", "fps_num", "fps_den")
-BAR_SAMPLES = 12  # pictures from all over a video that have to agree on its black bars
+BAR_SAMPLES = 12  # pictures, spread over a video, that are used to detect black bars
 
 
 @dataclass(frozen=True)
 class ClipsConfig:
-    """How clips are cut. `short_side`: short side of the encoded clip in pixels (never upscaled). `analysis_side`:
-    short side of the frames that shots and scores are measured on. `crf`: quality of the encoding. `encoder`: which
-    H.264 encoder; `dimo doctor` lists those that work, only libx264 gives the same bytes everywhere. `letterbox`:
-    whether black bars are cut off, of sources without cameras. `copy`: take over the source's packets where a clip
-    begins and ends at its key frames (or is all of it) and they are H.264 of the right size and rate; nothing is lost
-    then, but key frames are where they were."""
+    """How clips are cut.
+
+    `short_side`: short side of the encoded clip in pixels; never upscaled. `analysis_side`: short side of the frames
+    used for shots and scores, in pixels. `crf`: constant rate factor of the encoding. `encoder`: H.264 encoder;
+    `dimo doctor` lists those that work; only libx264 gives the same bytes everywhere. `letterbox`: whether black bars
+    are cropped, for sources without cameras. `copy`: copy the source's packets, without re-encoding, if a clip begins
+    and ends at key frames (or is the whole source) and they are H.264 of the right size and rate; there is no loss, but
+    key frames stay where they are.
+    """
 
     short_side: int = 480
     analysis_side: int = 180
@@ -50,39 +53,40 @@ class ClipsConfig:
 
     @property
     def identity(self) -> "ClipsConfig":
-        """What answers depend on: where weights lie does not change what they say."""
+        """The config for work keys, without the path of the weights, which does not affect results."""
         return replace(self, shots=replace(self.shots, weights=self.shots.weights and "given"))
 
 
 def clips_of(
     source: Row, config: ClipsConfig, detector: Detector, cuts: Cuts | None = None, weights: str = WEIGHTS
 ) -> dict[str, list[Row]]:
-    """Rows of `clips`, one per window of a shot, and of `clip_videos` and `fingerprints` where there is a person.
+    """Cut a source into rows of `clips`, one per window of a shot, and `clip_videos` and `fingerprints` if it shows a
+    person.
 
-    `source` is a row of `sources`. Where it has true joints these say who is seen, else `detector` does. `cuts` finds
-    the shots, by default by content; `weights` is the identity of both models. Videos are `Spooled`. Raises `DataError`
-    where the source is unreadable or disagrees with its row or its cameras.
+    `source`: a row of `sources`. People come from its true joints if it has any, else from `detector`. `cuts`: shot
+    detector, by default by content. `weights`: identity of both models. Videos are `Spooled`. Raises `DataError` if the
+    source is unreadable, does not match its row or its cameras, or has no shot longer than the margins.
     """
     cutter = _Cutter(source, config, detector, weights)
     rows: dict[str, list[Row]] = {"clips": [], "clip_videos": [], "fingerprints": []}
-    found = cuts(cutter.frames()) if cuts else by_content(cutter.frames(), config.shots)
-    for shot in shots(found, config.windows.margin):
+    detected = cuts(cutter.frames()) if cuts else by_content(cutter.frames(), config.shots)
+    for shot in shots(detected, config.windows.margin):
         for window in cutter.clips(shot):
-            for table, made in window.items():
-                rows[table].extend(made)
+            for table, table_rows in window.items():
+                rows[table].extend(table_rows)
     if not rows["clips"]:
-        raise DataError(f"{source['local_path']}: every shot is shorter than the margins left out at its cuts")
+        raise DataError(f"{source['local_path']}: every shot is shorter than the margins dropped at its cuts")
     return rows
 
 
 class _Cutter:
-    """What all clips of one source share."""
+    """Cuts the clips of one source: holds what they share."""
 
     def __init__(self, source: Row, config: ClipsConfig, detector: Detector, weights: str) -> None:
         self.source, self.config, self.detector, self.weights = source, config, detector, weights
         self.path = source["local_path"]
         self.stored: Size = (source["width"], source["height"])
-        self.region, aspect = self._look_over()
+        self.region, aspect = self._survey()
         self.shape = self.region[2] - self.region[0], self.region[3] - self.region[1]
         self.size = fit((round(self.shape[0] * aspect), self.shape[1]), config.short_side)
         self.fps = Fraction(source["fps_num"], source["fps_den"])
@@ -93,26 +97,28 @@ class _Cutter:
         self.spool = Spool()
 
     def frames(self) -> Iterator[Frame]:
-        """All frames of the source, at clip size and, where nothing counts its stored frames, at a constant rate.
+        """Yield all frames of the source at clip size.
 
-        Raises `DataError` where their size or number is not as stated.
+        Sources from the internet without per-frame cameras are resampled to a constant rate.
+        Raises `DataError` if the frames have another size than stated, or if there are none or not as many as its
+        cameras have.
         """
         shrink, count = video.Shrinker(fit(self.size, self.config.analysis_side)), 0
-        with _at_fault(self.path):
-            for count, picture in enumerate(video.pictures(self.path, self._wanted()), 1):
+        with _as_data_error(self.path):
+            for count, picture in enumerate(video.pictures(self.path, self._decoding()), 1):
                 if self.cameras.frames and count > self.cameras.frames:
-                    continue  # only to name the right count below
+                    continue  # keep counting, for the error message below
                 yield Frame(count - 1, picture, shrink(picture))
         if self.cameras.frames and count != self.cameras.frames:
             raise DataError(
-                f"{self.path}: {count} frames were decoded, but its cameras have {self.cameras.frames}: "
+                f"{self.path}: {count} frames were decoded, but its cameras have {self.cameras.frames}; "
                 "check that they belong together"
             )
         if not count:
             raise DataError(f"{self.path}: no frame can be decoded")
 
     def clips(self, frames: Iterator[Frame]) -> Iterator[dict[str, list[Row]]]:
-        """The rows of each window of one shot, and those of their encoded videos if they show a person."""
+        """Yield the rows of each window of one shot, with its encoded video if it shows a person."""
         config, start = self.config.windows, None
         shot = Shot(self._people(), self.size, self.fps, self.config.people.looks, self.shape[1] / self.size[1])
         open_windows: list[Window] = []
@@ -127,16 +133,16 @@ class _Cutter:
             if open_windows and len(open_windows[0]) == config.max_frames:
                 covered = open_windows[0].span.stop
                 yield self._rows(shot, open_windows.pop(0))
-        # of those left the first holds all frames of the others
+        # the first remaining window contains all frames of the others
         for rest in open_windows[:1]:
             if rest.start == start or (len(rest) >= config.min_rest and rest.span.stop > covered):
                 yield self._rows(shot, rest)
 
     def _rows(self, shot: Shot, window: Window) -> dict[str, list[Row]]:
-        """The row of one window, and that of its encoded video if it shows a person."""
+        """Return the rows of one window, with its encoded video if it shows a person."""
         (encoded, encoder), span = self._bytes(window), window.span
-        seen = shot.columns(span)
-        kept = seen["track"] is not None
+        scores = shot.columns(span)
+        has_person = scores["track"] is not None
         clip_id = stable_id(
             "clip", self.source["content_sha256"], self.source["annotation_sha256"], self.source["capture_id"],
             self.source["view"], span.start, span.stop, self.config.identity, VERSION, self.weights,
@@ -154,14 +160,14 @@ class _Cutter:
             "region": list(self.region),
             "width": self.size[0],
             "height": self.size[1],
-            "video_sha256": digest if kept else None,
-            "encoder": encoder if kept else None,
+            "video_sha256": digest if has_person else None,
+            "encoder": encoder if has_person else None,
             **self.cameras.columns(span.start, span.stop),
-            **seen,
+            **scores,
             "frame_hashes": window.hashes,
             "hash_step": window.hash_step,
         }
-        if not kept:
+        if not has_person:
             return {"clips": [row]}
         fingerprint = {"clip_id": clip_id, **window.fingerprint.columns()}
         return {
@@ -171,7 +177,7 @@ class _Cutter:
         }
 
     def _window(self, start: int) -> Window:
-        """A window that encodes its frames, unless its full length can be copied."""
+        """Open a window at frame `start`; it encodes its frames unless its packets can be copied at full length."""
         config = self.config.windows
         if self.copies is not None:
             full = range(start, min(start + config.max_frames, max(self.copies.borders)))
@@ -180,45 +186,47 @@ class _Cutter:
         return Window(start, self.fps, video.Encoder(self.fps, self.encoding))
 
     def _bytes(self, window: Window) -> tuple[bytes, str]:
-        """The video of a window, and what made it."""
+        """Return the encoded video of a window and the encoder used, or `copy`."""
         if window.encoder is not None:
             return window.encoder.finish(), self.config.encoder
-        with _at_fault(self.path):
+        with _as_data_error(self.path):
             if self.copies is not None and self.copies.holds(window.span):
                 return self.copies.copy(window.span), "copy"
-            encoder = video.Encoder(self.fps, self.encoding)  # a cut came before its end: read it again
-            for picture in islice(video.pictures(self.path, self._wanted()), window.start, window.span.stop):
+            encoder = video.Encoder(self.fps, self.encoding)  # cut short by a shot's end: decode again
+            for picture in islice(video.pictures(self.path, self._decoding()), window.start, window.span.stop):
                 encoder.push(picture)
             return encoder.finish(), self.config.encoder
 
     def _copies(self) -> video.Copyable | None:
-        """Where packets may be copied, if the config wants them to be and pictures stay as they are."""
+        """Return where packets may be copied; None if the config forbids it, or pictures are rotated or scaled."""
         if not self.config.copy or self.source["rotation"] or self.size != self.stored:
             return None
-        with _at_fault(self.path):
+        with _as_data_error(self.path):
             return video.copyable(self.path, self.size, self.fps)
 
     def _people(self) -> People:
         return self.truth or Follower(self.detector, self.config.people, float(self.fps))
 
-    def _wanted(self) -> video.Wanted:
-        counted = self.source["kind"] != "internet" or self.cameras.frames is not None
-        rate = None if counted else self.fps
+    def _decoding(self) -> video.Wanted:
+        keep_frames = self.source["kind"] != "internet" or self.cameras.frames is not None
+        rate = None if keep_frames else self.fps
         return video.Wanted(self.stored, self.size, self.source["rotation"], self.region, rate)
 
-    def _look_over(self) -> tuple[tuple[int, int, int, int], Fraction]:
-        """The part of the picture without black bars, all of it where there is a camera, which sees the bars too; and
-        the width of a pixel over its height."""
-        bars = self.config.letterbox and self.source.get("K") is None
-        with _at_fault(self.path):
-            found = video.survey(self.path, BAR_SAMPLES if bars else 0, self.source["rotation"])
-        region = kept_region([luma for luma in found.lumas if luma.shape == self.stored[::-1]])
-        return region or (0, 0, *self.stored), found.aspect
+    def _survey(self) -> tuple[tuple[int, int, int, int], Fraction]:
+        """Return the region without black bars and the pixel aspect ratio (width over height).
+
+        A source with a camera is not cropped, because its calibration includes the bars.
+        """
+        detect_bars = self.config.letterbox and self.source.get("K") is None
+        with _as_data_error(self.path):
+            surveyed = video.survey(self.path, BAR_SAMPLES if detect_bars else 0, self.source["rotation"])
+        region = kept_region([luma for luma in surveyed.lumas if luma.shape == self.stored[::-1]])
+        return region or (0, 0, *self.stored), surveyed.aspect
 
 
 @contextmanager
-def _at_fault(path: str) -> Iterator[None]:
-    """What is wrong with a video is the input's fault."""
+def _as_data_error(path: str) -> Iterator[None]:
+    """Turn a `ValueError` into a `DataError` with the path: the video is invalid."""
     try:
         yield
     except (FileNotFoundError, DataError):
@@ -228,7 +236,7 @@ def _at_fault(path: str) -> Iterator[None]:
 
 
 def fit(size: Size, short_side: int) -> Size:
-    """Even size of the same shape with a short side of at most `short_side`."""
+    """Return the size, rounded to even numbers, scaled down to a short side of at most `short_side` pixels."""
     scale = min(1.0, short_side / min(size))
     width, height = (max(2, int(side * scale + 1e-6) // 2 * 2) for side in size)
     return width, height

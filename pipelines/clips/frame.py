@@ -1,4 +1,4 @@
-"""A frame on its way through the cut."""
+"""A decoded frame, with its conversions cached."""
 
 from functools import cached_property
 
@@ -12,22 +12,26 @@ Image = NDArray[np.uint8]
 
 
 class Frame:
-    """Number in the source, the picture at clip size as the codec holds it, and [h, w, 3] BGR at analysis size."""
+    """A decoded frame of a source.
+
+    `number`: index in the source. `picture`: at clip size, in the pixel format of the codec. `small`: [h, w, 3] BGR at
+    analysis size.
+    """
 
     def __init__(self, number: int, picture: Picture, small: Image) -> None:
         self.number, self.picture, self.small = number, picture, small
 
     @cached_property
     def gray(self) -> Image:
-        """[h, w] at analysis size."""
+        """Grey values [h, w] at analysis size."""
         return np.asarray(cv2.cvtColor(self.small, cv2.COLOR_BGR2GRAY), np.uint8)
 
     @cached_property
     def image(self) -> Image:
-        """[H, W, 3] RGB at clip size: dear, so only of frames that are looked at."""
+        """RGB [H, W, 3] at clip size. Expensive, so it is computed only for frames that the detector reads."""
         return to_rgb(self.picture)
 
     @property
     def luma(self) -> Image:
-        """[H, W] at clip size; no copy."""
+        """Luma [H, W] at clip size, without a copy."""
         return to_luma(self.picture)

@@ -1,4 +1,4 @@
-"""What is measured of a shot while its frames pass by, and one window of it on its way to become a clip."""
+"""Measure a shot while its frames are decoded, and encode its windows into clips."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -22,7 +22,7 @@ FORGET_EVERY = 600  # frames
 
 
 class People(Protocol):
-    """Who is seen: by a detector (`follow.Follower`) or by the truth of a render (`truth.TruePeople`)."""
+    """Source of people's boxes and tracks: a detector (`follow.Follower`) or a render's truth (`truth.TruePeople`)."""
 
     def look(self, frame: int, image: Callable[[], Image], /) -> list[Box]: ...
 
@@ -32,9 +32,9 @@ class People(Protocol):
 
 
 class Shot:
-    """Measures the frames of a shot: people and scores `looks` times a second, text and bars every two seconds.
+    """Measures the frames of a shot: people and scores `looks` times per second, text and bars every two seconds.
 
-    `size`: of the clips, `scale`: pixels of the source per pixel of the clip, in height.
+    `size`: width and height of the clips. `scale`: source pixels per clip pixel, in height.
     """
 
     def __init__(self, people: People, size: Size, fps: Fraction, looks: float, scale: float) -> None:
@@ -46,7 +46,7 @@ class Shot:
         self._before: Frame | None = None
 
     def add(self, frame: Frame, oldest: int) -> None:
-        """Measure a frame, where it is one to be measured; no window that is still open begins before `oldest`."""
+        """Measure a frame if it is due; scores before frame `oldest` are not needed any more and may be dropped."""
         if self._frames % self._look_every == 0:
             shrink = np.tile(np.divide(frame.small.shape[1::-1], self._size), 2)
             boxes = [box * shrink for box in self._people.look(frame.number, lambda: frame.image)]
@@ -60,7 +60,7 @@ class Shot:
         self._frames += 1
 
     def columns(self, span: range) -> Row:
-        """The scores of a clip of the frames of `span`."""
+        """Return the score and person columns of a clip with the frames of `span`."""
         return self._scores.over(span) | self._person(self._people.over(span))
 
     def _person(self, people: Followed) -> Row:
@@ -85,11 +85,10 @@ class Shot:
 
 
 class Window:
-    """Frames that become one clip, encoded as they come; a hash of one of them every `hash_step` frames, and what finds
-    copies."""
+    """Encodes the frames of one clip as they arrive; hashes every `hash_step`-th frame and computes the fingerprint."""
 
     def __init__(self, start: int, fps: Fraction, encoder: Encoder | None) -> None:
-        """Without an `encoder` the frames are only counted and hashed."""
+        """Start a window at frame `start`. Without an `encoder` its frames are counted and hashed, but not encoded."""
         self.start, self.encoder = start, encoder
         self.hash_step = max(1, round(fps))
         self.hashes: list[str] = []
@@ -101,7 +100,7 @@ class Window:
 
     @property
     def span(self) -> range:
-        """Its frames so far, numbered as in the source."""
+        """Source numbers of the frames added so far."""
         return range(self.start, self.start + self._frames)
 
     def push(self, frame: Frame) -> None:

@@ -1,4 +1,4 @@
-"""The stage that cuts source items into clips, and what there is to cut."""
+"""The clips stage and its plan: cut each distinct source into clips."""
 
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from opendimo.pipelines.people.detector import Detector
 
 IDENTITY = ["content_sha256", "annotation_sha256", "capture_id", "view"]
-"""What a source is, whatever it is called: hashes of the video and of its cameras and truth, capture, view."""
+"""Columns that identify a source regardless of its name: hashes of the video, and of its cameras and truth; capture;
+view."""
 
 
 class ClipsStage:
-    """Cuts source items: rows of `clips`, one per span of a shot, and of `clip_videos` where there is a person."""
+    """Cuts source items into rows of `clips`, one per window of a shot, and `clip_videos` if a person is visible."""
 
     name = "clips"
     version = VERSION
@@ -41,7 +42,10 @@ class ClipsStage:
 
     @cached_property
     def weights(self) -> str:
-        """Identity of the models behind people and, where one is learned, behind shots."""
+        """Identity of the person detector's weights and, if used, of the learned shot detector's.
+
+        Raises `ValueError` if the shot detector's weights are missing.
+        """
         path = self.config.shots.weights
         if path is None:
             return WEIGHTS
@@ -50,7 +54,7 @@ class ClipsStage:
         return f"{WEIGHTS}, TransNetV2 {sha256_file(Path(path))}"
 
     def setup(self) -> None:
-        """Load the models, and see that the encoder works."""
+        """Load the models and check that the encoder works."""
         import cv2
 
         from opendimo.pipelines.people.detector import Detector
@@ -66,17 +70,20 @@ class ClipsStage:
         return run_each(batch, lambda work: self._cut(lake, work.payload["source_id"]))
 
     def _cut(self, lake: Lake, source_id: str) -> dict[str, list[Row]]:
-        assert self._detector is not None, "setup() comes first"
-        found = lake.read("sources", where=f"source_id = '{source_id}'")
-        if not found:
-            raise DataError(f"the lake has no source {source_id}")
-        return clips_of(found[0], self.config, self._detector, self._cuts, self.weights)
+        assert self._detector is not None, "call setup() first"
+        sources = lake.read("sources", where=f"source_id = '{source_id}'")
+        if not sources:
+            raise DataError(f"source {source_id} is not in the lake")
+        return clips_of(sources[0], self.config, self._detector, self._cuts, self.weights)
 
 
 def plan(lake: Lake, stage: ClipsStage) -> Planned:
-    """A piece of work per distinct source that is not taken down: of exact duplicates the lowest `source_id`."""
-    sources = _living(lake, ["name"])
-    first = last_of(sources, IDENTITY, lambda rows: [pc.rank(rows["source_id"], "descending")])
+    """Plan one piece of work per distinct source that is not taken down.
+
+    Of exact duplicates, only the one with the lowest `source_id` is cut.
+    """
+    sources = _available_sources(lake, ["name"])
+    distinct_sources = last_of(sources, IDENTITY, lambda rows: [pc.rank(rows["source_id"], "descending")])
 
     def content(rows: pa.Table) -> Column:
         return json_lists(*(json_strings(rows[name]) for name in IDENTITY))
@@ -84,16 +91,19 @@ def plan(lake: Lake, stage: ClipsStage) -> Planned:
     def work(key: str, row: Row) -> Work:
         return Work(key, row["source_id"], row["name"], {"source_id": row["source_id"]})
 
-    return Planned.rows(stage, stage.config.identity, first, "source_id", content, work)
+    return Planned.rows(stage, stage.config.identity, distinct_sources, "source_id", content, work)
 
 
 def duplicates(lake: Lake) -> int:
-    """How many sources are exact copies of another one (same bytes, cameras, capture and view), which is cut alone."""
-    sources = _living(lake, [])
+    """Count sources that are not cut because they are exact copies of another one.
+
+    Copies have the same bytes, cameras, capture and view.
+    """
+    sources = _available_sources(lake, [])
     return int(sources.num_rows - distinct(sources, IDENTITY).num_rows)
 
 
-def _living(lake: Lake, columns: list[str]) -> pa.Table:
-    """Sources that are not taken down: `source_id`, what identifies their content, and `columns`."""
+def _available_sources(lake: Lake, columns: list[str]) -> pa.Table:
+    """Return the sources that are not taken down: `source_id`, the `IDENTITY` columns and `columns`."""
     sources = lake.dataset("sources").to_table(columns=["source_id", *IDENTITY, *columns])
     return sources.filter(pc.invert(pc.is_in(sources["source_id"], value_set=taken_down(lake))))

@@ -1,6 +1,6 @@
-"""TransNetV2 (arXiv 2008.04838) as its authors publish it for PyTorch: names of parameters are theirs.
+"""TransNetV2 (arXiv 2008.04838), a shot detector, with the parameter names of its authors' PyTorch weights.
 
-Sizes are read off the weights. Input: [B, T, 27, 48, 3] uint8 RGB; output: [B, T] probability of a transition.
+Layer sizes are derived from the weights. Input: [B, T, 27, 48, 3] uint8 RGB; output: transition probability [B, T].
 """
 
 from pathlib import Path
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 HEIGHT, WIDTH = 27, 48
-LOOKUP = 101  # frames that a frame is compared with
+LOOKUP = 101  # number of frames, centred on a frame, that it is compared with
 DILATIONS = (1, 2, 4, 8)
 
 
 class SeparableConv(nn.Module):
-    """A convolution over the picture, then one over time with holes."""
+    """A 3 x 3 convolution over space, then a dilated convolution of length 3 over time."""
 
     def __init__(self, channels: int, filters: int, dilation: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class SeparableConv(nn.Module):
 
 
 class DilatedBlock(nn.Module):
-    """Four of them side by side: [B, C, T, H, W] -> [B, 4 F, T, H, W]."""
+    """Four parallel `SeparableConv` with different dilations, concatenated: [B, C, T, H, W] -> [B, 4 F, T, H, W]."""
 
     def __init__(self, channels: int, filters: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class DilatedBlock(nn.Module):
 
 
 class Stack(nn.Module):
-    """Blocks with a short cut from the first to the end; halves the picture."""
+    """`DilatedBlock`s with a skip connection from the first to the last; halves height and width."""
 
     def __init__(self, channels: int, filters: int, blocks: int) -> None:
         super().__init__()
@@ -58,15 +58,15 @@ class Stack(nn.Module):
 
 
 def lookup(features: Tensor) -> Tensor:
-    """Cosine similarity of each frame of [B, T, C] with those about it -> [B, T, LOOKUP]; 0 beyond the ends."""
+    """Return the cosine similarity of each frame of [B, T, C] to its neighbours [B, T, LOOKUP]; 0 beyond the ends."""
     unit = functional.normalize(features, dim=2)
     similar = functional.pad(unit @ unit.transpose(1, 2), [LOOKUP // 2, LOOKUP // 2])  # [B, T, T + LOOKUP - 1]
-    place = torch.arange(features.shape[1])[:, None] + torch.arange(LOOKUP)  # [T, LOOKUP]
-    return similar.gather(2, place.expand(len(features), -1, -1))
+    index = torch.arange(features.shape[1])[:, None] + torch.arange(LOOKUP)  # [T, LOOKUP]
+    return similar.gather(2, index.expand(len(features), -1, -1))
 
 
 class FrameSimilarity(nn.Module):
-    """How a frame's features compare with those about it."""
+    """Similarity of the features of each frame to those of its neighbours."""
 
     def __init__(self, channels: int, projected: int, width: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class FrameSimilarity(nn.Module):
 
 
 class ColorHistograms(nn.Module):
-    """How a frame's colours compare with those about it: histograms of 8 x 8 x 8 bins."""
+    """Similarity of the colour histogram (8 x 8 x 8 bins) of each frame to those of its neighbours."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -93,8 +93,12 @@ class ColorHistograms(nn.Module):
 
 
 class TransNetV2(nn.Module):
-    """`filters` of the first stack, number of `stacks`, `blocks` in each, `projected` and `compared`: widths of the two
-    comparisons, `hidden`: width of the last layer."""
+    """The TransNetV2 network.
+
+    `filters`: filters of the first stack. `stacks`: number of stacks. `blocks`: blocks per stack. `hidden`: width of
+    the last hidden layer. `projected` and `compared`: widths of the feature similarity. `coloured`: output width of
+    the colour histograms.
+    """
 
     def __init__(
         self, filters: int, stacks: int, blocks: int, hidden: int, projected: int, compared: int, coloured: int
@@ -106,10 +110,10 @@ class TransNetV2(nn.Module):
         )
         self.frame_sim_layer = FrameSimilarity(sum(widths), projected, compared)
         self.color_hist_layer = ColorHistograms(coloured)
-        seen = (HEIGHT >> stacks) * (WIDTH >> stacks) * widths[-1]
-        self.fc1 = nn.Linear(coloured + compared + seen, hidden)
+        flattened = (HEIGHT >> stacks) * (WIDTH >> stacks) * widths[-1]
+        self.fc1 = nn.Linear(coloured + compared + flattened, hidden)
         self.cls_layer1 = nn.Linear(hidden, 1)
-        self.cls_layer2 = nn.Linear(hidden, 1)  # all frames of a transition: trained with, not asked
+        self.cls_layer2 = nn.Linear(hidden, 1)  # predicts all frames of a transition; used in training only
 
     def forward(self, frames: Tensor) -> Tensor:
         x = frames.permute(0, 4, 1, 2, 3).float() / 255
@@ -123,9 +127,9 @@ class TransNetV2(nn.Module):
 
 
 def load_model(path: str | Path) -> TransNetV2:
-    """The network with the weights of a file: .pth of tensors only, or .safetensors.
+    """Load the network with weights from a file: a .pth that holds only tensors, or a .safetensors.
 
-    Raises `ValueError` where the file is missing or holds no TransNetV2.
+    Raises `ValueError` if the file is missing or does not hold TransNetV2 weights.
     """
     if not Path(path).is_file():
         raise ValueError(f"no TransNetV2 weights at {path}")
@@ -144,7 +148,7 @@ def load_model(path: str | Path) -> TransNetV2:
         )
         model.load_state_dict(tensors)
     except (KeyError, ValueError, IndexError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no weights of TransNetV2 for PyTorch: {str(error)[:300]}") from error
+        raise ValueError(f"{path} does not hold PyTorch weights of TransNetV2: {str(error)[:300]}") from error
     return model.eval()
 
 
@@ -156,8 +160,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from error
+            raise ValueError(f"{path} is not a safetensors file: {error}") from error
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # its reader raises whatever it stumbles over
-        raise ValueError(f"{path} is no PyTorch file of tensors: {str(error)[:200]}") from error
+    except Exception as error:  # the reader raises many classes
+        raise ValueError(f"{path} is not a PyTorch file of tensors: {str(error)[:200]}") from error

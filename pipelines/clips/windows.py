@@ -1,4 +1,4 @@
-"""Which frames become clips: shots without the frames about their cuts, and windows of training length in them."""
+"""Select the frames of clips: drop the frames next to cuts, and split each shot into windows of training length."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -12,9 +12,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class WindowsConfig:
-    """Lengths in frames. `margin`: left out on each side of a cut, where a blend or a late detection may be;
-    `max_frames`: longest clip; `stride`: from the start of one clip of a shot to the next (0: `max_frames`, so that
-    clips neither overlap nor leave gaps); `min_rest`: shortest clip at the end of a shot that has others before."""
+    """How a shot is split into clips; all values are in frames.
+
+    `margin`: dropped on each side of a cut, because of blends and late detections. `max_frames`: longest clip.
+    `stride`: from the start of one clip of a shot to the next; 0 means `max_frames`, without overlaps or gaps.
+    `min_rest`: shortest last clip of a shot that has several.
+    """
 
     margin: int = 2
     max_frames: int = 300
@@ -23,28 +26,28 @@ class WindowsConfig:
 
     def __post_init__(self) -> None:
         if self.max_frames < 1 or min(self.margin, self.stride, self.min_rest) < 0:
-            raise ValueError("windows: max_frames has to be 1 or more, margin, stride and min_rest 0 or more")
+            raise ValueError("windows: max_frames must be 1 or more; margin, stride and min_rest must be 0 or more")
 
     @property
     def step(self) -> int:
-        """Frames from the start of one clip to the next."""
+        """Frames from the start of one clip to the start of the next."""
         return self.stride or self.max_frames
 
 
 def shots(frames: Iterable[tuple[bool, T]], margin: int) -> Iterator[Iterator[T]]:
-    """(whether a shot begins here, frame) -> the frames of each shot, without `margin` on both sides of its cuts.
+    """Yield the frames of each shot from pairs (whether a shot begins here, frame), less `margin` frames at each cut.
 
-    A video begins and ends without a cut. Of a shot that is too short for its margins nothing comes. Each shot has to
-    be read before the next is asked for; `margin` frames are held.
+    The first and the last frame of the video are no cuts. A shot shorter than its margins is dropped. Each shot must be
+    read to its end before the next one; `margin` frames are buffered.
     """
     for _, shot in groupby(_without_margins(frames, margin), key=itemgetter(0)):
         yield (frame for _, frame in shot)
 
 
 def _without_margins(frames: Iterable[tuple[bool, T]], margin: int) -> Iterator[tuple[int, T]]:
-    """The frames that are left, with the number of their shot."""
+    """Yield the frames outside the margins, each with the number of its shot."""
     number, skip = 0, 0
-    waiting: deque[T] = deque()  # the next cut may be so close that they are left out
+    waiting: deque[T] = deque()  # held back until no cut within `margin` frames can drop them
     for count, (begins, frame) in enumerate(frames):
         if begins and count:
             number, skip = number + 1, margin

@@ -1,1 +1,1 @@
-"""Near-duplicates: clips that show the same footage, found by what their pictures look like and how they change."""
+"""Detect near-duplicates: clips that show the same footage, by the appearance and the changes of their pictures."""

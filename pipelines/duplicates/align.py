@@ -1,7 +1,7 @@
-"""Whether two clips show the same footage: when, how much of it, and how sure that is.
+"""Decide whether two clips show the same footage: estimate the offset in time, the shared span and the similarity.
 
-Pictures of one static scene look alike whatever happens in it. So the witness is what changes: the course of the
-pictures about their mean has to agree, moment by moment, and the pictures themselves have to look alike as well.
+All pictures of a static scene look alike, whatever happens in it. So clips are compared by what changes: the deviations
+of the pictures from their mean over time must correlate, and the pictures themselves must look alike too.
 """
 
 from dataclasses import dataclass, replace
@@ -11,29 +11,31 @@ from numpy.typing import NDArray
 
 from opendimo.pipelines.duplicates.pictures import LOW, WHOLE, Edges, distances, frequencies, hashes
 
-RATE = 10.0  # moments compared per second
-FINE = 3  # steps of the offset per moment
-LAG = 2  # moments between the pictures whose difference is a motion
-MIN_MOMENTS = 15  # shorter footage in common tells nothing
-MIN_MOTION = 0.5  # grey levels by which the tiny pictures vary in time; less is noise of the codec
-PROMISING = 0.25  # correlation of motions before borders are fitted
-SAME_PICTURE = 12  # bits
-RUNNER_UP = 0.7  # of the best correlation: what a second offset needs to be looked at
-LOWEST = 6  # frequencies per axis that tell the offset: those that cropped borders change least
+RATE = 10.0  # compared pictures ("moments") per second
+FINE = 3  # offsets tested per moment
+LAG = 2  # moments between two pictures whose difference is used as motion
+MIN_MOMENTS = 15  # least shared footage; shorter is not conclusive
+MIN_MOTION = 0.5  # least variation in time of the tiny pictures, grey levels; less is codec noise
+PROMISING = 0.25  # least correlation of motions of an offset, before borders are fitted
+SAME_PICTURE = 12  # bits; largest hash distance of the same picture
+RUNNER_UP = 0.7  # least correlation of a second offset, relative to the best one
+LOWEST = 6  # frequencies per axis used to find the offset: those that cropped borders change least
 EVERY_EDGE = (0, 1, 2, 3)
 STEPS = tuple((step, (edge,)) for step in (0.06, 0.03, 0.015) for edge in EVERY_EDGE)
-"""How borders are fitted: the width of a step, and the edges that it moves."""
+"""Search steps for fitting borders: the width of a step, and the edges that it moves."""
 TOGETHER = tuple((step, EVERY_EDGE) for step in (0.05, 0.04))
-"""Steps before these, for pictures that were cut all around."""
+"""Search steps tried before `STEPS`, for pictures that were cropped on all sides."""
 
 Film = NDArray[np.float64]  # [n, SIDE, SIDE] at RATE (or FINE times that)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Footage of a clip found in another: seconds into the other at which the clip starts (`offset`), seconds of the
-    clip that were found (`start` to `end`), the correlation of what changes in both, and the median distance of the
-    hashes (bits)."""
+    """Footage of a clip that was found in another clip.
+
+    `offset`: start of the clip in the other, seconds. `start` to `end`: span of the clip that was found, seconds.
+    `similarity`: correlation of the changes in both. `distance`: median distance of the hashes, bits.
+    """
 
     offset: float
     start: float
@@ -44,22 +46,25 @@ class Evidence:
 
 @dataclass(frozen=True)
 class _Overlap:
-    """Pictures of the same moments in both, by the number of the first moment, and how far the borders are cut."""
+    """Pictures of the same moments in both clips, the number of the first moment, and the cropped borders."""
 
     first: int
     clip: Film
     other: Film
-    cut: Edges = WHOLE  # positive: of the other, negative: of the clip
+    cut: Edges = WHOLE  # positive: crop the other, negative: crop the clip
 
     def low(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Frequencies of both where the borders are cut, [n, 64]."""
-        of_clip, of_other = _parts(self.cut)
+        """Return the frequencies [n, 64] of both after cropping."""
+        of_clip, of_other = _crops(self.cut)
         return frequencies(self.clip, of_clip), frequencies(self.other, of_other)
 
 
 def same_footage(clip: NDArray[np.uint8], step: float, other: NDArray[np.uint8], other_step: float) -> Evidence | None:
-    """Look for the footage of `clip` in `other`, pictures [n, SIDE, SIDE] every `step` seconds; None where it is not
-    there, or where too little moves or is in common to tell."""
+    """Search the footage of `clip` in `other`.
+
+    Both are pictures [n, SIDE, SIDE], one every `step` and `other_step` seconds. Returns None if the footage is not
+    found, or if the clips share too little or move too little to decide.
+    """
     a, b = _at_rate(clip, step, RATE), _at_rate(other, other_step, RATE * FINE)
     if min(len(a), len(b) // FINE) < MIN_MOMENTS + LAG:
         return None
@@ -89,9 +94,9 @@ def _evidence(overlap: _Overlap, offset: int) -> Evidence | None:
 
 
 def _offsets(a: Film, b: Film) -> list[int]:
-    """Promising offsets, in steps of `b`: the best one by the motions, and the best one away from it.
+    """Return up to two promising offsets, in steps of `b`: the best correlation of motions, and the best away from it.
 
-    Memory goes with the length of both, not with its square: moment by moment of `a`, what it says of every offset.
+    Memory is linear in the length of both clips: the sums of all offsets are accumulated moment by moment of `a`.
     """
     motions = []
     for film, lag in ((a, LAG), (b, LAG * FINE)):
@@ -99,81 +104,81 @@ def _offsets(a: Film, b: Film) -> list[int]:
         motions.append(low[lag:] - low[:-lag])
     x, y = motions
     norms, y_norms = (x**2).sum(1), (y**2).sum(1)
-    first = FINE * (len(x) - 1)  # the place of offset 0
+    first = FINE * (len(x) - 1)  # index of offset 0
     products, of_x, of_y, moments = np.zeros((4, first + len(y)))
     for k, motion in enumerate(x):
-        there = slice(first - FINE * k, first - FINE * k + len(y))
-        products[there] += y @ motion
-        of_x[there] += norms[k]
-        of_y[there] += y_norms
-        moments[there] += 1
-    found = products / (np.sqrt(of_x * of_y) + 1e-9)
-    found[moments < MIN_MOMENTS] = -1
-    chosen: list[int] = []
-    best = float(found.max(initial=-1))
+        overlapping = slice(first - FINE * k, first - FINE * k + len(y))
+        products[overlapping] += y @ motion
+        of_x[overlapping] += norms[k]
+        of_y[overlapping] += y_norms
+        moments[overlapping] += 1
+    correlations = products / (np.sqrt(of_x * of_y) + 1e-9)
+    correlations[moments < MIN_MOMENTS] = -1
+    offsets: list[int] = []
+    best = float(correlations.max(initial=-1))
     for _ in range(2):
-        place = int(found.argmax())
-        if found[place] < max(PROMISING, RUNNER_UP * best):
+        index = int(correlations.argmax())
+        if correlations[index] < max(PROMISING, RUNNER_UP * best):
             break
-        chosen.append(place - first)
-        found[max(0, place - FINE * LAG) : place + FINE * LAG + 1] = -1
-    return chosen
+        offsets.append(index - first)
+        correlations[max(0, index - FINE * LAG) : index + FINE * LAG + 1] = -1
+    return offsets
 
 
 def _fit_borders(overlap: _Overlap) -> _Overlap:
-    """Cut the borders of one or the other, edge by edge, as far as that makes them more similar."""
-    thin = max(1, len(overlap.clip) // 32)
-    whole = replace(overlap, clip=overlap.clip[::thin], other=overlap.other[::thin])
-    tried = [_fitted(whole, STEPS)]
-    if (smaller := _fitted(whole, TOGETHER)).cut != whole.cut:
-        tried.append(_fitted(smaller, STEPS))
-    return replace(overlap, cut=max(tried, key=_similarity).cut)
+    """Crop the borders of either clip, edge by edge, as long as that increases the similarity."""
+    subsampling = max(1, len(overlap.clip) // 32)
+    sample = replace(overlap, clip=overlap.clip[::subsampling], other=overlap.other[::subsampling])
+    candidates = [_hill_climb(sample, STEPS)]
+    if (cropped := _hill_climb(sample, TOGETHER)).cut != sample.cut:
+        candidates.append(_hill_climb(cropped, STEPS))
+    return replace(overlap, cut=max(candidates, key=_similarity).cut)
 
 
-def _fitted(best: _Overlap, steps: tuple[tuple[float, tuple[int, ...]], ...]) -> _Overlap:
+def _hill_climb(best: _Overlap, steps: tuple[tuple[float, tuple[int, ...]], ...]) -> _Overlap:
     score = _similarity(best)
     for step, edges in steps:
         for sign in (1, -1):
-            tried = replace(best, cut=_moved(best.cut, sign * step, edges))
-            if (found := _similarity(tried)) > score:
-                best, score = tried, found
+            candidate = replace(best, cut=_shifted_edges(best.cut, sign * step, edges))
+            if (candidate_score := _similarity(candidate)) > score:
+                best, score = candidate, candidate_score
     return best
 
 
 def _similarity(overlap: _Overlap) -> float:
-    """Correlation of what changes: of the pictures about their means over time."""
+    """Return the correlation of the changes: of the pictures less their means over time."""
     x, y = ((part - part.mean(0))[:, 1:] for part in overlap.low())
     return float((x * y).sum() / (np.sqrt((x**2).sum() * (y**2).sum()) + 1e-9))
 
 
 def _motion(low: NDArray[np.float64]) -> float:
-    """By how many grey levels the pixels of the tiny pictures vary in time."""
+    """Return the standard deviation over time of the tiny pictures' pixels, in grey levels."""
     return float(np.sqrt(((low - low.mean(0))[:, 1:] ** 2).sum(1).mean() / LOW**2 / 4))
 
 
 def _overlap(a: Film, b: Film, offset: int) -> _Overlap:
     moments = np.arange(len(a))
-    places = moments * FINE + offset
-    there = moments[(places >= 0) & (places < len(b))]
-    return _Overlap(int(there[0]), a[there], b[there * FINE + offset])
+    positions = moments * FINE + offset
+    shared = moments[(positions >= 0) & (positions < len(b))]
+    return _Overlap(int(shared[0]), a[shared], b[shared * FINE + offset])
 
 
-def _moved(cut: Edges, step: float, edges: tuple[int, ...]) -> Edges:
+def _shifted_edges(cut: Edges, step: float, edges: tuple[int, ...]) -> Edges:
     top, bottom, left, right = (share + step * (edge in edges) for edge, share in enumerate(cut))
     return top, bottom, left, right
 
 
-def _parts(cut: Edges) -> tuple[Edges, Edges]:
-    """What is cut of the clip, and of the other."""
+def _crops(cut: Edges) -> tuple[Edges, Edges]:
+    """Return the crops of the clip and of the other clip."""
     (a, b, c, d), (e, f, g, h) = ([round(max(0.0, sign * edge), 3) for edge in cut] for sign in (-1, 1))
     return (a, b, c, d), (e, f, g, h)
 
 
 def _at_rate(pictures: NDArray[np.uint8], step: float, rate: float) -> Film:
-    """Pictures every `step` seconds -> `rate` per second, between two the mixture of both."""
+    """Resample pictures, one every `step` seconds, to `rate` per second by linear interpolation."""
     if len(pictures) < 2:
         return pictures.astype(np.float64)
-    at = np.arange(0, (len(pictures) - 1) * step + 1e-9, 1 / rate) / step
-    before = np.minimum(at.astype(int), len(pictures) - 2)
-    share = (at - before)[:, None, None]
-    return pictures[before] * (1 - share) + pictures[before + 1] * share
+    positions = np.arange(0, (len(pictures) - 1) * step + 1e-9, 1 / rate) / step
+    before = np.minimum(positions.astype(int), len(pictures) - 2)
+    weight = (positions - before)[:, None, None]
+    return pictures[before] * (1 - weight) + pictures[before + 1] * weight

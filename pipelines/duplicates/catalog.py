@@ -1,5 +1,7 @@
-"""All clips that are compared, as they were at one moment: who they are, which of two is kept, and an index of their
-hashes. Memory: about 250 bytes per clip and 36 per hash."""
+"""The catalog of all clips to compare at one table version: their metadata, rank, and an index of their hashes.
+
+Memory: about 250 bytes per clip and 36 per hash.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +16,7 @@ from opendimo.pipelines.engine.columns import look_up
 from opendimo.storage_schemas.lake.lake import Lake
 
 Moment = tuple[int, int]
-"""Versions of `fingerprints` and `clips`."""
+"""The table versions of `fingerprints` and `clips`."""
 COLUMNS = [
     "clip_id", "source_id", "capture_id", "start_frame", "end_frame", "frames", "fps_num", "fps_den",
     "source_width", "source_height", "video_sha256",
@@ -23,15 +25,18 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Catalog:
-    """`clips` has the columns above, `picture_step` and `stream` (null, or equal where the same packets of a video were
-    cut at the same frames). Clips are known by their row."""
+    """All clips with a fingerprint, identified by their row number.
+
+    `clips` has `COLUMNS`, `picture_step` and `stream`, which is equal for clips of the same video packets with the same
+    frames, and null if unknown.
+    """
 
     clips: pa.Table
     index: HashIndex
 
     @classmethod
     def read(cls, lake: Lake, moment: Moment) -> "Catalog":
-        """Clips with a fingerprint."""
+        """Read the clips with a fingerprint at the given table versions."""
         prints = lake.dataset("fingerprints", moment[0]).to_table(columns=["clip_id", "picture_step", "hashes"])
         clips = lake.dataset("clips", moment[1]).to_table(columns=COLUMNS)
         prints = prints.filter(pc.is_in(prints["clip_id"], value_set=clips["clip_id"])).combine_chunks()
@@ -45,8 +50,11 @@ class Catalog:
 
     @cached_property
     def ranks(self) -> NDArray[np.int64]:
-        """Of two clips the one of lower rank is kept: of the source with more pixels, then of the longer source, then
-        of the lower `source_id`; so all clips of one source outrank all of another, however both were cut."""
+        """Rank of each clip; of two duplicates the one with the lower rank is kept.
+
+        Clips are ordered by their source: more pixels first, then longer, then lower `source_id`. So all clips of one
+        source have lower ranks than all of another, however they were cut.
+        """
         pixels = pc.multiply(self.clips["source_width"], self.clips["source_height"])
         lengths = self.clips.group_by("source_id").aggregate([("end_frame", "max")])
         end = look_up(self.clips["source_id"], lengths, "source_id", "end_frame_max")
@@ -60,15 +68,15 @@ class Catalog:
 
     @cached_property
     def rows(self) -> dict[str, int]:
-        """The row of each clip."""
+        """Row number by `clip_id`."""
         return {clip_id: row for row, clip_id in enumerate(self.clips["clip_id"].to_pylist())}
 
     def related(self, row: int) -> NDArray[np.bool_]:
-        """Clips of the same capture or source: views of a rig and spans of a video are no copies of each other."""
+        """Return a mask of the clips of the same capture or source: views and spans are no copies of each other."""
         return self._equal("capture_id", row) | self._equal("source_id", row)
 
     def exact(self, row: int) -> NDArray[np.bool_]:
-        """Clips of the same packets and frames, or with the same encoded bytes."""
+        """Return a mask of the clips with the same packets and frames, or the same encoded bytes."""
         return self._equal("stream", row) | self._equal("video_sha256", row)
 
     def _equal(self, column: str, row: int) -> NDArray[np.bool_]:
@@ -77,7 +85,7 @@ class Catalog:
 
     @cached_property
     def _codes(self) -> dict[str, NDArray[np.int32]]:
-        """A number per distinct text, -1 for null."""
+        """Integer codes of the text columns: one per distinct value, -1 for null."""
         codes = {}
         for name in ("capture_id", "source_id", "stream", "video_sha256"):
             encoded = pa.chunked_array(self.clips[name]).combine_chunks().dictionary_encode()
@@ -86,7 +94,7 @@ class Catalog:
 
 
 def moment(lake: Lake) -> Moment:
-    """Now."""
+    """Return the current table versions."""
     return lake.dataset("fingerprints").version, lake.dataset("clips").version
 
 

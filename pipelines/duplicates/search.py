@@ -1,7 +1,8 @@
-"""Which clips have a hash near one of ours: a table per quarter of the hash (multi-index hashing, arXiv 1307.2982).
+"""Find clips with similar hashes, using one table per quarter of the hash (multi-index hashing, arXiv 1307.2982).
 
-Two hashes that differ in at most 3 bits agree in a quarter; of those that differ in more, most pairs of clips have one
-pair of pictures that do. Memory is 28 bytes per hash, whatever is searched.
+Two hashes that differ in at most 3 bits agree in at least one quarter. Pictures of copies may differ in more bits, but
+most pairs of copies have at least one pair of pictures that agree in a quarter. Memory is 28 bytes per hash, regardless
+of the query.
 """
 
 from dataclasses import dataclass
@@ -13,15 +14,18 @@ from opendimo.pipelines.duplicates.pictures import Hashes, distances
 
 QUARTERS = 4
 BITS = 16
-RADIUS = 10  # bits; farther hashes are of another picture
-CROWD = 1 << 14  # a quarter that more hashes share tells nothing: it is not looked at
-AT_ONCE = 1 << 21  # hashes compared at a time
+RADIUS = 10  # bits; hashes that differ in more are of different pictures
+CROWD = 1 << 14  # a quarter's value that more hashes share is not informative and is skipped
+AT_ONCE = 1 << 21  # hashes compared per batch
 
 
 @dataclass(frozen=True)
 class HashIndex:
-    """`hashes` with the number of the clip that each is of, `owners`; per quarter, their places in its order and where
-    each value of it starts."""
+    """A search index over `hashes`; `owners` is the number of each hash's clip.
+
+    Per quarter, `orders` are the indices of the hashes sorted by that quarter's value, and `starts` where each value
+    begins in that order.
+    """
 
     hashes: Hashes
     owners: NDArray[np.int32]
@@ -30,7 +34,7 @@ class HashIndex:
 
     @classmethod
     def of(cls, hashes: Hashes, owners: NDArray[np.int32]) -> "HashIndex":
-        """Build the tables: a sort per quarter."""
+        """Build the index: sort the hashes by each quarter."""
         orders, starts = [], []
         for quarter in range(QUARTERS):
             values = _quarter(hashes, quarter)
@@ -39,22 +43,25 @@ class HashIndex:
         return cls(hashes, owners, orders, starts)
 
     def near(self, wanted: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Clips that have hashes near the `wanted` ones, and their votes: the more, the more and nearer hashes."""
+        """Return the clips with hashes near the `wanted` ones, and their votes.
+
+        Each near hash adds votes: more if it is nearer.
+        """
         owners, votes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for quarter in range(QUARTERS):
             values = _quarter(wanted, quarter)
             first = self.starts[quarter][values]
             count = self.starts[quarter][values.astype(np.int64) + 1] - first
             count[count > CROWD] = 0
-            for chosen in _portions(count):
-                rows = self.orders[quarter][_ranges(first[chosen], count[chosen])]
-                asked = np.repeat(wanted[chosen], count[chosen])
-                far = distances(self.hashes[rows], asked)
-                near = far <= RADIUS
+            for portion in _batches(count):
+                rows = self.orders[quarter][_ranges(first[portion], count[portion])]
+                query_hashes = np.repeat(wanted[portion], count[portion])
+                bits = distances(self.hashes[rows], query_hashes)
+                near = bits <= RADIUS
                 owners.append(self.owners[rows[near]].astype(np.int64))
-                votes.append(RADIUS + 1 - far[near].astype(np.int64))
-        found, which = np.unique(np.concatenate(owners), return_inverse=True)
-        return found, np.bincount(which, np.concatenate(votes), len(found)).astype(np.int64)
+                votes.append(RADIUS + 1 - bits[near].astype(np.int64))
+        clips, clip_of_hit = np.unique(np.concatenate(owners), return_inverse=True)
+        return clips, np.bincount(clip_of_hit, np.concatenate(votes), len(clips)).astype(np.int64)
 
 
 def _quarter(hashes: Hashes, quarter: int) -> NDArray[np.uint16]:
@@ -62,12 +69,12 @@ def _quarter(hashes: Hashes, quarter: int) -> NDArray[np.uint16]:
 
 
 def _ranges(first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All places of [first, first + count), one range after the other."""
+    """Return the indices of all ranges [first, first + count), concatenated."""
     ends = np.cumsum(count)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + count, count)
 
 
-def _portions(count: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Places of `count` in portions with a sum of about `AT_ONCE` at most."""
+def _batches(count: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split the indices of `count` into batches whose counts sum to about `AT_ONCE` at most."""
     portion = np.cumsum(count) // AT_ONCE
     return [np.flatnonzero(portion == k) for k in np.unique(portion)]

@@ -1,9 +1,8 @@
-"""The stage that compares every clip with all others.
+"""The duplicates stage: compare every clip with all others.
 
-A piece of work is one clip: it is compared with all clips that are in the lake when the work is planned. Of two clips
-the one that came later has therefore seen the other, so every pair is looked at, once or twice, and nothing that was
-found is touched again when more clips come. What is stored is evidence; which clips are left out is a query over it
-(`pipelines/quality/repeats.py`).
+A piece of work is one clip, which is compared with all clips in the lake at planning time. The later of two clips is
+compared with the earlier one, so every pair is compared once or twice, and stored results do not change when clips are
+added. The stage stores evidence only; which clips are filtered is a query over it (`pipelines/quality/repeats.py`).
 """
 
 from dataclasses import dataclass
@@ -25,20 +24,23 @@ from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.takedown import taken_down
 
 Row = dict[str, Any]
-WHOLE = 0.9  # share of a clip that makes it a copy, not a part
+WHOLE = 0.9  # least share of a clip for kind `copy`; below it is a `part`
 
 
 @dataclass(frozen=True)
 class DuplicatesConfig:
-    """How many clips, the likeliest by their hashes, a clip is held against, and the least similarity that is worth
-    storing (what counts is the policy's to say)."""
+    """Limits of the comparison.
+
+    `candidates`: number of clips, the most similar by hashes, that a clip is aligned with. `min_similarity`: least
+    similarity that is stored; the policy decides what is a duplicate.
+    """
 
     candidates: int = 64
     min_similarity: float = 0.7
 
 
 class DuplicatesStage:
-    """Writes `duplicates`: a row per clip with the same footage, or one that says that there is none."""
+    """Writes `duplicates`: one row per other clip with the same footage, or a single row with null if there is none."""
 
     name = "duplicates"
     version = "1"
@@ -51,35 +53,37 @@ class DuplicatesStage:
         self._read: tuple[Moment, Lake, Catalog] | None = None
 
     def setup(self) -> None:
-        """Nothing to load: what is compared depends on the work."""
+        """Load nothing: the catalog depends on the work."""
 
     def run(self, batch: list[Work]) -> Outcome:
         """Compare the clips of `batch`."""
         return run_each(batch, self._compare)
 
     def _compare(self, work: Work) -> dict[str, list[Row]]:
-        lake, catalog = self._at(tuple(work.payload["moment"]))
+        lake, catalog = self._catalog_at(tuple(work.payload["moment"]))
         clip_id = work.item_id
         if clip_id not in catalog.rows:
-            raise DataError(f"clip {clip_id} has no fingerprint")
+            raise DataError(f"no fingerprint of clip {clip_id} in the lake")
         rows = _Comparison(lake, catalog, self.config, catalog.rows[clip_id]).rows()
-        rows = rows or [{"clip_id": clip_id, "other_clip_id": None}]  # that there is none is an answer, too
+        rows = rows or [{"clip_id": clip_id, "other_clip_id": None}]  # "no duplicate" is stored as well
         ids = [stable_id("duplicate", work.key, row["other_clip_id"]) for row in rows]
-        return {"duplicates": [{"duplicate_id": made, **row} for made, row in zip(ids, rows, strict=True)]}
+        return {
+            "duplicates": [{"duplicate_id": duplicate_id, **row} for duplicate_id, row in zip(ids, rows, strict=True)]
+        }
 
-    def _at(self, when: Moment) -> tuple[Lake, Catalog]:
+    def _catalog_at(self, when: Moment) -> tuple[Lake, Catalog]:
         if self._read is None or self._read[0] != when:
-            self._read = None  # the old one makes room first
+            self._read = None  # free the old catalog first
             lake = Lake(self.lake_uri)
             self._read = when, lake, Catalog.read(lake, when)
         return self._read[1:]
 
 
 def plan(lake: Lake, stage: DuplicatesStage) -> Planned:
-    """A piece of work per clip that has a fingerprint and is of no source that was taken down."""
+    """Plan one piece of work per clip that has a fingerprint and whose source was not taken down."""
     clips = lake.dataset("clips").to_table(columns=["clip_id", "source_id", "name"])
-    fit = pc.is_in(clips["clip_id"], value_set=lake.column("fingerprints", "clip_id"))
-    clips = clips.filter(pc.and_not(fit, pc.is_in(clips["source_id"], value_set=taken_down(lake))))
+    has_fingerprint = pc.is_in(clips["clip_id"], value_set=lake.column("fingerprints", "clip_id"))
+    clips = clips.filter(pc.and_not(has_fingerprint, pc.is_in(clips["source_id"], value_set=taken_down(lake))))
     now = moment(lake)
 
     def work(key: str, row: Row) -> Work:
@@ -92,46 +96,46 @@ def plan(lake: Lake, stage: DuplicatesStage) -> Planned:
 
 
 class _Comparison:
-    """One clip, by its row in a catalog, against all others."""
+    """Compares one clip, given by its row in the catalog, with all others."""
 
     def __init__(self, lake: Lake, catalog: Catalog, config: DuplicatesConfig, row: int) -> None:
         self.lake, self.catalog, self.config, self.row = lake, catalog, config, row
-        self.strangers = ~catalog.related(row)
+        self.unrelated = ~catalog.related(row)
         self.clips = self._read([row])
 
     def rows(self) -> list[Row]:
-        """A row per clip with the same footage, in order of `clip_id`."""
-        exact = [int(k) for k in np.flatnonzero(self.catalog.exact(self.row) & self.strangers)]
+        """Return a row per clip with the same footage, sorted by its `clip_id`."""
+        exact = [int(k) for k in np.flatnonzero(self.catalog.exact(self.row) & self.unrelated)]
         hashes = searched_hashes(self.clips[self.row]["pictures"])
         like = {mirrored: self._candidates(hashes ^ MIRROR if mirrored else hashes) for mirrored in (False, True)}
         self.clips |= self._read(sorted({*exact, *like[False], *like[True]}))
-        found = [self._made(other, None, False) for other in exact]
+        matches = [self._duplicate_row(other, None, False) for other in exact]
         for mirrored, candidates in like.items():
             for other in candidates:
                 if other not in exact and (evidence := self._evidence(other, mirrored)):
-                    found.append(self._made(other, evidence, mirrored))
-        best: dict[str, Row] = {}  # a symmetric picture is found both ways
-        for made in sorted(found, key=lambda made: (made["similarity"], not made["mirrored"])):
-            best[made["other_clip_id"]] = made
+                    matches.append(self._duplicate_row(other, evidence, mirrored))
+        best: dict[str, Row] = {}  # a symmetric picture matches mirrored and not mirrored
+        for match in sorted(matches, key=lambda match: (match["similarity"], not match["mirrored"])):
+            best[match["other_clip_id"]] = match
         return [best[other] for other in sorted(best)]
 
     def _candidates(self, wanted: Hashes) -> list[int]:
-        """The likeliest clips; of equal ones those that are kept first."""
-        found, votes = self.catalog.index.near(wanted)
-        fit = self.strangers[found]
-        found, votes = found[fit], votes[fit]
-        order = np.lexsort([self.catalog.ranks[found], -votes])
-        return [int(k) for k in found[order[: self.config.candidates]]]
+        """Return the most similar clips by hashes; ties are broken by rank."""
+        clips, votes = self.catalog.index.near(wanted)
+        unrelated = self.unrelated[clips]
+        clips, votes = clips[unrelated], votes[unrelated]
+        order = np.lexsort([self.catalog.ranks[clips], -votes])
+        return [int(k) for k in clips[order[: self.config.candidates]]]
 
     def _evidence(self, other: int, mirrored: bool) -> Evidence | None:
-        worse, better = self._in_order(other)
+        worse, better = self._worse_and_better(other)
         pictures = worse["pictures"][:, :, ::-1] if mirrored else worse["pictures"]
         evidence = same_footage(pictures, _step(worse), better["pictures"], _step(better))
         return evidence if evidence and evidence.similarity >= self.config.min_similarity else None
 
-    def _made(self, other: int, evidence: Evidence | None, mirrored: bool) -> Row:
-        """The row about another clip; no evidence is needed where the bytes are the same."""
-        worse, better = self._in_order(other)
+    def _duplicate_row(self, other: int, evidence: Evidence | None, mirrored: bool) -> Row:
+        """Return the row for another clip. `evidence` is None if both have the same packets or bytes."""
+        worse, better = self._worse_and_better(other)
         frames = worse["frames"]
         start, end, offset = 0, frames, 0
         if evidence:
@@ -152,8 +156,8 @@ class _Comparison:
             "distance": evidence.distance if evidence else 0.0,
         }
 
-    def _in_order(self, other: int) -> tuple[Row, Row]:
-        """The clip that is not kept, and the one that is: so both give the same evidence, whoever asks."""
+    def _worse_and_better(self, other: int) -> tuple[Row, Row]:
+        """Return the two clips, the one that is not kept first, so that both directions give the same evidence."""
         ours, theirs = self.clips[self.row], self.clips[other]
         return (ours, theirs) if self.catalog.ranks[other] < self.catalog.ranks[self.row] else (theirs, ours)
 
@@ -169,5 +173,5 @@ def _fps(clip: Row) -> float:
 
 
 def _step(clip: Row) -> float:
-    """Seconds from one picture to the next."""
+    """Return the seconds from one picture to the next."""
     return float(clip["picture_step"]) / _fps(clip)

@@ -1,1 +1,1 @@
-"""How the work of a stage is planned, run on Ray, committed and accounted for."""
+"""Plan the work of a stage, run it on Ray, commit the results and account for every input."""

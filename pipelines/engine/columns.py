@@ -1,6 +1,6 @@
-"""What planning does with Arrow columns: JSON texts of them for work keys, and one row of each group of alike ones.
+"""Helpers for planning on Arrow columns: JSON texts for work keys, membership tests, look-ups, one row per group.
 
-Nothing here makes Python objects of rows, so that ten million of them fit.
+They work on whole columns and create no Python object per row, so that ten million rows fit in memory.
 """
 
 import json
@@ -12,58 +12,59 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Column: TypeAlias = "pa.Array | pa.ChunkedArray"
-PLAIN = r"^[ !#-\[\]-~]*$"  # what JSON writes as it is
+PLAIN = r"^[ !#-\[\]-~]*$"  # characters that JSON does not escape
 
 
 def json_strings(column: Column) -> Column:
-    """The JSON text of each value of a text column: in quotes, escaped; null where null."""
+    """Return each value of a text column as JSON: quoted and escaped, or `null` for null."""
     if pc.all(pc.match_substring_regex(column, PLAIN)).as_py() is False:
         return pa.array([json.dumps(value) for value in column.to_pylist()], pa.string())
     return pc.fill_null(pc.binary_join_element_wise('"', column, '"', ""), "null")
 
 
 def json_lists(*parts: Column) -> Column:
-    """The JSON text of one list per row, of JSON texts."""
+    """Return one JSON list per row; each of `parts` is a column of JSON texts and gives one element."""
     return pc.binary_join_element_wise("[", pc.binary_join_element_wise(*parts, ","), "]", "")
 
 
 def among(values: Column, column: Column) -> Column:
-    """Whether each of `values` is in `column`."""
-    if 8 * len(values) < len(column):  # the smaller side is the one to remember
+    """Return a mask: whether each of `values` occurs in `column`."""
+    if 8 * len(values) < len(column):  # build the hash table from the smaller side
         column = pc.unique(column.filter(pc.is_in(column, value_set=values)))
     return pc.is_in(values, value_set=column)
 
 
-def look_up(keys: Column, table: pa.Table, key: str, wanted: str) -> Column:
-    """`wanted` of the row of `table` that has each key; null where none has."""
-    return table[wanted].take(pc.index_in(keys, value_set=table[key]))
+def look_up(keys: Column, table: pa.Table, key: str, column: str) -> Column:
+    """Return `column` of the row of `table` whose column `key` holds each of `keys`; null if there is no such row."""
+    return table[column].take(pc.index_in(keys, value_set=table[key]))
 
 
 def distinct(data: pa.Table, by: list[str]) -> pa.Table:
-    """One row of each group that agrees in the columns `by`."""
+    """Deduplicate: return the first row of each group with equal values in the columns `by`."""
     _, first = np.unique(_groups(data, by), return_index=True)
     return data if len(first) == data.num_rows else data.take(pa.array(np.sort(first)))
 
 
 def last_of(data: pa.Table, by: list[str], order: Callable[[pa.Table], list[Any]]) -> pa.Table:
-    """The last row of each group that agrees in the columns `by`.
+    """Return the last row of each group with equal values in the columns `by`.
 
-    `order` gives sort keys, the most important first, of the rows that share their group with others: few, as a rule.
+    `order` returns the sort keys, most important first. It is called only with the rows whose group has several rows,
+    which usually are few.
     """
     groups = _groups(data, by)
     shared = np.bincount(groups)[groups] > 1 if len(groups) else np.zeros(0, bool)
     if not shared.any():
         return data
-    several = data.filter(pa.array(shared))
-    keys = {str(k): column for k, column in enumerate([groups[shared], *order(several)])}
+    shared_rows = data.filter(pa.array(shared))
+    keys = {str(k): column for k, column in enumerate([groups[shared], *order(shared_rows)])}
     ranks = pc.sort_indices(pa.table(keys), [(name, "ascending") for name in keys])
     group = groups[shared][ranks.to_numpy()]
     last = np.append(group[1:] != group[:-1], True)
-    return pa.concat_tables([data.filter(pa.array(~shared)), several.take(ranks.filter(pa.array(last)))])
+    return pa.concat_tables([data.filter(pa.array(~shared)), shared_rows.take(ranks.filter(pa.array(last)))])
 
 
 def _groups(data: pa.Table, by: list[str]) -> np.ndarray:
-    """A number per row, equal where the columns `by` are."""
+    """Return a group number per row: rows with equal values in the columns `by` get the same number."""
     groups = np.zeros(data.num_rows, np.int64)
     for name in by:
         encoded = pa.chunked_array(data[name]).dictionary_encode(null_encoding="encode")

@@ -1,4 +1,4 @@
-"""All the work of a stage as columns: keys and items of millions; `Work` objects only of those that are done now."""
+"""The plan of a stage: all of its work as Arrow columns, with `Work` objects created only for the selected rows."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,17 @@ from opendimo.pipelines.engine.stage import Stage, Work
 from opendimo.storage_schemas.ids import stable_id, work_keys
 
 Row = dict[str, Any]
-CHUNK = 1 << 16  # rows that are Python objects at one time
+CHUNK = 1 << 16  # rows converted to Python objects at once
 
 
 @dataclass(frozen=True)
 class Planned:
-    """`keys` (distinct) and `items`: work key and `item_id` of each piece of work. `works` makes the objects of chosen
-    ones. `revision` is what all keys have in common: code version, config and weights; empty where they differ."""
+    """All work of a stage.
+
+    `keys` (distinct) and `items` are the work key and the `item_id` of each piece of work. `works` creates the `Work`
+    objects of the rows at the given indices. `revision` hashes what all keys share (stage version, config, weights);
+    it is empty if the keys do not share these.
+    """
 
     keys: Column
     items: Column
@@ -28,16 +32,16 @@ class Planned:
         return len(self.keys)
 
     def all(self) -> list[Work]:
-        """Every piece of work: of short plans only."""
+        """Return all `Work` objects. Use it for short plans only."""
         return self.works(range(len(self)))
 
     @classmethod
     def of(cls, works: Iterable[Work], revision: str = "") -> "Planned":
-        """A short plan of objects that are there already; of one key the last counts."""
-        listed = list({work.key: work for work in works}.values())
-        keys = pa.array([work.key for work in listed], pa.string())
-        items = pa.array([work.item_id for work in listed], pa.string())
-        return cls(keys, items, lambda chosen: [listed[k] for k in chosen], revision)
+        """Create a short plan from existing `Work` objects; if a key occurs several times, the last one is used."""
+        unique_works = list({work.key: work for work in works}.values())
+        keys = pa.array([work.key for work in unique_works], pa.string())
+        items = pa.array([work.item_id for work in unique_works], pa.string())
+        return cls(keys, items, lambda chosen: [unique_works[k] for k in chosen], revision)
 
     @classmethod
     def rows(
@@ -49,9 +53,10 @@ class Planned:
         content: Callable[[pa.Table], Column],
         work: Callable[[str, Row], Work],
     ) -> "Planned":
-        """A piece of work per row: `content` says, as JSON texts, what goes in; `item` is the column of `item_id`s.
+        """Create a plan with one piece of work per row.
 
-        `config` is the stage's config as it enters work keys; `work` makes an object of its key and row.
+        `content` returns the input content of each row as JSON text, for the work key. `item` names the column of the
+        `item_id`s. `config` is the stage's config as hashed into work keys. `work` creates the `Work` of a key and row.
         """
         chunks = (content(rows.slice(start, CHUNK)).to_pylist() for start in range(0, rows.num_rows, CHUNK))
         shared = (stage.name, stage.version, config, stage.weights)

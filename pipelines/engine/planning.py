@@ -1,4 +1,4 @@
-"""From a plan to a run: what is left of it, cut into shards; whose run it is; and what a commit writes into the ledger.
+"""Turn a plan into a run: select the open work, split it into shards, lock the run and write its ledger entry.
 
 The name of a stage is the name of the table that it fills.
 """
@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.columns import among
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import PAUSED, Outcome, Reject, Stage, Work
-from opendimo.pipelines.engine.timing import spent
-from opendimo.pipelines.engine.work_status import DONE, RESOLVED, Account, Standing, open_failures, standing
+from opendimo.pipelines.engine.timing import run_timing
+from opendimo.pipelines.engine.work_status import DONE, RESOLVED, Account, WorkStatus, open_failures, work_status
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
@@ -28,13 +28,16 @@ from opendimo.storage_schemas.lake.lock import Held
 
 MAX_ATTEMPTS = 3
 BACKOFF_NS = 60 * 1_000_000_000  # doubled with each attempt
-RUN_LIMIT = 1 << 14  # pieces of work that one run commits at once
+RUN_LIMIT = 1 << 14  # pieces of work per run, which are committed together
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What one worker does of a run before it stages; `attempts` that earlier runs made at some of it, by key, and how
-    many of those were `untried`: nobody was asked."""
+    """The part of a run that one worker processes before it stages the results.
+
+    `attempts`: number of attempts by earlier runs, by work key; keys without any are missing. `untried`: how many of
+    these did not count because the source had asked us to pause (reject reason `paused`).
+    """
 
     run_id: str
     number: int
@@ -45,8 +48,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a stage: its shards of work, and the attempts that earlier runs made at some of it, as in `Shard`.
-    `began`: when its driver did, nanoseconds since 1970; it may not be the first."""
+    """One run of a stage: its shards of work, and earlier attempts as in `Shard`.
+
+    `began`: when the current driver started, in nanoseconds since 1970. An earlier driver may have started the run.
+    """
 
     run_id: str
     shards: list[list[Work]]
@@ -55,30 +60,32 @@ class Run:
     began: int = field(default_factory=time.time_ns)
 
     def shard(self, number: int) -> Shard:
-        """One shard."""
+        """Return the shard with this number."""
         works = self.shards[number]
-        made, untried = (
+        attempts, untried = (
             {work.key: counts[work.key] for work in works if work.key in counts}
             for counts in (self.attempts, self.untried)
         )
-        return Shard(self.run_id, number, works, made, untried)
+        return Shard(self.run_id, number, works, attempts, untried)
 
     @property
     def size(self) -> int:
-        """Pieces of work in all shards."""
+        """Number of pieces of work in all shards."""
         return sum(len(shard) for shard in self.shards)
 
 
 @contextmanager
 def prepare(lake: Lake, stage: Stage, planned: Planned, shard_size: int, limit: int = RUN_LIMIT) -> Iterator[Run]:
-    """The run that does what is left of a plan, or its first `limit` pieces: what is neither stored nor has failed for
-    good. Without shards where nothing is left. The caller is its driver as long as the context.
+    """Yield the run that processes the open work of a plan, at most `limit` pieces of it.
 
-    The same leftover is the same run, with the shards of its first attempt; a second driver of it waits for the first.
-    What other runs of this stage staged before they died is committed first.
+    Open work is neither stored nor permanently failed. The run has no shards if no work is open. The caller drives the
+    run, and holds its lock, until the context exits.
+
+    The same open work gives the same run, with the shards of its first attempt; a second driver waits for the first.
+    Shards that other runs of this stage staged before their driver died are committed first.
     """
     while True:
-        keys, attempts, places = _left(standing(lake, stage.name, planned, time.time_ns()), limit)
+        keys, attempts, indices = _select_left(work_status(lake, stage.name, planned, time.time_ns()), limit)
         run_id = _run_id(lake, stage, keys, attempts)
         if _adopt_orphans(lake, stage.name, but=run_id):
             continue
@@ -88,60 +95,68 @@ def prepare(lake: Lake, stage: Stage, planned: Planned, shard_size: int, limit: 
             yield Run(run_id, [], {}, {})
             return
         with lake.lock(f"run-{run_id}"):
-            if runs.is_committed(lake, run_id):  # by whom we waited for
+            if runs.is_committed(lake, run_id):  # by the driver that held the lock before us
                 continue
             shards = [keys[i : i + shard_size] for i in range(0, len(keys), shard_size)]
             request = {"stage": stage.name, "config": _config(stage, planned), "shards": len(shards), "keys": shards}
             plan = runs.begin(lake, run_id, request)
-            work = dict(zip(keys, planned.works(places), strict=True))
-            untried = _untried(lake, stage.name, list(attempts))
+            work = dict(zip(keys, planned.works(indices), strict=True))
+            untried = _untried_attempts(lake, stage.name, list(attempts))
             yield Run(run_id, [[work[k] for k in shard] for shard in plan["keys"]], attempts, untried)
             return
 
 
 def stage_outcome(lake: Lake, shard: Shard, stage: Stage, outcome: Outcome) -> dict[str, Any]:
-    """Stage what a worker made of a shard. Raises `AssertionError` where an input is unaccounted for."""
+    """Stage the outcome of a shard; return its manifest.
+
+    Raises `AssertionError` if a piece of work is missing from the outcome, or is reported as done without a row.
+    """
     outcome.check(shard.works)
-    if silent := set(outcome.done) - {row["work_key"] for row in outcome.rows.get(stage.name, [])}:
-        raise AssertionError(f"{stage.name} says that work {min(silent)} is done, but has no row of it")
-    failed = [_failed(shard, stage, reject) for reject in outcome.rejects]
+    if keys_without_row := set(outcome.done) - {row["work_key"] for row in outcome.rows.get(stage.name, [])}:
+        raise AssertionError(f"{stage.name} reports work {min(keys_without_row)} as done, but returned no row for it")
+    failed_rows = [_failed_row(shard, stage, reject) for reject in outcome.rejects]
     done = set(outcome.done)
-    again = [work for work in shard.works if work.key in shard.attempts and work.key in done]
-    resolved = [_attempt(shard, stage, work, RESOLVED, "done") for work in again]
+    retried = [work for work in shard.works if work.key in shard.attempts and work.key in done]
+    resolved_rows = [_attempt_row(shard, stage, work, RESOLVED, "done") for work in retried]
     rejected: dict[str, list[str]] = {}
     for reject in outcome.rejects:
         rejected.setdefault(reject.error_class, []).append(reject.key)
     note = {"done": outcome.done, "rejected": rejected, "times": outcome.times}
-    rows = {**outcome.rows, "rejects": [*failed, *resolved]}
+    rows = {**outcome.rows, "rejects": [*failed_rows, *resolved_rows]}
     return runs.stage_shard(lake, shard.run_id, shard.number, rows, note)
 
 
 def finish(lake: Lake, run: Run, partial: bool = False) -> dict[str, int]:
-    """Commit a run of which every shard is staged, or with `partial` those that are; return the rows per table."""
-    return commit.commit(lake, run.run_id, _facts(lake, runs.read_plan(lake, run.run_id), run.began), partial)
+    """Commit a run and return the number of rows per table.
+
+    All shards must be staged; with `partial`, commit those that are.
+    """
+    return commit.commit(lake, run.run_id, _ledger_entry(lake, runs.read_plan(lake, run.run_id), run.began), partial)
 
 
 def account(lake: Lake, stage: Stage, planned: Planned, filtered: dict[str, int] | None = None) -> Account:
-    """Count where the works of a plan went, by what is stored now. Raises `AssertionError` where one is unaccounted
-    for."""
-    found = standing(lake, stage.name, planned, time.time_ns())
+    """Count the done, filtered and rejected work of a plan, from the current tables.
+
+    Raises `AssertionError` if some work is in none of these states.
+    """
+    status = work_status(lake, stage.name, planned, time.time_ns())
     filtered = filtered or {}
     inputs = len(planned) + sum(filtered.values())
-    return Account(stage.name, inputs, found.count(DONE), filtered, found.rejected()).check()
+    return Account(stage.name, inputs, status.count(DONE), filtered, status.rejected()).check()
 
 
-def _left(found: Standing, limit: int) -> tuple[list[str], dict[str, int], list[int]]:
-    """The first `limit` keys that are left, in order, the attempts made at some of them, and their places."""
-    keys = pa.table({"key": found.planned.keys.take(pa.array(found.left))})
+def _select_left(status: WorkStatus, limit: int) -> tuple[list[str], dict[str, int], list[int]]:
+    """Return the lowest `limit` open keys, in order; earlier attempts by key (if any); the indices in the plan."""
+    keys = pa.table({"key": status.planned.keys.take(pa.array(status.left))})
     chosen = pc.select_k_unstable(keys, min(limit, keys.num_rows), [("key", "ascending")]).to_numpy()
-    places: np.ndarray = found.left[chosen]
+    indices: np.ndarray = status.left[chosen]
     names = keys["key"].take(pa.array(chosen)).to_pylist()
-    made = zip(names, found.attempts(places), strict=True)
-    return names, {key: attempts for key, attempts in made if attempts}, places.tolist()
+    attempts_by_key = zip(names, status.attempts(indices), strict=True)
+    return names, {key: attempts for key, attempts in attempts_by_key if attempts}, indices.tolist()
 
 
-def _untried(lake: Lake, stage: str, keys: list[str]) -> dict[str, int]:
-    """How many of the attempts at some works asked nobody, where there were such."""
+def _untried_attempts(lake: Lake, stage: str, keys: list[str]) -> dict[str, int]:
+    """Count, by key, the earlier attempts that were rejected as `paused`; keys without any are missing."""
     where = f"stage = '{stage}' AND reason = '{PAUSED}'"
     paused = lake.dataset("rejects").to_table(columns=["work_key"], filter=where)["work_key"]
     counts = paused.filter(among(paused, pa.array(keys, pa.string()))).value_counts().to_pylist()
@@ -149,15 +164,18 @@ def _untried(lake: Lake, stage: str, keys: list[str]) -> dict[str, int]:
 
 
 def _run_id(lake: Lake, stage: Stage, keys: list[str], attempts: dict[str, int]) -> str:
-    """The same for the same leftover. What was committed and is left again was replaced in between (a licence that
-    changed and changed back): then it is counted up."""
+    """Return the id of the run: a hash of the open keys and their attempts, so the same open work gives the same id.
+
+    If a run with this id is committed but its work is open again, its rows were replaced since (for example, a licence
+    changed and changed back). Then a number in the hash is increased until the id is new.
+    """
     request = (stage.name, stage.version, [(key, attempts.get(key, 0)) for key in keys])
     names = (stable_id("run", request, number) for number in count())
     return next(run_id for run_id in names if not keys or not runs.is_committed(lake, run_id))
 
 
 def _adopt_orphans(lake: Lake, stage: str, but: str) -> bool:
-    """Commit what other runs of the stage staged whose drivers are dead; whether there were any."""
+    """Commit the staged shards of other runs of the stage whose drivers are dead; return whether there were any."""
     orphans = [p for p in runs.unfinished(lake) if p.get("stage") == stage and p["run_id"] != but]
     return any([_adopt(lake, plan) for plan in orphans])
 
@@ -166,18 +184,20 @@ def _adopt(lake: Lake, plan: dict[str, Any]) -> bool:
     try:
         with lake.lock(f"run-{plan['run_id']}", wait=False):
             if all(plan["run_id"] != left["run_id"] for left in runs.unfinished(lake)):
-                return True  # somebody else was faster
-            commit.commit(lake, plan["run_id"], _facts(lake, plan), partial=True)
-    except Held:  # its driver lives
+                return True  # another process committed it first
+            commit.commit(lake, plan["run_id"], _ledger_entry(lake, plan), partial=True)
+    except Held:  # its driver is alive
         return False
     return True
 
 
-def _facts(
+def _ledger_entry(
     lake: Lake, plan: dict[str, Any], began: int | None = None
 ) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """What goes into the ledger. `in` counts the works that nobody answered before, so that the sum over all runs is
-    the number of works that were ever answered, whatever runs overlap. `began`: when the driver did, where one lives.
+    """Return a function that builds the ledger entry of a run from the notes of its shards.
+
+    `in` counts works that no earlier run completed or rejected, so the sum over all runs is the number of distinct
+    works, even if runs overlap. `began`: start time of the driver, None if the driver is dead.
     """
 
     def facts(notes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -186,15 +206,15 @@ def _facts(
         for note in notes:
             for kind, keys in note["rejected"].items():
                 rejected.setdefault(kind, []).extend(keys)
-        clocks = [times for note in notes for times in note.get("times", {}).items()]
+        spans = [times for note in notes for times in note.get("times", {}).items()]
         answered = pa.array([*done, *(key for keys in rejected.values() for key in keys)], pa.string())
         failed = open_failures(lake, f"stage = '{plan['stage']}'", [])["work_key"]
-        known = pc.or_(among(answered, lake.column(plan["stage"], "work_key")), among(answered, failed))
+        counted_before = pc.or_(among(answered, lake.column(plan["stage"], "work_key")), among(answered, failed))
         counts = {
-            "in": len(answered) - int(pc.sum(known).as_py() or 0),
+            "in": len(answered) - int(pc.sum(counted_before).as_py() or 0),
             "done": len(done),
             "rejected": {kind: len(keys) for kind, keys in rejected.items()},
-            **spent(clocks, None if began is None else (began, time.time_ns())),
+            **run_timing(spans, None if began is None else (began, time.time_ns())),
         }
         return {"stage": plan["stage"], "config": plan["config"], "counts": counts}
 
@@ -202,20 +222,20 @@ def _facts(
 
 
 def _config(stage: Stage, planned: Planned) -> dict[str, Any]:
-    """What the ledger says about a stage."""
+    """Return the version, config and revision of a stage, as stored in the ledger."""
     config = json.loads(json.dumps(stage.config, default=vars))
     return {"version": stage.version, "config": config, "revision": planned.revision}
 
 
-def _failed(shard: Shard, stage: Stage, reject: Reject) -> dict[str, Any]:
-    """The row of `rejects` of an attempt that failed."""
-    row = _attempt(shard, stage, reject, reject.error_class, reject.message)
+def _failed_row(shard: Shard, stage: Stage, reject: Reject) -> dict[str, Any]:
+    """Return the row of `rejects` for a failed attempt."""
+    row = _attempt_row(shard, stage, reject, reject.error_class, reject.message)
     next_at = _next_attempt(reject, row["attempts"] - shard.untried.get(reject.key, 0))
     return row | {"traceback": reject.traceback, "reason": reject.reason, "next_attempt_at": next_at}
 
 
-def _attempt(shard: Shard, stage: Stage, work: Work | Reject, kind: str, message: str) -> dict[str, Any]:
-    """The row of `rejects` of one attempt."""
+def _attempt_row(shard: Shard, stage: Stage, work: Work | Reject, kind: str, message: str) -> dict[str, Any]:
+    """Return the row of `rejects` for one attempt, failed or successful."""
     attempts = shard.attempts.get(work.key, 0) + 1
     return {
         "reject_id": stable_id("reject", work.key, attempts),
@@ -229,9 +249,12 @@ def _attempt(shard: Shard, stage: Stage, work: Work | Reject, kind: str, message
     }
 
 
-def _next_attempt(reject: Reject, tried: int) -> int | None:
-    """When to try again, nanoseconds since 1970; `tried`: attempts so far that asked somebody, and this one."""
-    if reject.error_class != "transient" or (tried >= MAX_ATTEMPTS and not reject.untried):
+def _next_attempt(reject: Reject, attempts: int) -> int | None:
+    """Return when to retry, in nanoseconds since 1970, or None for never.
+
+    `attempts`: number of attempts that count, this one included.
+    """
+    if reject.error_class != "transient" or (attempts >= MAX_ATTEMPTS and not reject.untried):
         return None
-    backoff = time.time_ns() + BACKOFF_NS * 2 ** min(tried - 1, MAX_ATTEMPTS)
+    backoff = time.time_ns() + BACKOFF_NS * 2 ** min(attempts - 1, MAX_ATTEMPTS)
     return max(backoff, reject.not_before or 0)

@@ -1,4 +1,4 @@
-"""Which of several rows about one clip counts."""
+"""Select the current row if a table holds several revisions of a row."""
 
 from typing import Any
 
@@ -14,30 +14,35 @@ Row = dict[str, Any]
 
 
 def newest(lake: Lake, table: str, by: list[str], columns: list[str], where: str | None = None) -> pa.Table:
-    """Of the rows of a table that agree in the columns `by`, the current one: of the revision that was asked for last,
-    the row committed last. Holds `by`, `columns` and `run_id`."""
+    """Return the current row of each group with equal values in the columns `by`.
+
+    The current row is the last committed row of the revision (stage version, config, weights) that was requested last.
+    The result has the columns `by`, `columns` and `run_id`.
+    """
     data = lake.dataset(table).to_table(columns=list(dict.fromkeys([*by, *columns, "run_id"])), filter=where)
     return last_of(data, by, lambda rows: newest_first(lake, table, rows["run_id"]))
 
 
 def current_captions(lake: Lake, columns: list[str]) -> pa.Table:
-    """The current caption of each clip: `clip_id`, `caption_id`, `caption_hash` and `columns`."""
-    wanted = ["clip_id", "caption_id", *columns]
-    data = newest(lake, "captions", ["clip_id"], [*wanted, *COMPOSED_OF])
-    return data.select(wanted).append_column("caption_hash", caption_hashes(data))
+    """Return the current caption of each clip: `clip_id`, `caption_id`, `caption_hash` and `columns`."""
+    selected_columns = ["clip_id", "caption_id", *columns]
+    data = newest(lake, "captions", ["clip_id"], [*selected_columns, *COMPOSED_OF])
+    return data.select(selected_columns).append_column("caption_hash", caption_hashes(data))
 
 
 def best_poses(lake: Lake, columns: list[str], where: str | None = None) -> pa.Table:
-    """Of the current labels of each clip, one per landmark model (or truth), that of the highest weight: `clip_id`,
-    `pose_id`, `weight` and `columns`."""
-    wanted = list(dict.fromkeys(["clip_id", "pose_id", "weight", *columns]))
-    data = lake.dataset("poses").to_table(columns=list({*wanted, "estimator", "run_id"}), filter=where)
-    # a label made anew from other views, or on another clock, replaces the old one, however sure that was
+    """Return the best current pose label of each clip: `clip_id`, `pose_id`, `weight` and `columns`.
+
+    A clip has one current label per landmark model (or ground truth); the best one has the highest weight.
+    """
+    selected_columns = list(dict.fromkeys(["clip_id", "pose_id", "weight", *columns]))
+    data = lake.dataset("poses").to_table(columns=list({*selected_columns, "estimator", "run_id"}), filter=where)
+    # a label recomputed from other views or another synchronisation replaces the old one, even if that weighed more
     data = data.append_column("model", pc.replace_substring_regex(data["estimator"], "^.* ", ""))
     current = last_of(data, ["clip_id", "model"], lambda rows: newest_first(lake, "poses", rows["run_id"]))
-    return last_of(current, ["clip_id"], lambda rows: [rows["weight"], rows["pose_id"]]).select(wanted)
+    return last_of(current, ["clip_id"], lambda rows: [rows["weight"], rows["pose_id"]]).select(selected_columns)
 
 
 def by_column(data: pa.Table, column: str) -> dict[Any, Row]:
-    """Rows by the value of a column: of small tables only."""
+    """Return the rows of a table by the value of a column. Use it for small tables only."""
     return {row[column]: row for row in data.to_pylist()}

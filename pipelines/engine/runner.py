@@ -1,8 +1,8 @@
-"""Maps a stage over shards on Ray: a pool of actors, each with its own copy of the stage.
+"""Run a stage over shards on Ray: a pool of actors, each with its own copy of the stage.
 
-Paths and ids travel between processes, never frames. A worker stages its shard itself; nobody commits here. A worker
-that dies costs a retry, one that takes too long over a piece of work is ended and costs the same; a piece of work that
-does so again and again ends as a reject, and the rest goes on.
+Only paths and ids are sent between processes, never frames. A worker stages its shard itself; committing happens
+elsewhere. If a worker dies, or is killed because a piece of work exceeded the time limit, its shard is retried in a new
+worker. A piece of work that causes this `DEATHS` times is rejected, and the rest of the shard continues.
 """
 
 import logging
@@ -24,68 +24,70 @@ from opendimo.storage_schemas.lake.runs import staged
 
 logger = logging.getLogger(__name__)
 
-LOGGED = ("opendimo",)
-STARTS = 3  # of Ray, one after another
-STAGING = 3600.0  # seconds that staging a shard may take
-DEATHS = 3  # a piece of work on which so many workers died is rejected; fewer deaths may have come from elsewhere
+LOGGED = ("opendimo",)  # loggers whose records workers send to the driver
+STARTS = 3  # attempts to start Ray
+STAGING = 3600.0  # time limit of staging a shard, seconds
+DEATHS = 3  # reject a piece of work after this many worker failures; fewer may have another cause
 
-SLACK = float(os.environ.get("OPENDIMO_TIME_LIMITS", "1"))  # that all time limits are multiplied with
+SLACK = float(os.environ.get("OPENDIMO_TIME_LIMITS", "1"))  # factor of all time limits
 DIED = f"the worker process died {DEATHS} times on it: the file may be broken or too large for memory"
 LATE = (
     "given up after {} attempts: the last took longer than the time limit of {:g} s (OPENDIMO_TIME_LIMITS=2 doubles it)"
 )
 
 OnProgress = Callable[[int, list[tuple[int, str]]], None]
-"""Called with the pieces of the shard that are finished, fewer again after a worker died, and the worker's log lines
-(level, text)."""
+"""Called with the number of finished pieces of the shard and the worker's new log lines (level, text).
+
+After a worker died the number restarts at 1.
+"""
 
 
 @contextmanager
 def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """A Ray cluster: the one at `address`, or one on this machine that lives as long as the context."""
+    """Connect to the Ray cluster at `address`, or start a local one that ends with the context."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
-        _own_token()
+        _set_private_token()
     import ray  # reads the token's environment when imported, so not earlier
 
-    if ray.is_initialized():  # a flow inside a session that is already there
+    if ray.is_initialized():  # nested session: the outer one owns the connection
         yield
         return
-    here = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "object_store_memory": 256 << 20}
-    _init({"address": address} if address else here)
+    local_options = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "object_store_memory": 256 << 20}
+    _init_ray({"address": address} if address else local_options)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _init(options: dict[str, Any]) -> None:
-    """Start Ray, or join one. On a busy machine its agents may take longer than it waits for them (its issue 65983)."""
+def _init_ray(options: dict[str, Any]) -> None:
+    """Start Ray or connect to it; retry if it times out, as its agents may on a busy machine (Ray issue 65983)."""
     import ray
 
     for starts in range(1, STARTS + 1):
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
             return
-        except Exception as error:  # Ray raises no narrower one
+        except Exception as error:  # Ray raises no more specific class
             ray.shutdown()
             if "timed out during startup" not in str(error):
                 raise
             if starts == STARTS:
                 raise RuntimeError(
-                    f"Ray did not start in {STARTS} attempts: the machine is too busy; try again later"
+                    f"Ray did not start in {STARTS} attempts because the machine is too busy; try again later"
                 ) from error
-            logger.warning("Ray took too long to start; starting it again")
+            logger.warning("Ray timed out while starting; starting it again")
 
 
 class Pool:
-    """Workers of one stage. Use as a context manager; `run_shard` may be called from several threads."""
+    """A pool of workers for one stage. Use it as a context manager; `run_shard` is thread-safe."""
 
     def __init__(self, stage: Stage, lake: Lake, workers: int) -> None:
         self._stage, self._lake = stage, lake
         self._free: queue.Queue[Any] = queue.Queue()
         for _ in range(workers):
-            self._free.put(None)  # started when first needed
+            self._free.put(None)  # None: not started; workers start on first use
 
     def __enter__(self) -> "Pool":
         return self
@@ -98,7 +100,10 @@ class Pool:
                 ray.kill(worker)
 
     def run_shard(self, shard: Shard, on_progress: OnProgress) -> dict[str, Any]:
-        """Run the works of a shard in one worker, which stages what comes out; return the shard's manifest."""
+        """Run a shard in one worker, which also stages the results; return the shard's manifest.
+
+        Raises Ray's error if staging fails more than `DEATHS` times.
+        """
         import ray
         from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
 
@@ -106,54 +111,58 @@ class Pool:
             on_progress(len(shard.works), [])
             return manifest
         worker, limit = self._free.get(), SLACK * self._stage.needs.seconds
-        ends: defaultdict[str, list[str]] = defaultdict(list)  # of workers, by the piece of work that they were at
+        failures: defaultdict[str, list[str]] = defaultdict(list)  # messages by work key ("": outside work)
         try:
             while True:
-                worker = worker or _start(self._stage)
+                worker = worker or _start_worker(self._stage)
                 current = ""
                 try:
-                    ray.get(worker.begin.remote())  # without a limit: it may wait for its place on the cluster
+                    ray.get(worker.begin.remote())  # no time limit: the actor may wait for resources
                     for done, work in enumerate(shard.works, 1):
                         current = work.key
-                        why = ends[current][-1] if len(ends[current]) >= DEATHS else None
-                        on_progress(done, ray.get(worker.run.remote(work, why), timeout=limit))
-                    current = ""  # from here on it is nobody's fault
+                        reject_message = failures[current][-1] if len(failures[current]) >= DEATHS else None
+                        on_progress(done, ray.get(worker.run.remote(work, reject_message), timeout=limit))
+                    current = ""  # failures from here on are not caused by a piece of work
                     return dict(ray.get(worker.stage.remote(self._lake.uri, shard), timeout=SLACK * STAGING))
-                except (RayActorError, OutOfMemoryError, GetTimeoutError) as error:  # Ray ends workers for memory, too
-                    late = isinstance(error, GetTimeoutError)
-                    if late:
+                except (RayActorError, OutOfMemoryError, GetTimeoutError) as error:  # Ray also kills on low memory
+                    timed_out = isinstance(error, GetTimeoutError)
+                    if timed_out:
                         ray.kill(worker)
                     worker = None
-                    ends[current].append(LATE.format(DEATHS, limit) if late else DIED)
-                    if len(ends[current]) > DEATHS:
+                    failures[current].append(LATE.format(DEATHS, limit) if timed_out else DIED)
+                    if len(failures[current]) > DEATHS:
                         raise
         finally:
             self._free.put(worker)
 
 
 def pool_size(stage: Stage, shards: int) -> int:
-    """How many workers of a stage fit on the cluster, at least one, at most one per shard.
+    """Return how many workers of a stage fit on the cluster: at least one, at most one per shard.
 
-    Raises `ValueError` where not even one fits: it would wait for ever.
+    Raises `ValueError` if the cluster lacks the CPUs or GPUs for one worker, which would wait forever.
     """
     import ray
 
-    has = ray.cluster_resources()
-    fits = shards
+    available = ray.cluster_resources()
+    workers = shards
     for name, need in (("CPU", stage.needs.cpus), ("GPU", stage.needs.gpus)):
-        if need > has.get(name, 0):
-            raise ValueError(f"a worker of {stage.name} needs {need:g} {name}, the cluster has {has.get(name, 0):g}")
+        if need > available.get(name, 0):
+            raise ValueError(
+                f"a worker of {stage.name} needs {need:g} {name}, the cluster has {available.get(name, 0):g}"
+            )
         if need:
-            fits = min(fits, math.floor(has[name] / need))
-    fits = min(fits, math.floor(has.get("memory", math.inf) / (stage.needs.memory_gb * 2**30)))  # a wish, no condition
-    return max(1, fits)
+            workers = min(workers, math.floor(available[name] / need))
+    workers = min(
+        workers, math.floor(available.get("memory", math.inf) / (stage.needs.memory_gb * 2**30))
+    )  # at least 1
+    return max(1, workers)
 
 
 class Worker:
-    """Lives in a Ray actor with its own copy of the stage; gathers outcomes until the shard is staged."""
+    """Runs in a Ray actor with its own copy of the stage; collects outcomes until the shard is staged."""
 
     def __init__(self, stage: Stage) -> None:
-        self._logs = _Memory()
+        self._logs = _LogBuffer()
         for name in LOGGED:
             logging.getLogger(name).addHandler(self._logs)
             logging.getLogger(name).setLevel(logging.INFO)
@@ -162,17 +171,17 @@ class Worker:
         stage.setup()
 
     def begin(self) -> None:
-        """Start a shard."""
+        """Start a new shard: discard outcomes that were not staged."""
         self._outcome = Outcome()
 
-    def run(self, work: Work, why: str | None) -> list[tuple[int, str]]:
-        """Do one piece of work, or reject it where it is known `why` it cannot be done; return the log lines."""
-        if why is not None:
-            outcome = Outcome(rejects=[Reject(work.key, work.item_id, work.name, "bug", why)])
+    def run(self, work: Work, reject_message: str | None) -> list[tuple[int, str]]:
+        """Run one piece of work, or reject it if a `reject_message` is given; return the new log lines."""
+        if reject_message is not None:
+            outcome = Outcome(rejects=[Reject(work.key, work.item_id, work.name, "bug", reject_message)])
         else:
-            began = time.time_ns()
+            start = time.time_ns()
             outcome = self._stage.run([work])
-            outcome.times[work.key] = began, time.time_ns()
+            outcome.times[work.key] = start, time.time_ns()
         outcome.check([work])
         self._outcome.merge(outcome)
         return self._logs.take()
@@ -182,8 +191,8 @@ class Worker:
         return stage_outcome(Lake(lake_uri), shard, self._stage, self._outcome)
 
 
-class _Memory(logging.Handler):
-    """Keeps the newest log lines until they are fetched."""
+class _LogBuffer(logging.Handler):
+    """Keeps the newest 1000 log lines until they are fetched."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,17 +207,18 @@ class _Memory(logging.Handler):
         return lines
 
 
-def _start(stage: Stage) -> Any:
+def _start_worker(stage: Stage) -> Any:
     import ray
 
     needs = stage.needs
     return ray.remote(Worker).options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0).remote(stage)
 
 
-def _own_token() -> None:
-    """A token that only this user can read: by default Ray writes one into the home folder, readable by everybody.
+def _set_private_token() -> None:
+    """Make Ray use an authentication token that only this user can read; keep a token set in the environment.
 
-    Ray reads it once in a process, so it is the same for every cluster of this machine.
+    By default Ray writes a token into the home folder that everybody can read. Ray reads the token once per process,
+    so all clusters on this machine share it.
     """
     if "RAY_AUTH_TOKEN_PATH" in os.environ or "RAY_AUTH_TOKEN" in os.environ:
         return

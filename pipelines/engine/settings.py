@@ -1,4 +1,4 @@
-"""Settings of stages and policies in TOML files, checked against the dataclass that they fill."""
+"""Load settings of stages and policies from TOML files, checked against their dataclass."""
 
 import tomllib
 from dataclasses import fields, is_dataclass
@@ -7,13 +7,14 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 T = TypeVar("T")
-WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 
 
 def load_settings(path: Path, kind: type[T]) -> T:
-    """The dataclass `kind` with what a TOML file says, and its defaults; nested dataclasses are tables.
+    """Return the dataclass `kind` filled from a TOML file; missing keys keep their defaults, nested dataclasses are
+    tables.
 
-    Raises `ValueError` naming the file and the key for anything that does not fit.
+    Raises `ValueError` with the file and the key if a key is unknown or a value has the wrong type.
     """
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -29,13 +30,13 @@ def _filled(given: dict[str, Any], kind: type[T], prefix: str) -> T:
     assert is_dataclass(kind)
     known = [field.name for field in fields(kind)]
     if unknown := sorted(set(given) - set(known)):
-        raise ValueError(f"unknown key {prefix + unknown[0]!r}; there are {', '.join(known)}")
+        raise ValueError(f"unknown key {prefix + unknown[0]!r}; known keys: {', '.join(known)}")
     types = get_type_hints(kind)
     return kind(**{name: _value(value, types[name], prefix + name) for name, value in given.items()})
 
 
-def _value(value: Any, wanted: Any, name: str) -> Any:
-    options = [option for option in get_args(wanted) or (wanted,) if option is not NoneType]
+def _value(value: Any, hint: Any, name: str) -> Any:
+    options = [option for option in get_args(hint) or (hint,) if option is not NoneType]
     for option in options:
         if is_dataclass(option) and isinstance(option, type):
             if isinstance(value, dict):
@@ -45,4 +46,4 @@ def _value(value: Any, wanted: Any, name: str) -> Any:
         elif type(value) is option:
             return value
     words = " or ".join(WORDS.get(option, "a table") for option in options)
-    raise ValueError(f"{name} has to be {words}, got {value!r}")
+    raise ValueError(f"{name} must be {words}, got {value!r}")

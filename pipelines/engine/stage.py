@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 PAUSED = "paused"
-"""The reason of a failure of which nobody was asked: its attempt does not count against the next one."""
+"""Reason of a failure without a real attempt, because the host asked us to pause: the attempt does not count."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One piece of work: `key` is its identity (see `storage_schemas.ids.work_key`), `item_id` and `name` say what
-    it is about, `payload` holds what the stage needs: small values, ids and paths, never frames."""
+    """One piece of work.
+
+    `key`: its identity (see `storage_schemas.ids.work_key`). `item_id` and `name`: the item to process. `payload`:
+    inputs of the stage: small values, ids and paths, never frames.
+    """
 
     key: str
     item_id: str
@@ -26,8 +29,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Reject:
-    """A failed piece of work. `error_class` is what `classify` says: transient, permanent, data or bug; `reason` and
-    `not_before` what a `Failure` says."""
+    """A failed piece of work.
+
+    `error_class`: result of `classify`: transient, permanent, data or bug. `reason` and `not_before`: from the
+    `Failure`, if it is one.
+    """
 
     key: str
     item_id: str
@@ -40,17 +46,17 @@ class Reject:
 
     @property
     def untried(self) -> bool:
-        """Whether nobody was asked, so that this attempt does not count."""
+        """Whether no attempt was made because the host asked us to pause; such an attempt does not count."""
         return self.reason == PAUSED
 
 
 @dataclass
 class Outcome:
-    """What a stage made of a batch: rows by table, the keys that are done, and the rejects.
+    """Result of a batch: rows by table, the keys of completed work, and the rejects.
 
-    Rows are dicts of column values (arrays as numpy float32); `work_key` and `run_id` are filled in when the
-    rows are stored, except that a row must carry its own `work_key`. `times`: when each piece of work began and
-    ended, nanoseconds since 1970, where somebody looked at the clock.
+    Rows are dicts of column values (arrays as numpy float32). Each row must carry its `work_key` (`add` sets it);
+    `run_id` is filled in when the rows are stored. `times`: begin and end of each piece of work that was timed, in
+    nanoseconds since 1970.
     """
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -59,13 +65,13 @@ class Outcome:
     times: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, work: Work, rows: dict[str, list[dict[str, Any]]]) -> None:
-        """Record the rows made of one piece of work, which is done."""
+        """Add the rows of one completed piece of work and mark it as done."""
         for table, table_rows in rows.items():
             self.rows[table].extend({**row, "work_key": work.key} for row in table_rows)
         self.done.append(work.key)
 
     def merge(self, other: "Outcome") -> None:
-        """Take in what was made of another batch."""
+        """Add the outcome of another batch."""
         for table, rows in other.rows.items():
             self.rows[table].extend(rows)
         self.done.extend(other.done)
@@ -73,16 +79,19 @@ class Outcome:
         self.times.update(other.times)
 
     def check(self, batch: Iterable[Work]) -> None:
-        """Raise `AssertionError` unless every piece of work is done or rejected, exactly once."""
+        """Raise `AssertionError` unless every piece of work is done or rejected exactly once."""
         expected = sorted(w.key for w in batch)
         answered = sorted([*self.done, *(r.key for r in self.rejects)])
         if expected != answered:
-            raise AssertionError(f"a stage answered {len(answered)} of {len(expected)} pieces of work")
+            raise AssertionError(f"a stage completed or rejected {len(answered)} of {len(expected)} pieces of work")
 
 
 class Failure(Exception):
-    """A failure that is known by name: `message` for people (what, where, what to do), `reason` one word for machines
-    (blocked, gone, too_large, ...)."""
+    """Base class of expected failures.
+
+    `message` is for people: what is wrong, where, what to do. `reason` is one word for programs (blocked, gone,
+    too_large, ...).
+    """
 
     def __init__(self, message: str = "", *, reason: str | None = None) -> None:
         super().__init__(message)
@@ -90,12 +99,14 @@ class Failure(Exception):
 
 
 class DataError(Failure, ValueError):
-    """The input is at fault (corrupt, empty, wrong format, missing calibration): trying again will not help."""
+    """The input is invalid (corrupt, empty, wrong format, missing calibration); retrying will not help."""
 
 
 class TransientError(Failure, RuntimeError):
-    """The world is at fault (network, a full disk): trying again may help, but not `not_before` (nanoseconds since
-    1970)."""
+    """The environment failed (network, a full disk); retrying may help.
+
+    `not_before`: earliest time to retry, in nanoseconds since 1970.
+    """
 
     def __init__(self, message: str = "", *, reason: str | None = None, not_before: int | None = None) -> None:
         super().__init__(message, reason=reason)
@@ -103,16 +114,16 @@ class TransientError(Failure, RuntimeError):
 
     @property
     def untried(self) -> bool:
-        """Whether nobody was asked, so that this attempt does not count."""
+        """Whether no attempt was made because the host asked us to pause; such a failure does not count."""
         return self.reason == PAUSED
 
 
 class PermanentError(Failure, RuntimeError):
-    """The input cannot be had (gone, forbidden): trying again will not help."""
+    """The input is not available (gone, forbidden); retrying will not help."""
 
 
 def classify(error: Exception) -> str:
-    """The reject class of an exception."""
+    """Return the `error_class` of an exception."""
     match error:
         case DataError():
             return "data"
@@ -120,14 +131,14 @@ def classify(error: Exception) -> str:
             return "transient"
         case PermanentError() | FileNotFoundError() | PermissionError():
             return "permanent"
-        case OSError():  # a full disk, a mount that went away
+        case OSError():  # a full disk, a lost mount
             return "transient"
         case _:
             return "bug"
 
 
 def reject(work: Work, error: Exception) -> Reject:
-    """The reject of one piece of work, with a traceback where the error is ours."""
+    """Return the reject of one piece of work, with a traceback if the error is a bug."""
     kind = classify(error)
     trace = "".join(traceback.format_exception(error))[-8000:] if kind == "bug" else None
     message = str(error) if kind != "bug" else f"{type(error).__name__}: {error}"
@@ -138,8 +149,11 @@ def reject(work: Work, error: Exception) -> Reject:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one worker of a stage occupies; `shard`: pieces of work that it holds in memory at most before it stages
-    them, and does again if it dies; `seconds`: longest that one of them may take, far above what is normal."""
+    """Resources of one worker of a stage.
+
+    `shard`: largest number of pieces of work whose results it holds in memory before it stages them; if it dies, these
+    are processed again. `seconds`: time limit of one piece of work, far above its normal duration.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -149,8 +163,11 @@ class Needs:
 
 
 class Stage(Protocol):
-    """A pipeline stage. `config` is a frozen dataclass and part of every work key, as are `version` (raise it when
-    answers change) and `weights` (a hash of the model weights, or empty)."""
+    """A pipeline stage.
+
+    Every work key hashes `config` (a frozen dataclass), `version` (increase it when results change) and `weights` (a
+    hash of the model weights, or empty).
+    """
 
     name: str
     version: str
@@ -165,14 +182,14 @@ class Stage(Protocol):
     def config(self) -> Any: ...
 
     def setup(self) -> None:
-        """Load models; called once per worker."""
+        """Load models. Called once per worker."""
 
     def run(self, batch: list[Work]) -> Outcome:
-        """Turn every piece of work into rows or a reject; never raise for one bad input."""
+        """Turn every piece of work into rows or a reject. Must not raise for a single bad input."""
 
 
 def run_each(batch: list[Work], make: Callable[[Work], dict[str, list[dict[str, Any]]]]) -> Outcome:
-    """Run `make` on each piece of work by itself, turning exceptions into rejects."""
+    """Run `make` on each piece of work separately; turn exceptions into rejects."""
     outcome = Outcome()
     for work in batch:
         try:

@@ -1,4 +1,4 @@
-"""Where each planned piece of work stands: done, failed, waiting for its next attempt, due for it, or new."""
+"""Determine the status of each planned piece of work: new, done, failed, waiting for a retry, or due for it."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +18,7 @@ STAGES = ("sources", "clips", "duplicates", "rigs", "poses", "captions", "latent
 STATES = ("new", "done", "failed", "waiting", "due")
 NEW, DONE, FAILED, WAITING, DUE = range(len(STATES))
 RESOLVED = "resolved"
-"""The class of the attempt that succeeded after failed ones: it ends the failure."""
+"""`error_class` of a successful attempt after failed ones: the work no longer counts as failed."""
 
 ITEM = {
     "clips": "source_id",
@@ -33,7 +33,7 @@ ITEM = {
 
 @dataclass(frozen=True)
 class Account:
-    """Where the inputs of a stage went: `inputs = done + filtered + rejected`."""
+    """Counts of a stage's inputs by result: `inputs = done + filtered + rejected`."""
 
     stage: str
     inputs: int
@@ -42,16 +42,19 @@ class Account:
     rejected: dict[str, int] = field(default_factory=dict)
 
     def check(self) -> "Account":
-        """Return self; raise `AssertionError` where an input is unaccounted for."""
+        """Return self. Raises `AssertionError` if the counts do not add up to `inputs`."""
         total = self.done + sum(self.filtered.values()) + sum(self.rejected.values())
         if total != self.inputs:
-            raise AssertionError(f"{self.stage}: {self.inputs} in, but {total} accounted for")
+            raise AssertionError(f"{self.stage}: {self.inputs} inputs, but {total} accounted for")
         return self
 
 
 @dataclass(frozen=True)
-class Standing:
-    """`state` of each piece of work (a place in `STATES`), and which row of `failures` says why (-1: none)."""
+class WorkStatus:
+    """Status of each piece of work of a plan.
+
+    `state`: index into `STATES`. `failure`: row of its last attempt in `failures`, -1 if none failed.
+    """
 
     planned: Planned
     state: np.ndarray
@@ -60,58 +63,60 @@ class Standing:
 
     @cached_property
     def left(self) -> np.ndarray:
-        """Places of the works that are to be done now."""
+        """Indices of the works that a run would process now."""
         return np.flatnonzero((self.state == NEW) | (self.state == DUE))
 
     def count(self, state: int) -> int:
-        """How many are in this state."""
+        """Count the works in this state."""
         return int((self.state == state).sum())
 
-    def attempts(self, places: np.ndarray) -> list[int]:
-        """Attempts that earlier runs made at the works in these places."""
-        made = self.failures["attempts"].to_numpy()
-        return [int(made[k]) if k >= 0 else 0 for k in self.failure[places]]
+    def attempts(self, indices: np.ndarray) -> list[int]:
+        """Return the number of earlier attempts at the works with these indices."""
+        counts = self.failures["attempts"].to_numpy()
+        return [int(counts[k]) if k >= 0 else 0 for k in self.failure[indices]]
 
     def rejected(self) -> dict[str, int]:
-        """Works that failed and are not done, by class."""
+        """Count the works that failed and are not done, by `error_class`."""
         failed = self.failure[(self.state != DONE) & (self.failure >= 0)]
         counts = self.failures["error_class"].take(pa.array(failed)).value_counts().to_pylist()
         return {entry["values"]: entry["counts"] for entry in counts if entry["values"] != RESOLVED}
 
 
-def standing(lake: Lake, stage: str, planned: Planned, now: int) -> Standing:
-    """Where the works of a plan stand at `now` (nanoseconds since 1970): an anti-join with the stage's table and its
-    rejects."""
+def work_status(lake: Lake, stage: str, planned: Planned, now: int) -> WorkStatus:
+    """Return the status of a plan's work at `now` (nanoseconds since 1970).
+
+    It joins the work keys with the stage's table and its rejects.
+    """
     failures = last_attempts(lake, f"stage = '{stage}'", ["work_key", "error_class", "next_attempt_at"])
     failure = pc.fill_null(pc.index_in(planned.keys, value_set=failures["work_key"]), -1).to_numpy()
-    by_failure = np.append(_states(failures, now), NEW)  # -1 is the last one
+    by_failure = np.append(_failure_states(failures, now), NEW)  # -1 is the last one
     done = among(planned.keys, lake.column(stage, "work_key")).to_numpy(zero_copy_only=False)
-    return Standing(planned, np.where(done, DONE, by_failure[failure]).astype(np.int8), failure, failures)
+    return WorkStatus(planned, np.where(done, DONE, by_failure[failure]).astype(np.int8), failure, failures)
 
 
-def stale(lake: Lake, stage: str, found: Standing) -> int:
-    """How many of the works that are left have rows under another key only: of another version, config or input."""
-    new = np.flatnonzero(found.state == NEW)
+def stale(lake: Lake, stage: str, status: WorkStatus) -> int:
+    """Count the new works whose item has rows under another work key: of another version, config or input."""
+    new = np.flatnonzero(status.state == NEW)
     if not len(new):
         return 0
-    items = found.planned.items.take(pa.array(new))
-    return int(pc.sum(among(items, _items(lake, stage))).as_py() or 0)
+    items = status.planned.items.take(pa.array(new))
+    return int(pc.sum(among(items, _stored_items(lake, stage))).as_py() or 0)
 
 
 def last_attempts(lake: Lake, where: str | None, columns: list[str]) -> pa.Table:
-    """The last attempt at each piece of work that ever failed: `attempts` and `columns` of `rejects`."""
-    wanted = list(dict.fromkeys(["stage", "work_key", "attempts", *columns]))
-    data = lake.dataset("rejects").to_table(columns=wanted, filter=where)
+    """Return the last attempt at each piece of work that ever failed: `attempts` and `columns` of `rejects`."""
+    selected_columns = list(dict.fromkeys(["stage", "work_key", "attempts", *columns]))
+    data = lake.dataset("rejects").to_table(columns=selected_columns, filter=where)
     return last_of(data, ["stage", "work_key"], lambda rows: [rows["attempts"]])
 
 
 def open_failures(lake: Lake, where: str | None, columns: list[str]) -> pa.Table:
-    """Of `last_attempts`, those that failed."""
+    """Return those of `last_attempts` that failed."""
     last = last_attempts(lake, where, ["error_class", *columns])
     return last.filter(pc.not_equal(last["error_class"], RESOLVED))
 
 
-def _states(failures: pa.Table, now: int) -> np.ndarray:
+def _failure_states(failures: pa.Table, now: int) -> np.ndarray:
     next_attempt = failures["next_attempt_at"]
     final = pc.is_null(next_attempt).to_numpy(zero_copy_only=False)
     due = pc.fill_null(pc.less_equal(next_attempt, now), False).to_numpy(zero_copy_only=False)
@@ -119,10 +124,10 @@ def _states(failures: pa.Table, now: int) -> np.ndarray:
     return np.select([resolved, final, due], [NEW, FAILED, DUE], WAITING).astype(np.int8)
 
 
-def _items(lake: Lake, stage: str) -> Column:
+def _stored_items(lake: Lake, stage: str) -> Column:
     if stage in ITEM:
         return lake.column(stage, ITEM[stage])
-    if stage == "sources":  # an item of a list is known by where it is; the table, by what was found there
+    if stage == "sources":  # planned items are identified by kind, uri and name; the table's ids hash the content
         rows = lake.dataset(stage).to_table(columns=["kind", "uri", "name"])
         texts = (rows[name].to_pylist() for name in rows.column_names)
         return pa.array([stable_id("item", *row) for row in zip(*texts, strict=True)], pa.string())

@@ -1,1 +1,1 @@
-"""What generation and evaluation take from the pipeline: driving videos, samples, and what a clip shows."""
+"""Pipeline functions for generation and evaluation: driving videos, samples, joints and camera moves of a clip."""

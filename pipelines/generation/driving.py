@@ -1,6 +1,6 @@
-"""Driving videos for generation: their frames, and the person in them, found and labelled as clips are.
+"""Read driving videos for generation, and detect and label the person in them as for training clips.
 
-The entry points `opendimo.video_reader` and `opendimo.person_finder`, by which `model.pipeline` knows them.
+`model.pipeline` loads these functions through the entry points `opendimo.video_reader` and `opendimo.person_finder`.
 """
 
 import os
@@ -26,18 +26,19 @@ from opendimo.pipelines.poses.view import View, view_of
 from opendimo.storage_schemas.media.video import decode, probe
 
 Person = dict[str, NDArray[Any]]
-"""As `model.driving.person.Person`."""
+"""Same keys as `model.driving.person.Person`."""
 FPS = 30.0
-"""About how many frames a second are read at most where nobody knows at which rate a model was trained."""
+"""Default rate, in frames per second, to which videos are subsampled if a model's training rate is unknown."""
 
 
 def read_video(path: Path, count: int, rate: float | None = None) -> tuple[NDArray[np.uint8], Fraction]:
-    """The first `count` frames [T, H, W, 3] of a video, thinned out to about `rate` (`FPS`) a second, and how many are
-    then a second.
+    """Return the first `count` frames [T, H, W, 3] of a video, subsampled to about `rate` (default `FPS`) per second,
+    and their actual rate.
 
-    Every n-th frame is taken, so what is read differs by up to a factor of 1 +- 1 / 2n, 20 % for 30 of 60 where 25 are
-    asked for, and a video slower than `rate` is read whole. Nothing is interpolated: to the model the same motion is
-    then that much slower or faster. Raises `ValueError` where the video is unreadable or too short.
+    Every n-th frame is read, so the actual rate differs from `rate` by up to a factor of 1 +- 1 / 2n: a video of 60
+    frames per second gives 30 instead of 25, 20 % more. A video slower than `rate` is not subsampled. Frames are not
+    interpolated, so the model sees motion slower or faster by that factor. Raises `ValueError` if the video is
+    unreadable or too short.
     """
     try:
         info = probe(path)
@@ -48,34 +49,39 @@ def read_video(path: Path, count: int, rate: float | None = None) -> tuple[NDArr
 
 
 def find_person(frames: NDArray[np.uint8], fps: float, poses: bool = False) -> Person:
-    """The main person in `frames` [T, H, W, 3] RGB, as `model.driving.person.Person`, found and labelled as clips are.
+    """Detect and label the main person in `frames` [T, H, W, 3] RGB, with the methods used for clips.
 
-    A body is fitted to the landmarks, as for training, because hands are cropped around its joints. Around the
-    landmarks themselves crops would have 0.90 of the sides of those in training in the median, and 0.69 to 1.29 in nine
-    tenths of the cases (12 test videos, 90 windows of 17 frames with a hand); around the fit they have 1.00, and 0.84
-    to 1.18: a clip is smaller than its video, and fitted as a whole.
+    The result has the keys of `model.driving.person.Person`.
 
-    Where no body can be fitted no hand is valid. Raises `ValueError` where nobody is seen, and with `poses` where no
+    A body is fitted to the landmarks, as for training, because hands are cropped around its joints. Crops around the
+    raw landmarks would have 0.90 of the side length of training crops in the median, and 0.69 to 1.29 in 90 % of the
+    cases (12 test videos, 90 windows of 17 frames with a hand). Crops around the fitted joints have 1.00, and 0.84 to
+    1.18; the rest of the difference is because a clip is smaller than its video and fitted as a whole.
+
+    If no body can be fitted, no hand is valid. Raises `ValueError` if no person is detected or, with `poses`, if no
     body can be fitted.
     """
-    with _without_native_chatter():
+    with _native_stderr_suppressed():
         track = track_person(frames, fps)
         if track is None or not np.isfinite(track).all(axis=1).any():
-            raise ValueError(f"nobody is seen in its first {len(frames)} frames")
+            raise ValueError(f"no person was detected in its first {len(frames)} frames")
         landmarks = Landmarker().detect(frames, track)
     view = _view(frames, fps)
     person = {"track": track, "K": np.asarray(view.K, np.float32)}
     try:
-        with torch.inference_mode(False), torch.enable_grad():  # the caller may generate without gradients
-            return person | _labelled(one_view_label(landmarks, view, load_body(None), FitConfig()))
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):  # the fit needs gradients; the caller may have disabled them
+            return person | _label_arrays(one_view_label(landmarks, view, load_body(None), FitConfig()))
     except DataError as error:
         if poses:
             raise ValueError(str(error)) from error
-        return person | _unlabelled(len(frames))
+        return person | _empty_label_arrays(len(frames))
 
 
-def _labelled(label: Label) -> Person:
-    """What a body fitted to the landmarks tells."""
+def _label_arrays(label: Label) -> Person:
+    """Return the entries of `Person` from a body fitted to the landmarks."""
     return {
         "joints_2d": np.asarray(label.joints_2d, np.float32),
         "joints_3d": np.asarray(label.motion.joints, np.float32),
@@ -86,15 +92,15 @@ def _labelled(label: Label) -> Person:
     }
 
 
-def _unlabelled(frames: int) -> Person:
-    """As a clip without a pose label: no hand and no pose is valid."""
+def _empty_label_arrays(frames: int) -> Person:
+    """Return the entries of `Person` as for a clip without a pose label: no hand and no pose is valid."""
     shapes = {"joints_2d": (52, 3), "joints_3d": (52, 3), "body_pose": (21, 3), "hand_pose": (2, 15, 3)}
     empty = {name: np.zeros((frames, *shape), np.float32) for name, shape in shapes.items()}
     return empty | {"valid": np.zeros(frames, bool), "hand_valid": np.zeros((frames, 2), np.float32)}
 
 
 def _view(frames: NDArray[np.uint8], fps: float) -> View:
-    """Of a camera of which nothing is known."""
+    """Return the view of an unknown camera."""
     rate = Fraction(fps).limit_denominator(1001)
     count, height, width, _ = frames.shape
     clip = {"frames": count, "width": width, "height": height}
@@ -102,14 +108,14 @@ def _view(frames: NDArray[np.uint8], fps: float) -> View:
 
 
 @contextmanager
-def _without_native_chatter() -> Iterator[None]:
-    """MediaPipe's C++ side writes warnings to file descriptor 2, whatever Python's logging is set to."""
+def _native_stderr_suppressed() -> Iterator[None]:
+    """Redirect file descriptor 2 to /dev/null: MediaPipe's C++ code writes warnings there, regardless of `logging`."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    saved = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)

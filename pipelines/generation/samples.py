@@ -1,4 +1,4 @@
-"""A first thing to generate from a release: the person of one clip, moved as the person of another clip moves."""
+"""Write the inputs of a first generation from a release: the person of one clip, with the motion of another clip."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +18,7 @@ PREFERRED = ("cross_view", "moving_camera", "same_view")
 
 @dataclass(frozen=True)
 class Sample:
-    """Inputs of one generation, and the video of what should come out."""
+    """Inputs of one generation, and the ground-truth video."""
 
     reference: Path
     driving: Path
@@ -27,17 +27,18 @@ class Sample:
 
 
 def choose_sample(lake: Lake, release_id: str, out: Path) -> Sample:
-    """Write the inputs for one pair of the release into `out`: held-out pairs first, two cameras before one.
+    """Write the inputs of one pair of the release into `out`.
 
-    The driving video begins with the pair's window.
+    Held-out pairs are preferred, then the kinds in the order of `PREFERRED`. The driving video begins with the pair's
+    window.
     """
     release = open_release(lake.uri, release_id)
     kinds = release.scan("pairs", ["pair_id", "split", "kind"])
-    place = pc.index_in(kinds["kind"], value_set=pa.array(PREFERRED))
-    ranked = pa.table({"train": pc.not_equal(kinds["split"], "test"), "kind": place, "pair_id": kinds["pair_id"]})
+    kind_ranks = pc.index_in(kinds["kind"], value_set=pa.array(PREFERRED))
+    ranked = pa.table({"train": pc.not_equal(kinds["split"], "test"), "kind": kind_ranks, "pair_id": kinds["pair_id"]})
     first = pc.select_k_unstable(ranked, 1, [(name, "ascending") for name in ranked.column_names])
-    [chosen] = kinds["pair_id"].take(first).to_pylist()
-    [pair] = release.read("pairs", None, f"pair_id = '{chosen}'")
+    [pair_id] = kinds["pair_id"].take(first).to_pylist()
+    [pair] = release.read("pairs", None, f"pair_id = '{pair_id}'")
     [window] = release.rows("latents", [pair["latent_id"]], ["text", "width", "height"])
     clips = [pair["driving_clip_id"], pair["target_clip_id"]]
     driving, target = release.blobs("clip_videos", "video", clips)

@@ -1,1 +1,1 @@
-"""The latents stage: what training reads of a clip."""
+"""The latents stage: VAE latents and text embeddings of clips, for training."""

@@ -1,9 +1,9 @@
-"""Targets of training: VAE latents of windows of a clip, and the embedding of each window's text, for one backbone.
+"""Compute training targets for one backbone: VAE latents of windows of a clip, and the text embedding of each window.
 
-Both are what `diffusers`' own pipelines of the base model compute (`model/vae.py`, `model/text.py`); text has its true
-length (a trainer pads it). The text of a window is composed of the camera terms that hold in it, so that a clip whose
-camera arcs and then stands gives windows of both kinds. Latents and embeddings are cached because they never change;
-driving frames are not, because augmentation acts on their pixels.
+Both are computed as in the base model's `diffusers` pipeline (`model/vae.py`, `model/text.py`). Text embeddings are not
+padded; the trainer pads them. The text of a window is composed of the camera terms that hold in it: if a camera arcs
+and then stops, the clip gives windows with either text. Latents and embeddings are cached because they never change;
+driving frames are not cached, because augmentation changes their pixels.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class LatentsConfig:
-    """Which backbone and which windows. `base` is a folder in the diffusers layout, or ORG/NAME of the hub."""
+    """The backbone and the windows to encode. `base`: a folder in the diffusers layout, or ORG/NAME on the hub."""
 
     base: str
     window: Window = field(default_factory=Window)
@@ -42,10 +42,10 @@ class LatentsConfig:
 
 
 def window_starts(clip: dict[str, Any], config: LatentsConfig) -> list[int]:
-    """First frames, in the clip, of its windows.
+    """Return the first frame of each window of a clip, counted from the start of the clip.
 
-    Views of one capture share frame numbers, so windows lie on a grid of source frames: multiples of the span. A clip
-    from the internet has no other view, so its grid begins with the clip.
+    Views of one capture share frame numbers, so windows start at source frames that are multiples of the span. A clip
+    from the internet has no other views, so its first window starts with the clip.
     """
     span = config.window.span
     first = 0 if clip["kind"] == "internet" else -clip["start_frame"] % span
@@ -53,10 +53,10 @@ def window_starts(clip: dict[str, Any], config: LatentsConfig) -> list[int]:
 
 
 class LatentsStage:
-    """Writes `latents`: one row per window of a kept, captioned clip."""
+    """Writes `latents`: one row per window of a kept clip with a caption."""
 
     name = "latents"
-    version = "3"  # 2: text is cleaned as diffusers does; 3: each window has a text of its own
+    version = "3"  # 2: text is cleaned as in diffusers; 3: each window has its own text
     needs = Needs(cpus=1, memory_gb=4, shard=8)
 
     def __init__(self, lake_uri: str, config: LatentsConfig) -> None:
@@ -69,11 +69,11 @@ class LatentsStage:
 
     @cached_property
     def vae(self) -> str:
-        """What the `vae` column says: the classes of the VAE and the text encoder, and their weights."""
+        """Value of the `vae` column: the classes of the VAE and the text encoder, and a hash of their weights."""
         return encoders_id(base_folder(self.config.base))
 
     def setup(self) -> None:
-        """Load the VAE, the text encoder and the tokenizer, on a GPU where there is one."""
+        """Load the VAE, the text encoder and the tokenizer, on a GPU if there is one."""
         import torch
 
         from opendimo.model.text import load_text
@@ -104,8 +104,8 @@ class LatentsStage:
         embeddings = {text: self._encode_text(text) for text in set(texts)}
         rows = []
         for start, text in zip(starts, texts, strict=True):
-            seen = frames[start : start + window.span : window.frame_step]
-            latents = self._encode_frames(centre_crop(seen, window.width, window.height))
+            window_frames = frames[start : start + window.span : window.frame_step]
+            latents = self._encode_frames(centre_crop(window_frames, window.width, window.height))
             rows.append(
                 {
                     "latent_id": stable_id("latents", work.item_id, start, work.key),
@@ -124,35 +124,35 @@ class LatentsStage:
         return {"latents": rows}
 
     def _encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """[T, H, W, 3] -> normalised latents [C, L, h, w]; the mode of the posterior, so that it is repeatable."""
+        """Encode frames [T, H, W, 3] as normalised latents [C, L, h, w]: the posterior's mode, so it is repeatable."""
         import torch
 
         from opendimo.model.vae import encode
 
         video = torch.from_numpy(frames).to(self._device).permute(3, 0, 1, 2)[None] / 255  # [1, 3, T, H, W]
         with torch.inference_mode():
-            return _halved(encode(self._vae, video)[0], "the VAE")  # [C, L, h, w]
+            return _to_half(encode(self._vae, video)[0], "the VAE")  # [C, L, h, w]
 
     def _encode_text(self, text: str) -> NDArray[np.float16]:
-        """One text -> [n, D], n its true number of tokens, cut to what the base model reads."""
+        """Encode a text into [n, D]; n is its number of tokens without padding, truncated to the base model's limit."""
         from opendimo.model.text import encode_prompt
 
-        return _halved(encode_prompt(self._tokenizer, self._text_encoder, text).embedding, "the text encoder")
+        return _to_half(encode_prompt(self._tokenizer, self._text_encoder, text).embedding, "the text encoder")
 
 
-def _halved(values: Any, whose: str) -> NDArray[np.float16]:
-    """A tensor in half the bits. Raises `DataError` where it does not fit."""
+def _to_half(values: Any, model_name: str) -> NDArray[np.float16]:
+    """Convert a tensor to float16. Raises `DataError` if values are not finite or overflow."""
     with np.errstate(over="ignore"):
-        halves = np.ascontiguousarray(values.float().cpu().numpy(), dtype=np.float16)
-    if not np.isfinite(halves).all():
-        raise DataError(f"{whose} made values that are not finite, or too large for half precision")
-    return halves
+        half_values = np.ascontiguousarray(values.float().cpu().numpy(), dtype=np.float16)
+    if not np.isfinite(half_values).all():
+        raise DataError(f"{model_name} returned values that are not finite, or too large for half precision")
+    return half_values
 
 
 def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
-    """One piece of work per kept clip that has a caption: its current one.
+    """Plan one piece of work per kept clip with a caption, using its current caption.
 
-    Raises `ValueError` for a base model that is not there or incomplete, and for a window that it cannot represent.
+    Raises `ValueError` if the base model is missing or incomplete, or cannot represent the window.
     """
     from opendimo.model.latent_geometry import LatentGeometry
 
@@ -172,5 +172,5 @@ def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
         payload = {"caption": caption, "starts": window_starts(row, stage.config), "frames": row["frames"]}
         return Work(key, row["clip_id"], row["name"], payload)
 
-    config = replace(stage.config, base="")  # where the weights lie does not change what they say
+    config = replace(stage.config, base="")  # the path of the weights does not affect results
     return Planned.rows(stage, config, clips, "clip_id", content, work)

@@ -1,13 +1,14 @@
-"""The windows that training sees: which frames of a clip, at which size."""
+"""The training window: number, step and size of frames."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Window:
-    """`num_frames` (4k + 1) clip frames, one in every `frame_step`, as `width` x `height` pixels.
+    """A window of `num_frames` (4k + 1) frames, every `frame_step`-th of a clip, at `width` x `height` pixels.
 
-    Raises `ValueError` for other numbers of frames, which the VAEs' four-fold compression of time cannot hold.
+    Raises `ValueError` for other numbers of frames: the VAEs compress time four-fold and need 4k + 1. Raises it also
+    for a `frame_step` below 1.
     """
 
     num_frames: int = 9
@@ -23,5 +24,5 @@ class Window:
 
     @property
     def span(self) -> int:
-        """Clip frames from the first frame of a window to one past its last."""
+        """Number of clip frames from the first to the last frame of a window, both included."""
         return (self.num_frames - 1) * self.frame_step + 1

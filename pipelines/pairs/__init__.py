@@ -1,1 +1,1 @@
-"""The pairs stage: training pairs and which of them are held out."""
+"""The pairs stage: build training pairs and hold some of them out for testing."""

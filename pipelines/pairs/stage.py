@@ -1,7 +1,7 @@
-"""Training pairs: the motion of one window, the pixels of another.
+"""Build training pairs: the motion comes from a driving window, the pixels from a target window.
 
-`same_view` is self-reconstruction; `cross_view` and `moving_camera` show one performance over one span of time from
-two cameras, and differ in whether the camera of the target stands or moves (by its camera terms).
+Kinds: `same_view` is self-reconstruction. `cross_view` and `moving_camera` show the same performance at the same time
+from two cameras; the target's camera is static in the former and moves in the latter, by its camera terms.
 """
 
 import hashlib
@@ -38,11 +38,11 @@ CLIP_COLUMNS = [
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """Which latents to pair, and what is held out for testing.
+    """Which latents to pair, and the share held out for testing.
 
-    `vae` is `LatentsStage.vae`. `test_share` of the subjects (or captures of unknown subjects) are held out, and unless
-    it is 0 at least one for each kind of pair where one can be spared. A driving window needs the person in `seen` of
-    its frames.
+    `vae`: value of `LatentsStage.vae`. `test_share`: share of the subjects (captures, for unknown subjects) to hold
+    out; unless it is 0, at least one is held out for each kind of pair, if other groups remain for training. `seen`:
+    least share of a driving window's frames in which the person is visible.
     """
 
     vae: str
@@ -53,8 +53,11 @@ class PairsConfig:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What pairs are made of: kept clips by id, their newest latents, best pose and camera terms, captures by id; and
-    which clips have footage in common; and by how many frames which views of a capture are late."""
+    """Inputs of `build_pairs`.
+
+    Kept clips by id; their current windows of latents; their best pose and camera terms by clip; captures by id;
+    `copies`: pairs of clips that share footage; `late`: delay in frames of late views, by capture and view.
+    """
 
     clips: dict[str, Row]
     windows: list[Row]
@@ -74,12 +77,15 @@ IDENTITY = {
     "copies": ["clip_id", "other_clip_id"],
     "late": ["capture_id", "view", "offset_frames"],
 }
-"""The columns of each table that decide a set of pairs."""
+"""The columns of each table that determine the pairs; the work key hashes them."""
 
 
 class PairsStage:
-    """Writes `pairs`. The whole set is one piece of work, so a set is either there or not; a set made of other labels
-    is a set of its own, told apart by its work key."""
+    """Writes `pairs`.
+
+    All pairs are one piece of work, so a set is stored completely or not at all. Pairs from other labels are another
+    set, with another work key.
+    """
 
     name = "pairs"
     version = "4"  # 4: camera terms that hold in the window decide the kind; held-out pairs of each kind
@@ -93,30 +99,30 @@ class PairsStage:
         """Nothing to load."""
 
     def run(self, batch: list[Work]) -> Outcome:
-        """Write the set."""
+        """Build the set of pairs."""
         return run_each(batch, self._write_set)
 
     def _write_set(self, work: Work) -> dict[str, list[Row]]:
         pairs = build_pairs(gather(Lake(self.lake_uri), self.config, work.payload["policy"]), self.config)
         if not pairs:
-            raise DataError("no pair can be made: in no window with latents is the person seen; see `dimo status`")
+            raise DataError("no pairs: no driving window shows the person in enough of its frames; see `dimo status`")
         return {"pairs": [{"pair_id": stable_id("pair", work.key, pair), **pair} for pair in pairs]}
 
 
 def plan(lake: Lake, stage: PairsStage, policy: Policy) -> Planned:
-    """One piece of work, or none where there are no latents yet."""
-    parts = _parts(lake, stage.config, policy, [])
-    count = parts["windows"].num_rows
+    """Plan one piece of work, or none if there are no latents yet."""
+    tables = _tables(lake, stage.config, policy, [])
+    count = tables["windows"].num_rows
     revision = stable_id("revision", stage.name, stage.version, stage.config, policy)
     if not count:
         return Planned.of([], revision)
-    content = [digest(parts[name].select(columns)) for name, columns in IDENTITY.items()]
+    content = [digest(tables[name].select(columns)) for name, columns in IDENTITY.items()]
     key = work_key(content, stage.name, stage.version, stage.config)
     return Planned.of([Work(key, "pairs", f"pairs of {count} windows", {"policy": policy})], revision)
 
 
 def digest(rows: pa.Table) -> str:
-    """Hash of a set of rows of scalar columns, in whatever order they come."""
+    """Return a hash of rows with scalar columns that does not depend on the order of the rows."""
     ordered = rows.sort_by([(name, "ascending") for name in rows.column_names])
     hashed = hashlib.sha256(json.dumps(ordered.column_names).encode())
     for start in range(0, ordered.num_rows, CHUNK):
@@ -125,25 +131,25 @@ def digest(rows: pa.Table) -> str:
 
 
 def gather(lake: Lake, config: PairsConfig, policy: Policy) -> Inputs:
-    """Read what the pairs of the clips that `policy` keeps are made of.
+    """Read the inputs of the pairs, for the clips that `policy` keeps.
 
-    Of several revisions the current latents and caption count, and of the current pose labels (one per
-    landmark model) that of the highest weight.
+    Uses the current revision of latents and captions, and of the current pose labels (one per landmark model) the one
+    with the highest weight.
     """
-    parts = {name: arrow_to_rows(data) for name, data in _parts(lake, config, policy, CLIP_COLUMNS).items()}
+    tables = {name: arrow_to_rows(data) for name, data in _tables(lake, config, policy, CLIP_COLUMNS).items()}
     return Inputs(
-        {row["clip_id"]: row for row in parts["clips"]},
-        sorted(parts["windows"], key=lambda row: (row["clip_id"], row["start_frame"])),
-        {row["clip_id"]: row for row in parts["poses"]},
-        {row["clip_id"]: [Term(**term) for term in row["camera_terms"]] for row in parts["captions"]},
-        {row["capture_id"]: row for row in parts["captures"]},
-        [(row["clip_id"], row["other_clip_id"]) for row in parts["copies"]],
-        {(row["capture_id"], row["view"]): round(row["offset_frames"]) for row in parts["late"]},
+        {row["clip_id"]: row for row in tables["clips"]},
+        sorted(tables["windows"], key=lambda row: (row["clip_id"], row["start_frame"])),
+        {row["clip_id"]: row for row in tables["poses"]},
+        {row["clip_id"]: [Term(**term) for term in row["camera_terms"]] for row in tables["captions"]},
+        {row["capture_id"]: row for row in tables["captures"]},
+        [(row["clip_id"], row["other_clip_id"]) for row in tables["copies"]],
+        {(row["capture_id"], row["view"]): round(row["offset_frames"]) for row in tables["late"]},
     )
 
 
-def _parts(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[str]) -> dict[str, pa.Table]:
-    """The rows of all tables that matter; of clips, these columns."""
+def _tables(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[str]) -> dict[str, pa.Table]:
+    """Read the rows of all tables that determine the pairs; `clip_columns`: extra columns of the clips."""
     clips = kept_clips(lake, policy, ["capture_id", *clip_columns])
     captures = lake.scan("captures", ["capture_id", "subject", "sync_method"])
 
@@ -154,14 +160,16 @@ def _parts(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[s
         sources = lake.dataset("sources").to_table(columns=["source_id", "content_sha256"])
         content = look_up(clips["source_id"], sources, "source_id", "content_sha256")
         clips = clips.append_column("content_sha256", content)
-    terms = ["camera_terms"] if clip_columns else []
-    captions = kept(current_captions(lake, terms))
-    wanted = " AND ".join([f"vae = '{config.vae}'", *(f"{name} = {n}" for name, n in asdict(config.window).items())])
-    windows = kept(newest(lake, "latents", ["clip_id", "start_frame", "caption_hash"], ["latent_id"], wanted))
+    caption_columns = ["camera_terms"] if clip_columns else []
+    captions = kept(current_captions(lake, caption_columns))
+    latents_filter = " AND ".join(
+        [f"vae = '{config.vae}'", *(f"{name} = {n}" for name, n in asdict(config.window).items())]
+    )
+    windows = kept(newest(lake, "latents", ["clip_id", "start_frame", "caption_hash"], ["latent_id"], latents_filter))
     cameras = camera_verdicts(lake)
     late = pc.and_(pc.equal(cameras["verdict"], "late"), pc.is_in(cameras["capture_id"], value_set=clips["capture_id"]))
-    of_caption = look_up(windows["clip_id"], captions, "clip_id", "caption_hash")
-    current = pc.equal(windows["caption_hash"], of_caption)  # null, and so left out, in rows of older schemas
+    current_hashes = look_up(windows["clip_id"], captions, "clip_id", "caption_hash")
+    current = pc.equal(windows["caption_hash"], current_hashes)  # null, so filtered, in rows of older schemas
     return {
         "clips": clips,
         "windows": windows.filter(current),
@@ -174,23 +182,23 @@ def _parts(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[s
 
 
 def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
-    """All pairs, in a stable order, with their split. Pure: same inputs, same pairs."""
+    """Return all pairs, in a stable order, with their split. The result depends on the arguments only."""
     views: dict[str, list[Row]] = defaultdict(list)  # by capture
     for clip_id in sorted(inputs.clips):
         views[inputs.clips[clip_id]["capture_id"]].append(inputs.clips[clip_id])
     pairs = []
     for window in inputs.windows:
         target, start = inputs.clips[window["clip_id"]], window["start_frame"]
-        moves = camera_moves(inputs.terms.get(target["clip_id"], []), start, start + config.window.span)
+        moving = camera_moves(inputs.terms.get(target["clip_id"], []), start, start + config.window.span)
         for driving in views[target["capture_id"]]:
             same = driving["clip_id"] == target["clip_id"]
-            if not same and not _same_time(driving, target, inputs.captures):
+            if not same and not _synchronised(driving, target, inputs.captures):
                 continue
-            shift = _moment(target, inputs) - _moment(driving, inputs)
+            shift = _capture_frame(target, inputs) - _capture_frame(driving, inputs)
             driving_start = start if same else start + shift
-            if not _person_seen(driving, driving_start, config):
+            if not _person_visible(driving, driving_start, config):
                 continue
-            kind = "same_view" if same else "moving_camera" if moves else "cross_view"
+            kind = "same_view" if same else "moving_camera" if moving else "cross_view"
             pose = inputs.poses.get(driving["clip_id"])
             pairs.append(
                 {
@@ -214,24 +222,24 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
     return [{**pair, "split": side, "split_group": group} for pair, (group, side) in zip(pairs, sides, strict=True)]
 
 
-def _moment(clip: Row, inputs: Inputs) -> int:
-    """The moment of its capture that a clip's first frame shows, frames: a late view shows an earlier one."""
+def _capture_frame(clip: Row, inputs: Inputs) -> int:
+    """Return the capture time of a clip's first frame, in frames, corrected for the delay of a late view."""
     return int(clip["start_frame"]) - inputs.late.get((clip["capture_id"], clip["view"]), 0)
 
 
-def _same_time(driving: Row, target: Row, captures: dict[str, Row]) -> bool:
-    """Whether two clips of one capture share time: other view, same clock, same frame rate."""
+def _synchronised(driving: Row, target: Row, captures: dict[str, Row]) -> bool:
+    """Return whether two clips are different, synchronised views of one capture with the same frame rate."""
     synchronised = captures[target["capture_id"]]["sync_method"] != "single"
-    rates = driving["fps_num"] * target["fps_den"] == target["fps_num"] * driving["fps_den"]
-    return driving["view"] != target["view"] and synchronised and rates
+    same_rate = driving["fps_num"] * target["fps_den"] == target["fps_num"] * driving["fps_den"]
+    return driving["view"] != target["view"] and synchronised and same_rate
 
 
-def _person_seen(clip: Row, start: int, config: PairsConfig) -> bool:
-    """Whether the window lies in the clip and shows the person often enough to read motion from it."""
+def _person_visible(clip: Row, start: int, config: PairsConfig) -> bool:
+    """Return whether the window lies in the clip and shows the person in at least `config.seen` of its frames."""
     window = config.window
     if start < 0 or start + window.span > clip["frames"]:
         return False
-    track = clip["track"][start : start + window.span : window.frame_step]  # [T, 4], NaN where unseen
+    track = clip["track"][start : start + window.span : window.frame_step]  # [T, 4], NaN if not visible
     return float(np.isfinite(track).all(axis=1).mean()) >= config.seen
 
 

@@ -1,4 +1,4 @@
-"""Who is in the picture: people found, followed and told apart, as boxes over the frames of a clip."""
+"""Detect and track people: boxes per person over the frames of a clip."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -14,7 +14,10 @@ from opendimo.pipelines.people.follow import Follower, PeopleConfig
 def track_person(
     frames: Iterable[NDArray[np.uint8]], fps: float, config: PeopleConfig | None = None
 ) -> NDArray[np.float32] | None:
-    """Box of the main person in each of `frames` [H, W, 3] RGB -> [T, 4] pixels, NaN where unseen; None: nobody."""
+    """Return the box of the main person in each of `frames` [H, W, 3] RGB: [T, 4] pixels, NaN where not visible.
+
+    None if no person was detected.
+    """
     config = config or PeopleConfig()
     follower = Follower(Detector(config.detector), config, fps)
     every = max(1, round(fps / config.looks))

@@ -1,28 +1,34 @@
-"""Boxes of people and what is read off them. A box is x0 y0 x1 y1 in pixels; tracks hold a box per person and frame."""
+"""Boxes of people, and scores computed from them.
+
+A box is x0 y0 x1 y1 in pixels; tracks hold one box per person and frame.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Box = NDArray[np.float32]  # [4]
-Tracks = NDArray[np.float32]  # [P, T, 4], NaN where a person is not seen
+Tracks = NDArray[np.float32]  # [P, T, 4], NaN where a person is not visible
 
 COUNTED = 0.5
-"""People count from this share of the main person's size on; smaller ones are bystanders."""
+"""Minimum size of a counted person as a share of the main person's size; smaller ones are bystanders."""
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Area shared by two boxes over the area of the smaller one, 0 to 1."""
+    """Return the intersection of two boxes over the area of the smaller one, 0 to 1."""
     return _shared(a, b) / min(_area(a), _area(b))
 
 
 def iou(a: Box, b: Box) -> float:
-    """Area shared by two boxes over the area they cover together, 0 to 1."""
+    """Return the intersection over union of two boxes, 0 to 1."""
     shared = _shared(a, b)
     return shared / (_area(a) + _area(b) - shared)
 
 
 def main_person(tracks: Tracks) -> int | None:
-    """The person with the largest total area times presence in `tracks` [P, T, 4]; None where nobody is seen."""
+    """Return the index of the person with the largest total area times presence in `tracks` [P, T, 4].
+
+    None if nobody is visible.
+    """
     if not len(tracks):
         return None
     sizes = tracks[..., 2:] - tracks[..., :2]  # [P, T, 2]
@@ -33,10 +39,10 @@ def main_person(tracks: Tracks) -> int | None:
 
 
 def people_count(tracks: Tracks, main: int) -> float:
-    """Median over the frames of the number of people at least half the size of person `main` of `tracks` [P, T, 4].
+    """Return the median over frames of the number of people at least half as large as person `main`.
 
-    Size is the square root of the box's area, compared with the main person's median: who bends down or crouches
-    loses height but hardly size, and does not promote the bystanders.
+    `tracks` [P, T, 4]. Size is the square root of the box area, compared with the main person's median size. Unlike
+    height, it hardly changes when the main person bends down or crouches, so bystanders are not counted then.
     """
     sizes = np.sqrt((tracks[..., 2:] - tracks[..., :2]).prod(-1))  # [P, T]
     with np.errstate(invalid="ignore"):
@@ -46,15 +52,20 @@ def people_count(tracks: Tracks, main: int) -> float:
 
 
 def occlusion(tracks: Tracks, main: int) -> float:
-    """Mean over the frames with person `main` of `tracks` [P, T, 4] of the largest share of their box that another
-    person's box covers, 0 to 1."""
-    own, others = tracks[main], np.delete(tracks, main, axis=0)
-    seen = np.isfinite(own[:, 0])
-    if not len(others) or not seen.any():
+    """Return how much other people's boxes cover the box of person `main`, 0 to 1.
+
+    This is the largest covered share by one other person, averaged over the frames of `tracks` [P, T, 4] with `main`.
+    """
+    main_boxes, others = tracks[main], np.delete(tracks, main, axis=0)
+    visible = np.isfinite(main_boxes[:, 0])
+    if not len(others) or not visible.any():
         return 0.0
-    low, high = np.maximum(own[..., :2], others[..., :2]), np.minimum(own[..., 2:], others[..., 2:])  # [P - 1, T, 2]
+    low, high = (
+        np.maximum(main_boxes[..., :2], others[..., :2]),
+        np.minimum(main_boxes[..., 2:], others[..., 2:]),
+    )  # [P - 1, T, 2]
     shared = np.nan_to_num(np.clip(high - low, 0, None).prod(-1))
-    return float((shared.max(0)[seen] / (own[seen, 2:] - own[seen, :2]).prod(-1)).mean())
+    return float((shared.max(0)[visible] / (main_boxes[visible, 2:] - main_boxes[visible, :2]).prod(-1)).mean())
 
 
 def _area(box: Box) -> float:

@@ -1,4 +1,4 @@
-"""Finding people in one image: the whole frame first, then ever smaller tiles while the people found are small."""
+"""Detect people in one image: in the whole frame, then in smaller and smaller tiles while detections are small."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,22 @@ from opendimo.pipelines.people.visibility import Visibility, of_landmarks
 TILES = (1.0, 1 / 2, 1 / 3)
 """Sides of the square tiles over the short side of the frame, coarse to fine."""
 DETECTABLE = 0.4
-"""A person of at least this share of an image's side is found reliably (measured on walkers seen from above)."""
+"""A person at least this share of the image side tall is detected reliably (measured on walkers seen from above)."""
 SAME_PERSON = 0.7
-"""Two boxes that overlap more than this show one person."""
+"""Two boxes with a larger overlap than this show the same person."""
 MIN_LANDMARKS = 8
-"""Fewest landmarks in the frame, of 33, that make a person."""
+"""Minimum number of landmarks, of 33, inside the frame for a detected person."""
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """When a detection is a person. The whole frame may answer with a low score, because the landmark model has to
-    confirm it; tiles, which show parts of things, may not.
+    """Thresholds of person detection. The threshold of the whole frame is lower than that of tiles, because the
+    landmark model confirms every detection, and tiles that show parts of objects give more false positives.
 
-    `min_score`: least score in the whole frame, 0 to 1. `min_tile_score`: least score in a tile. `min_visibility`:
-    least mean visibility of the landmarks inside the frame. `margin`: what the box adds to the landmarks' extent on
-    each side, over its longer side (landmarks end at eyes, knuckles and toes). `max_people`: people looked for in a
-    frame; more are a crowd.
+    `min_score`: minimum score in the whole frame, 0 to 1. `min_tile_score`: minimum score in a tile. `min_visibility`:
+    minimum mean visibility of the landmarks inside the frame. `margin`: added to the extent of the landmarks on each
+    side, as a share of its longer side (landmarks end at eyes, knuckles and toes). `max_people`: maximum number of
+    people per frame; more count as a crowd.
     """
 
     min_score: float = 0.3
@@ -38,8 +38,8 @@ class DetectorConfig:
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """A person in a frame: the `box` (clipped to the frame), the body behind it, how much of it is in view, and the
-    region it was found in."""
+    """A person in a frame: the `box` (clipped to the frame), the body landmarks, how much of the body is visible, and
+    the region in which it was detected (`found`)."""
 
     box: Box
     body: Body
@@ -48,39 +48,39 @@ class Person:
 
 
 class Detector:
-    """People in images by MediaPipe's models, which need no download and no GPU."""
+    """Person detector based on MediaPipe's models, which need no download and no GPU."""
 
     def __init__(self, config: DetectorConfig) -> None:
         self.config = config
         self._pose = MediaPipePose(config.min_score)
 
     def glance(self, image: Image) -> list[Person]:
-        """The large people in `image` [H, W, 3] RGB: one look at the whole frame."""
+        """Detect large people in `image` [H, W, 3] RGB, with one pass over the whole frame."""
         return self._confirm(image, self._pose.detect(image), [])
 
     def search(self, image: Image) -> list[Person]:
-        """People in `image` [H, W, 3] RGB, down to half the height of the tallest one, and to an eighth of the frame.
+        """Detect people in `image` [H, W, 3] RGB down to half the tallest one's height and an eighth of the frame.
 
-        Ever smaller tiles are looked at until people of half the tallest one's height cannot be missed.
+        Searches smaller and smaller tiles until no person of half the tallest one's height can be missed.
         """
         height, width = image.shape[:2]
         people = self.glance(image)
-        looked_at = max(height, width)
+        side = max(height, width)
         for share in TILES:
             tallest = max((p.box[3] - p.box[1] for p in people), default=0.0)
-            if COUNTED * tallest >= DETECTABLE * looked_at:
+            if COUNTED * tallest >= DETECTABLE * side:
                 break
-            looked_at = round(share * min(height, width))
+            side = round(share * min(height, width))
             regions = []
-            for x, y in _tile_origins(width, height, looked_at):
-                tile = image[y : y + looked_at, x : x + looked_at]
-                # what is larger than the tile was seen better before
-                regions += [r.moved(x, y) for r in self._pose.detect(tile) if self._fits(r, looked_at)]
+            for x, y in _tile_origins(width, height, side):
+                tile = image[y : y + side, x : x + side]
+                # drop people larger than the tile: a coarser tile or the whole frame detects them better
+                regions += [r.moved(x, y) for r in self._pose.detect(tile) if self._fits(r, side)]
             people = self._confirm(image, regions, people)
         return people
 
     def again(self, image: Image, person: Person) -> Person | None:
-        """The same person some frames later, looked for where they were."""
+        """Detect the same person in a later frame, near their previous position; None if not found."""
         return self._person(image, person.body.region)
 
     def _fits(self, region: Region, side: int) -> bool:
@@ -99,7 +99,7 @@ class Detector:
         return people
 
     def _person(self, image: Image, region: Region) -> Person | None:
-        """The person in `region`, if the landmark model sees a body there and enough of it in the frame."""
+        """Return the person in `region` if the landmark model finds a body with enough of it inside the frame."""
         body = self._pose.outline(image, region)
         if body is None:
             return None
@@ -121,7 +121,7 @@ def _same_region(a: Region, b: Region) -> bool:
 
 
 def _tile_origins(width: int, height: int, side: int) -> list[tuple[int, int]]:
-    """Top left corners of tiles that overlap by half or more and cover the frame."""
+    """Return the top left corners of tiles that overlap by half or more and cover the frame."""
     columns = np.linspace(0, width - side, -(-2 * (width - side) // side) + 1).round().astype(int)
     rows = np.linspace(0, height - side, -(-2 * (height - side) // side) + 1).round().astype(int)
     return [(int(x), int(y)) for y in rows for x in columns]

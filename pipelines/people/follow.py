@@ -1,5 +1,8 @@
-"""Following people over the frames of a clip: a few looks a second, associated as ByteTrack does (arXiv 2110.06864:
-by overlap, then a second chance for whoever was not detected), and filled in between."""
+"""Track people over the frames of a clip.
+
+Detects people a few times per second, associates detections as ByteTrack does (arXiv 2110.06864: by overlap, then a
+second attempt for people who were not detected), and interpolates boxes between the sampled frames ("looks").
+"""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
@@ -15,15 +18,15 @@ from opendimo.pipelines.people.boxes import Box, Tracks, iou, overlap
 from opendimo.pipelines.people.detector import SAME_PERSON, Detector, DetectorConfig, Image, Person
 from opendimo.pipelines.people.visibility import Visibility
 
-MIN_IOU = 0.3  # of a person with themselves, between two looks
-MIN_SEEN = 2  # looks; what is seen once is no person
+MIN_IOU = 0.3  # minimum IoU of a person's boxes in two successive sampled frames
+MIN_SEEN = 2  # minimum number of detections of a person; a single one counts as a false positive
 
 
 @dataclass(frozen=True)
 class PeopleConfig:
-    """How people are found and followed: `looks` at the whole frame and `searches` for small people per second,
-    `patience`: seconds for which a person may go unseen, `smoothing`: standard deviation in seconds of the filter
-    over the boxes."""
+    """Configuration of detection and tracking. `looks`: sampled frames per second; `searches`: searches for small
+    people per second; `patience`: seconds for which a person may be missed before the track ends; `smoothing`: standard
+    deviation of the filter over the boxes, seconds."""
 
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     looks: float = 6.0
@@ -34,7 +37,7 @@ class PeopleConfig:
 
 @dataclass(eq=False)
 class _Trace:
-    person: Person  # as seen last
+    person: Person  # at the last detection
     frames: list[int]
     boxes: list[Box]
     seen: list[Visibility]
@@ -48,15 +51,15 @@ class _Trace:
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """People over a span of frames: `tracks` [P, T, 4], NaN where unseen, and how much of each was in view at each look
-    within the span. A row is one person throughout."""
+    """People over a span of frames, one row per person: `tracks` [P, T, 4], NaN where not visible, and the visibility
+    of each person at each detection within the span (`seen`)."""
 
     tracks: Tracks
     seen: list[list[Visibility]]
 
 
 class Traces:
-    """Who is who over the looks of a shot. `patience` is in frames, `max_people` those followed at a time."""
+    """Associates detections to people over a shot. `patience` is in frames; `max_people`: people tracked at a time."""
 
     def __init__(self, patience: int, max_people: int) -> None:
         self.patience, self.max_people = patience, max_people
@@ -64,31 +67,33 @@ class Traces:
         self._looks: list[int] = []
 
     def update(self, frame: int, people: list[Person], again: Callable[[Person], Person | None]) -> list[Box]:
-        """Add what was seen at `frame`; `again` looks once more for a person who was not. Returns all boxes of the
-        frame."""
+        """Add the `people` detected at `frame`, and return all boxes of the frame.
+
+        `again` tries once more to detect a tracked person who is missing from `people`.
+        """
         self._looks.append(frame)
-        waiting = [t for t in self._traces if frame - t.frames[-1] <= self.patience]
-        new = list(people)
-        # the second measure catches a body that was seen in part before, or is seen in part now
+        unmatched = [t for t in self._traces if frame - t.frames[-1] <= self.patience]
+        unassigned = list(people)
+        # the second measure also matches a body that is only partly visible in one of the two frames
         for measure, least in ((iou, MIN_IOU), (overlap, SAME_PERSON)):
-            for trace, person in _matches(waiting, new, measure, least):
+            for trace, person in _matches(unmatched, unassigned, measure, least):
                 trace.extend(frame, person)
-                waiting.remove(trace)
-                new.remove(person)
+                unmatched.remove(trace)
+                unassigned.remove(person)
         boxes = [t.person.box for t in self._traces if t.frames[-1] == frame]
-        for trace in sorted(waiting, key=lambda t: -t.frames[-1])[: max(0, self.max_people - len(boxes))]:
-            found = again(trace.person)
-            if found and iou(found.box, trace.person.box) > MIN_IOU and _is_other(found.box, boxes):
-                trace.extend(frame, found)
-                boxes.append(found.box)
-        for person in new:
+        for trace in sorted(unmatched, key=lambda t: -t.frames[-1])[: max(0, self.max_people - len(boxes))]:
+            redetected = again(trace.person)
+            if redetected and iou(redetected.box, trace.person.box) > MIN_IOU and _is_other(redetected.box, boxes):
+                trace.extend(frame, redetected)
+                boxes.append(redetected.box)
+        for person in unassigned:
             if _is_other(person.box, boxes):
                 self._traces.append(_Trace(person, [frame], [person.box], [person.visibility]))
                 boxes.append(person.box)
         return boxes
 
     def over(self, span: range, sigma: float) -> Followed:
-        """Everybody in the frames of `span`; boxes smoothed with standard deviation `sigma` (frames)."""
+        """Return all people in the frames of `span`; boxes are smoothed with standard deviation `sigma` (frames)."""
         looks = bisect_left(self._looks, span.stop) - bisect_left(self._looks, span.start)
         kept = [t for t in self._traces if len(_within(t, span)) >= max(1, min(MIN_SEEN, looks))]
         tracks = np.full((len(kept), len(span), 4), np.nan, np.float32)
@@ -97,7 +102,7 @@ class Traces:
         return Followed(tracks, [[trace.seen[k] for k in _within(trace, span)] for trace in kept])
 
     def forget(self, before: int) -> None:
-        """Drop what no span from frame `before` on can ask for."""
+        """Drop state that no span starting at frame `before` or later needs."""
         self._traces = [t for t in self._traces if t.frames[-1] + self.patience >= before]
         del self._looks[: max(0, bisect_left(self._looks, before - self.patience) - 1)]
         for trace in self._traces:
@@ -105,7 +110,7 @@ class Traces:
             del trace.frames[:old], trace.boxes[:old], trace.seen[:old]
 
     def _fill(self, track: NDArray[np.float32], trace: _Trace, span: range, sigma: float) -> None:
-        """Boxes on the lines between looks, into `track` [T, 4]; looks before the span say where it begins."""
+        """Interpolate boxes between detections into `track` [T, 4], also from detections just before the span."""
         low = max(0, bisect_left(trace.frames, span.start - self.patience))
         high = bisect_left(trace.frames, span.stop)
         frames = trace.frames[low:high]
@@ -119,13 +124,13 @@ class Traces:
             track[at[inside] - span.start] = smooth[inside]
 
     def _until(self, frame: int, stop: int) -> int:
-        """A person seen at `frame` and not at the next look is taken to stay until then."""
+        """Return the end of a track that was last detected at `frame`: the next sampled frame, or `stop`."""
         following = bisect_right(self._looks, frame)
         return min(stop, self._looks[following]) if following < len(self._looks) else stop
 
 
 class Follower:
-    """People of one shot, seen through a detector. `fps` is the frame rate."""
+    """Tracks the people of one shot with a detector. `fps` is the frame rate."""
 
     def __init__(self, detector: Detector, config: PeopleConfig, fps: float) -> None:
         self._detector = detector
@@ -135,7 +140,7 @@ class Follower:
         self._traces = Traces(round(config.patience * fps), config.detector.max_people)
 
     def look(self, frame: int, see: Callable[[], Image]) -> list[Box]:
-        """Look at frame number `frame`, which `see` gives as [H, W, 3] RGB; returns the boxes of the people in it."""
+        """Detect people in frame number `frame` and return their boxes; `see` returns the frame as [H, W, 3] RGB."""
         image = see()
         if self._next_search is None or frame >= self._next_search:
             self._next_search = frame + self._search_every
@@ -145,23 +150,23 @@ class Follower:
         return self._traces.update(frame, people, lambda person: self._detector.again(image, person))
 
     def over(self, span: range) -> Followed:
-        """Everybody in the frames of `span`, in pixels of the images looked at."""
+        """Return all people in the frames of `span`, in pixels of the images given to `look`."""
         return self._traces.over(span, self._sigma)
 
     def forget(self, before: int) -> None:
-        """Drop what no span from frame `before` on can ask for."""
+        """Drop state that no span starting at frame `before` or later needs."""
         self._traces.forget(before)
 
 
 def _within(trace: _Trace, span: range) -> range:
-    """Places of the looks of `trace` that lie in `span`."""
+    """Return the indices of the detections of `trace` that lie in `span`."""
     return range(bisect_left(trace.frames, span.start), bisect_left(trace.frames, span.stop))
 
 
 def _matches(
     traces: list[_Trace], people: list[Person], measure: Callable[[Box, Box], float], least: float
 ) -> list[tuple[_Trace, Person]]:
-    """The best assignment of people to traces, of those pairs that reach `least`."""
+    """Return the best assignment of people to traces (Hungarian algorithm), among pairs with at least `least`."""
     if not traces or not people:
         return []
     gain = np.array([[measure(t.person.box, p.box) for p in people] for t in traces])
@@ -175,6 +180,6 @@ def _is_other(box: Box, boxes: list[Box]) -> bool:
 
 
 def _stretches(frames: list[int], patience: int) -> list[tuple[int, int]]:
-    """Runs of `frames` without a gap above `patience`: pairs of first and last position."""
+    """Split `frames` at gaps above `patience`; return pairs of first and last index."""
     cuts = [i for i, (a, b) in enumerate(pairwise(frames), 1) if b - a > patience]
     return list(zip([0, *cuts], [c - 1 for c in [*cuts, len(frames)]], strict=True))

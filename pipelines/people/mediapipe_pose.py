@@ -1,8 +1,8 @@
-"""MediaPipe's person detector and landmark model as two functions on images, with the weights from its wheel.
+"""Run MediaPipe's person detector and landmark model on images, with the weights from its wheel.
 
-The packaged solution follows one person only. Here its parts are used by themselves: the detector (an SSD that
-answers several people) and the landmark model, which confirms a person in a region and outlines the whole body.
-Parameters of the graphs are those the models were published with (BlazePose, arXiv 2006.10204).
+The packaged solution tracks a single person. Here its two parts are used separately: the detector (an SSD that returns
+several people) and the landmark model, which confirms a person in a region and returns the landmarks of the whole body.
+The parameters of the graphs are those published with the models (BlazePose, arXiv 2006.10204).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 WEIGHTS = f"mediapipe {version('mediapipe')} pose_detection, pose_landmark_full"
-"""Identity of the weights: they come with the wheel of exactly this version."""
+"""Identity of the weights, which come with the wheel of this version."""
 
 _DETECTOR = """
 input_stream: "image"
@@ -79,8 +79,8 @@ node {
 
 @dataclass(frozen=True)
 class Region:
-    """Where a person is: `centre` (the hips) and `tip` (x, y pixels), a point above the head such that the circle
-    about `centre` through `tip` holds the whole body; from one to the other is the body's upward direction."""
+    """Region of a person. `centre`: the hips, x, y pixels. `tip`: a point above the head such that the circle about
+    `centre` through `tip` contains the whole body. The direction from `centre` to `tip` is the body's up direction."""
 
     centre: tuple[float, float]
     tip: tuple[float, float]
@@ -88,24 +88,24 @@ class Region:
 
     @property
     def radius(self) -> float:
-        """Radius of the circle that holds the body, pixels."""
+        """Radius of the circle that contains the body, pixels."""
         return float(np.hypot(self.tip[0] - self.centre[0], self.tip[1] - self.centre[1]))
 
     def moved(self, x: float, y: float) -> "Region":
-        """The same region in an image whose origin lies at (-x, -y)."""
+        """Return the region translated by (`x`, `y`), for example from tile to frame coordinates."""
         return Region((self.centre[0] + x, self.centre[1] + y), (self.tip[0] + x, self.tip[1] + y), self.score)
 
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A confirmed person: 33 `landmarks` (x, y pixels, visibility 0 to 1) and the `region` to look in next."""
+    """A confirmed person: 33 `landmarks` (x, y pixels, visibility 0 to 1) and the `region` to search next."""
 
     landmarks: NDArray[np.float32]  # [33, 3]
     region: Region
 
 
 class MediaPipePose:
-    """The two models, ready to use in this process."""
+    """The person detector and the landmark model, loaded in this process."""
 
     def __init__(self, min_score: float) -> None:
         """`min_score`: detections below it are dropped, 0 to 1."""
@@ -113,18 +113,18 @@ class MediaPipePose:
         self._landmarker = _graph(_LANDMARKER, {"complexity": 1})
 
     def detect(self, image: Image) -> list[Region]:
-        """People in `image` [H, W, 3] RGB who fill a quarter of it or more."""
+        """Detect people in `image` [H, W, 3] RGB who fill at least a quarter of it."""
         height, width = image.shape[:2]
-        found = self._detector.process({"image": np.ascontiguousarray(image)}).detections or []
+        detections = self._detector.process({"image": np.ascontiguousarray(image)}).detections or []
         regions = []
-        for detection in found:
+        for detection in detections:
             hips, tip = detection.location_data.relative_keypoints[:2]
             centre = (hips.x * width, hips.y * height)
             regions.append(Region(centre, (tip.x * width, tip.y * height), float(detection.score[0])))
         return regions
 
     def outline(self, image: Image, region: Region) -> Body | None:
-        """The body in `region` of `image` [H, W, 3] RGB, or None where the landmark model sees nobody."""
+        """Return the body in `region` of `image` [H, W, 3] RGB, or None if the landmark model finds nobody."""
         from mediapipe.framework.formats import rect_pb2
 
         height, width = image.shape[:2]
@@ -146,7 +146,7 @@ class MediaPipePose:
 
 
 def _graph(text: str, side_packets: dict[str, Any] | None = None) -> Any:
-    # importing the options makes their names known to the text format
+    # importing the option modules registers their names with the text format parser
     from google.protobuf import text_format
     from mediapipe.calculators.tensor import (  # noqa: F401
         image_to_tensor_calculator_pb2,

@@ -1,4 +1,4 @@
-"""People of a render, from its true joints and cameras: no detector, no guess."""
+"""Track the people of a render from its ground-truth joints and cameras, without a detector."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from opendimo.pipelines.people.follow import Followed
 from opendimo.pipelines.people.visibility import of_joints
 from opendimo.storage_schemas.conventions import project, transform
 
-MARGIN = 0.1  # of the longer side, on each side: joints lie inside the body, the topmost one at the ears
-NEAR = 0.05  # metres; what is closer to the camera plane is not seen
-MIN_VISIBLE = 0.3  # share of the joints inside the frame
+MARGIN = 0.1  # share of the longer side added on each side: joints lie inside the body, the topmost one at the ears
+NEAR = 0.05  # metres; points closer to the camera plane are not visible
+MIN_VISIBLE = 0.3  # minimum share of the joints inside the frame
 
 
 def true_tracks(
@@ -22,27 +22,30 @@ def true_tracks(
     K: NDArray[np.float32],
     size: tuple[int, int],
 ) -> Tracks:
-    """Boxes [P, T, 4] around the projected joints, enlarged and clipped to the frame.
+    """Return boxes [P, T, 4] around the projected joints, enlarged and clipped to the frame.
 
     `joints` [P, T, J, 3] metres, `world_to_camera` [T, 3, 4], `K` [T, 3, 3] of frames of `size` (width, height). NaN
-    where less than a third of the joints is inside the frame.
+    where fewer than a third of the joints are inside the frame.
     """
     tracks = np.full((*joints.shape[:2], 4), np.nan, np.float32)
     limit = np.array(size, np.float32)
     for track, pixels in zip(tracks, true_pixels(joints, world_to_camera, K), strict=True):
         with np.errstate(invalid="ignore"):
             inside = ((pixels >= 0) & (pixels < limit)).all(-1)  # [T, J]
-        seen = inside.mean(1) >= MIN_VISIBLE
-        low, high = np.nanmin(pixels[seen], axis=1), np.nanmax(pixels[seen], axis=1)  # [t, 2]
+        visible = inside.mean(1) >= MIN_VISIBLE
+        low, high = np.nanmin(pixels[visible], axis=1), np.nanmax(pixels[visible], axis=1)  # [t, 2]
         margin = MARGIN * (high - low).max(1, keepdims=True)
-        track[seen] = np.concatenate([np.clip(low - margin, 0, limit), np.clip(high + margin, 0, limit)], axis=1)
+        track[visible] = np.concatenate([np.clip(low - margin, 0, limit), np.clip(high + margin, 0, limit)], axis=1)
     return tracks
 
 
 def true_pixels(
     joints: NDArray[np.float32], world_to_camera: NDArray[np.float32], K: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """`joints` [P, T, J, 3] seen through cameras [T, 3, 4] and [T, 3, 3] -> [P, T, J, 2], NaN behind the camera."""
+    """Project `joints` [P, T, J, 3] to pixels [P, T, J, 2], NaN behind the camera.
+
+    `world_to_camera` [T, 3, 4], `K` [T, 3, 3].
+    """
     pixels = np.full((*joints.shape[:3], 2), np.nan, np.float32)
     for person, body in enumerate(joints):
         camera = transform(body, world_to_camera)  # [T, J, 3]
@@ -52,20 +55,20 @@ def true_pixels(
 
 
 class TruePeople:
-    """People of a render; answers like `follow.Follower`. `tracks` [P, T, 4] and `pixels` of the joints [P, T, J, 2]
-    are those of the whole source, in pictures of `size` (width, height)."""
+    """Ground-truth tracker of a render, with the interface of `follow.Follower`. `tracks` [P, T, 4] and `pixels` of the
+    joints [P, T, J, 2] cover the whole source, in frames of `size` (width, height)."""
 
     def __init__(self, tracks: Tracks, pixels: NDArray[np.float32], size: tuple[int, int]) -> None:
         self._tracks, self._pixels, self._size = tracks, pixels, size
         self._looks: list[int] = []
 
     def look(self, frame: int, image: Callable[[], NDArray[np.uint8]]) -> list[Box]:
-        """Boxes of the people in frame number `frame` of the source."""
+        """Return the boxes of the people in frame number `frame` of the source; the image is not read."""
         self._looks.append(frame)
         return [box for box in self._tracks[:, frame] if np.isfinite(box[0])]
 
     def over(self, span: range) -> Followed:
-        """Everybody in the frames of `span`."""
+        """Return all people in the frames of `span`."""
         looks = [frame for frame in self._looks if frame in span]
         seen = [
             [of_joints(pixels[k], self._size) for k in looks if np.isfinite(track[k, 0])]
@@ -74,5 +77,5 @@ class TruePeople:
         return Followed(self._tracks[:, span.start : span.stop], seen)
 
     def forget(self, before: int) -> None:
-        """Drop what no span from frame `before` on can ask for."""
+        """Drop state that no span starting at frame `before` or later needs."""
         del self._looks[: bisect_left(self._looks, before)]

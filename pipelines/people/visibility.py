@@ -1,22 +1,23 @@
-"""How much of a person a picture shows: read off body landmarks, or off the true joints of a render."""
+"""Measure how much of a person is visible, from body landmarks or from the true joints of a render."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-VISIBLE = 0.5  # least visibility, by the landmark model's word
+VISIBLE = 0.5  # minimum visibility according to the landmark model
 # MediaPipe's 33 landmarks: shoulders, elbows, wrists, hips, knees, ankles; each hand: wrist and three knuckles
 LIMBS = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
 HANDS = [[15, 17, 19, 21], [16, 18, 20, 22]]
-# SMPL's 22 joints; hands by their wrists
+# SMPL's 22 joints; hands are represented by their wrists
 TRUE_LIMBS = [16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8]
 TRUE_HANDS = [[20], [21]]
 
 
 class Visibility(NamedTuple):
-    """In one frame: shares of the 12 limb joints and of the two hands that are in view, share of all landmarks outside
-    of the picture, and 1 where any is."""
+    """Visibility in one frame: share of the 12 limb joints that are visible (`body`), share of the two hands that are
+    visible (`hands`), share of all landmarks outside the image (`outside`), and 1 if any is outside, else 0
+    (`crosses`)."""
 
     body: float
     hands: float
@@ -25,20 +26,20 @@ class Visibility(NamedTuple):
 
 
 def of_landmarks(landmarks: NDArray[np.float32], size: tuple[int, int]) -> Visibility:
-    """Of MediaPipe's landmarks [33, 3] (x, y pixels, visibility) in a picture of `size` (width, height)."""
+    """Return the visibility for MediaPipe's landmarks [33, 3] (x, y pixels, visibility); `size` (width, height)."""
     within = _within(landmarks[:, :2], size)
     seen = within & (landmarks[:, 2] > VISIBLE)
     return _visibility(within, seen, LIMBS, HANDS)
 
 
 def of_joints(pixels: NDArray[np.float32], size: tuple[int, int]) -> Visibility:
-    """Of true joints [J, 2] (SMPL's order, NaN behind the camera): what is within the picture counts as seen."""
+    """Return the visibility for true joints [J, 2] (SMPL's order, NaN behind the camera); visible if in the image."""
     within = _within(pixels, size)
     return _visibility(within, within, TRUE_LIMBS, TRUE_HANDS)
 
 
 def mean(seen: list[Visibility]) -> dict[str, float | None]:
-    """The columns of a clip; null where nobody looked."""
+    """Average over frames into the columns of a clip; null if there are no measurements."""
     names = ("body_visible", "hands_visible", "truncation", "at_border")
     if not seen:
         return dict.fromkeys(names)

@@ -1,1 +1,1 @@
-"""Pose labels: SMPL-X body and MANO hands of every clip, from truth, from calibrated views, or from one view."""
+"""Label every clip with SMPL-X body and MANO hands: from ground truth, from calibrated views, or from one view."""

@@ -1,4 +1,4 @@
-"""How far estimated joints are from true ones, in millimetres."""
+"""Measure the error of estimated joints against true ones, in millimetres."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,18 +7,18 @@ Array = NDArray[np.floating]
 
 
 def mpjpe(estimate: Array, truth: Array, root: int = 0) -> float:
-    """Mean per-joint position error after putting the `root` joints on each other. [T, J, 3] metres -> mm."""
+    """Return the mean per-joint position error after aligning the `root` joints. [T, J, 3] metres -> mm."""
     difference = (estimate - estimate[:, root : root + 1]) - (truth - truth[:, root : root + 1])
     return float(1000 * np.linalg.norm(difference, axis=-1).mean())
 
 
 def pa_mpjpe(estimate: Array, truth: Array) -> float:
-    """Mean per-joint position error after the best similarity per frame (Procrustes). [T, J, 3] metres -> mm."""
+    """Return the mean per-joint position error after a Procrustes alignment per frame. [T, J, 3] metres -> mm."""
     return float(1000 * np.linalg.norm(aligned(estimate, truth) - truth, axis=-1).mean())
 
 
 def aligned(estimate: Array, truth: Array) -> Array:
-    """`estimate` [T, J, 3] moved, turned and scaled per frame as close to `truth` as it gets (Umeyama 1991)."""
+    """Align `estimate` [T, J, 3] to `truth` with the best similarity transform per frame (Umeyama 1991)."""
     a, b = estimate - estimate.mean(1, keepdims=True), truth - truth.mean(1, keepdims=True)
     u, s, vt = np.linalg.svd(np.swapaxes(b, 1, 2) @ a)
     sign = np.ones_like(s)

@@ -1,4 +1,4 @@
-"""Where to look for a person over a clip: a window that follows the track, with everybody else blacked out."""
+"""Crop a person out of a clip: a window that follows the track, black outside the person's box."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,23 @@ from scipy.ndimage import gaussian_filter1d
 MARGIN = 0.25
 """Added to the person's box on each side, over its longer side."""
 STILL = 2.0
-"""A person whose boxes together measure less than this many boxes gets one fixed window."""
+"""The window is fixed if the union of all boxes is smaller than this many times the median box."""
 SMOOTHING = 5.0
-"""Standard deviation of the moving window's path, frames."""
+"""Standard deviation of the filter over the path of a moving window, frames."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """`origin` [T, 2]: top left corners; `size`: width and height of all windows; `box` [T, 4]: what may be seen of the
-    frame. Integer pixels of the frame; windows may reach over its edge, boxes do not."""
+    """One crop window per frame. `origin` [T, 2]: top left corners; `size`: width and height of all windows; `box`
+    [T, 4]: the part of the frame that is not blacked out. Integer pixels of the frame; windows may extend over its
+    edge, boxes do not."""
 
     origin: NDArray[np.int64]
     size: tuple[int, int]
     box: NDArray[np.int64]
 
     def cut(self, frame: NDArray[np.uint8], t: int) -> NDArray[np.uint8]:
-        """The window of frame `t`, [H, W, 3] -> [h, w, 3]; black outside the person's box."""
+        """Crop the window of frame `t`, [H, W, 3] -> [h, w, 3]; black outside the person's box."""
         (left, top), (x0, y0, x1, y1) = self.origin[t], self.box[t]
         window = np.zeros((self.size[1], self.size[0], 3), np.uint8)
         x0, y0 = max(x0, left), max(y0, top)
@@ -35,17 +36,17 @@ class Windows:
 
 
 def follow(track: NDArray[np.floating], width: int, height: int) -> Windows:
-    """Windows that follow `track` [T, 4] (x0 y0 x1 y1, NaN where unseen) through frames of `width` x `height`.
+    """Return windows that follow `track` [T, 4] (x0 y0 x1 y1, NaN where not visible) in frames of `width` x `height`.
 
-    A landmark tracker works best in a window that stands still, so the window moves only where the person does.
-    Raises `ValueError` where the person is never seen.
+    A landmark tracker works best in a fixed window, so the window moves only if the person does. Raises `ValueError` if
+    the person is never visible.
     """
     boxes = fill(np.asarray(track, np.float64))
     margin = MARGIN * (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)
     low, high = boxes[:, :2] - margin, boxes[:, 2:] + margin
     frame = np.array([width, height])
-    seen = np.concatenate([np.clip(low, 0, frame), np.clip(high, 0, frame)], 1)  # [T, 4]
-    union_low, union_high = seen[:, :2].min(0), seen[:, 2:].max(0)
+    visible_boxes = np.concatenate([np.clip(low, 0, frame), np.clip(high, 0, frame)], 1)  # [T, 4]
+    union_low, union_high = visible_boxes[:, :2].min(0), visible_boxes[:, 2:].max(0)
     if (union_high - union_low).max() <= STILL * np.median(high - low, axis=0).max():
         origin = np.broadcast_to(union_low, low.shape)
         size = union_high - union_low
@@ -53,18 +54,18 @@ def follow(track: NDArray[np.floating], width: int, height: int) -> Windows:
         centre = gaussian_filter1d((low + high) / 2, SMOOTHING, axis=0, mode="nearest")
         size = 2 * np.maximum(np.abs(low - centre), np.abs(high - centre)).max(0)
         origin = centre - size / 2
-    whole = np.ceil(size).astype(int) + 1
-    box = np.concatenate([np.floor(seen[:, :2]), np.ceil(seen[:, 2:])], 1).astype(np.int64)
-    return Windows(np.floor(origin).astype(np.int64), (int(whole[0]), int(whole[1])), box)
+    window_size = np.ceil(size).astype(int) + 1
+    box = np.concatenate([np.floor(visible_boxes[:, :2]), np.ceil(visible_boxes[:, 2:])], 1).astype(np.int64)
+    return Windows(np.floor(origin).astype(np.int64), (int(window_size[0]), int(window_size[1])), box)
 
 
 def fill(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rows of `values` [T, D] with NaN replaced by linear interpolation over time (the nearest row at the ends).
+    """Replace NaN rows of `values` [T, D] by linear interpolation over time (by the nearest row at the ends).
 
-    Raises `ValueError` where no row is finite.
+    Raises `ValueError` if no row is finite.
     """
     known = np.flatnonzero(np.isfinite(values).all(1))
     if not len(known):
-        raise ValueError("the person is seen in no frame")
+        raise ValueError("the person is visible in no frame")
     steps = np.arange(len(values))
     return np.stack([np.interp(steps, known, values[known, d]) for d in range(values.shape[1])], 1)

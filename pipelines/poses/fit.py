@@ -1,7 +1,7 @@
-"""SMPL-X body and MANO hands fitted to all frames of a clip at once (a batched, temporally smooth SMPLify-X).
+"""Fit SMPL-X body and MANO hands to all frames of a clip at once (a batched, temporally smooth SMPLify-X).
 
 As in SMPLify-X (Pavlakos et al. 2019, section 3): a robust distance in pixels, a pose prior, limits of elbows and
-knees, one shape per clip. Added: the landmark model's own 3-D shape, triangulated points, and smoothness over time.
+knees, one shape per clip. Added: the landmark model's 3-D landmarks, triangulated points, and temporal smoothness.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ HISTORY = 12
 
 
 def fit(body: Body, target: Target, config: FitConfig) -> Motion:
-    """Fit `body` to `target`. Raises `ValueError` where too little was observed in all frames."""
+    """Fit `body` to `target`. Raises `ValueError` if all frames have too few observations."""
     objective = Objective(body, target, config)
 
     def value_and_gradient(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -27,8 +27,8 @@ def fit(body: Body, target: Target, config: FitConfig) -> Motion:
         (gradient,) = torch.autograd.grad(loss, variables)
         return loss.item(), gradient.double().numpy()
 
-    # SciPy's L-BFGS: torch's own loads its compiler first, which takes seconds
+    # SciPy's L-BFGS, because torch's loads its compiler first, which takes seconds
     options = {"maxiter": config.iterations, "maxcor": HISTORY}
-    found = minimize(value_and_gradient, np.zeros(objective.size), jac=True, method="L-BFGS-B", options=options)
+    result = minimize(value_and_gradient, np.zeros(objective.size), jac=True, method="L-BFGS-B", options=options)
     with torch.no_grad():
-        return objective.motion(torch.tensor(found.x, dtype=torch.float32))
+        return objective.motion(torch.tensor(result.x, dtype=torch.float32))

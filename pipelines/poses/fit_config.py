@@ -1,17 +1,17 @@
-"""How a body is fitted. Without torch, so that who only plans work starts at once."""
+"""Configuration of the body fit. Does not import torch, so that commands which only plan work start fast."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Standard deviations of what is fitted, and how long.
+    """Standard deviations of the terms of the objective, and the number of iterations.
 
-    `pixels`: of a landmark, metres at the person's depth; `shape`: of the landmark model's own 3-D body, metres;
-    `points`: of triangulated points, metres; `hands`: of hand points over those of the body; `hand_shape`: of the
-    landmark model's own 3-D hand, metres; `acceleration`: of points, m/s^2; `turning`: of joint angles, rad/s^2;
-    `betas`: of shape coefficients. Beyond `robust` standard deviations the pull of a point no longer grows.
-    `iterations`: of L-BFGS.
+    `pixels`: of a 2-D landmark, metres at the person's depth; `shape`: of the landmark model's 3-D body, metres;
+    `points`: of triangulated points, metres; `hands`: factor on these for hand points; `hand_shape`: of the landmark
+    model's 3-D hand, metres; `acceleration`: of points, m/s^2; `turning`: of joint angles, rad/s^2; `betas`: of shape
+    coefficients. `robust`: scale of the robust loss; beyond this many standard deviations the gradient of a point no
+    longer grows. `iterations`: maximum number of L-BFGS iterations.
     """
 
     pixels: float = 0.02

@@ -1,4 +1,4 @@
-"""A pose label of one clip, and the row of `poses` it becomes."""
+"""Build the pose label of one clip, and its row of `poses`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +16,13 @@ from opendimo.storage_schemas.ids import stable_id
 
 Array = NDArray[np.floating]
 FAR_OFF = 0.15
-"""A frame whose fit is farther from its landmarks than this share of the person's height is not valid."""
+"""A frame is invalid if its fit is farther from its landmarks than this share of the person's height."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """`motion` in the camera; `joints_2d` [T, 52, 3]: x, y in the clip and confidence; `valid` [T], `hand_valid`
-    [T, 2], `confidence` [T]; quality numbers as in the table."""
+    """A pose label. `motion`: in the camera frame; `joints_2d` [T, 52, 3]: x, y in pixels of the clip and confidence;
+    `valid` [T], `hand_valid` [T, 2], `confidence` [T]; quality metrics as in the table `poses`."""
 
     motion: Motion
     joints_2d: Array
@@ -38,12 +38,12 @@ class Label:
 
 
 def in_camera(motion: Motion, view: View) -> Motion:
-    """A motion of the world as the camera sees it; a motion of the camera (no world known) as it is."""
+    """Transform a motion from the world to the camera frame; return it unchanged if the camera is unknown."""
     if view.world_to_camera is None:
         return motion
     R_camera_from_world = Rotation.from_matrix(view.world_to_camera[:, :, :3])
     joints = view.in_camera(motion.joints)
-    # SMPL-X turns about the rest pelvis: the root joint is at rest pelvis + transl, whatever the rotation
+    # SMPL-X rotates about the rest pelvis: the root joint is at rest pelvis + transl for any rotation
     rest_pelvis = motion.joints[:, 0] - motion.transl
     turned = (R_camera_from_world * Rotation.from_rotvec(motion.global_orient)).as_rotvec()
     return Motion(turned, motion.body_pose, motion.hand_pose, joints[:, 0] - rest_pelvis, motion.betas, joints)
@@ -64,15 +64,15 @@ def assess(
     cross_view: float | None = None,
     exact: bool = False,
 ) -> Label:
-    """Judge a motion (of the world where the view is calibrated, else of the camera) and make it a label.
+    """Compute the quality metrics of a motion and return the label.
 
-    `observed` [T, P, 3]: pixels of the clip and confidence, `fitted` [T, P, 3]: the same points of the fit in the
-    camera, `shape` [T, P, 4]: observed points in space, `found` [T]: frames in which a person was found,
-    `exact`: nothing was estimated.
+    `motion` is in the world if the view is calibrated, else in the camera frame. `observed` [T, P, 3]: pixels of the
+    clip and confidence, `fitted` [T, P, 3]: the same points of the fit in the camera frame, `shape` [T, P, 4]: observed
+    3-D points, `found` [T]: frames in which a person was detected, `exact`: the motion is ground truth.
     """
-    seen = in_camera(motion, view)
-    before = seen.joints[..., 2:] > NEAR  # what is behind the camera has no pixel
-    pixels = np.where(before, view.pixels(np.where(before, seen.joints, np.array([0.0, 0.0, 1.0]))), 0)
+    camera_motion = in_camera(motion, view)
+    in_front = camera_motion.joints[..., 2:] > NEAR  # joints behind the camera have no pixel
+    pixels = np.where(in_front, view.pixels(np.where(in_front, camera_motion.joints, np.array([0.0, 0.0, 1.0]))), 0)
     error, valid = None, found.copy()
     if observed is not None and fitted is not None:
         per_frame = quality.reprojection_per_frame(view.pixels(fitted), observed)
@@ -84,15 +84,15 @@ def assess(
         skate = quality.foot_skate(motion.joints, gravity_down, view.fps, valid)
     drift = None if shape is None else quality.bone_drift(shape)
     confidence = np.where(valid, confidence, 0).clip(0, 1)
-    joints_2d = np.concatenate([pixels, joint_confidence[:, : len(JOINTS), None] * before], 2)
-    # a jump is no fault in what is known exactly
+    joints_2d = np.concatenate([pixels, joint_confidence[:, : len(JOINTS), None] * in_front], 2)
+    # do not penalise jitter in ground truth: a jump is real there
     weight = quality.weight(error, None if exact else jitter, valid, confidence)
     hands = hand_valid & valid[:, None]
-    return Label(seen, joints_2d, valid, hands, confidence, error, jitter, skate, drift, cross_view, weight)
+    return Label(camera_motion, joints_2d, valid, hands, confidence, error, jitter, skate, drift, cross_view, weight)
 
 
 def pose_row(clip_id: str, work_key: str, estimator: str, licence: str, label: Label) -> dict[str, Any]:
-    """The row of `poses`."""
+    """Return the row of `poses`."""
     motion = label.motion
     return {
         "pose_id": stable_id("pose", clip_id, work_key),

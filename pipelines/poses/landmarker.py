@@ -21,7 +21,7 @@ class _Backend(Protocol):
 
 
 class Landmarker:
-    """A landmark model, ready to use in this process. Raises `ValueError` where its package or weights are absent."""
+    """A loaded landmark model. Raises `ValueError` if its package or weights are missing."""
 
     def __init__(self, config: LandmarkConfig | None = None) -> None:
         self.config = config or MediaPipe()
@@ -33,34 +33,34 @@ class Landmarker:
                 self._backend = WholeBody(self.config)
 
     def detect(self, frames: Iterable[NDArray[np.uint8]], track: NDArray[np.floating]) -> Landmarks:
-        """Landmarks in T `frames` [H, W, 3] RGB of the person in `track` [T, 4] (x0 y0 x1 y1 pixels, NaN: unseen).
+        """Estimate the landmarks in T `frames` [H, W, 3] RGB of the person in `track` [T, 4].
 
-        The person is looked for in every frame, also where the track does not see them. Each call starts anew.
-        Raises `ValueError` where frames and track differ in number.
+        `track` holds x0 y0 x1 y1 pixels, NaN where not visible. Every frame is searched, including those without a box.
+        Calls are independent of each other. Raises `ValueError` if `frames` and `track` differ in length.
         """
-        found = Landmarks.nothing(len(track))
+        landmarks = Landmarks.nothing(len(track))
         if not np.isfinite(track).all(1).any():
-            return found
+            return landmarks
         self._backend.start()
         windows = None
         for t, frame in zip(range(len(track)), frames, strict=True):
             windows = windows or follow(track, frame.shape[1], frame.shape[0])
-            self._backend.see(windows.cut(frame, t), found, t)
+            self._backend.see(windows.cut(frame, t), landmarks, t)
         assert windows is not None
-        return _in_frame(found, windows)
+        return _in_frame(landmarks, windows)
 
 
-def _in_frame(found: Landmarks, windows: Windows) -> Landmarks:
+def _in_frame(landmarks: Landmarks, windows: Windows) -> Landmarks:
     """Move points from window to frame coordinates, in place."""
-    found.body[found.body_found, :, :2] += windows.origin[found.body_found, None]
+    landmarks.body[landmarks.body_found, :, :2] += windows.origin[landmarks.body_found, None]
     for side in range(2):
-        seen = found.hands_found[:, side]
-        found.hands[seen, side, :, :2] += windows.origin[seen, None]
-    return found
+        detected = landmarks.hands_found[:, side]
+        landmarks.hands[detected, side, :, :2] += windows.origin[detected, None]
+    return landmarks
 
 
 def describe(config: LandmarkConfig) -> tuple[str, str, str]:
-    """(name, identity of the weights, their licence). Raises `FileNotFoundError` where weights are absent."""
+    """Return (name, identity of the weights, their licence). Raises `FileNotFoundError` if weights are missing."""
     match config:
         case MediaPipe():
             return "mediapipe", f"mediapipe {version('mediapipe')} holistic", "Apache-2.0"

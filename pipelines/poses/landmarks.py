@@ -1,5 +1,7 @@
-"""Whole-body landmarks of one person per frame, 33 body and 2 x 21 hand points in MediaPipe's order, and the configs
-of the estimators that find them. A landmark that an estimator does not know has confidence 0."""
+"""Whole-body landmarks of one person per frame, and the configurations of the landmark models.
+
+There are 33 body and 2 x 21 hand points in MediaPipe's order. Points that a model does not provide have confidence 0.
+"""
 
 from dataclasses import dataclass
 
@@ -11,8 +13,8 @@ BODY, HAND = 33, 21
 
 @dataclass(frozen=True)
 class MediaPipe:
-    """MediaPipe Holistic 0.10.14, whose models come with the wheel (Apache-2.0). `complexity`: 1, the only body
-    model in the wheel. `min_confidence`: least confidence of detection and of tracking."""
+    """MediaPipe Holistic 0.10.14, whose models come with the wheel (Apache-2.0). `complexity`: must be 1, the only body
+    model in the wheel. `min_confidence`: minimum confidence of detection and of tracking."""
 
     complexity: int = 1
     min_confidence: float = 0.5
@@ -22,7 +24,7 @@ class MediaPipe:
 class Rtmlib:
     """An RTMW whole-body model (133 COCO-WholeBody points, no depth) through the package `rtmlib`.
 
-    `model`: path of the .onnx file. `input_width`, `input_height`: as the model was exported."""
+    `model`: path of the .onnx file. `input_width`, `input_height`: input size with which the model was exported."""
 
     model: str
     input_width: int = 288
@@ -35,7 +37,7 @@ LandmarkConfig = MediaPipe | Rtmlib
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Points of one person over T frames; all zero where nothing was found, never NaN.
+    """Points of one person over T frames; all zero where nothing was detected, never NaN.
 
     `body` [T, 33, 4]: x, y in frame pixels, z in about the same scale (smaller is nearer, 0 at the hips), confidence.
     `world` [T, 33, 3]: metres about the hips, axes as the camera's (x right, y down, z away); zero where unknown.
@@ -52,7 +54,7 @@ class Landmarks:
 
     @staticmethod
     def nothing(frames: int) -> "Landmarks":
-        """Landmarks of `frames` frames in which nothing was found (to be filled in)."""
+        """Return empty landmarks of `frames` frames, to be filled in."""
         flags = [np.zeros(frames, bool), np.zeros(frames, bool), np.zeros((frames, 2), bool)]
         body, world = np.zeros((frames, BODY, 4), np.float32), np.zeros((frames, BODY, 3), np.float32)
         return Landmarks(body, world, np.zeros((frames, 2, HAND, 4), np.float32), *flags)

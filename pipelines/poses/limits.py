@@ -1,4 +1,4 @@
-"""What bodies do: how far each joint usually turns, and where it stops."""
+"""Pose prior: typical rotation and hard limits of each joint."""
 
 import torch
 from torch import Tensor
@@ -21,8 +21,8 @@ LEFT_LIMITS = {
     "ring": ((-0.3, 0.3), (-0.3, 0.3), (-1.7, 0.3)),
     "pinky": ((-0.3, 0.3), (-0.4, 0.4), (-1.7, 0.3)),
 }
-"""Joint: (least, most) of its axis-angle's x, y, z on the left side, radians. The right side is its mirror image:
-y and z change sign. Palms face down in the rest pose, so fingers bend about z."""
+"""Joint -> (minimum, maximum) of the x, y, z of its axis-angle on the left side, radians. The right side is the mirror
+image: y and z change sign. Palms face down in the rest pose, so fingers bend about z."""
 WIDE = 4.0
 
 
@@ -32,13 +32,13 @@ def _side_and_kind(name: str) -> tuple[str, str]:
 
 
 def usual() -> Tensor:
-    """Standard deviations [51, 1] of joints 1..51, radians."""
+    """Return the standard deviations [51, 1] of joints 1..51, radians."""
     kinds = [_side_and_kind(name)[1].rstrip("123") for name in JOINTS[1:]]
     return torch.tensor([USUAL[kind] for kind in kinds])[:, None]
 
 
 def limits() -> tuple[Tensor, Tensor]:
-    """Least and most axis-angle components [51, 3] of joints 1..51, radians."""
+    """Return the minimum and maximum axis-angle components [51, 3] of joints 1..51, radians."""
     least, most = torch.full((len(JOINTS) - 1, 3), -WIDE), torch.full((len(JOINTS) - 1, 3), WIDE)
     for i, name in enumerate(JOINTS[1:]):
         side, kind = _side_and_kind(name)

@@ -1,8 +1,8 @@
-"""From landmarks (MediaPipe's 33 body and 2 x 21 hand points) to the points that the fit knows.
+"""Map landmarks (MediaPipe's 33 body and 2 x 21 hand points) to the points used by the fit.
 
-Those are the 52 joints followed by markers, points that move rigidly with a joint (nose, ears, heels, finger tips).
-Landmarks sit where annotators saw joints, SMPL-X joints inside the body: the hip landmarks lie near the outside of the
-hips, the neck joint above the line of the shoulders, and so on.
+These are the 52 joints followed by markers, points that move rigidly with a joint (nose, ears, heels, finger tips).
+Landmarks lie where annotators saw the joints, SMPL-X joints lie inside the body: the hip landmarks are near the outside
+of the hips, the neck joint is above the line of the shoulders, and so on.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ MARKERS = {
     "left_palm": ("left_wrist", (0.0, 0.0, 0.0)),
     "right_palm": ("right_wrist", (0.0, 0.0, 0.0)),
 }
-"""Marker: (joint it moves with, offset from it in the rest pose in metres). Finger tips follow: see `TIPS`."""
+"""Marker -> (joint it moves with, offset from it in the rest pose in metres). For finger tips see `TIPS`."""
 TIPS = tuple(f"{side}_{finger}_tip" for side in SIDES for finger in FINGERS)
 POINTS = (*JOINTS, *MARKERS, *TIPS)
 """Names of all points, joints first."""
@@ -43,7 +43,7 @@ GROUP = np.array([_group(name) for name in POINTS])
 """[P]: 0 body, 1 left hand, 2 right hand: points whose depths are measured from a common origin."""
 
 HIDDEN = 0.3
-"""Confidence in the 3-D place of a body point that is hidden."""
+"""Confidence of the 3-D position of an occluded body point."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ class Observation:
 
 
 def observe(landmarks: Landmarks, least: float = 0.2) -> Observation:
-    """Points from `landmarks`; landmarks of a confidence below `least` count as unseen.
+    """Compute the points from `landmarks`; landmarks with a confidence below `least` count as not observed.
 
-    Hands know no metres: their `shape` is in units of the palm (wrist to middle knuckle, median over the clip).
+    Hand landmarks are not metric: their `shape` is in units of the palm (wrist to middle knuckle of each frame).
     """
     frames = len(landmarks.body)
     body = landmarks.body[..., 3] * landmarks.body_found[:, None]
     hands = (landmarks.hands[..., 3] * landmarks.hands_found[..., None]).reshape(frames, -1)
     seen = np.concatenate([np.where(body < least, 0, body), hands], 1)  # [T, 75]
-    # a hidden point of the body is still placed by the model as bodies go, and better so than by nothing
+    # the landmark model also predicts occluded body points, which is better than no observation
     placed = np.concatenate([np.maximum(body, HIDDEN) * landmarks.world_found[:, None], hands], 1)
     pixels = np.concatenate([landmarks.body[..., :2], landmarks.hands[..., :2].reshape(frames, -1, 2)], 1)
     palms = np.stack([_palm_units(landmarks.hands[:, side], landmarks.hands_found[:, side]) for side in range(2)], 1)
@@ -76,21 +76,23 @@ def observe(landmarks: Landmarks, least: float = 0.2) -> Observation:
 
 
 def _of_points(confidence: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Confidence of landmarks [T, 75] -> of points [T, P, 1]: that of the least sure landmark, times the trust."""
+    """Map the confidence of landmarks [T, 75] to points [T, P, 1]: the lowest of their landmarks, times `TRUST`."""
     least: NDArray[np.floating] = np.where(MIX != 0, confidence[:, None], 1).min(2) * TRUST
     return least[..., None]
 
 
 def _palm_units(hand: NDArray[np.float32], found: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """Hand points [T, 21, 4] in pixels -> [T, 21, 3] about the wrist, each frame's palm of length 1."""
+    """Normalise hand points [T, 21, 4] in pixels to [T, 21, 3] about the wrist, with a palm length of 1 per frame."""
     centred = hand[..., :3] - hand[:, :1, :3]
     palm = np.linalg.norm(centred[:, 9], axis=-1)
     return centred / np.where(found & (palm > 0), palm, 1)[:, None, None]
 
 
 def _mix() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How landmarks make points: weights [P, 75] (each row sums to 1, or to 0 where none tells of the point) and the
-    trust [P] in the result."""
+    """Return the weights [P, 75] that combine landmarks into points, and the trust [P] in each point.
+
+    Each row of the weights sums to 1, or to 0 if no landmark determines the point.
+    """
     one = np.eye(BODY + 2 * HAND)
     hips, shoulders, ears = (one[23] + one[24]) / 2, (one[11] + one[12]) / 2, (one[7] + one[8]) / 2
     rows = {
@@ -117,8 +119,8 @@ def _mix() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             for k, name in enumerate((f"{finger}1", f"{finger}2", f"{finger}3", f"{finger}_tip")):
                 rows[f"{side}_{name}"] = (one[BODY + HAND * i + first + k], 1.0)
     mix, trust = np.zeros((len(POINTS), len(one)), np.float32), np.zeros(len(POINTS), np.float32)
-    for name, (row, how_sure) in rows.items():
-        mix[INDEX[name]], trust[INDEX[name]] = row, how_sure
+    for name, (row, point_trust) in rows.items():
+        mix[INDEX[name]], trust[INDEX[name]] = row, point_trust
     return mix, trust
 
 

@@ -1,4 +1,4 @@
-"""MediaPipe Holistic as a landmark back end: body, then hands where the body's wrists are."""
+"""MediaPipe Holistic as a landmark back end: detects the body, then hands at the body's wrists."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from opendimo.pipelines.poses.landmarks import Landmarks, MediaPipe
 
 
 class Holistic:
-    """One tracker; it follows a single person from frame to frame until `start`.
+    """Tracker of a single person from frame to frame; `start` resets it.
 
-    Landmarks are not smoothed here: MediaPipe's filter only looks back and so lags, the fit looks both ways.
+    Landmarks are not smoothed here: MediaPipe's filter is causal and lags, while the fit smooths in both directions.
     """
 
     def __init__(self, config: MediaPipe) -> None:
@@ -25,7 +25,7 @@ class Holistic:
         )
 
     def start(self) -> None:
-        """Forget the last clip."""
+        """Reset the tracker before a new clip."""
         self._solution.reset()
 
     def see(self, window: NDArray[np.uint8], found: Landmarks, t: int) -> None:
@@ -34,7 +34,7 @@ class Holistic:
         if answer.pose_landmarks is None:
             return
         height, width = window.shape[:2]
-        scale = np.array([width, height, width], np.float32)  # landmark coordinates run from edge to edge
+        scale = np.array([width, height, width], np.float32)  # landmark coordinates are normalised to the image size
         body = _points(answer.pose_landmarks)
         found.body[t] = np.concatenate([body[:, :3] * scale, body[:, 3:]], 1)
         found.body_found[t] = True
@@ -49,5 +49,5 @@ class Holistic:
 
 
 def _points(landmarks: Any) -> NDArray[np.float32]:
-    """MediaPipe's landmark list -> [N, 4] x, y, z, visibility."""
+    """Convert MediaPipe's landmark list to [N, 4]: x, y, z, visibility."""
     return np.array([(p.x, p.y, p.z, p.visibility) for p in landmarks.landmark], np.float32)

@@ -1,8 +1,9 @@
-"""Coordinates in which the fit is well conditioned, so that a few steps of L-BFGS do.
+"""Precondition the fit, so that a few steps of L-BFGS suffice.
 
-Near the first guess the objective is about x^T (D + L^2 S) x / 2: D is what the data and the prior, S what smoothness
-weigh (by Gauss-Newton, one matrix for all frames: the mean over a few), L the second difference over time, which the
-cosine transform makes diagonal (eigenvalues 2 - 2 cos(pi k / T)). Solving S v = l D v makes all diagonal at once.
+Near the initial pose the objective is about x^T (D + L^2 S) x / 2. D is the Gauss-Newton matrix of the data and the
+prior, S that of the smoothness (one matrix for all frames: the mean over a few), L the second difference over time,
+which the cosine transform diagonalises (eigenvalues 2 - 2 cos(pi k / T)). The generalised eigenvalue problem
+S v = l D v then diagonalises everything at once.
 """
 
 from dataclasses import dataclass
@@ -19,18 +20,18 @@ SAMPLES = 16
 
 @dataclass(frozen=True)
 class Metric:
-    """`scale` [T, n] of each frequency and mode, `modes` [n, n]."""
+    """Preconditioner: `scale` [T, n] of each frequency and mode, `modes` [n, n]."""
 
     scale: Tensor
     modes: Tensor
 
     def variables(self, coordinates: Tensor) -> Tensor:
-        """[T, n] well-conditioned coordinates -> [T, n] variables per frame."""
+        """Convert well-conditioned coordinates [T, n] to variables per frame [T, n]."""
         return inverse_dct(coordinates * self.scale) @ self.modes.mT
 
 
 def jacobian(posed: Posed) -> Tensor:
-    """How points move with the pelvis (3), and with joints turned about their own axes (52 x 3): [T, P, 3, 159]."""
+    """Return the Jacobian [T, P, 3, 159] of the points by pelvis position (3) and local joint rotations (52 x 3)."""
     frames, points = posed.points.shape[:2]
     arm = (posed.points[:, None] - posed.joints[:, :, None]) * BELOW[:, :, None]  # [T, 52, P, 3]
     axes = posed.rotations.mT  # [T, 52, 3 axes, 3]
@@ -40,7 +41,7 @@ def jacobian(posed: Posed) -> Tensor:
 
 
 def metric(data: Tensor, smooth: Tensor, frames: int) -> Metric:
-    """The metric of `frames` frames from the matrices D and S above, both [n, n]."""
+    """Return the preconditioner for `frames` frames from the matrices D and S of the module docstring, both [n, n]."""
     ridge = 1e-4 * data.diagonal().mean() * torch.eye(len(data))
     values, modes = eigh(smooth.double().numpy(), (data + ridge).double().numpy())
     second = 2 - 2 * np.cos(np.pi * np.arange(frames) / frames)
@@ -49,7 +50,7 @@ def metric(data: Tensor, smooth: Tensor, frames: int) -> Metric:
 
 
 def inverse_dct(coefficients: Tensor) -> Tensor:
-    """Inverse of the orthonormal cosine transform (type II) over the first axis, [T, n]."""
+    """Compute the inverse of the orthonormal cosine transform (type II) over the first axis, [T, n]."""
     frames = len(coefficients)
     k = torch.arange(frames)
     weight = torch.full((frames,), (2 * frames) ** 0.5)

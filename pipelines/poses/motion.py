@@ -1,4 +1,4 @@
-"""The parameters of a body over time."""
+"""SMPL-X parameters over time."""
 
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,7 @@ Array = NDArray[np.floating]
 @dataclass(frozen=True)
 class Motion:
     """SMPL-X parameters of T frames: `global_orient` [T, 3], `body_pose` [T, 21, 3], `hand_pose` [T, 2, 15, 3]
-    axis-angle, `transl` [T, 3] metres, `betas` [B]; and the `joints` [T, 52, 3] they give."""
+    axis-angle, `transl` [T, 3] metres, `betas` [B]; and the resulting `joints` [T, 52, 3]."""
 
     global_orient: Array
     body_pose: Array
@@ -29,7 +29,7 @@ class Motion:
 
 
 def points_of(body: Body, motion: Motion) -> Array:
-    """Joints and markers [T, P, 3] of a motion."""
+    """Return the joints and markers [T, P, 3] of a motion."""
     angles = [motion.global_orient[:, None], motion.body_pose, motion.hand_pose.reshape(len(motion.transl), 30, 3)]
     local = axis_angle_to_matrix(torch.tensor(np.concatenate(angles, 1), dtype=torch.float32))
     with torch.no_grad():
@@ -40,13 +40,13 @@ def points_of(body: Body, motion: Motion) -> Array:
 
 
 def motion_at(body: Body, motion: Motion, times: Array) -> Motion:
-    """A motion at `times` [N], frames from its first: joints turn evenly between frames, the root goes straight."""
+    """Resample a motion at `times` [N], in frames from its first: rotations with slerp, the root position linearly."""
     rest_pelvis = motion.joints[0, 0] - motion.transl[0]
-    found = replace(
+    resampled = replace(
         motion,
         global_orient=rotations_at(motion.global_orient, times),
         body_pose=rotations_at(motion.body_pose, times),
         hand_pose=rotations_at(motion.hand_pose, times),
         transl=linear_at(motion.joints[:, 0], times) - rest_pelvis,
     )
-    return replace(found, joints=points_of(body, found)[:, : len(JOINTS)])
+    return replace(resampled, joints=points_of(body, resampled)[:, : len(JOINTS)])

@@ -1,4 +1,4 @@
-"""Labels from several calibrated views of a performance: landmarks per view, points in space, one fit in the world."""
+"""Label several calibrated views of a performance: landmarks per view, triangulation, one fit in the world."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,9 +24,9 @@ from opendimo.pipelines.poses.view import View
 
 Array = NDArray[np.floating]
 TOLERANCE = 0.03
-"""Views agree about a point up to this share of the person's height in the picture."""
+"""Views agree on a point up to this share of the person's height in the image."""
 HAND_SHARE = 0.7
-"""Least share of a hand's points that two views must agree on."""
+"""Minimum share of a hand's points on which two views must agree."""
 
 
 def multi_view_labels(
@@ -37,14 +37,16 @@ def multi_view_labels(
     gravity_down: Array | None = None,
     late: Sequence[float] | None = None,
 ) -> list[Label]:
-    """One label per view at its own frames, all of one fit on the clock of the rig. Raises `DataError` where the views
-    do not show one person in common.
+    """Return one label per view at its own frames, all from one fit on the clock of the rig.
 
-    `late` [V]: by how many frames each view is late (its frame i + late shows the rig's moment i); None: all in time.
+    `late` [V]: by how many frames each view is late (its frame i + late shows the rig's moment i); None: synchronised.
+    Raises `DataError` if the views have different lengths, or do not show one person in common.
     """
     frames = {len(seen.body) for seen in landmarks}
     if len(frames) != 1:
-        raise DataError(f"the views of one span have different lengths: {sorted(frames)} frames; cut them alike")
+        raise DataError(
+            f"the views of one span have different lengths: {sorted(frames)} frames; cut them to the same length"
+        )
     observed = [observe(drop_strange_hands(seen)).pixels for seen in landmarks]  # V x [T, P, 3]
     delays = np.zeros(len(views)) if late is None else np.array(late, np.float64)
     moments = moments_of(delays, *frames)
@@ -52,20 +54,20 @@ def multi_view_labels(
     points, residual = _in_space(seen)
     if not (points[..., 3] > 0).any():
         raise DataError("no two views agree on any point: check the calibration and the synchronisation")
-    # the fit sees all views again, so that the body and its motion decide where pairs of views contradict each other
-    trusted = [_trusted(view, off) for view, off in zip(seen, residual, strict=True)]
-    motion = fit(body, Target(views[0].fps, tuple(trusted), points=points), config)
+    # fit to the landmarks of all views, so that body model and motion resolve contradictions between pairs of views
+    weighted = [_weighted(view, off) for view, off in zip(seen, residual, strict=True)]
+    motion = fit(body, Target(views[0].fps, tuple(weighted), points=points), config)
     labels = []
     for view, pixels, off, delay in zip(views, observed, residual, delays, strict=True):
-        own = np.arange(len(pixels)) - delay - moments[0]  # where the frames of the view lie among the moments
-        moved, agreed = motion_at(body, motion, own), points_at(points, own)
-        # observed is what the views agreed on, as this view would see it: its own wrong landmarks do not count
+        times = np.arange(len(pixels)) - delay - moments[0]  # times of this view's frames, in indices of `moments`
+        view_motion, agreed = motion_at(body, motion, times), points_at(points, times)
+        # compare with the triangulated points projected into this view, not with its own landmarks, which may be wrong
         labels.append(
             assess(
-                moved,
+                view_motion,
                 view,
-                observed=_seen_again(agreed, view),
-                fitted=points_of(body, in_camera(moved, view)),
+                observed=_projected(agreed, view),
+                fitted=points_of(body, in_camera(view_motion, view)),
                 shape=agreed,
                 found=(agreed[:, MAIN, 3] > 0).mean(1) >= 0.5,
                 hand_valid=np.stack([(agreed[:, group == GROUP, 3] > 0).mean(1) >= HAND_SHARE for group in (1, 2)], 1),
@@ -79,7 +81,7 @@ def multi_view_labels(
 
 
 def _pinhole(pixels: Array, view: View, times: Array) -> Seen:
-    """Observed pixels of the clip [T, P, 3] without distortion, and their camera, at `times` [M] in the clip."""
+    """Undistort the observed pixels of the clip [T, P, 3] and resample them and their camera at `times` [M]."""
     undistorted = np.concatenate([view.undistorted(pixels[..., :2]), pixels[..., 2:]], 2)
     camera = view.at(times)
     assert camera.world_to_camera is not None
@@ -87,19 +89,19 @@ def _pinhole(pixels: Array, view: View, times: Array) -> Seen:
 
 
 def _in_space(views: list[Seen]) -> tuple[Array, Array]:
-    """Triangulated points [T, P, 4] (x, y, z, confidence) and their residuals [V, T, P] in pixels of each view."""
+    """Triangulate points [T, P, 4] (x, y, z, confidence); also return residuals [V, T, P] in pixels of each view."""
     V, (T, P) = len(views), views[0].pixels.shape[:2]
     pixels = np.stack([view.pixels for view in views]).reshape(V, T * P, 3)
     projections = np.stack([view.K @ view.camera_from_fit for view in views])  # [V, T, 3, 4]
     per_point = np.broadcast_to(projections[:, :, None], (V, T, P, 3, 4)).reshape(V, T * P, 3, 4)
     tolerance = np.array([TOLERANCE * _height(view.pixels) for view in views])
-    found = triangulate(pixels[..., :2], pixels[..., 2], per_point, tolerance)
-    points = np.concatenate([found.points, found.confidence[:, None]], 1).reshape(T, P, 4)
-    return points, found.residual.reshape(V, T, P)
+    triangulated = triangulate(pixels[..., :2], pixels[..., 2], per_point, tolerance)
+    points = np.concatenate([triangulated.points, triangulated.confidence[:, None]], 1).reshape(T, P, 4)
+    return points, triangulated.residual.reshape(V, T, P)
 
 
-def _trusted(view: Seen, residual: Array) -> Seen:
-    """The view with less confidence the farther it is off on the whole: late, or badly calibrated."""
+def _weighted(view: Seen, residual: Array) -> Seen:
+    """Lower the confidence of a view with a large median residual, which is out of sync or badly calibrated."""
     if not np.isfinite(residual).any():
         return view
     off = np.nanmedian(residual) / (TOLERANCE * _height(view.pixels))
@@ -109,7 +111,7 @@ def _trusted(view: Seen, residual: Array) -> Seen:
 
 
 def _height(observed: Array) -> float:
-    """Median size of the person in the picture, pixels."""
+    """Return the median size of the person in the image, pixels."""
     seen = observed[:, GROUP == 0]
     where = np.where(seen[..., 2:] > 0, seen[..., :2], np.nan)[(seen[..., 2] > 0).any(1)]
     if not len(where):
@@ -117,8 +119,8 @@ def _height(observed: Array) -> float:
     return float(np.median((np.nanmax(where, 1) - np.nanmin(where, 1)).max(1)))
 
 
-def _seen_again(points: Array, view: View) -> Array:
-    """Points in space [T, P, 4] -> pixels of the view and confidence [T, P, 3]."""
+def _projected(points: Array, view: View) -> Array:
+    """Project 3-D points [T, P, 4] into the view: pixels and confidence [T, P, 3]."""
     camera = view.in_camera(points[..., :3])
     known = (points[..., 3] > 0) & (camera[..., 2] > 0)
     pixels = view.pixels(np.where(known[..., None], camera, np.array([0.0, 0.0, 1.0])))

@@ -1,4 +1,4 @@
-"""What a fit minimises, and the coordinates it does so in."""
+"""The objective of the fit, its initial pose and its preconditioned variables."""
 
 from dataclasses import dataclass
 
@@ -25,12 +25,12 @@ from opendimo.pipelines.poses.terms import OF_HAND, AtPoints, InShape, OnRays, T
 Array = NDArray[np.floating]
 BETAS = 10
 GUESS_SMOOTHING = 0.05
-"""Standard deviation of the filter over the points that the first guess looks at, seconds."""
+"""Standard deviation of the filter over the points from which the initial pose is computed, seconds."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one camera saw: `pixels` [T, P, 3] (x, y, confidence) without distortion, `K` [T, 3, 3], and
+    """Observations of one camera: undistorted `pixels` [T, P, 3] (x, y, confidence), `K` [T, 3, 3], and
     `camera_from_fit` [T, 3, 4]."""
 
     pixels: Array
@@ -40,11 +40,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Target:
-    """What a clip's T frames show, in a fit frame: the world, or the camera where that is unknown.
+    """Observations of the T frames of a clip, in the fit frame: the world, or the camera frame if the world is unknown.
 
-    `views`: what cameras saw. `shape` [T, P, 4]: points about an arbitrary origin per frame and group, axes of the fit
-    frame (hands: unit = palm). `points` [T, P, 4]: points in the fit frame, metres; where there are views, they are
-    only where the fit starts. The last number is the confidence.
+    `views`: observations per camera. `shape` [T, P, 4]: 3-D points about an arbitrary origin per frame and group, in
+    the axes of the fit frame (hands: in units of the palm). `points` [T, P, 4]: points in the fit frame, metres; if
+    there are views, they only initialise the fit. The last number is the confidence.
     """
 
     fps: float
@@ -54,7 +54,7 @@ class Target:
 
 
 class Objective:
-    """The first guess, the variables about it in well-conditioned coordinates, and what is to be small."""
+    """The initial pose, the preconditioned variables relative to it, and the loss."""
 
     def __init__(self, body: Body, target: Target, config: FitConfig) -> None:
         self.config, self.fps = config, target.fps
@@ -78,47 +78,51 @@ class Objective:
         self.betas_step = float((self.frames * stiff) ** -0.5)
 
     def _observed(self, target: Target, guess: Tensor) -> tuple[Tensor, list[Term]]:
-        """Where the guessed points [T, P, 3] (pelvis at the origin) belong, [T, 3], and what holds them."""
-        c, finer = self.config, torch.where(OF_HAND, self.config.hands, 1.0)
+        """Return the pelvis positions [T, 3] that best fit `guess` [T, P, 3] (pelvis at the origin), and data terms."""
+        c, hand_factor = self.config, torch.where(OF_HAND, self.config.hands, 1.0)
         terms: list[Term] = []
         pelvis = None
         if target.points is not None:
-            seen, sure = _split(target.points)
-            pelvis = place_by_points(guess, seen, sure * ~OF_HAND)
+            observed, confidence = _split(target.points)
+            pelvis = place_by_points(guess, observed, confidence * ~OF_HAND)
             if not target.views:
-                terms.append(AtPoints(seen, sure, c.points * finer, c.robust))
+                terms.append(AtPoints(observed, confidence, c.points * hand_factor, c.robust))
         for view in target.views:
-            seen, sure = _split(view.pixels)
-            along, camera = rays(seen, _tensor(view.K)), _tensor(view.camera_from_fit)
+            observed, confidence = _split(view.pixels)
+            along, camera = rays(observed, _tensor(view.K)), _tensor(view.camera_from_fit)
             if pelvis is None:
-                pelvis = place_by_rays(guess, along, sure * ~OF_HAND, camera)
+                pelvis = place_by_rays(guess, along, confidence * ~OF_HAND, camera)
             depth = (camera[:, 2, :3] * pelvis).sum(1) + camera[:, 2, 3]
-            terms.append(OnRays(along, sure, camera, depth.clamp(min=NEAR)[:, None, None], c.pixels * finer, c.robust))
+            terms.append(
+                OnRays(
+                    along, confidence, camera, depth.clamp(min=NEAR)[:, None, None], c.pixels * hand_factor, c.robust
+                )
+            )
         if target.shape is not None:
-            seen, sure = _split(target.shape)
+            observed, confidence = _split(target.shape)
             palm = (self.rest0[INDEX["left_middle1"]] - self.rest0[INDEX["left_wrist"]]).norm()
-            seen = seen * torch.where(OF_HAND, palm, 1.0)[:, None]
-            terms.append(InShape(seen, sure, torch.where(OF_HAND, c.hand_shape, c.shape), c.robust))
+            observed = observed * torch.where(OF_HAND, palm, 1.0)[:, None]
+            terms.append(InShape(observed, confidence, torch.where(OF_HAND, c.hand_shape, c.shape), c.robust))
         if pelvis is None:
-            raise ValueError("a fit needs to know where the body is: pixels of a camera, or points in space")
+            raise ValueError("the fit cannot place the body: pass pixels of a camera, or points in space")
         return pelvis, terms
 
     def _metric(self, local: Tensor) -> Metric:
-        """The metric at the first guess."""
-        some = torch.linspace(0, self.frames - 1, min(SAMPLES, self.frames)).long()
-        posed = forward(self.rest0, local[some], self.pelvis[some])
+        """Return the preconditioner at the initial pose."""
+        sampled = torch.linspace(0, self.frames - 1, min(SAMPLES, self.frames)).long()
+        posed = forward(self.rest0, local[sampled], self.pelvis[sampled])
         J = jacobian(posed)  # [S, P, 3, n]
-        hold = torch.stack([term.hold(posed.points, some) for term in self.terms]).sum(0)  # [S, P, 3, 3]
+        hold = torch.stack([term.hold(posed.points, sampled) for term in self.terms]).sum(0)  # [S, P, 3, 3]
         free = torch.zeros(6)
-        data = torch.einsum("tpin,tpij,tpjm->nm", J, hold, J) / len(some)
+        data = torch.einsum("tpin,tpij,tpjm->nm", J, hold, J) / len(sampled)
         data += torch.diag(torch.cat([free, (self.usual**-2).expand(-1, 3).flatten()]))
         rate = self.fps**2
-        smooth = (rate / self.config.acceleration) ** 2 * torch.einsum("tpin,tpim->nm", J, J) / len(some)
+        smooth = (rate / self.config.acceleration) ** 2 * torch.einsum("tpin,tpim->nm", J, J) / len(sampled)
         turning = torch.full((len(data) - len(free),), (rate / self.config.turning) ** 2)
         return metric(data, smooth + torch.diag(torch.cat([free, turning])), self.frames)
 
     def pose(self, variables: Tensor) -> tuple[Posed, Tensor, Tensor, Tensor]:
-        """Variables -> posed points, local rotations [T, 52, 3, 3], angles [T, 51, 3], betas [B]."""
+        """Return posed points, local rotations [T, 52, 3, 3], angles [T, 51, 3] and betas [B] for `variables`."""
         moves = self.metric.variables(variables[:-BETAS].reshape(self.frames, -1))
         pelvis, turn, bend = moves[:, :3], moves[:, 3:6], moves[:, 6:].reshape(self.frames, -1, 3)
         betas = variables[-BETAS:] * self.betas_step
@@ -128,7 +132,7 @@ class Objective:
         return forward(self.rest0 + self.rest_of_betas @ betas, local, self.pelvis + pelvis), local, angles, betas
 
     def loss(self, variables: Tensor) -> Tensor:
-        """The objective: half a sum of squares, in standard deviations."""
+        """Return the objective: half a sum of (robust) squared residuals, in standard deviations."""
         posed, local, angles, betas = self.pose(variables)
         data = torch.stack([term.loss(posed.points) for term in self.terms]).sum()
         return data + self._smoothness(posed.points, local) + self._prior(angles, betas)
@@ -145,39 +149,39 @@ class Objective:
     def _prior(self, angles: Tensor, betas: Tensor) -> Tensor:
         beyond = (angles - self.most).clamp(min=0) + (self.least - angles).clamp(min=0)
         unusual = (angles / self.usual).square().sum() + (beyond / 0.05).square().sum()
-        # one shape for all frames, whose errors are not independent: its prior counts once per frame
+        # errors of the frames are not independent, so the prior of the one shape is weighted by the number of frames
         return (unusual + self.frames * (betas / self.config.betas).square().sum()) / 2
 
     def motion(self, variables: Tensor) -> Motion:
-        """The motion that `variables` stand for."""
+        """Convert `variables` to a motion."""
         posed, local, angles, betas = self.pose(variables)
         pelvis = self.rest0[0] + self.rest_of_betas[0] @ betas
         return Motion(
             matrix_to_axis_angle(local[:, 0]).numpy(),
             angles[:, :21].numpy(),
             angles[:, 21:].reshape(-1, 2, 15, 3).numpy(),
-            (posed.joints[:, 0] - pelvis).numpy(),  # SMPL-X turns about the rest pelvis
+            (posed.joints[:, 0] - pelvis).numpy(),  # SMPL-X rotates about the rest pelvis
             betas.numpy(),
             posed.joints.numpy(),
         )
 
 
 def _aim(target: Target) -> tuple[Array, NDArray[np.bool_]]:
-    """Where points were seen, gaps filled over time [T, P, 3], and which were ever seen [P]."""
-    seen = target.points if target.points is not None else target.shape
-    if seen is None:
-        raise ValueError("a fit needs points in space: triangulated, or the landmark model's own shape")
-    aim, known = np.array(seen[..., :3], np.float64), np.any(seen[..., 3] > 0, axis=0)
+    """Return the observed 3-D points with gaps filled over time [T, P, 3], and which points were ever observed [P]."""
+    observed = target.points if target.points is not None else target.shape
+    if observed is None:
+        raise ValueError("the fit needs 3-D points: pass triangulated `points`, or the landmark model's `shape`")
+    aim, known = np.array(observed[..., :3], np.float64), np.any(observed[..., 3] > 0, axis=0)
     if not known[GROUP == 0].any():
         raise ValueError("no body was observed in any frame")
-    aim[seen[..., 3] <= 0] = np.nan
+    aim[observed[..., 3] <= 0] = np.nan
     for point in np.flatnonzero(known):
         aim[:, point] = gaussian_filter1d(fill(aim[:, point]), GUESS_SMOOTHING * target.fps, axis=0, mode="nearest")
     return np.nan_to_num(aim), known
 
 
 def _split(array: Array) -> tuple[Tensor, Tensor]:
-    """[T, P, n + 1] -> what is seen [T, P, n] and its confidence [T, P]."""
+    """Split [T, P, n + 1] into coordinates [T, P, n] and confidence [T, P]."""
     tensor = _tensor(array)
     return tensor[..., :-1], tensor[..., -1]
 

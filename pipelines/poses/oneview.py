@@ -1,4 +1,4 @@
-"""Labels from one view: landmarks of the person in the track, and a smooth fit to them."""
+"""Label a clip from one view: landmarks of the person in the track, and a smooth fit to them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +19,23 @@ from opendimo.pipelines.poses.view import View
 
 Array = NDArray[np.floating]
 MAIN = [INDEX[f"{side}_{joint}"] for side in SIDES for joint in ("shoulder", "elbow", "wrist", "hip", "knee")]
-"""Joints whose landmarks say how well a frame shows the person."""
+"""Joints whose landmark confidence gives the confidence of a frame."""
 
 
 def one_view_label(
     landmarks: Landmarks, view: View, body: Body, config: FitConfig, gravity_down: Array | None = None
 ) -> Label:
-    """Fit a body to the landmarks of a clip. Raises `DataError` where no person, or no depth, was found."""
+    """Fit a body to the landmarks of a clip. Raises `DataError` if no person, or no depth, was found."""
     if not landmarks.body_found.any():
         raise DataError("no person was found in any frame of the track: check the track, or filter the clip")
     if not landmarks.world_found.any():
-        raise DataError("the landmark model tells no depth, which one view needs: use mediapipe, or calibrated views")
+        raise DataError(
+            "the landmark model gives no depth, which labelling from one view needs: use mediapipe, or calibrated views"
+        )
     observed = observe(drop_strange_hands(landmarks))
     pinhole = np.concatenate([view.undistorted(observed.pixels[..., :2]), observed.pixels[..., 2:]], 2)
-    standing = np.broadcast_to(np.eye(3, 4), (len(pinhole), 3, 4))
-    camera = standing if view.world_to_camera is None else view.world_to_camera
+    identity = np.broadcast_to(np.eye(3, 4), (len(pinhole), 3, 4))
+    camera = identity if view.world_to_camera is None else view.world_to_camera
     R_fit_from_sight = np.swapaxes(camera[:, :, :3], 1, 2) @ _sight(pinhole, view)
     shape = observed.shape.copy()
     shape[..., :3] = shape[..., :3] @ np.swapaxes(R_fit_from_sight, 1, 2)
@@ -54,8 +56,10 @@ def one_view_label(
 
 
 def _sight(pinhole: Array, view: View) -> Array:
-    """Rotations [T, 3, 3] from axes along the line of sight to the person, in which the landmark model sees the body,
-    to the axes of the camera."""
+    """Return the rotations [T, 3, 3] from axes along the line of sight to the person to the axes of the camera.
+
+    The landmark model predicts 3-D landmarks in axes along the line of sight.
+    """
     weight = pinhole[..., 2] * (GROUP == 0)
     centre = (weight[..., None] * pinhole[..., :2]).sum(1) / np.maximum(weight.sum(1, keepdims=True), 1e-6)  # [T, 2]
     slope = (centre - view.K[:, :2, 2]) / view.K[:, [0, 1], [0, 1]]

@@ -1,4 +1,4 @@
-"""The 52-joint skeleton drawn on a frame, for reports: the person's left orange, right blue, the middle green."""
+"""Draw the 52-joint skeleton on a frame, for reports: the person's left orange, right blue, middle green."""
 
 import cv2
 import numpy as np
@@ -13,9 +13,9 @@ FIRST_HAND_JOINT = 22
 def draw_skeleton(
     frame: NDArray[np.uint8], joints_2d: NDArray[np.floating], *, hands: tuple[bool, bool] = (True, True)
 ) -> NDArray[np.uint8]:
-    """A copy of `frame` [H, W, 3] RGB with `joints_2d` [52, 3] (x, y pixels, confidence) drawn on it.
+    """Return a copy of `frame` [H, W, 3] RGB with `joints_2d` [52, 3] (x, y pixels, confidence) drawn on it.
 
-    Bones that were not seen (confidence 0 at an end) are thin; `hands` says which hands (left, right) to draw.
+    Bones that were not observed (confidence 0 at an end) are thin. `hands`: whether to draw the (left, right) hand.
     """
     image = np.ascontiguousarray(frame).copy()
     thickness = max(1, round(min(image.shape[:2]) / 240))
@@ -28,9 +28,9 @@ def draw_skeleton(
         ends = joints_2d[[parent, child]]
         if not np.isfinite(ends).all() or np.abs(ends[:, :2]).max() > 4 * max(image.shape):
             continue
-        seen = not of_hand and ends[:, 2].min() > 0
+        observed = not of_hand and ends[:, 2].min() > 0
         a, b = (tuple(int(v) for v in np.floor(end[:2])) for end in ends)
-        cv2.line(image, a, b, colour, thickness + 1 if seen else max(1, thickness // 2), cv2.LINE_AA)
+        cv2.line(image, a, b, colour, thickness + 1 if observed else max(1, thickness // 2), cv2.LINE_AA)
         if not of_hand:
             cv2.circle(image, b, thickness + 1, colour, -1, cv2.LINE_AA)
     return image

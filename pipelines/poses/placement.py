@@ -1,4 +1,4 @@
-"""Where a body of known shape stands, from where its points are seen: linear least squares, no iteration."""
+"""Compute the translation of a posed body from its observed points: linear least squares, no iteration."""
 
 import numpy as np
 import torch
@@ -7,21 +7,21 @@ from torch import Tensor
 from opendimo.pipelines.poses.crops import fill
 
 ENOUGH = 3.0
-"""Least sum of confidences of a frame that is used; the others are interpolated."""
+"""Minimum sum of confidences of a frame; frames with less are interpolated."""
 NEAR = 0.1
-"""Closer to the camera plane nothing is seen, metres."""
+"""Minimum depth of a visible point, metres."""
 
 
 def rays(pixels: Tensor, K: Tensor) -> Tensor:
-    """Pixels [T, P, 2+] -> x/z, y/z [T, P, 2] of a camera with `K` [T, 3, 3]."""
+    """Convert pixels [T, P, 2+] to x/z, y/z [T, P, 2] of a camera with `K` [T, 3, 3]."""
     homogeneous = torch.cat([pixels[..., :2], torch.ones_like(pixels[..., :1])], -1)
     return torch.linalg.solve(K[:, None], homogeneous[..., None])[..., :2, 0]
 
 
 def place_by_rays(points: Tensor, seen: Tensor, weight: Tensor, camera: Tensor) -> Tensor:
-    """Translation [T, 3] of `points` [T, P, 3] that puts them on the rays `seen` [T, P, 2] of `camera` [T, 3, 4].
+    """Return the translation [T, 3] of `points` [T, P, 3] that best fits the rays `seen` [T, P, 2] of `camera`.
 
-    Raises `ValueError` where no frame shows enough points (`weight` [T, P]).
+    `camera` [T, 3, 4], `weight` [T, P]. Raises `ValueError` if no frame shows enough points.
     """
     rotation, shift = camera[:, :, :3], camera[:, :, 3]
     turned = points @ rotation.mT
@@ -38,7 +38,7 @@ def place_by_rays(points: Tensor, seen: Tensor, weight: Tensor, camera: Tensor) 
 
 
 def place_by_points(points: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
-    """Translation [T, 3] of `points` [T, P, 3] that puts them at `seen` [T, P, 3]."""
+    """Return the translation [T, 3] of `points` [T, P, 3] that best fits their observed positions `seen` [T, P, 3]."""
     total = weight.sum(1, keepdim=True)
     mean = (weight[..., None] * (seen - points)).sum(1) / total.clamp(min=1e-6)
     return _filled(torch.where(total >= ENOUGH, mean, torch.nan))

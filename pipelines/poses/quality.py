@@ -1,4 +1,4 @@
-"""How good a label is, in numbers; the trainer weighs by them. NaN never leaves here: unknown is None."""
+"""Quality metrics of a label, and the weight the trainer gives it. Unknown values are None, never NaN."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,16 @@ LIMBS = [
 ]
 FEET = [JOINTS.index("left_foot"), JOINTS.index("right_foot")]
 PLANTED = 0.03
-"""A foot this close to the lowest it gets counts as planted, metres."""
+"""A foot this close to its lowest height counts as planted, metres."""
 
 
 def reprojection_per_frame(fitted: Array, observed: Array) -> Array:
-    """Median distance of body points over the height of the person, [T]; NaN where nothing was observed.
+    """Return the median distance of body points over the size of the person, [T]; NaN where nothing was observed.
 
     `fitted` [T, P, 2] and `observed` [T, P, 3] (x, y, confidence), pixels.
     """
-    seen = (observed[..., 2] > 0) & BODY[: observed.shape[1], 0]
-    distance = np.where(seen, np.linalg.norm(fitted - observed[..., :2], axis=-1), np.nan)
+    observed_points = (observed[..., 2] > 0) & BODY[: observed.shape[1], 0]
+    distance = np.where(observed_points, np.linalg.norm(fitted - observed[..., :2], axis=-1), np.nan)
     y = np.where(BODY[: fitted.shape[1], 0], fitted[..., 1], np.nan)
     x = np.where(BODY[: fitted.shape[1], 0], fitted[..., 0], np.nan)
     size = np.maximum(np.nanmax(y, 1) - np.nanmin(y, 1), np.nanmax(x, 1) - np.nanmin(x, 1))
@@ -34,7 +34,7 @@ def reprojection_per_frame(fitted: Array, observed: Array) -> Array:
 
 
 def jitter(joints: Array, fps: float, valid: Flags) -> float | None:
-    """Median acceleration of the body joints [T, 22, 3] where three frames in a row are valid, m/s^2."""
+    """Return the median acceleration of the body joints [T, 22, 3] where three frames in a row are valid, m/s^2."""
     if len(joints) < 3:
         return None
     usable = valid[2:] & valid[1:-1] & valid[:-2]
@@ -43,7 +43,7 @@ def jitter(joints: Array, fps: float, valid: Flags) -> float | None:
 
 
 def foot_skate(joints: Array, gravity_down: Array, fps: float, valid: Flags) -> float | None:
-    """Median speed of a planted foot over the ground, m/s. `joints` [T, 52, 3] in a world that stands still."""
+    """Return the median speed of a planted foot over the ground, m/s. `joints` [T, 52, 3] in a static world frame."""
     feet = joints[:, FEET]  # [T, 2, 3]
     down = np.asarray(gravity_down, float) / np.linalg.norm(gravity_down)
     depth = feet @ down  # larger is lower
@@ -56,7 +56,10 @@ def foot_skate(joints: Array, gravity_down: Array, fps: float, valid: Flags) -> 
 
 
 def bone_drift(observed: Array) -> float | None:
-    """Median relative deviation of the limbs' lengths from their median. `observed` [T, P, 4]: x, y, z, confidence."""
+    """Return the median relative deviation of limb lengths from their median.
+
+    `observed` [T, P, 4]: x, y, z, confidence.
+    """
     deviations = []
     for a, b in LIMBS:
         seen = (observed[:, a, 3] > 0) & (observed[:, b, 3] > 0)
@@ -67,13 +70,16 @@ def bone_drift(observed: Array) -> float | None:
 
 
 def weight(reprojection: float | None, jitter: float | None, valid: Flags, confidence: Array) -> float:
-    """Quality weight for the trainer, 0 to 1: share of valid frames x their confidence x how well landmarks are met
-    (half at 4 % of the person's height) x how smooth the motion is (half at 40 m/s^2)."""
+    """Return the quality weight for the trainer, 0 to 1.
+
+    It is the share of valid frames x their mean confidence x a factor for the reprojection error (1/2 at 4 % of the
+    person's height) x a factor for jitter (1/2 at 40 m/s^2).
+    """
     if not valid.any():
         return 0.0
-    met = 1.0 if reprojection is None else 1 / (1 + (reprojection / 0.04) ** 2)
-    smooth = 1.0 if jitter is None else 1 / (1 + (jitter / 40) ** 2)
-    return float(np.clip(valid.mean() * confidence[valid].mean() * met * smooth, 0, 1))
+    fit_factor = 1.0 if reprojection is None else 1 / (1 + (reprojection / 0.04) ** 2)
+    jitter_factor = 1.0 if jitter is None else 1 / (1 + (jitter / 40) ** 2)
+    return float(np.clip(valid.mean() * confidence[valid].mean() * fit_factor * jitter_factor, 0, 1))
 
 
 def _number(values: Array) -> float | None:
@@ -82,7 +88,7 @@ def _number(values: Array) -> float | None:
 
 
 def _median(values: Array, axis: int) -> Array:
-    """Median without NaN; NaN where there is nothing (and no warning)."""
+    """Return the median without NaN; NaN, without a warning, for all-NaN slices."""
     empty = ~np.isfinite(values).any(axis)
     filled = np.where(np.expand_dims(empty, axis), 0, values)
     return np.where(empty, np.nan, np.nanmedian(filled, axis))

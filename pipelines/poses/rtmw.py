@@ -1,4 +1,7 @@
-"""RTMW (133 COCO-WholeBody points) through `rtmlib` as a landmark back end: without depth, so for calibrated views."""
+"""RTMW (133 COCO-WholeBody points) through `rtmlib` as a landmark back end.
+
+It gives no depth, so it can only be used with several calibrated views.
+"""
 
 from pathlib import Path
 
@@ -12,14 +15,14 @@ BODY_OF_COCO = {
     0: 0, 1: 2, 2: 5, 3: 7, 4: 8, 5: 11, 6: 12, 7: 13, 8: 14, 9: 15, 10: 16, 11: 23, 12: 24, 13: 25, 14: 26, 15: 27,
     16: 28, 17: 31, 19: 29, 20: 32, 22: 30,
 }  # fmt: skip
-"""COCO-WholeBody index -> MediaPipe body index; both name sides as the person does."""
+"""COCO-WholeBody index -> MediaPipe body index; in both, left and right are the person's own."""
 LEFT_HAND, RIGHT_HAND = 91, 112
 HAND_SEEN = 0.3
-"""Least median score of a hand that counts as found."""
+"""Minimum median score of a detected hand."""
 
 
 class WholeBody:
-    """One RTMW model. Raises `ValueError` where `rtmlib` or the weights are absent."""
+    """An RTMW model. Raises `ValueError` if `rtmlib` or the weights are missing."""
 
     def __init__(self, config: Rtmlib) -> None:
         try:
@@ -33,7 +36,7 @@ class WholeBody:
         )
 
     def start(self) -> None:
-        """Nothing to forget: every frame stands alone."""
+        """Do nothing: frames are independent of each other."""
 
     def see(self, window: NDArray[np.uint8], found: Landmarks, t: int) -> None:
         """Fill in frame `t` of `found` from `window` [h, w, 3] RGB, in window pixels."""

@@ -1,4 +1,4 @@
-"""The stage that labels clips: truth where there is one, else several calibrated views, else one view."""
+"""The poses stage: label clips from ground truth if there is any, else from calibrated views, else from one view."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -24,12 +24,13 @@ from opendimo.storage_schemas.rows import in_list
 
 Row = dict[str, Any]
 SPAN = ["capture_id", "start_frame", "end_frame", "fps_num", "fps_den"]
-"""What views that are labelled together have in common."""
+"""Columns that are equal for views that are labelled together."""
 
 
 @dataclass(frozen=True)
 class PosesConfig:
-    """`landmarks`: the landmark model. `fit`: of the fit. `body`: path of a SMPL-X .npz file; None: the mannequin."""
+    """`landmarks`: the landmark model. `fit`: settings of the body fit. `body`: path of a SMPL-X .npz file; None: the
+    bundled mannequin."""
 
     landmarks: LandmarkConfig = field(default_factory=MediaPipe)
     fit: FitConfig = field(default_factory=FitConfig)
@@ -37,7 +38,7 @@ class PosesConfig:
 
 
 class PosesStage:
-    """Writes one row of `poses` per clip. A piece of work is one clip, or all calibrated views of one span."""
+    """Stage that writes one row of `poses` per clip. A work item is one clip, or all calibrated views of one span."""
 
     name = "poses"
     version = "3"
@@ -57,7 +58,7 @@ class PosesStage:
         self._landmarker = Landmarker(self.config.landmarks)
 
     def run(self, batch: list[Work]) -> Outcome:
-        """Label every piece of work."""
+        """Label every work item."""
         return run_each(batch, self._label)
 
     def _label(self, work: Work) -> dict[str, list[Row]]:
@@ -94,7 +95,7 @@ class PosesStage:
         from opendimo.storage_schemas.media.video import frames
 
         if clip["track"] is None:
-            raise DataError(f"{clip['name']}: the clip has no track of a person; filter it")
+            raise DataError(f"{clip['name']}: the clip has no track of a person: filter the clip")
         (video,) = self._lake.blobs("clip_videos", "video", [clip["clip_id"]])
         try:
             return self._landmarker.detect(frames(video), clip["track"])
@@ -109,7 +110,7 @@ class PosesStage:
     def _rows(self, table: str, key: str, ids: list[str]) -> list[Row]:
         rows = {row[key]: row for row in self._lake.read(table, where=in_list(key, ids))}
         if missing := [i for i in ids if i not in rows]:
-            raise DataError(f"{table} has no row {missing[0]}: was it taken out after planning?")
+            raise DataError(f"{table} has no row {missing[0]}: it was removed after planning; plan the stage again")
         return [rows[i] for i in ids]
 
     def _one(self, table: str, key: str) -> Row:
@@ -117,10 +118,11 @@ class PosesStage:
 
 
 def plan(lake: Lake, stage: PosesStage, policy: Policy) -> Planned:
-    """All work on kept clips: calibrated views of one capture and span together, every other clip by itself.
+    """Plan all work on kept clips: one item per group of calibrated views of a capture and span, and per other clip.
 
-    A clip's id, video and work key decide its pixels, track and cameras, so these are not read. What `rigs` says now
-    counts as well: how late views are that are labelled together, and where down is if the capture does not state it.
+    The work key does not depend on pixels, tracks and cameras themselves, because a clip's id, video and work key
+    determine them. It does depend on the newest `rigs` measurement: the time offsets of views that are labelled
+    together, and the direction of gravity if the capture does not state it.
     """
     clips = kept_clips(lake, policy, ["name", "view", "video_sha256", "work_key", *SPAN])
     clips = clips.append_column("down", look_up(clips["capture_id"], measured_gravity(lake), "capture_id", "down"))
@@ -144,8 +146,8 @@ def plan(lake: Lake, stage: PosesStage, policy: Policy) -> Planned:
 
 
 def _calibrated(lake: Lake) -> pa.Array:
-    """Ids of multi-view clips with metric cameras."""
-    # the shapes alone tell whether there are cameras: they are a small part of them
+    """Return the ids of multi-view clips with metric cameras."""
+    # read only the shapes, which are small, to find out whether there are cameras
     cameras = ["K.shape", "world_to_camera.shape"]
     clips = lake.dataset("clips").to_table(columns=["clip_id", *cameras], filter="kind = 'multiview' AND metric")
     has = pc.and_(*(pc.is_valid(clips[name]) for name in cameras))
@@ -153,13 +155,13 @@ def _calibrated(lake: Lake) -> pa.Array:
 
 
 def _late(lake: Lake, views: pa.Table, borders: np.ndarray) -> np.ndarray:
-    """By how many frames each view is late; a view that is left by itself has nothing to be late for."""
+    """Return by how many frames each view is late; 0 for a view that is alone in its group."""
     sizes = np.diff(borders)
     return np.where(np.repeat(sizes, sizes) > 1, frames_late(lake, views).to_numpy(), 0.0)
 
 
 def _grouped(clips: pa.Table, borders: np.ndarray, late: np.ndarray) -> pa.Table:
-    """One row per span of rows between two borders: id, name and gravity of the first clip, and what all clips are."""
+    """Return one row per group between two borders: id, name and gravity of the first clip, lists of other columns."""
     clips = clips.append_column("late", pa.array(late))
     first = clips.select(["clip_id", "name", "down"]).take(pa.array(borders[:-1]))
     columns = {"clip_ids": "clip_id", "videos": "video_sha256", "clip_keys": "work_key", "late": "late"}
@@ -170,14 +172,14 @@ def _grouped(clips: pa.Table, borders: np.ndarray, late: np.ndarray) -> pa.Table
 
 
 def _borders(groups: pa.ChunkedArray) -> np.ndarray:
-    """Where a new group begins in a sorted column, and its end."""
+    """Return the indices at which a new group starts in a sorted column, followed by its length."""
     changes = pc.not_equal(groups.slice(1), groups.slice(0, max(0, len(groups) - 1)))
     inside = np.flatnonzero(changes.to_numpy(zero_copy_only=False)) + 1
     return np.unique(np.concatenate([[0], inside, [len(groups)]]))
 
 
 def _content(rows: pa.Table) -> Column:
-    """[[[clip, video, clip's work key, frames late], ...], measured gravity] of each row."""
+    """Return the JSON [[[clip, video, clip's work key, frames late], ...], measured gravity] of each row."""
     lists = [rows[name].combine_chunks() for name in ("clip_ids", "videos", "clip_keys")]
     late = pc.cast(rows["late"].combine_chunks().flatten(), pa.string())
     views = json_lists(*(json_strings(values.flatten()) for values in lists), late)
@@ -186,13 +188,13 @@ def _content(rows: pa.Table) -> Column:
 
 
 def _offsets(lists: pa.ListArray) -> pa.Array:
-    """Offsets into the flattened values."""
+    """Return the offsets of each list into the flattened values."""
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
 
 
 def _without_paths(config: PosesConfig) -> PosesConfig:
-    """The config as it enters work keys: files count by their content (the stage's `weights`), not by their place."""
+    """Return the config that enters work keys: without paths, because files count by their content (`weights`)."""
     landmarks = config.landmarks
     if isinstance(landmarks, Rtmlib):
         landmarks = replace(landmarks, model="")
@@ -200,7 +202,7 @@ def _without_paths(config: PosesConfig) -> PosesConfig:
 
 
 def _body_file(config: PosesConfig) -> str:
-    """Hash of the body model's file. Raises `FileNotFoundError` where it is absent."""
+    """Return the hash of the body model's file. Raises `FileNotFoundError` if it is missing."""
     from opendimo.model.body.mannequin import mannequin_file
     from opendimo.storage_schemas.ids import sha256_file
 

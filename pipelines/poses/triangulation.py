@@ -1,7 +1,7 @@
-"""Points in space from several calibrated views, when some views are wrong about some points.
+"""Triangulate points from several calibrated views robustly, if some views are wrong about some points.
 
-Linear triangulation (DLT, Hartley & Zisserman, 2nd ed., 12.2) from every pair of views; the pair that most views agree
-with wins (RANSAC over all pairs), and those views triangulate again, weighted by confidence.
+Linear triangulation (DLT, Hartley & Zisserman, 2nd ed., 12.2) from every pair of views. The pair with which most views
+agree wins (RANSAC over all pairs), and its inlier views triangulate the point again, weighted by confidence.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ MAX_PAIRS = 60
 
 @dataclass(frozen=True)
 class Triangulated:
-    """`points` [N, 3] metres (0 where unknown), `confidence` [N] (mean of the views that agree; 0: unknown),
-    `inliers` [V, N], `residual` [V, N] pixels (NaN where the view does not see the point)."""
+    """Result of `triangulate`: `points` [N, 3] metres (0 if unknown), `confidence` [N] (mean of the inlier views; 0:
+    unknown), `inliers` [V, N], `residual` [V, N] pixels (NaN if the view does not observe the point)."""
 
     points: Array
     confidence: Array
@@ -30,20 +30,20 @@ def triangulate(
 ) -> Triangulated:
     """Triangulate N points seen by V views.
 
-    `pixels` [V, N, 2] without distortion, `confidence` [V, N] (below `least`: not seen), `projections` [V, N, 3, 4] =
-    K [R | t] per view and point, `tolerance` (one, or per view [V]): pixels up to which a view agrees.
+    `pixels` [V, N, 2] undistorted, `confidence` [V, N] (below `least`: not observed), `projections` [V, N, 3, 4] =
+    K [R | t] per view and point, `tolerance` (one, or per view [V]): inlier threshold in pixels.
     """
     views = len(pixels)
     limit = np.broadcast_to(np.asarray(tolerance, float), views)[:, None]  # [V, 1]
-    seen = confidence >= least
+    observed = confidence >= least
     rows = _equations(pixels, projections) / limit[..., None, None]  # [V, N, 2, 4], in units of the tolerance
-    best, best_score = np.zeros(seen.shape, bool), np.zeros(seen.shape[1])
+    best, best_score = np.zeros(observed.shape, bool), np.zeros(observed.shape[1])
     for a, b in _pairs(views):
         points = _solve(rows[[a, b]])
         error = _reprojection(points, pixels, projections)  # [V, N]
-        agree = seen & (error < limit)
+        agree = observed & (error < limit)
         both = agree[a] & agree[b]
-        # agreement first, then closeness: the score of a view is its confidence, less as it is farther off
+        # each inlier view scores its confidence, reduced by up to half with its error
         score = np.where(both, (agree * confidence * (1 - 0.5 * np.nan_to_num(error / limit))).sum(0), 0)
         better = score > best_score
         best[:, better], best_score[better] = agree[:, better], score[better]
@@ -51,13 +51,13 @@ def triangulate(
     points = _solve(rows * weight)
     known = best.sum(0) >= 2
     points[~known] = 0
-    error = np.where(seen & known, _reprojection(points, pixels, projections), np.nan)
+    error = np.where(observed & known, _reprojection(points, pixels, projections), np.nan)
     mean = (confidence * best).sum(0) / np.maximum(best.sum(0), 1)
     return Triangulated(points, np.where(known, mean, 0), best & known, error)
 
 
 def _pairs(views: int) -> list[tuple[int, int]]:
-    """All pairs of views; of very many, a fixed random choice."""
+    """Return all pairs of views, or a fixed random sample of `MAX_PAIRS` if there are more."""
     pairs = list(combinations(range(views), 2))
     if len(pairs) <= MAX_PAIRS:
         return pairs
@@ -66,14 +66,15 @@ def _pairs(views: int) -> list[tuple[int, int]]:
 
 
 def _equations(pixels: Array, projections: Array) -> Array:
-    """x (p3 X) - p1 X = 0 and y (p3 X) - p2 X = 0 for homogeneous X: [V, N, 2, 4], about in pixels at unit depth."""
+    """Return the rows [V, N, 2, 4] of x (p3 X) - p1 X = 0 and y (p3 X) - p2 X = 0 for homogeneous X, over the focal
+    length."""
     rows = pixels[..., None] * projections[..., 2:3, :] - projections[..., :2, :]
     focal = np.linalg.norm(projections[..., :2, :3], axis=-1).mean(-1)[..., None, None]
     return rows / focal
 
 
 def _solve(rows: Array) -> Array:
-    """Least squares of [V, N, 2, 4] X = 0 with |X| = 1 -> points [N, 3]."""
+    """Solve rows [V, N, 2, 4] X = 0 with |X| = 1 by least squares: points [N, 3]."""
     stacked = np.moveaxis(rows, 0, 1).reshape(rows.shape[1], -1, 4)  # [N, 2V, 4]
     homogeneous = np.linalg.svd(stacked, full_matrices=False)[2][:, -1] if stacked.shape[1] >= 4 else None
     assert homogeneous is not None
@@ -82,7 +83,7 @@ def _solve(rows: Array) -> Array:
 
 
 def _reprojection(points: Array, pixels: Array, projections: Array) -> Array:
-    """Distance in pixels [V, N]; infinite behind the camera."""
+    """Return the reprojection error in pixels [V, N]; infinite behind the camera."""
     image = np.einsum("vnij,nj->vni", projections[..., :3], points) + projections[..., 3]
     depth = image[..., 2:]
     off = np.linalg.norm(image[..., :2] / np.where(depth > 1e-6, depth, 1) - pixels, axis=-1)

@@ -1,4 +1,4 @@
-"""Labels of renders: the truth that came with them, moved into the camera. Nothing is estimated but what is missing."""
+"""Label renders with their ground truth, transformed to the camera frame. Only missing parts are estimated."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ Array = NDArray[np.floating]
 BODY_JOINTS = 22
 ELBOWS, WRISTS = (18, 19), (20, 21)
 IN_FRAME = 0.5
-"""Least share of body joints inside the frame of a valid label."""
+"""Minimum share of body joints inside the image in a valid frame."""
 ROTATIONS = ("truth_global_orient", "truth_body_pose", "truth_betas")
 
 
 def has_truth(source: dict[str, Any]) -> bool:
-    """Whether a row of `sources` tells how bodies moved."""
+    """Return whether a row of `sources` has ground-truth body motion."""
     has_joints = source.get("truth_joints") is not None
     return has_joints or all(source.get(name) is not None for name in (*ROTATIONS, "truth_transl"))
 
@@ -35,9 +35,14 @@ def has_truth(source: dict[str, Any]) -> bool:
 def truth_label(
     clip: dict[str, Any], source: dict[str, Any], view: View, body: Body, config: FitConfig, gravity_down: Array | None
 ) -> Label:
-    """The label of the person in the clip's track. Raises `DataError` where truth and clip do not fit together."""
+    """Return the label of the person in the clip's track.
+
+    Raises `DataError` if the clip has no cameras, or its frame count differs from that of the truth.
+    """
     if not view.calibrated:
-        raise DataError(f"{clip['name']}: true motion without cameras cannot be placed in the picture: add its cameras")
+        raise DataError(
+            f"{clip['name']}: true motion without cameras cannot be projected into the clip: add its cameras"
+        )
     span = slice(clip["start_frame"], clip["end_frame"])
     people = _people(source, span, body, config, view.fps)
     for motion in people:
@@ -47,9 +52,11 @@ def truth_label(
                 f"the clip {clip['frames']}: check the labels' frame count"
             )
     motion = people[0] if len(people) == 1 else max(people, key=lambda p: _overlap(p, clip["track"], view))
-    seen = view.in_camera(motion.joints)
-    before = seen[..., 2] > NEAR
-    inside = before & view.inside(view.pixels(np.where(before[..., None], seen, np.array([0.0, 0.0, 1.0]))))  # [T, 52]
+    joints_camera = view.in_camera(motion.joints)
+    in_front = joints_camera[..., 2] > NEAR
+    inside = in_front & view.inside(
+        view.pixels(np.where(in_front[..., None], joints_camera, np.array([0.0, 0.0, 1.0])))
+    )  # [T, 52]
     valid = inside[:, :BODY_JOINTS].mean(1) >= IN_FRAME
     hands = np.stack([inside[:, 22:37].all(1), inside[:, 37:].all(1)], 1)
     if source.get("truth_hand_pose") is None:
@@ -69,7 +76,7 @@ def truth_label(
 
 
 def _people(source: dict[str, Any], span: slice, body: Body, config: FitConfig, fps: float) -> list[Motion]:
-    """The motion of every body in the world over the frames of `span`."""
+    """Return the motion of every body in the world over the frames of `span`."""
     joints = source.get("truth_joints")
     if joints is not None and joints.shape[2] not in (BODY_JOINTS, len(JOINTS)):
         raise DataError(f"{source['name']}: {joints.shape[2]} true joints, expected {BODY_JOINTS} or {len(JOINTS)}")
@@ -93,21 +100,23 @@ def _people(source: dict[str, Any], span: slice, body: Body, config: FitConfig, 
 def _motion(
     body: Body, orient: Array, pose: Array, hands: Array, betas: Array, transl: Array | None, joints: Array | None
 ) -> Motion:
-    """True parameters as a motion with the true `joints`, whose root joint lies where the true one does."""
-    own = betas[: body.num_betas]
-    rest_pelvis = body.rest_joints(torch.tensor(own))[0].numpy()
+    """Convert true parameters to a motion with the true `joints` (if given), placed by the true root joint."""
+    shape = betas[: body.num_betas]
+    rest_pelvis = body.rest_joints(torch.tensor(shape))[0].numpy()
     at_root = joints[:, 0] - rest_pelvis if joints is not None else transl
     assert at_root is not None
     with torch.no_grad():
-        posed = body.joints(*(torch.tensor(np.float32(a)) for a in (orient, pose, hands, at_root, own))).numpy()
+        posed = body.joints(*(torch.tensor(np.float32(a)) for a in (orient, pose, hands, at_root, shape))).numpy()
     if joints is not None:
         posed = _hands_at(joints, posed)
     return Motion(orient, pose, hands, at_root, betas, posed)
 
 
 def _hands_at(joints: Array, posed: Array) -> Array:
-    """True joints [T, 22 or 52, 3], completed by the hands of `posed` [T, 52, 3], moved to the true wrists and scaled
-    like the forearms."""
+    """Complete true joints [T, 22 or 52, 3] with the hands of `posed` [T, 52, 3].
+
+    Hands are moved to the true wrists and scaled by the ratio of the forearm lengths.
+    """
     if joints.shape[1] == posed.shape[1]:
         return joints
     hands = posed[:, BODY_JOINTS:].reshape(len(posed), 2, 15, 3)
@@ -118,7 +127,7 @@ def _hands_at(joints: Array, posed: Array) -> Array:
 
 
 def _fitted(joints: Array, body: Body, config: FitConfig, fps: float) -> Motion:
-    """Rotations for a body of which only joints [T, 22 or 52, 3] are known."""
+    """Fit rotations to a body of which only the joints [T, 22 or 52, 3] are known."""
     points = np.zeros((len(joints), len(POINTS), 4), np.float32)
     points[:, : joints.shape[1], :3], points[:, : joints.shape[1], 3] = joints, 1
     motion = fit(body, Target(fps, points=points), config)
@@ -127,7 +136,7 @@ def _fitted(joints: Array, body: Body, config: FitConfig, fps: float) -> Motion:
 
 
 def _overlap(motion: Motion, track: Array, view: View) -> float:
-    """How well a person's joints fill the clip's track: mean overlap (area shared over area of both) of boxes."""
+    """Return the mean IoU of the box around the person's joints and the clip's track."""
     pixels = view.pixels(view.in_camera(motion.joints))
     low, high = pixels.min(1), pixels.max(1)
     shared = np.clip(np.minimum(high, track[:, 2:]) - np.maximum(low, track[:, :2]), 0, None).prod(1)

@@ -1,4 +1,4 @@
-"""The camera of a clip, as far as it is known, and the clip's pixels with and without lens distortion."""
+"""The camera of a clip, as far as it is known; projects, distorts and undistorts points."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -16,8 +16,8 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class View:
-    """`K` [T, 3, 3] (assumed where the clip has none), `world_to_camera` [T, 3, 4] or None, `distortion` (OpenCV, may
-    be empty). Lengths of the world are metres (else the world is not used)."""
+    """Camera of a clip: `K` [T, 3, 3] (assumed if the clip has none), `world_to_camera` [T, 3, 4] in metres or None (if
+    unknown or not metric), `distortion` (OpenCV coefficients, may be empty)."""
 
     width: int
     height: int
@@ -28,11 +28,11 @@ class View:
 
     @property
     def calibrated(self) -> bool:
-        """True where both the lens and a metric place are known."""
+        """Whether both the intrinsics and metric extrinsics are known."""
         return self.world_to_camera is not None
 
     def undistorted(self, pixels: Array) -> Array:
-        """Pixels of the clip [T, P, 2] -> pixels of a pinhole camera with the same `K`."""
+        """Undistort pixels of the clip [T, P, 2] to pixels of a pinhole camera with the same `K`."""
         if not len(self.distortion):
             return np.asarray(pixels, np.float64)
         return np.stack(
@@ -43,7 +43,7 @@ class View:
         )
 
     def pixels(self, points_camera: Array) -> Array:
-        """Camera points [T, P, 3] -> pixels of the clip [T, P, 2]."""
+        """Project points in the camera frame [T, P, 3] to pixels of the clip [T, P, 2], with distortion."""
         if not len(self.distortion):
             return project(points_camera, self.K)
         zero = np.zeros(3)
@@ -55,23 +55,23 @@ class View:
         )
 
     def in_camera(self, points_world: Array) -> Array:
-        """World points [T, P, 3] -> camera points."""
+        """Transform world points [T, P, 3] to the camera frame."""
         assert self.world_to_camera is not None
         return transform(points_world, self.world_to_camera)
 
     def at(self, times: Array) -> "View":
-        """The view at `times` [N], frames of the clip: its place and lens in straight lines, turning evenly."""
-        place = None if self.world_to_camera is None else cameras_at(self.world_to_camera, times)
-        return replace(self, K=linear_at(self.K, times), world_to_camera=place)
+        """Interpolate the view at `times` [N] in frames of the clip: position and `K` linearly, rotation with slerp."""
+        cameras = None if self.world_to_camera is None else cameras_at(self.world_to_camera, times)
+        return replace(self, K=linear_at(self.K, times), world_to_camera=cameras)
 
     def inside(self, pixels: Array) -> NDArray[np.bool_]:
-        """Which pixels [..., 2] lie in the frame."""
+        """Return which pixels [..., 2] lie inside the image."""
         x, y = pixels[..., 0], pixels[..., 1]
         return (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
 
 
 def view_of(clip: dict[str, Any]) -> View:
-    """The view of a row of `clips`; one frame of cameras may stand for all."""
+    """Return the view of a row of `clips`; a single frame of cameras is used for all frames."""
     frames, width, height = clip["frames"], clip["width"], clip["height"]
     if (K := clip.get("K")) is None:
         K = assumed_intrinsics(width, height)[None]

@@ -1,4 +1,4 @@
-"""What a run would do, how long it would take and how much it would store, by what was measured."""
+"""Estimate the work, duration and storage of a run from measured runs or from a sample."""
 
 from opendimo.pipelines.progress.estimate import Forecast, forecast
 from opendimo.pipelines.progress.rates import measured

@@ -1,4 +1,4 @@
-"""What a run of a stage would do, how long it would take and how much it would store."""
+"""Estimate the work, duration and storage of a run of a stage."""
 
 import time
 from collections.abc import Sequence
@@ -8,27 +8,30 @@ import numpy as np
 import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.planned import Planned
-from opendimo.pipelines.engine.work_status import DONE, DUE, FAILED, NEW, WAITING, open_failures, stale, standing
+from opendimo.pipelines.engine.work_status import DONE, DUE, FAILED, NEW, WAITING, open_failures, stale, work_status
 from opendimo.pipelines.progress.rates import Rates, measured
 from opendimo.pipelines.progress.sample import Tried
 from opendimo.pipelines.progress.sizes import DOWNLOAD, DOWNLOAD_START, Sizes, sizes_of
 from opendimo.storage_schemas.lake.lake import Lake
 
 WRITES = {"sources": ("sources", "captures"), "clips": ("clips", "clip_videos", "fingerprints")}
-"""Tables of the stages that fill more than one."""
+"""Tables of the stages that write more than one."""
 LATER = {"clips": "sources", "duplicates": "clips", "rigs": "sources"}
-"""Stages of which work comes up while sources are taken in, and the stage that makes it."""
+"""Stages whose work appears while sources are ingested, and the stage that produces their inputs."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Pieces of work of a plan: `inputs = done + failed + waiting + left`, `left = new + stale + due`.
+    """Counts of the work of a plan, and estimates for a run: `inputs = done + failed + waiting + left`,
+    `left = new + stale + due`.
 
-    `stale`: there are rows of the item, but of another version, config or input. `due`: it failed, and is tried again.
-    `later`: pieces that are no work yet, but will be when what is left of the sources is there.
-    `seconds` (from `least` to `most`, nine of ten times if those measured are like the rest; None where one piece alone
-    was measured) and `bytes` are estimates for what is left and comes later, None where nothing was measured. They rest
-    on `measured` pieces of work of `runs` runs, or `tried` for this forecast; `basis` says that in words.
+    `stale`: the item has rows, but of another version, config or input. `due`: failed, and will be retried. `later`:
+    expected work that will exist once the remaining sources are ingested.
+
+    `seconds` and `bytes` are estimates for `left` and `later`; None if nothing was measured. `least` to `most` is a
+    90 % interval of `seconds`, if the measured work is representative; None if a single piece was measured. The
+    estimates are based on `measured` pieces of work from `runs` runs, or, if `tried`, from a sample that was run for
+    this forecast; `basis` describes that in words.
     """
 
     stage: str
@@ -54,36 +57,40 @@ class Forecast:
 def forecast(
     lake: Lake, stage: str, planned: Planned, tried: Tried | None = None, before: Sequence[Forecast] = ()
 ) -> Forecast:
-    """What a run of a plan would do now. Writes nothing.
+    """Forecast a run of a plan. Writes nothing.
 
-    `tried`: a trial, which counts instead of runs in the lake, as there were none. `before`: what would be done of the
-    stages before, which will make work for this one.
+    `tried`: a sample run, used instead of the runs in the lake, which has none. `before`: forecasts of earlier stages,
+    which will produce work for this one.
     """
-    found = standing(lake, stage, planned, time.time_ns())
-    outdated, left = stale(lake, stage, found), found.left
-    told, items, known = (tried.away, tried.items, tried.planned) if tried else (lake, lake, planned)
-    rates = measured(told, stage, planned.revision, items if tried else None)
-    wanted, later = sizes_of(lake, stage, planned, left), _later(items, stage, known, before)
+    status = work_status(lake, stage, planned, time.time_ns())
+    outdated, left = stale(lake, stage, status), status.left
+    measured_lake, items_lake, known_plan = (tried.away, tried.items, tried.planned) if tried else (lake, lake, planned)
+    rates = measured(measured_lake, stage, planned.revision, items_lake if tried else None)
+    remaining, later = sizes_of(lake, stage, planned, left), _expected_later(items_lake, stage, known_plan, before)
     if rates is not None and later:
-        more = Sizes(np.resize(rates.sizes.sorts, later), np.resize(rates.sizes.units, later))  # like those measured
-        wanted = Sizes(np.concatenate([wanted.sorts, more.sorts]), np.concatenate([wanted.units, more.units]))
-    seconds, least, most = rates.time(wanted) if rates else (None, None, None)
-    sure = rates is not None and len(rates.seconds) > 1
+        later_sizes = Sizes(
+            np.resize(rates.sizes.sorts, later), np.resize(rates.sizes.units, later)
+        )  # assume the measured sizes
+        remaining = Sizes(
+            np.concatenate([remaining.sorts, later_sizes.sorts]), np.concatenate([remaining.units, later_sizes.units])
+        )
+    seconds, least, most = rates.time(remaining) if rates else (None, None, None)
+    has_interval = rates is not None and len(rates.seconds) > 1
     return Forecast(
         stage=stage,
         inputs=len(planned),
-        done=found.count(DONE),
-        failed=found.count(FAILED),
-        waiting=found.count(WAITING),
+        done=status.count(DONE),
+        failed=status.count(FAILED),
+        waiting=status.count(WAITING),
         stale=outdated,
-        new=found.count(NEW) - outdated,
-        due=found.count(DUE),
+        new=status.count(NEW) - outdated,
+        due=status.count(DUE),
         left=len(left),
         later=later,
         seconds=seconds,
-        least=least if sure else None,
-        most=most if sure else None,
-        bytes=None if rates is None else _bytes(told, stage, rates, wanted),
+        least=least if has_interval else None,
+        most=most if has_interval else None,
+        bytes=None if rates is None else _stored_bytes(measured_lake, stage, rates, remaining),
         measured=0 if rates is None else len(rates.seconds),
         runs=0 if rates is None else rates.runs,
         tried=bool(tried and rates),
@@ -91,45 +98,48 @@ def forecast(
     )
 
 
-def _later(items: Lake, stage: str, planned: Planned, before: Sequence[Forecast]) -> int:
-    """The work that comes up while sources are taken in: as much for each piece of the stage that makes it as a plan
-    has for those in the lake `items`. Sources that are stale have made theirs already."""
+def _expected_later(items: Lake, stage: str, planned: Planned, before: Sequence[Forecast]) -> int:
+    """Estimate how much work will appear while sources are ingested.
+
+    It assumes the ratio of planned work to completed work of the producing stage in the lake `items`. Stale sources are
+    not counted: their work exists already.
+    """
     if stage not in LATER:
         return 0
-    made_by = LATER[stage]
-    coming = sum(f.new + f.due if made_by == "sources" else f.later for f in before if f.stage == made_by)
-    return round(coming * len(planned) / max(1, _answered(items, made_by)))
+    source_stage = LATER[stage]
+    upcoming = sum(f.new + f.due if source_stage == "sources" else f.later for f in before if f.stage == source_stage)
+    return round(upcoming * len(planned) / max(1, _done_or_failed(items, source_stage)))
 
 
-def _answered(lake: Lake, stage: str) -> int:
-    """Pieces of work of a stage that are done or failed."""
+def _done_or_failed(lake: Lake, stage: str) -> int:
+    """Count the work of a stage that is done or failed."""
     done = pc.count_distinct(lake.column(stage, "work_key")).as_py()
     return int(done) + open_failures(lake, f"stage = '{stage}'", []).num_rows
 
 
-def _bytes(lake: Lake, stage: str, rates: Rates, wanted: Sizes) -> int:
-    """What would be stored, by what a unit of the work that is done takes in the tables; and the files downloaded."""
+def _stored_bytes(lake: Lake, stage: str, rates: Rates, remaining: Sizes) -> int:
+    """Estimate the bytes to store: table bytes per unit of completed work, plus downloaded files for `sources`."""
     done = pc.count_distinct(lake.column(stage, "work_key")).as_py()
     tables = WRITES.get(stage, (stage,))
     stored = sum(sum(lake.store.sizes(f"tables/{table}.lance/data").values()) for table in tables)
-    units = rates.units(wanted)
-    downloads = (units - DOWNLOAD_START)[wanted.sorts == DOWNLOAD].sum() if stage == "sources" else 0.0
+    units = rates.units(remaining)
+    downloads = (units - DOWNLOAD_START)[remaining.sorts == DOWNLOAD].sum() if stage == "sources" else 0.0
     return round(stored * units.sum() / (done * rates.units(rates.sizes).mean()) + downloads)
 
 
 def _basis(rates: Rates | None, tried: Tried | None) -> str:
     if rates is None:
-        return "no run yet: try --sample 4" if tried is None else _in_vain(tried)
+        return "no run yet: try --sample 4" if tried is None else _why_no_estimate(tried)
     count = len(rates.seconds)
     text = f"{count} item{'s' * (count != 1)}"
     if tried:
-        return f"{text} tried"
+        return f"{text} sampled"
     text += f" of {rates.runs} run{'s' * (rates.runs != 1)}"
     return text if rates.alike else f"{text} with another version or config"
 
 
-def _in_vain(tried: Tried) -> str:
-    """Why a trial tells nothing."""
+def _why_no_estimate(tried: Tried) -> str:
+    """Return why a sample run gives no estimate."""
     if tried.late:
-        return "nothing ended in time: raise --sample-minutes"
-    return "what was tried failed" if tried.count else "no run yet, and nothing to try"
+        return "no sampled item finished in time: raise --sample-minutes"
+    return "all sampled items failed" if tried.count else "no run yet, and no work left to sample"

@@ -1,4 +1,4 @@
-"""A few pieces of work done for real, where no run measured any: in a lake made for that, and within a time."""
+"""Run a small sample of work to measure rates if no run has: in a temporary lake and with a time limit."""
 
 import math
 import os
@@ -12,14 +12,16 @@ import numpy as np
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.planning import Run, finish, prepare, stage_outcome
 from opendimo.pipelines.engine.stage import Stage, Work
-from opendimo.pipelines.engine.work_status import standing
+from opendimo.pipelines.engine.work_status import work_status
 from opendimo.storage_schemas.lake.lake import Lake
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial: `count` pieces of work of `planned`, whose items are in the lake `items`; what came out is in `away`.
-    `late`: not all of them ended in time."""
+    """A sample run: `count` pieces of work of `planned`, whose items are in the lake `items`.
+
+    Results are in the lake `away`. `late`: not all of them finished in time.
+    """
 
     away: Lake
     items: Lake
@@ -29,23 +31,23 @@ class Tried:
 
 
 def try_out(lake: Lake, away: Lake, stage: Stage, planned: Planned, count: int, deadline: float) -> Tried:
-    """Do `count` pieces of what a run in `lake` would do, spread over the plan; what comes out is stored in `away`.
+    """Run `count` pieces of the open work of a plan, spread over it, and store the results in the lake `away`.
 
-    As many processes work as a cluster of this machine has; the first piece of each, which loads libraries, comes on
-    top and is not timed. At `deadline` (of the monotonic clock) they are killed, and what they were at is lost. Raises
-    `ValueError` where one ends by itself before its work is done, and where this machine lacks the GPU for it.
+    It uses as many processes as a Ray cluster on this machine would have workers. Each processes one extra piece first,
+    which loads libraries and is not timed. At `deadline` (monotonic clock) they are killed, and their unfinished work
+    is lost. Raises `ValueError` if a process fails, or if this machine lacks the GPUs for one worker.
     """
-    left = standing(lake, stage.name, planned, time.time_ns()).left
+    left = work_status(lake, stage.name, planned, time.time_ns()).left
     if not len(left):
         return Tried(away, lake, planned)
-    workers = _workers(stage)
-    few = Planned.of(_chosen(planned, left, count + len(workers)), planned.revision)
-    with prepare(away, stage, few, shard_size=1) as run:
+    workers = _gpus_per_worker(stage)
+    sampled_plan = Planned.of(_sampled_works(planned, left, count + len(workers)), planned.revision)
+    with prepare(away, stage, sampled_plan, shard_size=1) as run:
         spawn = get_context("spawn")  # Lance does not survive a fork
-        numbers = [range(k, run.size, len(workers)) for k in range(run.size)]  # a shard is one piece of work
+        numbers = [range(k, run.size, len(workers)) for k in range(run.size)]  # one piece of work per shard
         processes = [
-            spawn.Process(target=_work, args=(away.uri, stage, run, own, gpus), daemon=True)
-            for own, gpus in zip(numbers, workers, strict=False)
+            spawn.Process(target=_run_shards, args=(away.uri, stage, run, shard_numbers, gpus), daemon=True)
+            for shard_numbers, gpus in zip(numbers, workers, strict=False)
         ]
         for process in processes:
             process.start()
@@ -57,53 +59,57 @@ def try_out(lake: Lake, away: Lake, stage: Stage, planned: Planned, count: int, 
             process.kill()
             process.join()
         if failed:
-            raise ValueError(f"{stage.name} cannot be tried: {_last_line(_log(away))}")
+            raise ValueError(f"a sample of {stage.name} failed: {_last_line(_log_path(away))}")
         finish(away, run, partial=True)
     return Tried(away, lake, planned, run.size, late)
 
 
-def _workers(stage: Stage) -> list[str | None]:
-    """Of each worker that fits on this machine, at least one, the GPUs that it has; None where it needs none."""
+def _gpus_per_worker(stage: Stage) -> list[str | None]:
+    """Return, per worker that fits on this machine (at least one), its `CUDA_VISIBLE_DEVICES`; None if it needs no GPU.
+
+    Raises `ValueError` if this machine has too few GPUs for one worker.
+    """
     needs = stage.needs
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30  # a wish, no condition
-    fits = max(1, int(min((os.cpu_count() or 1) / max(needs.cpus, 1), memory / needs.memory_gb)))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30  # one worker is started in any case
+    workers = max(1, int(min((os.cpu_count() or 1) / max(needs.cpus, 1), memory / needs.memory_gb)))
     if not needs.gpus:
-        return [None] * fits
-    gpus, share = _gpus(), math.ceil(needs.gpus)
-    if len(gpus) < share:
+        return [None] * workers
+    gpus, gpus_needed = _gpus(), math.ceil(needs.gpus)
+    if len(gpus) < gpus_needed:
         raise ValueError(
-            f"{stage.name} cannot be tried here: a worker needs {share} GPU, this machine has {len(gpus)}; "
+            f"cannot sample {stage.name} here: a worker needs {gpus_needed} GPU, this machine has {len(gpus)}; "
             "plan without --sample"
         )
-    fits = min(fits, len(gpus) // share)
-    return [",".join(gpus[k * share : (k + 1) * share]) for k in range(fits)]
+    workers = min(workers, len(gpus) // gpus_needed)
+    return [",".join(gpus[k * gpus_needed : (k + 1) * gpus_needed]) for k in range(workers)]
 
 
 def _gpus() -> list[str]:
-    """The GPUs of which this process may use some, as `CUDA_VISIBLE_DEVICES` names them."""
+    """Return the GPUs that this process may use, as named in `CUDA_VISIBLE_DEVICES`."""
     import torch
 
-    there = torch.cuda.device_count()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return (named.split(",") if named else [str(k) for k in range(there)])[:there]
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (visible.split(",") if visible else [str(k) for k in range(count)])[:count]
 
 
-def _chosen(planned: Planned, left: np.ndarray, count: int) -> list[Work]:
-    """Works from all over what is left; of rigs, all views of so many takes, since these are measured together."""
-    spread = np.unique(np.linspace(0, max(0, len(left) - 1), min(count, len(left))).round().astype(int))
-    chosen = planned.works(left[spread].tolist())
+def _sampled_works(planned: Planned, left: np.ndarray, count: int) -> list[Work]:
+    """Return works spread evenly over the open ones; for sources of rigs add all views of their captures, which are
+    measured together."""
+    indices = np.unique(np.linspace(0, max(0, len(left) - 1), min(count, len(left))).round().astype(int))
+    chosen = planned.works(left[indices].tolist())
     takes = {work.payload.get("capture_id") for work in chosen if work.payload.get("kind") == "multiview"}
     if not takes - {None}:
         return chosen
     return [work for work in planned.works(left.tolist()) if work in chosen or work.payload.get("capture_id") in takes]
 
 
-def _work(lake_uri: str, stage: Stage, run: Run, numbers: range, gpus: str | None) -> None:
-    """Do and stage some shards of one piece of work each, in a process of its own that says nothing."""
+def _run_shards(lake_uri: str, stage: Stage, run: Run, numbers: range, gpus: str | None) -> None:
+    """Run and stage shards of one piece of work each, in a child process whose output goes to a log file."""
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     lake = Lake(lake_uri)
-    with open(_log(lake), "ab") as log:
+    with open(_log_path(lake), "ab") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     stage.setup()
@@ -116,10 +122,13 @@ def _work(lake_uri: str, stage: Stage, run: Run, numbers: range, gpus: str | Non
         stage_outcome(lake, shard, stage, outcome)
 
 
-def _log(away: Lake) -> Path:
+def _log_path(away: Lake) -> Path:
     return away.local / "trial.log"
 
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
-    return next((line for line in reversed(lines) if line.strip()), "see whether its command works")
+    return next(
+        (line for line in reversed(lines) if line.strip()),
+        "its process printed nothing; run the stage's command to see why",
+    )

@@ -1,7 +1,7 @@
-"""How large a piece of work is, in what its time grows with, and of which sort: a rate holds for one sort.
+"""Compute the size and the sort of a piece of work. Its duration is proportional to its size, at a rate per sort.
 
-The weights within a unit were fitted once (ingest of the test data, H.264 on two processors) and only say what grows
-with what; how fast it is here is measured.
+The weights within a unit were fitted once (ingest of the test data, H.264 on two processors). They only relate inputs
+to each other; seconds per unit are measured on the current machine.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.rows import in_list
 
 DOWNLOAD = "download"
-FILE_START, DOWNLOAD_START = 30e6, 2e6  # bytes in the time of which a file is probed, a connection is opened
-DECODED = 250.0  # frames, each with a megapixel more, that are decoded and encoded while a second is looked at
+FILE_START, DOWNLOAD_START = 30e6, 2e6  # overhead of probing a file, of opening a connection, in equivalent bytes
+DECODED = 250.0  # (1 + megapixels) x frames decoded and encoded in the time of detecting people in 1 s of video
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of pieces of work: `sorts`, and how large they are: `units`; nan where that is not known."""
+    """Sizes of pieces of work: the `sorts`, and the sizes in `units`; nan if unknown."""
 
     sorts: np.ndarray
     units: np.ndarray
@@ -35,10 +35,10 @@ class Sizes:
 
 
 def sizes_of(lake: Lake, stage: str, planned: Planned, places: np.ndarray) -> Sizes:
-    """The sizes of chosen pieces of work of a plan.
+    """Return the sizes of the works of a plan with the indices `places`.
 
-    sources: bytes, and the start of each file; clips: seconds in which people are looked for, frames and pixels to
-    decode; poses, captions and latents: frames of the clip; rigs: views; else all are alike.
+    Units by stage: sources: bytes plus an overhead per file. clips: seconds of person detection, plus frames and pixels
+    to decode. poses, captions and latents: frames of the clip. rigs: views. Others: 1 each.
     """
     if stage == "sources":
         files = [_planned_file(work.payload) for work in planned.works(places.tolist())]
@@ -47,7 +47,7 @@ def sizes_of(lake: Lake, stage: str, planned: Planned, places: np.ndarray) -> Si
 
 
 def stored_sizes(lake: Lake, stage: str, items: Lake, keys: list[str]) -> tuple[list[str], Sizes]:
-    """Those of the work keys that are done in `lake`, and their sizes; what they are about is in the lake `items`."""
+    """Return those of `keys` that are done in `lake`, and their sizes, computed from the items in the lake `items`."""
     where = in_list("work_key", keys)
     if stage == "sources":
         rows = lake.dataset(stage).to_table(columns=["work_key", "kind", "uri", "size"], filter=where)
@@ -65,17 +65,17 @@ def _items(lake: Lake, stage: str, items: Column) -> Sizes:
             columns = ["source_id", "kind", "frames", "width", "height", "fps_num", "fps_den"]
             return _videos(_rows(lake, "sources", columns, items))
         case "poses" | "captions" | "latents":
-            found = _rows(lake, "clips", ["clip_id", "kind", "frames"], items)
-            return Sizes(_sorts(found), _floats(found, "frames"))
+            rows = _rows(lake, "clips", ["clip_id", "kind", "frames"], items)
+            return Sizes(_sorts(rows), _floats(rows, "frames"))
         case "rigs":
-            found = _rows(lake, "captures", ["capture_id", "kind", "views"], items)
-            return Sizes(_sorts(found), pc.list_value_length(found["views"]).to_numpy().astype(float))
+            rows = _rows(lake, "captures", ["capture_id", "kind", "views"], items)
+            return Sizes(_sorts(rows), pc.list_value_length(rows["views"]).to_numpy().astype(float))
         case _:
             return Sizes(np.full(len(items), "", object), np.ones(len(items)))
 
 
 def _videos(rows: pa.Table) -> Sizes:
-    """Renders say themselves where people are."""
+    """Return the sizes of videos to cut; renders have true people, so detection costs nothing."""
     frames, sorts = _floats(rows, "frames"), _sorts(rows)
     seconds = np.where(sorts == "unreal", 0.0, frames * _floats(rows, "fps_den") / _floats(rows, "fps_num"))
     megapixels = _floats(rows, "width") * _floats(rows, "height") / 1e6
@@ -83,7 +83,7 @@ def _videos(rows: pa.Table) -> Sizes:
 
 
 def _rows(lake: Lake, table: str, columns: list[str], items: Column) -> pa.Table:
-    """The row of each item, of which `columns` names the key first; nulls where there is none."""
+    """Return the row of each item, null if there is none; the first of `columns` is the key and is not returned."""
     data = lake.dataset(table).to_table(columns=columns)
     return pa.table({name: look_up(items, data, columns[0], name) for name in columns[1:]})
 
@@ -102,10 +102,10 @@ def _files(sorts: list[str], sizes: np.ndarray) -> Sizes:
 
 
 def _planned_file(payload: dict[str, Any]) -> tuple[str, float]:
-    """The sort of a source item that was not read yet, and its bytes: those of a URL nobody knows."""
+    """Return the sort and the bytes of a source item that was not read yet; nan bytes for a URL."""
     if payload.get("url"):
         return DOWNLOAD, np.nan
     try:
         return payload["kind"], float(Path(payload.get("video") or payload["pictures"]).stat().st_size)
-    except (KeyError, OSError):  # numbered pictures, or what is rejected at once
+    except (KeyError, OSError):  # numbered pictures, or an item that will be rejected
         return payload["kind"], np.nan

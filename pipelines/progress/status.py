@@ -1,4 +1,4 @@
-"""Where everything in a lake went: the account of every stage, by what is stored."""
+"""Account for everything in a lake: inputs and results of every stage, from the stored tables."""
 
 import json
 import time
@@ -16,17 +16,17 @@ from opendimo.storage_schemas.lake.lake import Lake
 
 @dataclass(frozen=True)
 class Pending:
-    """Failed work of a stage that is tried again: `waiting` for its time, or `due` in the next run."""
+    """Counts of failed work of a stage that will be retried: `waiting` for its time, or `due` in the next run."""
 
     waiting: int
     due: int
 
 
 def funnel(lake: Lake, policy: Policy) -> list[Account]:
-    """The accounts of all stages in order, with the verdicts over clips before the labels.
+    """Return the accounts of all stages in order; the verdicts on clips come after `rigs`, before the labels.
 
-    What went in is what the committed runs said they took in (the ledger); where it went is what the tables hold.
-    Raises `AssertionError` where the two do not agree.
+    Inputs are counted from the ledger of committed runs, results from the tables. Raises `AssertionError` if the two do
+    not agree.
     """
     accounts, failed = [], rejects(lake)
     for stage in STAGES:
@@ -37,14 +37,14 @@ def funnel(lake: Lake, policy: Policy) -> list[Account]:
 
 
 def verdict_account(lake: Lake, policy: Policy) -> Account:
-    """Clips kept and filtered, by reason."""
+    """Count the clips that are kept and those that are filtered, by reason."""
     reasons = verdicts(lake, policy)["reason"]
     filtered = _counts(reasons.drop_null())
     return Account("verdict", len(reasons), reasons.null_count, filtered).check()
 
 
 def pending(failed: pa.Table) -> dict[str, Pending]:
-    """By stage, how many of these rejects are tried again."""
+    """Count, by stage, the rejects that will be retried."""
     due = pc.less_equal(failed["next_attempt_at"], time.time_ns())  # null: never
     by_stage = [_counts(failed["stage"].filter(mask)) for mask in (pc.invert(due), due)]
     return {stage: Pending(*(counts.get(stage, 0) for counts in by_stage)) for stage in STAGES}

@@ -1,1 +1,1 @@
-"""Which clips are good enough."""
+"""Decide which clips are good enough, by thresholds on stored scores."""

@@ -1,4 +1,4 @@
-"""The thresholds of a data policy: which scores of a clip are good enough."""
+"""The data policy: thresholds on the scores of clips."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +8,14 @@ from opendimo.pipelines.engine.settings import load_settings
 
 @dataclass(frozen=True)
 class Policy:
-    """Thresholds; see the columns of `clips` for what they compare with, and `policy_of` for how they are written down.
+    """Thresholds on the score columns of `clips`; see `policy_of` for the file format.
 
-    Lengths are in frames, `min_person_height` over the frame height, light from 0 (black) to 1. The limits of
-    `OPTIONAL` are off by default; where they are on, what was not measured passes.
-    A clip is a `duplicate` where clips that are kept show `duplicate_share` of its frames with at least this
-    similarity and at most this distance (bits); mirrored ones only unless `keep_mirrored`.
+    `min_frames` is in frames, `min_person_height` relative to the frame height, exposure from 0 (black) to 1. The
+    limits in `OPTIONAL` are off (None) by default; if one is set, clips without that score pass.
+
+    A clip is a `duplicate` if kept clips show at least `duplicate_share` of its frames, with at least
+    `duplicate_similarity` and at most `duplicate_distance` (bits). Mirrored copies count only if `keep_mirrored` is
+    false.
     """
 
     min_frames: int = 17
@@ -56,15 +58,18 @@ OPTIONAL = {
     "max_bars": "black_bars",
     "max_clipping": "clipped_light",
 }
-"""By limit (min_ or max_ and the column): the reason of what it filters."""
+"""Filter reasons by limit; a limit's name is min_ or max_ followed by the column."""
 
 
 def policy_of(path: Path | None) -> Policy:
-    """The policy of a TOML file of thresholds, by name (`min_hands_visible = 0.5`); what it leaves out, and all where
-    there is no file, is as in `Policy`. Raises `ValueError` naming the file and the key for what is no threshold."""
+    """Load a policy from a TOML file of thresholds by name (`min_hands_visible = 0.5`).
+
+    Missing thresholds, or all without a file, have the defaults of `Policy`. Raises `ValueError` with the file and the
+    key if a key or value is invalid.
+    """
     return Policy() if path is None else load_settings(path, Policy)
 
 
 def score_columns(policy: Policy) -> list[str]:
-    """The columns of `clips` that a policy looks at."""
+    """Return the columns of `clips` that a policy reads."""
     return [*SCORES, *(limit[4:] for limit in OPTIONAL if getattr(policy, limit) is not None)]

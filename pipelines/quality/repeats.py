@@ -1,4 +1,4 @@
-"""What the stored evidence means: which clips are left out, and which belong on one side of a split."""
+"""Interpret the stored evidence of duplicates: which clips to leave out, and which must be on one side of a split."""
 
 from collections import defaultdict
 from functools import partial
@@ -15,50 +15,57 @@ EVIDENCE = ["representative_id", "mirrored", "start_frame", "end_frame", "simila
 
 
 def repeats(lake: Lake, clips: pa.Table, policy: Policy) -> Column:
-    """Of `clips` (`clip_id`, `frames`), those of which clips that are kept show as much as `policy` says.
+    """Return the ids of the duplicates among `clips` (`clip_id`, `frames`), by the thresholds of `policy`.
 
-    What is no clip of the table repeats nothing: where a better copy is filtered, the next best is kept.
+    Only clips of this table count as originals: if a better copy is filtered, the next best is kept.
     """
-    found = links(lake, clips["clip_id"], EVIDENCE)
-    fit = pc.and_(
-        pc.greater_equal(found["similarity"], policy.duplicate_similarity),
-        pc.less_equal(found["distance"], policy.duplicate_distance),
+    evidence = links(lake, clips["clip_id"], EVIDENCE)
+    is_copy = pc.and_(
+        pc.greater_equal(evidence["similarity"], policy.duplicate_similarity),
+        pc.less_equal(evidence["distance"], policy.duplicate_distance),
     )
-    found = found.filter(pc.and_not(fit, found["mirrored"]) if policy.keep_mirrored else fit)
-    first = pc.equal(found["clip_id"], found["representative_id"])
-    worse = pc.if_else(first, found["other_clip_id"], found["clip_id"])
+    evidence = evidence.filter(pc.and_not(is_copy, evidence["mirrored"]) if policy.keep_mirrored else is_copy)
+    is_better = pc.equal(evidence["clip_id"], evidence["representative_id"])
+    worse = pc.if_else(is_better, evidence["other_clip_id"], evidence["clip_id"])
     shown: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
-    columns = (worse, *(found[name] for name in ("representative_id", "start_frame", "end_frame")))
+    columns = (worse, *(evidence[name] for name in ("representative_id", "start_frame", "end_frame")))
     for clip_id, better, start, end in zip(*(c.to_pylist() for c in columns), strict=True):
         shown[clip_id].append((better, start, end))
-    known = clips.filter(pc.is_in(clips["clip_id"], value_set=pa.array(list(shown), pa.string())))
-    frames = dict(zip(*(known[name].to_pylist() for name in ("clip_id", "frames")), strict=True))
+    repeated_clips = clips.filter(pc.is_in(clips["clip_id"], value_set=pa.array(list(shown), pa.string())))
+    frames = dict(zip(*(repeated_clips[name].to_pylist() for name in ("clip_id", "frames")), strict=True))
     return pa.array(sorted(left_out(shown, frames, policy.duplicate_share)), pa.string())
 
 
 def left_out(shown: dict[str, list[tuple[str, int, int]]], frames: dict[str, int], share: float) -> set[str]:
-    """Of each clip, `shown` says which better clips show its frames [start, end). Better is a total order, so whoever
-    is shown by none but the decided can be decided: better clips first."""
-    out: set[str] = set()
-    open_ = dict(shown)
-    while open_:
-        now = [clip_id for clip_id, by in open_.items() if not any(better in open_ for better, _, _ in by)]
-        if not now:
-            raise AssertionError("clips are better than each other in a circle")
-        for clip_id in now:
-            kept = [(start, end) for better, start, end in shown[clip_id] if better not in out]
-            if _length(kept) >= share * frames[clip_id]:
-                out.add(clip_id)
-        for clip_id in now:
-            del open_[clip_id]
-    return out
+    """Return the clips of which better, kept clips show at least `share` of the `frames`.
+
+    `shown`: by clip, the better clips that show its frames [start, end). "Better" is a total order, so clips are
+    decided from the best: a clip is decided once all clips that show it are.
+    """
+    duplicates: set[str] = set()
+    undecided = dict(shown)
+    while undecided:
+        decidable = [
+            clip_id for clip_id, by in undecided.items() if not any(better in undecided for better, _, _ in by)
+        ]
+        if not decidable:
+            raise AssertionError("the order of duplicates has a cycle: some clips are better than each other")
+        for clip_id in decidable:
+            kept = [(start, end) for better, start, end in shown[clip_id] if better not in duplicates]
+            if _covered_frames(kept) >= share * frames[clip_id]:
+                duplicates.add(clip_id)
+        for clip_id in decidable:
+            del undecided[clip_id]
+    return duplicates
 
 
 def links(lake: Lake, among: Column, columns: list[str]) -> pa.Table:
-    """Pairs of clips of `among` with footage in common, mirrored or not: `clip_id`, `other_clip_id` and `columns` of
-    the current comparison of each clip."""
-    wanted = ["clip_id", "other_clip_id", "work_key", "run_id", *columns]
-    data = lake.dataset("duplicates").to_table(columns=wanted)
+    """Return the pairs of clips in `among` that share footage, mirrored or not.
+
+    The result has `clip_id`, `other_clip_id` and `columns` of the current comparison of each clip.
+    """
+    selected_columns = ["clip_id", "other_clip_id", "work_key", "run_id", *columns]
+    data = lake.dataset("duplicates").to_table(columns=selected_columns)
     works = distinct(data.select(["clip_id", "work_key", "run_id"]), ["clip_id", "work_key"])
     by_run = partial(newest_first, lake, "duplicates")
     current = last_of(works, ["clip_id"], lambda rows: [*by_run(rows["run_id"]), rows["work_key"]])
@@ -68,8 +75,8 @@ def links(lake: Lake, among: Column, columns: list[str]) -> pa.Table:
     return data.filter(both).select(["clip_id", "other_clip_id", *columns])
 
 
-def _length(spans: list[tuple[int, int]]) -> int:
-    """Frames in any of some spans."""
+def _covered_frames(spans: list[tuple[int, int]]) -> int:
+    """Count the frames in the union of spans [start, end)."""
     total, reached = 0, 0
     for start, end in sorted(spans):
         total += max(0, end - max(start, reached))

@@ -1,4 +1,4 @@
-"""Which clips are good enough: a query over stored scores, so that changing a threshold recomputes nothing."""
+"""Decide which clips to keep, by a query over stored scores: changing a threshold recomputes nothing."""
 
 from functools import partial
 
@@ -18,24 +18,26 @@ ORIGIN = ["source_id", "capture_id", "view", "work_key", "run_id"]
 
 
 def verdicts(lake: Lake, policy: Policy) -> pa.Table:
-    """`clip_id` and `reason` of every clip, in order of it: the first reason why it is filtered, null where it is kept.
+    """Return `clip_id` and `reason` of every clip, sorted by id: the first reason to filter it, null if it is kept.
 
-    Clips of a source that was taken down, those that a later run cut anew (`superseded`), and those of a camera that
-    `rigs` quarantines, are filtered whatever their scores.
+    Regardless of their scores, clips are filtered if their source was taken down, if a later run cut their source again
+    (`superseded`), or if `rigs` quarantined their camera.
     """
     clips = lake.scan("clips", ["clip_id", *score_columns(policy), *ORIGIN])
     return pa.table({"clip_id": clips["clip_id"], "reason": _reasons(lake, clips, policy)})
 
 
 def kept_clips(lake: Lake, policy: Policy, columns: list[str] | None = None) -> pa.Table:
-    """The clips that are kept: `clip_id` and the columns named, in storage order."""
-    wanted = list(dict.fromkeys(["clip_id", *(columns or [])]))
-    clips = lake.dataset("clips").to_table(columns=list(dict.fromkeys([*wanted, *score_columns(policy), *ORIGIN])))
-    return clips.select(wanted).filter(pc.is_null(_reasons(lake, clips, policy)))
+    """Return `clip_id` and `columns` of the clips that are kept, in storage order."""
+    selected_columns = list(dict.fromkeys(["clip_id", *(columns or [])]))
+    clips = lake.dataset("clips").to_table(
+        columns=list(dict.fromkeys([*selected_columns, *score_columns(policy), *ORIGIN]))
+    )
+    return clips.select(selected_columns).filter(pc.is_null(_reasons(lake, clips, policy)))
 
 
 def reasons(clips: pa.Table, policy: Policy) -> pa.Array:
-    """Why each clip is filtered by its scores, the first reason that holds; null: keep it."""
+    """Return the first reason to filter each clip by its scores; null if it passes all thresholds."""
     rules = {
         "too_short": pc.less(clips["frames"], policy.min_frames),
         "no_person": pc.is_null(clips["video_sha256"]),
@@ -46,11 +48,11 @@ def reasons(clips: pa.Table, policy: Policy) -> pa.Array:
         "too_bright": pc.greater(clips["exposure"], policy.max_exposure),
         "blurred": pc.less(clips["sharpness"], policy.min_sharpness),
     }
-    return pc.coalesce(_first_reason(rules), *(_beyond(clips, policy, limit) for limit in OPTIONAL))
+    return pc.coalesce(_first_reason(rules), *(_optional_reason(clips, policy, limit) for limit in OPTIONAL))
 
 
-def _beyond(clips: pa.Table, policy: Policy, limit: str) -> pa.Array | pa.Scalar:
-    """The reason of an optional limit where a clip is beyond it."""
+def _optional_reason(clips: pa.Table, policy: Policy, limit: str) -> pa.Array | pa.Scalar:
+    """Return the reason of an optional limit for clips that violate it, else null."""
     value = getattr(policy, limit)
     if value is None:
         return pa.scalar(None, pa.string())
@@ -59,18 +61,22 @@ def _beyond(clips: pa.Table, policy: Policy, limit: str) -> pa.Array | pa.Scalar
 
 
 def _reasons(lake: Lake, clips: pa.Table, policy: Policy) -> pa.Array:
-    down = pc.is_in(clips["source_id"], value_set=taken_down(lake))
+    is_taken_down = pc.is_in(clips["source_id"], value_set=taken_down(lake))
     superseded, quarantined = _superseded(lake, clips), _quarantined(lake, clips)
-    outside = _first_reason({"taken_down": down, "superseded": superseded, "camera_quarantined": quarantined})
-    own = pc.coalesce(outside, reasons(clips, policy))
-    repeated = repeats(lake, clips.select(["clip_id", "frames"]).filter(pc.is_null(own)), policy)
-    return pc.coalesce(own, _first_reason({"duplicate": pc.is_in(clips["clip_id"], value_set=repeated)}))
+    origin_reasons = _first_reason(
+        {"taken_down": is_taken_down, "superseded": superseded, "camera_quarantined": quarantined}
+    )
+    own_reasons = pc.coalesce(origin_reasons, reasons(clips, policy))
+    duplicate_ids = repeats(lake, clips.select(["clip_id", "frames"]).filter(pc.is_null(own_reasons)), policy)
+    return pc.coalesce(own_reasons, _first_reason({"duplicate": pc.is_in(clips["clip_id"], value_set=duplicate_ids)}))
 
 
 def _superseded(lake: Lake, clips: pa.Table) -> Column:
-    """Whether another work key than the clip's own is the current cut of its source."""
-    cuts = distinct(clips.select(["source_id", "work_key"]), ["source_id", "work_key"])
-    if pc.count_distinct(cuts["source_id"]).as_py() == cuts.num_rows:  # as a rule: every source was cut once
+    """Return a mask of the clips whose work key is not the current cut of their source."""
+    source_works = distinct(clips.select(["source_id", "work_key"]), ["source_id", "work_key"])
+    if (
+        pc.count_distinct(source_works["source_id"]).as_py() == source_works.num_rows
+    ):  # the usual case: every source was cut once
         return pa.array(np.zeros(clips.num_rows, bool))
     by_run = partial(newest_first, lake, "clips")
     runs = distinct(clips.select(ORIGIN), ORIGIN)
@@ -79,17 +85,19 @@ def _superseded(lake: Lake, clips: pa.Table) -> Column:
 
 
 def _quarantined(lake: Lake, clips: pa.Table) -> Column:
-    """Whether the current measurement of its rig says that a clip's camera is not where its calibration says."""
+    """Return a mask of the clips whose camera is quarantined, because a rig measurement contradicts its calibration."""
     cameras = camera_verdicts(lake)
     bad = cameras.filter(pc.equal(cameras["verdict"], "quarantined"))
-    if not bad.num_rows:  # as a rule
+    if not bad.num_rows:  # the usual case
         return pa.array(np.zeros(clips.num_rows, bool))
-    whose, which = (pc.binary_join_element_wise(rows["capture_id"], rows["view"], "\n") for rows in (bad, clips))
-    return pc.is_in(which, value_set=whose)
+    quarantined_cameras, clip_cameras = (
+        pc.binary_join_element_wise(rows["capture_id"], rows["view"], "\n") for rows in (bad, clips)
+    )
+    return pc.is_in(clip_cameras, value_set=quarantined_cameras)
 
 
 def _first_reason(rules: dict[str, Column]) -> pa.Array:
-    """The name of the first rule that holds in each row, or null."""
+    """Return the name of the first rule that holds in each row, or null."""
     columns = [pa.chunked_array(rule).combine_chunks() for rule in rules.values()]
     holds = pa.StructArray.from_arrays(columns, list(rules))
     return pc.case_when(holds, *(pa.scalar(name) for name in rules))

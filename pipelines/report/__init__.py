@@ -1,4 +1,4 @@
-"""A static page that shows what is in a lake: for people who would rather look than read."""
+"""Write a static HTML report of a lake: tables, plots, pictures and videos."""
 
 from opendimo.pipelines.report.page import write_report
 

@@ -1,4 +1,4 @@
-"""Clips as cards: what was cut out, how it was labelled, and what was filtered and why."""
+"""Collect the clips shown in the report: kept clips with their labels, and filtered clips by reason."""
 
 import logging
 from collections import defaultdict
@@ -23,7 +23,7 @@ from opendimo.storage_schemas.rows import arrow_to_rows, in_list
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
 MOST_KEPT = 60
-MOST_FILTERED = 8  # of each reason
+MOST_FILTERED = 8  # per reason
 CAPTION = ["clip_id", "run_id", "captioner", "camera_terms", "text", "content_sentence", "agreement"]
 POSE = [
     "pose_id", "clip_id", "estimator", "joints_2d", "joints_3d", "valid", "hand_valid", "reprojection", "jitter",
@@ -33,7 +33,7 @@ POSE = [
 
 @dataclass(frozen=True)
 class Card:
-    """One kept clip. `sheet` is the link of its contact sheet, or None, and then `problem` says why."""
+    """A kept clip. `sheet`: link of its contact sheet; if None, `problem` gives the reason."""
 
     clip: Row
     sheet: str | None
@@ -45,7 +45,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Group:
-    """The clips of one capture, side by side."""
+    """The clips of one capture, shown side by side."""
 
     capture: Row
     cards: list[Card]
@@ -54,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Filtered:
-    """Clips that were filtered for one reason."""
+    """The clips that were filtered for one reason."""
 
     reason: str
     count: int
@@ -62,10 +62,10 @@ class Filtered:
 
 
 def kept_groups(lake: Lake, kept: pa.Table, media: Media) -> list[Group]:
-    """Kept clips (`clip_id`, `capture_id` and `kind` of each) by capture: at most `MOST_KEPT`, of every kind of
-    source the same number as far as there are.
+    """Group a sample of the kept clips (columns `clip_id`, `capture_id`, `kind`) by capture.
 
-    Which captures are shown is decided by their ids, which are hashes: a fair sample that stays the same.
+    At most `MOST_KEPT` clips are shown, equally many of each kind of source as far as possible. Captures are chosen by
+    their ids, which are hashes, so the sample is unbiased and stable.
     """
     shown = _sample(kept)
     if not shown:
@@ -74,8 +74,8 @@ def kept_groups(lake: Lake, kept: pa.Table, media: Media) -> list[Group]:
     labels = arrow_to_rows(best_poses(lake, POSE, in_list("clip_id", shown)))
     poses = {row["clip_id"]: _with_shares(row) for row in labels}
     captions = _newest_captions(lake, shown)
-    wanted = in_list("capture_id", sorted({clip["capture_id"] for clip in clips}))
-    captures = {row["capture_id"]: row for row in lake.read("captures", where=wanted)}
+    of_captures = in_list("capture_id", sorted({clip["capture_id"] for clip in clips}))
+    captures = {row["capture_id"]: row for row in lake.read("captures", where=of_captures)}
     by_capture: dict[str, list[Row]] = defaultdict(list)
     for clip in sorted(clips, key=lambda c: (c["view"], c["start_frame"])):
         by_capture[clip["capture_id"]].append(clip)
@@ -89,15 +89,20 @@ def kept_groups(lake: Lake, kept: pa.Table, media: Media) -> list[Group]:
 
 
 def filtered_clips(lake: Lake, judged: pa.Table, media: Media) -> list[Filtered]:
-    """Filtered clips by reason, the most frequent first, with a few pictures of each; `judged` as `verdicts` are."""
-    found = []
+    """Return the filtered clips by reason, most frequent first, with a few thumbnails each.
+
+    `judged`: table of verdicts with the columns `clip_id` and `reason`.
+    """
+    groups = []
     for entry in judged["reason"].drop_null().value_counts().to_pylist():
         reason, count = entry["values"], entry["counts"]
-        ids = judged["clip_id"].filter(pc.equal(judged["reason"], reason))  # hashes: the first ones are a fair sample
+        ids = judged["clip_id"].filter(
+            pc.equal(judged["reason"], reason)
+        )  # ids are hashes, so the first ones are an unbiased sample
         shown = [] if reason in UNSHOWN else ids[:MOST_FILTERED].to_pylist()
         clips = lake.read("clips", where=in_list("clip_id", shown)) if shown else []
-        found.append(Filtered(reason, count, [read_thumbnail(lake, media, c, c["frames"] // 2) for c in clips]))
-    return sorted(found, key=lambda filtered: -filtered.count)
+        groups.append(Filtered(reason, count, [read_thumbnail(lake, media, c, c["frames"] // 2) for c in clips]))
+    return sorted(groups, key=lambda filtered: -filtered.count)
 
 
 def _card(lake: Lake, media: Media, clip: Row, pose: Row | None, caption: Row | None) -> Card:
@@ -113,7 +118,7 @@ def _card(lake: Lake, media: Media, clip: Row, pose: Row | None, caption: Row | 
 
 
 def _sample(kept: pa.Table) -> list[str]:
-    """Ids of the kept clips to show, whole captures as long as there is room."""
+    """Return the ids of the kept clips to show: complete captures as long as the limit allows."""
     captures: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # kind -> capture -> clips
     for kind in kept["kind"].unique().to_pylist():
         alike = kept.filter(pc.equal(kept["kind"], kind))
@@ -125,12 +130,12 @@ def _sample(kept: pa.Table) -> list[str]:
 
 
 def _newest_captions(lake: Lake, shown: list[str]) -> dict[str, Row]:
-    """The current caption of each clip."""
+    """Return the newest caption of each clip."""
     columns = [name for name in CAPTION if name != "clip_id"]
     return by_column(newest(lake, "captions", ["clip_id"], columns, in_list("clip_id", shown)), "clip_id")
 
 
 def _with_shares(pose: Row) -> Row:
-    """The label with the shares of frames in which body, left and right hand may be used."""
+    """Add the shares of frames in which body, left and right hand are valid to the label."""
     hands = np.asarray(pose["hand_valid"]) > 0
     return pose | {"valid_share": float(np.mean(pose["valid"])), "hand_shares": [float(v) for v in hands.mean(0)]}

@@ -1,4 +1,4 @@
-"""Whether a model follows its driver: the `driver_check` events of a run's `metrics.jsonl` as curves and tables."""
+"""Show whether a model follows the driving motion: `driver_check` events of `metrics.jsonl` as curves and tables."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ LOSSES = {
     "true": "true driver", "other": "another performance's", "none": "no driver", "other_text": "another's text",
     "no_text": "no text",
 }  # fmt: skip
-"""What is measured, in words; the first three are drawn."""
+"""Name of each measured loss -> its label; the first `DRAWN` are plotted."""
 DRAWN = 3
 
 
 @dataclass(frozen=True)
 class Lines:
-    """A drawing as large as that of losses: named `lines` (points of the polyline, single points) and ticks of both
-    axes."""
+    """A line plot of the same size as `losses.Curve`. `lines`: (name, points of the polyline, single points); ticks of
+    both axes."""
 
     title: str
     lines: list[tuple[str, str, list[Point]]]
@@ -29,7 +29,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class DriverCheck:
-    """All checks of a run as drawings, and the newest in numbers: `rows` of (what, losses), None where unknown."""
+    """All driver checks of a run as plots, and the numbers of the newest: rows of (name, losses), None if unknown."""
 
     newest: Row
     drawings: list[Lines]
@@ -40,7 +40,7 @@ class DriverCheck:
 
 
 def read_driver_checks(training: Path) -> DriverCheck | None:
-    """The checks of the run in the folder `training`; None where there is none yet."""
+    """Read the driver checks of the run in the folder `training`; return None if there are none yet."""
     checks = [
         record
         for record in read_records(training / "metrics.jsonl")

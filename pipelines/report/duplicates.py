@@ -1,4 +1,4 @@
-"""Pairs of clips that show the same footage: which of the two is kept, and why one believes it."""
+"""Collect pairs of clips that show the same footage: which one is kept, and the evidence."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +23,8 @@ EVIDENCE = [
 
 @dataclass(frozen=True)
 class Pair:
-    """`better` is kept rather than `worse`, which is `dropped` by the policy or not, both at the moment that both show;
-    `evidence` as in `duplicates`."""
+    """A pair of clips, each at the moment that both show. `better` is preferred over `worse`; `dropped`: whether the
+    policy drops `worse`; `evidence`: row of `duplicates`."""
 
     better: Thumbnail
     worse: Thumbnail
@@ -34,7 +34,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """How many pairs there are, how many clips are left out for them, and some of the pairs, dropped ones first."""
+    """Number of pairs, number of clips dropped as duplicates, and some of the pairs, dropped ones first."""
 
     count: int
     dropped: int
@@ -42,24 +42,27 @@ class Duplicates:
 
 
 def read_duplicates(lake: Lake, clips: pa.Table, media: Media) -> Duplicates:
-    """Pairs among `clips` (`clip_id`, `reason`)."""
+    """Read the pairs among `clips` (columns `clip_id`, `reason`)."""
     dropped = clips["clip_id"].filter(pc.fill_null(pc.equal(clips["reason"], "duplicate"), False))
-    found = links(lake, clips["clip_id"], EVIDENCE)
-    first = pc.equal(found["clip_id"], found["representative_id"])
-    found = found.append_column("worse", pc.if_else(first, found["other_clip_id"], found["clip_id"]))
-    found = distinct(found, ["worse", "representative_id"])  # both may have looked for the other
-    found = found.append_column("dropped", pc.is_in(found["worse"], value_set=dropped))
+    pairs = links(lake, clips["clip_id"], EVIDENCE)
+    first = pc.equal(pairs["clip_id"], pairs["representative_id"])
+    pairs = pairs.append_column("worse", pc.if_else(first, pairs["other_clip_id"], pairs["clip_id"]))
+    pairs = distinct(pairs, ["worse", "representative_id"])  # each clip may have a link to the other
+    pairs = pairs.append_column("dropped", pc.is_in(pairs["worse"], value_set=dropped))
     order = [("dropped", "descending"), ("worse", "ascending"), ("representative_id", "ascending")]
-    shown = found.take(pc.select_k_unstable(found, min(MOST_PAIRS, found.num_rows), order)).to_pylist()
+    shown = pairs.take(pc.select_k_unstable(pairs, min(MOST_PAIRS, pairs.num_rows), order)).to_pylist()
     ids = sorted({row[name] for row in shown for name in ("worse", "representative_id")})
     rows = {row["clip_id"]: row for row in lake.read("clips", where=in_list("clip_id", ids))} if ids else {}
-    return Duplicates(found.num_rows, len(dropped), [_pair(lake, rows, row, media) for row in shown])
+    return Duplicates(pairs.num_rows, len(dropped), [_pair(lake, rows, row, media) for row in shown])
 
 
-def _pair(lake: Lake, clips: dict[str, Row], found: Row, media: Media) -> Pair:
-    worse, better = clips[found["worse"]], clips[found["representative_id"]]
-    at = (found["start_frame"] + found["end_frame"]) // 2
+def _pair(lake: Lake, clips: dict[str, Row], evidence: Row, media: Media) -> Pair:
+    worse, better = clips[evidence["worse"]], clips[evidence["representative_id"]]
+    frame_in_worse = (evidence["start_frame"] + evidence["end_frame"]) // 2
     rates = [clip["fps_num"] / clip["fps_den"] for clip in (worse, better)]
-    there = found["offset_frames"] + round(at * rates[1] / rates[0])
-    kept, copy = read_thumbnail(lake, media, better, there), read_thumbnail(lake, media, worse, at)
-    return Pair(kept, copy, found["dropped"], found)
+    frame_in_better = evidence["offset_frames"] + round(frame_in_worse * rates[1] / rates[0])
+    kept, copy = (
+        read_thumbnail(lake, media, better, frame_in_better),
+        read_thumbnail(lake, media, worse, frame_in_worse),
+    )
+    return Pair(kept, copy, evidence["dropped"], evidence)

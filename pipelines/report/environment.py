@@ -1,4 +1,4 @@
-"""The template engine of all pages, and how they write numbers."""
+"""The template environment of all pages, and its filters for numbers and times."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,16 +9,16 @@ from opendimo.pipelines.report.plots import significant
 
 
 def environment() -> Environment:
-    """Everything that comes from a lake is untrusted: it is escaped, and a missing value is an error."""
-    made = Environment(
+    """Return the Jinja environment. Data from a lake is untrusted, so it is escaped; missing values raise an error."""
+    jinja = Environment(
         loader=PackageLoader("opendimo.pipelines.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"when": _when, "duration": _duration, "count": _count, "words": _words, "number": _number}
-    return made
+    jinja.filters |= {"when": _when, "duration": _duration, "count": _count, "words": _words, "number": _number}
+    return jinja
 
 
 def _when(ns: int) -> str:
@@ -33,7 +33,7 @@ def _duration(seconds: float) -> str:
 
 
 def _count(number: int, one: str = "") -> str:
-    """`1 clip`, `2,000 clips`."""
+    """Format a count with its noun: `1 clip`, `2,000 clips`."""
     return f"{number:,} {one}{'' if number == 1 else 's'}" if one else f"{number:,}"
 
 
@@ -42,5 +42,5 @@ def _words(name: str) -> str:
 
 
 def _number(value: Any, digits: int = 3) -> str:
-    """A number with so many significant digits; a dash for what was not measured."""
+    """Format a number with this many significant digits; a dash if it was not measured."""
     return significant(value, digits) if isinstance(value, (int, float)) else "–"

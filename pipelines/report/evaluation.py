@@ -1,4 +1,4 @@
-"""An evaluation to look at: its tables, and a few pairs side by side. On the page of a lake, or on a page by itself."""
+"""Show an evaluation, its tables and some pairs side by side, in the report of a lake or on a separate page."""
 
 import base64
 from collections.abc import Callable
@@ -19,34 +19,34 @@ from opendimo.storage_schemas.media import video
 
 Row = dict[str, Any]
 MOST_CASES = 6
-SIDE = 240  # short side of what is shown at most
+SIDE = 240  # maximum short side of videos shown, pixels
 
 
 class Shelf(Protocol):
-    """Where pictures and videos go: `Media`, or into the page itself."""
+    """Storage of pictures and videos: files next to the page (`Media`), or embedded in the page (`Embedded`)."""
 
     def picture(self, content: object, make: Callable[[], NDArray[np.uint8]]) -> str:
-        """The link of a picture."""
+        """Store a picture and return its link."""
 
     def video(self, content: object, make: Callable[[], bytes]) -> str:
-        """The link of a video."""
+        """Store a video and return its link."""
 
 
 class Embedded:
-    """Pictures and videos within the page, as data."""
+    """Embeds pictures and videos in the page as data URIs."""
 
     def picture(self, content: object, make: Callable[[], NDArray[np.uint8]]) -> str:
-        """As `Shelf`."""
+        """Return the picture as a data URI."""
         return f"data:image/jpeg;base64,{base64.b64encode(jpeg(make())).decode()}"
 
     def video(self, content: object, make: Callable[[], bytes]) -> str:
-        """As `Shelf`."""
+        """Return the video as a data URI."""
         return f"data:video/mp4;base64,{base64.b64encode(make()).decode()}"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture or video with its name and what was measured of it."""
+    """A picture or video with its name and its metrics as text."""
 
     name: str
     link: str
@@ -56,14 +56,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Shown:
-    """An evaluation: `result` as it was written, and some `cases` with their figures."""
+    """An evaluation: the content of `evaluation.json` (`result`), and some `cases` with their figures."""
 
     result: Row
     cases: list[tuple[Row, list[Figure]]]
 
 
 def read_evaluation(folder: Path, shelf: Shelf) -> Shown:
-    """What `dimo evaluate` wrote into `folder`. Raises `ValueError` where there is no evaluation."""
+    """Read what `dimo evaluate` wrote into `folder`. Raises `ValueError` if there is no evaluation."""
     result = read_json(folder / "evaluation.json")
     if not isinstance(result, dict):
         raise ValueError(f"{folder} holds no evaluation.json: run `dimo evaluate --out {folder}` first")
@@ -71,7 +71,7 @@ def read_evaluation(folder: Path, shelf: Shelf) -> Shown:
 
 
 def write_evaluation_page(folder: Path) -> Path:
-    """Write FOLDER/evaluation.html, which needs no other file, and return its path."""
+    """Write FOLDER/evaluation.html, a self-contained page, and return its path."""
     shown = read_evaluation(folder, Embedded())
     page = environment().get_template("evaluation.html.j2").render(shown=shown)
     write_bytes(folder / "evaluation.html", page.encode(errors="replace"))
@@ -79,38 +79,38 @@ def write_evaluation_page(folder: Path) -> Path:
 
 
 def some_cases(cases: list[Row]) -> list[Row]:
-    """A few cases of different kinds and gaps, in the order of these."""
-    turns: dict[tuple[str, str], int] = {}
+    """Choose a few cases of different kinds and gaps, sorted by kind and gap."""
+    count_in_group: dict[tuple[str, str], int] = {}
     ranked: list[tuple[int, int, Row]] = []
     for case in cases:
         group = (case["kind"], case["gap"])
-        turns[group] = turns.get(group, 0) + 1
-        ranked.append((turns[group], len(ranked), case))
+        count_in_group[group] = count_in_group.get(group, 0) + 1
+        ranked.append((count_in_group[group], len(ranked), case))
     chosen = sorted(ranked, key=lambda entry: entry[:2])[:MOST_CASES]
     return sorted((case for _, _, case in chosen), key=lambda case: (case["kind"], case["gap_degrees"] or 0.0))
 
 
 def _figures(case: Row, result: Row, folder: Path, shelf: Shelf) -> list[Figure]:
-    """Reference, driver, what each system made, and the truth."""
+    """Return figures of the reference, the driver, the output of each system, and the ground truth."""
     name = case["case"]
-    made = [(s["name"], folder / s["folder"], _numbers(s, name)) for s in result["systems"] if "folder" in s]
-    baselines = [entry for entry in made if entry[0] == "copy_reference"]
-    ours = [entry for entry in made if entry not in baselines]
-    videos = [("driver", folder / "driver", ""), *ours, ("truth", folder / "truth", ""), *baselines]
-    there = [(title, path, text) for title, place, text in videos if (path := place / f"{name}.mp4").is_file()]
-    figures = [_moving(title, path, text, shelf) for title, path, text in there]
+    outputs = [(s["name"], folder / s["folder"], _numbers(s, name)) for s in result["systems"] if "folder" in s]
+    baselines = [entry for entry in outputs if entry[0] == "copy_reference"]
+    models = [entry for entry in outputs if entry not in baselines]
+    videos = [("driver", folder / "driver", ""), *models, ("truth", folder / "truth", ""), *baselines]
+    existing = [(title, path, text) for title, parent, text in videos if (path := parent / f"{name}.mp4").is_file()]
+    figures = [_video_figure(title, path, text, shelf) for title, path, text in existing]
     still = folder / "reference" / f"{name}.png"
     picture = shelf.picture(["evaluation", sha256_file(still)], lambda: np.asarray(Image.open(still).convert("RGB")))
     return [Figure("reference", picture, False, ""), *figures]
 
 
-def _moving(title: str, path: Path, numbers: str, shelf: Shelf) -> Figure:
+def _video_figure(title: str, path: Path, numbers: str, shelf: Shelf) -> Figure:
     link = shelf.video(["evaluation", sha256_file(path)], lambda: _small(path))
     return Figure(title.replace("_", " "), link, True, numbers)
 
 
 def _numbers(system: Row, case: str) -> str:
-    """What was measured of one clip, in few words."""
+    """Return the metrics of one clip as short text."""
     row: Row = next((row for row in system["clips"] if row["case"] == case), {})
     parts = [f"SSIM {row['ssim']:.3f}"] if isinstance(row.get("ssim"), float) else []
     psnr = row.get("psnr")
@@ -121,7 +121,7 @@ def _numbers(system: Row, case: str) -> str:
 
 
 def _small(path: Path) -> bytes:
-    """The clip, of at most `SIDE` on its short side."""
+    """Return the video, scaled down to a short side of at most `SIDE`."""
     info = video.probe(path)
     scale = SIDE / min(info.width, info.height)
     if scale >= 1:

@@ -1,4 +1,4 @@
-"""Where everything went: the stages' accounts as bars."""
+"""Read how many inputs of each stage were done, filtered and rejected."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,13 @@ COUNTED = {
     "latents": "kept clips",
     "pairs": "sets of pairs",
 }
-"""What one input of each stage is."""
+"""Unit in which the inputs of each stage are counted."""
 
 
 @dataclass(frozen=True)
 class Funnel:
-    """Accounts of all stages; `problem` where they do not agree with what is stored, and then only the verdict."""
+    """Accounts of all stages. `problem`: why they do not agree with the stored rows; then `accounts` holds only that of
+    the verdict."""
 
     accounts: list[Account]
     rows: dict[str, int]
@@ -31,7 +32,7 @@ class Funnel:
 
 
 def read_funnel(lake: Lake, policy: Policy) -> Funnel:
-    """The accounts, and how many rows each stage stored."""
+    """Read the accounts, and the number of rows that each stage stored."""
     rows = {stage: lake.dataset(stage).count_rows() for stage in STAGES}
     try:
         return Funnel(status.funnel(lake, policy), rows, None)

@@ -1,4 +1,4 @@
-"""A generated clip beside what it was made of."""
+"""Show a generated clip next to its inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from opendimo.storage_schemas.lake.files import read_json
 from opendimo.storage_schemas.media import video
 
 Row = dict[str, Any]
-Window = tuple[int, int, float]  # frames, step, about how many a second before that step
+Window = tuple[int, int, float]  # number of frames, step, approximate frame rate before that step
 Frames = NDArray[np.uint8]
-SIDE = 360  # short side of what is shown
+SIDE = 360  # short side of pictures and videos shown, pixels
 MOST_FRAMES = 300
-DRIVING_FPS = 30.0  # where the rate of training is not known, as `pipelines.driving` has it
+DRIVING_FPS = 30.0  # used if the frame rate of training is unknown, as in `pipelines.driving`
 STRIP, STRIP_HEIGHT = 9, 120
 
 
 @dataclass(frozen=True)
 class Generated:
-    """Links of what is there; `problems` says what could not be shown. `strip` shows the frames of the generated clip,
-    under those of the driving video that they follow where the record says which these are (`aligned`)."""
+    """Links of the existing media; `problems`: what could not be shown. `strip`: frames of the generated clip, under
+    the matching frames of the driving video if the record names the driving window (`aligned`)."""
 
     clip: str | None
     strip: str | None
@@ -41,15 +41,16 @@ class Generated:
 
 
 def read_generated(clip: Path, media: Media) -> Generated:
-    """The clip FILE.mp4 with what the record FILE.json beside it names: `reference`, `driving` (paths), `prompt`, and
-    where they are there `truth`, a video of what should come out, and `facts.window` (`num_frames` and `fps`, or else
-    `frame_step`): what was read of the driving video.
+    """Read the clip FILE.mp4 and the record FILE.json next to it.
+
+    The record names `reference` and `driving` (paths) and `prompt`, and optionally `truth` (path of the ground-truth
+    video) and `facts.window` (`num_frames` and `fps`, or `frame_step`): the window read from the driving video.
     """
     problems: list[str] = []
     record = _record(clip, problems)
     window = _window(record)
 
-    def shown(what: str, show: Callable[[], str]) -> str | None:
+    def link_or_none(what: str, show: Callable[[], str]) -> str | None:
         try:
             return show()
         except (ValueError, OSError, Image.DecompressionBombError) as error:
@@ -59,29 +60,29 @@ def read_generated(clip: Path, media: Media) -> Generated:
     reference, driving, truth = (_named(record, name, clip.parent) for name in ("reference", "driving", "truth"))
     prompt = record.get("prompt")
     return Generated(
-        clip=shown("generated clip", lambda: _whole(clip, media)),
-        strip=shown("frames", lambda: _strip(clip, driving, window, media)),
+        clip=link_or_none("generated clip", lambda: _whole(clip, media)),
+        strip=link_or_none("frames", lambda: _strip(clip, driving, window, media)),
         aligned=bool(driving and window),
-        reference=shown("reference image", lambda: _picture(reference, media)) if reference else None,
-        driving=shown("driving video", lambda: _driving(driving, clip, window, media)) if driving else None,
-        truth=shown("true clip", lambda: _whole(truth, media)) if truth else None,
+        reference=link_or_none("reference image", lambda: _picture(reference, media)) if reference else None,
+        driving=link_or_none("driving video", lambda: _driving(driving, clip, window, media)) if driving else None,
+        truth=link_or_none("true clip", lambda: _whole(truth, media)) if truth else None,
         prompt=prompt if isinstance(prompt, str) else None,
         problems=problems,
     )
 
 
 def _record(clip: Path, problems: list[str]) -> Row:
-    beside = clip.with_suffix(".json")
+    path = clip.with_suffix(".json")
     try:
-        record = read_json(beside)
+        record = read_json(path)
     except ValueError as error:
-        problems.append(f"{beside.name}: {error}")
+        problems.append(f"{path.name}: {error}")
         return {}
     return record if isinstance(record, dict) else {}
 
 
 def _window(record: Row) -> Window | None:
-    """The driving window, if the record has it."""
+    """Return the driving window if the record has one."""
     match record:
         case {"facts": {"window": {"num_frames": int(count), "fps": float(rate)}}} if count > 0 and rate > 0:
             return count, 1, rate
@@ -91,7 +92,7 @@ def _window(record: Row) -> Window | None:
 
 
 def _named(record: Row, name: str, folder: Path) -> Path | None:
-    """A file the record names: absolute, from here, or beside the record."""
+    """Return the path of a file named in the record: absolute, relative to the working directory, or to the record."""
     value = record.get(name)
     if not isinstance(value, str):
         return None
@@ -104,7 +105,7 @@ def _whole(path: Path, media: Media) -> str:
 
 
 def _driving(path: Path, clip: Path, window: Window | None, media: Media) -> str:
-    """What was read of the driving video, at the rate of the generated clip; else the beginning of it."""
+    """Store the driving window at the frame rate of the generated clip, or else the start of the driving video."""
 
     def make() -> bytes:
         if window:
@@ -127,7 +128,7 @@ def _picture(path: Path, media: Media) -> str:
 
 
 def _strip(clip: Path, driving: Path | None, window: Window | None, media: Media) -> str:
-    """Frames of the clip in a row, evenly spaced, under the driving frames."""
+    """Store a strip of evenly spaced frames of the clip, below the driving frames."""
 
     def make() -> Frames:
         rows = [video.decode(clip)]
@@ -144,7 +145,7 @@ def _strip(clip: Path, driving: Path | None, window: Window | None, media: Media
 
 
 def _window_frames(path: Path, window: Window) -> Frames:
-    """The driving frames that were encoded, as `pipelines.driving` reads them."""
+    """Return the driving frames that the model received, read as in `pipelines.driving`."""
     count, every, rate = window
     info = video.probe(path)
     step = every * max(1, round(float(info.fps) / rate))
@@ -153,7 +154,7 @@ def _window_frames(path: Path, window: Window) -> Frames:
 
 
 def _fit(width: int, height: int) -> tuple[int, int]:
-    """Even size with a short side of at most `SIDE`."""
+    """Return an even size (width, height) with a short side of at most `SIDE`."""
     scale = min(1.0, SIDE / min(width, height))
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 

@@ -1,4 +1,4 @@
-"""The clips that a page speaks of, with the verdict on each, as columns."""
+"""Read the clips covered by a report, with the verdict on each, as columns."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,13 +11,13 @@ from opendimo.storage_schemas.lake.lake import Lake
 UNSHOWN = ("taken_down", "superseded")
 """Verdicts whose clips are counted but never shown."""
 FACTS = ["clip_id", "capture_id", "kind", "frames", "fps_num", "fps_den"]
-MOST_SCORED = 200_000  # clips of which the scores are drawn
+MOST_SCORED = 200_000  # maximum number of clips in the histograms
 
 
 def judged_clips(lake: Lake, policy: Policy) -> tuple[pa.Table, pa.Table]:
-    """Every verdict (`clip_id`, `reason`), in order of ids; and the clips that may be shown: `FACTS` and `reason`.
+    """Return all verdicts (`clip_id`, `reason`) sorted by id, and the clips that may be shown: `FACTS` and `reason`.
 
-    Others may be writing to the lake: what comes after the verdicts is left to the next page.
+    The lake may be written to meanwhile: clips added after the verdicts were computed are left out.
     """
     judged = verdicts(lake, policy)
     clips = _with_reasons(lake.dataset("clips").to_table(columns=FACTS), judged)
@@ -25,10 +25,13 @@ def judged_clips(lake: Lake, policy: Policy) -> tuple[pa.Table, pa.Table]:
 
 
 def scored_clips(lake: Lake, judged: pa.Table, scores: list[str]) -> pa.Table:
-    """`scores` and `reason` of the clips that may be shown; of many, those whose ids, which are hashes, are lowest."""
+    """Return `scores` and `reason` of the clips that may be shown.
+
+    If there are more than `MOST_SCORED`, takes those with the lowest ids, which are hashes: an unbiased sample.
+    """
     ids = judged["clip_id"]
-    many = len(ids) > MOST_SCORED
-    where = f"clip_id <= '{ids[MOST_SCORED - 1].as_py()}'" if many else None
+    too_many = len(ids) > MOST_SCORED
+    where = f"clip_id <= '{ids[MOST_SCORED - 1].as_py()}'" if too_many else None
     return _with_reasons(lake.dataset("clips").to_table(columns=["clip_id", *scores], filter=where), judged)
 
 

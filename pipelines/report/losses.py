@@ -1,4 +1,4 @@
-"""The training's `metrics.jsonl` as curves: the noisy loss of each step, the fixed loss before and after each stage."""
+"""Plot `metrics.jsonl` of a training run: the loss of each step, and the fixed loss before and after each stage."""
 
 import json
 import math
@@ -17,7 +17,7 @@ SMOOTH = 0.95  # weight of the past in the running mean
 
 @dataclass(frozen=True)
 class StageSummary:
-    """One stage of training; losses are None where they were not measured."""
+    """One stage of training. `before` and `after`: its `stage_start` and `stage_end` events, empty if missing."""
 
     name: str
     steps: int
@@ -29,8 +29,8 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class Curve:
-    """A drawing of WIDTH x HEIGHT: thin `line`, `smooth` line, `fixed` lines of each stage, stage spans (x, width,
-    name) and ticks of both axes."""
+    """A plot of WIDTH x HEIGHT. `line`: value of each step; `smooth`: running mean; `fixed`: fixed losses per stage;
+    `spans`: (x, width, name) of each stage; ticks of both axes."""
 
     title: str
     line: str
@@ -43,7 +43,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Losses:
-    """What there is to see of a training run. `starts_from`: (what, name, about) of the weights before step 0."""
+    """Curves and stages of a training run. `starts_from`: (what, name, about) of the initial weights."""
 
     steps: int
     starts_from: list[tuple[str, str, str]]
@@ -52,7 +52,7 @@ class Losses:
 
 
 def read_losses(training: Path) -> Losses | None:
-    """Curves of the run in the folder `training`; None where it has no metrics yet."""
+    """Read the curves of the run in the folder `training`; return None if it has no metrics yet."""
     records = read_records(training / "metrics.jsonl")
     steps = [r for r in records if "event" not in r and isinstance(r.get("step"), int) and "stage" in r]
     if not steps:
@@ -69,7 +69,10 @@ def read_losses(training: Path) -> Losses | None:
 
 
 def read_records(path: Path) -> list[Row]:
-    """Whole lines that hold an object, of a file that may not be there; the last line may still be being written."""
+    """Read the JSON objects of a .jsonl file; return [] if it does not exist.
+
+    Skips lines that do not parse, because the last line may be incomplete during training.
+    """
     if not path.is_file():
         return []
     records = []
@@ -84,12 +87,12 @@ def read_records(path: Path) -> list[Row]:
 
 
 def _summary(name: str, steps: list[Row], records: list[Row]) -> StageSummary:
-    mine = [r for r in steps if str(r["stage"]) == name]
+    stage_steps = [r for r in steps if str(r["stage"]) == name]
     events = {r["event"]: r for r in records if "event" in r and str(r.get("stage")) == name}
-    seconds = [s for r in mine if (s := number(r.get("seconds"))) is not None]
+    seconds = [s for r in stage_steps if (s := number(r.get("seconds"))) is not None]
     before, after = events.get("stage_start", {}), events.get("stage_end", {})
     return StageSummary(
-        name, len(mine), before.get("mix", {}), before, after, sum(seconds) / len(seconds) if seconds else None
+        name, len(stage_steps), before.get("mix", {}), before, after, sum(seconds) / len(seconds) if seconds else None
     )
 
 
@@ -99,7 +102,7 @@ def _curve(title: str, column: str, steps: list[Row], records: list[Row], *, smo
         return None
     fixed = _fixed(records) if smooth else []
     values = sorted(y for _, y in points)
-    # a few outliers must not flatten the rest
+    # scale to the 99th percentile, so that a few outliers do not flatten the curve
     top = max([values[min(len(values) - 1, int(0.99 * len(values)))], *(y for line in fixed for _, y in line), 1e-9])
     across = Scale(0, max(1.0, points[-1][0]), LEFT, RIGHT)
     upward = Scale(0, top * 1.08, BOTTOM, TOP)
@@ -119,7 +122,7 @@ def _curve(title: str, column: str, steps: list[Row], records: list[Row], *, smo
 
 
 def _fixed(records: list[Row]) -> list[list[Point]]:
-    """Fixed losses (step, loss) of each stage, in order."""
+    """Return the fixed losses (step, loss) of each stage, in order."""
     lines: dict[str, list[Point]] = {}
     for record in records:
         if "event" in record and (value := number(record.get("fixed_loss"))) is not None:
@@ -137,7 +140,7 @@ def _spans(steps: list[Row], across: Scale) -> list[tuple[float, float, str]]:
 
 
 def _running_mean(points: list[Point]) -> list[Point]:
-    """Exponential running mean, corrected for its start."""
+    """Return the exponential running mean with bias correction."""
     total = weight = 0.0
     smooth = []
     for x, y in points:
@@ -147,5 +150,5 @@ def _running_mean(points: list[Point]) -> list[Point]:
 
 
 def number(value: object) -> float | None:
-    """A finite number, else None."""
+    """Return `value` as a float if it is a finite number, else None."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Pictures and videos beside the page, named by what they show, so that none is rendered twice."""
+"""Store pictures and videos next to the page, named by a hash of their content, so that each is rendered only once."""
 
 import re
 from collections.abc import Callable
@@ -12,28 +12,28 @@ from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.files import write_bytes
 
 RENDERING = "2"
-"""Version of how media look: raise it when they change."""
+"""Version of the rendering: increment it when the look of media changes."""
 OURS = re.compile(r"[0-9a-f]{32}\.(jpg|mp4)")
 JPEG_QUALITY = 82
 
 
 class Media:
-    """The folder `media` of a page. Links are relative to the page."""
+    """The folder `media` next to a page. Links are relative to the page."""
 
     def __init__(self, page_folder: Path) -> None:
         self.folder = page_folder / "media"
         self._used: set[str] = set()
 
     def picture(self, content: object, make: Callable[[], NDArray[np.uint8]]) -> str:
-        """Link of the JPEG of `content`; `make` gives its pixels [H, W, 3] RGB where it does not exist yet."""
+        """Return the link of the JPEG for `content`; calls `make` for its pixels [H, W, 3] RGB if it does not exist."""
         return self._file(content, "jpg", lambda: jpeg(make()))
 
     def video(self, content: object, make: Callable[[], bytes]) -> str:
-        """Link of the MP4 of `content`; `make` gives its bytes where it does not exist yet."""
+        """Return the link of the MP4 for `content`; calls `make` for its bytes if it does not exist."""
         return self._file(content, "mp4", make)
 
     def prune(self) -> None:
-        """Remove what this page does not show: also clips that were taken down since the page before."""
+        """Delete media that this page does not show, including clips taken down since the previous report."""
         for path in self.folder.glob("*"):
             if OURS.fullmatch(path.name) and path.name not in self._used:
                 path.unlink()
@@ -47,6 +47,6 @@ class Media:
 
 
 def jpeg(image: NDArray[np.uint8]) -> bytes:
-    """[H, W, 3] RGB -> JPEG bytes."""
+    """Encode [H, W, 3] RGB as JPEG bytes."""
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()

@@ -1,4 +1,4 @@
-"""Puts the page together: reads the lake, renders what is missing, fills the template."""
+"""Build the report page: read the lake, render missing media, fill the template."""
 
 import json
 import time
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Summary:
-    """The head of the page."""
+    """Key figures at the top of the page."""
 
     lake: str
     sources: int
@@ -55,9 +55,9 @@ def write_report(
 ) -> Path:
     """Write `out/index.html`, with pictures and videos in `out/media/`, and return its path.
 
-    `training` is the output folder of a training run, `generated` a clip FILE.mp4 made by it, with FILE.json beside
-    it, `evaluation` what `dimo evaluate` wrote, `policy` judges the clips. Media that exist already are not rendered
-    again. Raises `ValueError` where there is no lake at `lake_uri`, or no evaluation.
+    `training`: output folder of a training run. `generated`: a generated clip FILE.mp4 with FILE.json next to it.
+    `evaluation`: output folder of `dimo evaluate`. `policy`: filter policy for the clips. Existing media are not
+    rendered again. Raises `ValueError` if there is no lake at `lake_uri`, or no evaluation in `evaluation`.
     """
     if not is_lake(lake_uri):
         raise ValueError(f"{lake_uri} is not a lake: make one with `dimo ingest` or `dimo demo`")

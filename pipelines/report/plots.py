@@ -1,4 +1,4 @@
-"""Scales and polylines of the inline SVG plots; the templates turn these numbers into shapes."""
+"""Scales and polylines of the inline SVG plots; the templates draw them."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -21,20 +21,20 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Where `value` is drawn, rounded to a tenth of a unit."""
+        """Return the position at which `value` is drawn, rounded to a tenth of a unit."""
         low, high, at = (self._place(v) for v in (self.low, self.high, value))
         share = min(1.0, max(0.0, (at - low) / (high - low)))
         return round(self.start + share * (self.stop - self.start), 1)
 
     def places(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where many values are drawn."""
+        """Return the positions at which many values are drawn."""
         low, high = self._place(self.low), self._place(self.high)
         at = np.log10(np.maximum(values, self.low)) if self.log else values
         share = np.clip((at - low) / (high - low), 0.0, 1.0)
         return np.round(self.start + share * (self.stop - self.start), 1)
 
     def ticks(self, about: int = 4) -> list[float]:
-        """Round values inside the range: powers of ten on a logarithmic scale, else steps of 1, 2 or 5."""
+        """Return round tick values inside the range: powers of ten on a log scale, else steps of 1, 2 or 5."""
         if self.log:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
             return [10.0**k for k in range(first, last + 1)]
@@ -47,25 +47,25 @@ class Scale:
 
 
 def round_step(least: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is at least `least` (positive)."""
+    """Return the smallest of 1, 2, 5 times a power of ten that is at least `least` (positive)."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """`value` with so many significant digits, never in scientific notation."""
+    """Format `value` with this many significant digits, never in scientific notation."""
     if value and abs(value) < 1e-4:
         return "< 0.0001" if value > 0 else "> -0.0001"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
 def polyline(points: Iterable[Point]) -> str:
-    """The `points` attribute of an SVG polyline."""
+    """Return the `points` attribute of an SVG polyline."""
     return " ".join(f"{x:g},{y:g}" for x, y in points)
 
 
 def thin(points: Sequence[Point], most: int) -> list[Point]:
-    """At most `most` points: the means of runs of neighbours."""
+    """Reduce to at most `most` points by averaging runs of neighbouring points."""
     run = math.ceil(len(points) / most)
     if run <= 1:
         return list(points)

@@ -1,4 +1,4 @@
-"""Cameras of rigs as bars: how late each is, how far what it sees is from what the others see, and the verdict."""
+"""Show the cameras of rigs: time offset and residual of each as bars, and the verdict."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from opendimo.storage_schemas.rows import in_list
 Row = dict[str, Any]
 MOST_RIGS = 20
 WIDTH, MIDDLE = 160.0, 80.0
-LEAST_OFFSET, LEAST_RESIDUAL = 1.0, 5.0  # frames and pixels at the end of an axis
+LEAST_OFFSET, LEAST_RESIDUAL = 1.0, 5.0  # minimum values at the end of the axes: frames, pixels
 BAD = ("quarantined", "late", "unchecked")
-"""Verdicts in the order in which rigs are shown: those with the worst camera first."""
+"""Verdicts from worst to best; rigs are sorted by the verdict on their worst camera."""
 
 
 @dataclass(frozen=True)
 class CameraRow:
-    """One camera; `offset` and `residual`: (left end, length) of the bar, None where that is not known."""
+    """One camera. `offset` and `residual`: (left end, length) of the bar, None if unknown."""
 
     camera: Row
     offset: tuple[float, float] | None
@@ -31,7 +31,7 @@ class CameraRow:
 
 @dataclass(frozen=True)
 class Rig:
-    """One capture's cameras; `offset_top` frames and `residual_top` pixels are at the end of the axes."""
+    """Cameras of one capture. `offset_top` (frames) and `residual_top` (pixels): values at the end of the axes."""
 
     take: str
     rig: Row
@@ -42,7 +42,7 @@ class Rig:
 
 @dataclass(frozen=True)
 class Rigs:
-    """Cameras by verdict, and some of the rigs."""
+    """Number of rigs, number of cameras by verdict, and some of the rigs."""
 
     count: int
     verdicts: dict[str, int]
@@ -50,7 +50,7 @@ class Rigs:
 
 
 def read_rigs(lake: Lake) -> Rigs:
-    """The newest measurement of every rig."""
+    """Read the newest measurement of every rig."""
     rigs = newest(lake, "rigs", ["capture_id"], ["rig_id", "sync_witness", "qa_witness", "metric", "cameras"])
     cameras = pc.list_flatten(rigs["cameras"])
     verdicts, owner = pc.struct_field(cameras, "verdict"), pc.list_parent_indices(rigs["cameras"])

@@ -1,4 +1,4 @@
-"""Histograms of the clips' scores, with the policy's thresholds on them."""
+"""Histograms of the clips' scores, with the thresholds of the policy."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 8.0, 292.0, 18.0, 98.0
 
 @dataclass(frozen=True)
 class Score:
-    """A column of `clips` and the policy's limits on it."""
+    """A column of `clips` and the names of the policy's limits on it."""
 
     column: str
     title: str
@@ -51,7 +51,7 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Bar:
-    """One bin: its place, and the heights of kept and (on top) filtered clips, in units of the drawing."""
+    """One bin: its position, and the heights of kept and (stacked on top) filtered clips, in drawing units."""
 
     x: float
     width: float
@@ -64,7 +64,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """A drawing of WIDTH x HEIGHT. `limits`: (x, value, x of the rejected side, its width)."""
+    """A plot of WIDTH x HEIGHT. `limits`: (x, value, x of the rejected side, its width)."""
 
     score: Score
     bars: list[Bar]
@@ -74,7 +74,7 @@ class Histogram:
 
 
 def histograms(clips: pa.Table, policy: Policy) -> list[Histogram]:
-    """One histogram per score over clips with the `reason` of the verdict on each (null: kept)."""
+    """Return one histogram per score. `clips` has a column `reason` with the verdict on each clip (null: kept)."""
     kept = clips["reason"].is_null().to_numpy()
     return [_histogram(score, clips[score.column].to_numpy().astype(float), kept, policy) for score in SCORES]
 
@@ -88,7 +88,7 @@ def _histogram(score: Score, values: np.ndarray, kept: np.ndarray, policy: Polic
     scale = Scale(1.0 if score.log else 0.0, top, LEFT, RIGHT, log=score.log)
     places = [scale(value) for value in limits.values()]
     edges = _edges(places)
-    # a value on a limit is kept, so bins are closed on the side where it is
+    # a value equal to a limit is kept, so close the bins on the kept side
     closed_right = score.low is None
     which = np.searchsorted(edges, scale.places(values), side="left" if closed_right else "right") - 1
     which = np.clip(which, 0, len(edges) - 2)
@@ -107,7 +107,7 @@ def _histogram(score: Score, values: np.ndarray, kept: np.ndarray, policy: Polic
 
 
 def _edges(limits: list[float]) -> np.ndarray:
-    """About `BINS` bins from LEFT to RIGHT, none of which lies on both sides of a limit."""
+    """Return the edges of about `BINS` bins from LEFT to RIGHT; no bin contains a limit inside."""
     stops = [LEFT, *sorted(limits), RIGHT]
     pieces = [
         np.linspace(a, b, max(1, round(BINS * (b - a) / (RIGHT - LEFT))), endpoint=False)

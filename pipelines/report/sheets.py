@@ -1,4 +1,4 @@
-"""Contact sheets: a few frames of a clip with the track's box and the labelled skeleton drawn on them."""
+"""Render contact sheets: a few frames of a clip with the tracked box and the labelled skeleton drawn on them."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ Row = dict[str, Any]
 Image = NDArray[np.uint8]
 TILES = 6
 GAP = 4
-LANDSCAPE, PORTRAIT = (3, 272), (6, 160)  # tiles in a row, width of one
+LANDSCAPE, PORTRAIT = (3, 272), (6, 160)  # tiles per row, width of a tile in pixels
 THUMBNAIL = 240
 BOX = (255, 80, 210)
-GROUND = 24  # luma between tiles
+GROUND = 24  # background luma between tiles
 
 
 def contact_sheet(video: bytes, clip: Row, pose: Row | None) -> Image:
-    """Evenly spaced frames of a clip in a grid, [H, W, 3] RGB. Raises `ValueError` where the video is unreadable."""
+    """Render evenly spaced frames of a clip as a grid [H, W, 3] RGB. Raises `ValueError` if the video is unreadable."""
     columns, width = LANDSCAPE if clip["width"] >= clip["height"] else PORTRAIT
     count = min(TILES, clip["frames"])
     step = clip["frames"] // count
@@ -31,13 +31,13 @@ def contact_sheet(video: bytes, clip: Row, pose: Row | None) -> Image:
 
 
 def thumbnail(video: bytes, clip: Row, frame: int) -> Image:
-    """A frame of a clip with the track's box. Raises `ValueError` where the video is unreadable."""
+    """Return a frame of a clip with the tracked box. Raises `ValueError` if the video is unreadable."""
     size = (THUMBNAIL, _even(THUMBNAIL * clip["height"] / clip["width"]))
     return annotate(decode(video, start=frame, stop=frame + 1, size=size)[0], clip, None, frame)
 
 
 def annotate(image: Image, clip: Row, pose: Row | None, frame: int) -> Image:
-    """`image`, frame `frame` of the clip at any size, with the track's box, the skeleton and the frame number."""
+    """Draw the tracked box, the skeleton and the frame number on `image`, which is frame `frame` at any size."""
     scale = np.array([image.shape[1] / clip["width"], image.shape[0] / clip["height"]])
     image = image.copy()
     if clip["track"] is not None and np.isfinite(box := clip["track"][frame]).all():
@@ -56,7 +56,7 @@ def annotate(image: Image, clip: Row, pose: Row | None, frame: int) -> Image:
 
 
 def grid(tiles: list[Image], columns: int) -> Image:
-    """Equal tiles [h, w, 3] in rows of `columns`, with a dark gap between them."""
+    """Arrange equally large tiles [h, w, 3] in rows of `columns`, with a dark gap between them."""
     height, width, _ = tiles[0].shape
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)  # ceil

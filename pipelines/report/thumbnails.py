@@ -1,4 +1,4 @@
-"""One picture of a clip."""
+"""Render thumbnails of clips."""
 
 import logging
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A clip and the link of its picture, None where no bytes were stored or none can be shown."""
+    """A clip and the link of its picture; None if no video is stored or it cannot be decoded."""
 
     clip: Row
     picture: str | None
 
 
 def read_thumbnail(lake: Lake, media: Media, clip: Row, frame: int) -> Thumbnail:
-    """A clip as it is at a frame, or at the end nearest to it."""
+    """Return the thumbnail of a clip at `frame`, clamped to the clip."""
     if clip["video_sha256"] is None:
         return Thumbnail(clip, None)
     frame = min(max(frame, 0), clip["frames"] - 1)
@@ -34,5 +34,5 @@ def read_thumbnail(lake: Lake, media: Media, clip: Row, frame: int) -> Thumbnail
 
 
 def stored_video(lake: Lake, clip: Row) -> bytes:
-    """The bytes of a clip. Raises `ValueError` or `KeyError` where there are none."""
+    """Return the video bytes of a clip. Raises `ValueError` or `KeyError` if there are none."""
     return lake.blobs("clip_videos", "video", [clip["clip_id"]])[0]

@@ -1,4 +1,4 @@
-"""Camera terms over the frames of a clip, in lanes so that none covers another."""
+"""Lay out camera terms over the frames of a clip, in lanes so that they do not overlap."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,12 @@ FAMILIES = {
     "zoom": ("zoom_in", "zoom_out"),
     "shake": ("shake",),
 }  # fmt: skip
-"""Kinds of camera motion that share a colour; the others are `static`."""
+"""Family of camera terms with the same colour -> its terms; all other terms belong to the family `static`."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """One term; `left` and `width` in percent of the clip."""
+    """A camera term; `left` and `width` are in percent of the clip."""
 
     term: str
     family: str
@@ -29,8 +29,8 @@ class Span:
 
 
 def lanes(terms: list[dict[str, Any]], frames: int) -> list[list[Span]]:
-    """Spans in the order of their start, each in the first lane that is free."""
-    found: list[list[Span]] = []
+    """Return the spans in order of their start, each in the first free lane."""
+    filled: list[list[Span]] = []
     for term in sorted(terms, key=lambda t: (t["start_frame"], t["end_frame"], t["term"])):
         start, end = max(0, term["start_frame"]), min(frames, term["end_frame"])
         span = Span(
@@ -42,9 +42,9 @@ def lanes(terms: list[dict[str, Any]], frames: int) -> list[list[Span]]:
             round(100 * start / frames, 2),
             round(100 * max(0, end - start) / frames, 2),
         )
-        free = next((lane for lane in found if lane[-1].end_frame <= start), None)
-        if free is None:
-            found.append([span])
+        free_lane = next((lane for lane in filled if lane[-1].end_frame <= start), None)
+        if free_lane is None:
+            filled.append([span])
         else:
-            free.append(span)
-    return found
+            free_lane.append(span)
+    return filled

@@ -1,5 +1,6 @@
-"""What is measured of a rig: do its cameras share time, and are they where the calibration says.
+"""Validate multi-camera rigs: are the cameras synchronised, and do they match their calibration.
 
-`views.py` (cameras and frames), `people.py` and `board.py` (points seen), `times.py`, `audio.py` and `motion.py` (three
-witnesses of time offsets, settled in `offsets.py`), `residuals.py`, `verdicts.py`, `gravity.py`, `stage.py`.
+`views.py` (cameras and frames), `people.py` and `board.py` (detected points), `times.py`, `audio.py` and `motion.py`
+(three estimators of time offsets), `offsets.py` (one offset per view from pairwise offsets), `residuals.py`,
+`verdicts.py`, `gravity.py`, `stage.py`.
 """

@@ -1,4 +1,4 @@
-"""Time offsets from sound: the envelopes of two recordings of one event match at one lag."""
+"""Estimate time offsets from audio: the envelopes of two recordings of one event match at one lag."""
 
 import itertools
 
@@ -12,32 +12,35 @@ from opendimo.storage_schemas.media.image_sequence import is_pattern
 from opendimo.storage_schemas.media.opening import opened
 
 RATE = 8000
-"""Samples a second that sound is read at."""
+"""Audio sample rate after resampling, Hz."""
 ENVELOPE = 200
-"""Values a second of its envelope."""
+"""Rate of the onset envelope, values per second."""
 SECONDS = 120.0
-"""How much of it is read; sound that begins farther from the first picture is none of this recording."""
+"""Seconds of audio that are read. Audio that starts further than this from the first frame is ignored."""
 REACH = 30.0
-"""Longest lag that is looked for, seconds."""
+"""Largest lag that is searched, seconds."""
 ALIKE = 0.35
-"""Least correlation of two envelopes at their best lag."""
+"""Minimum normalised correlation of two envelopes at their best lag."""
 
 
 def from_audio(views: list[RigView]) -> Offsets | None:
-    """Offsets of views that all have sound of one event; None otherwise."""
-    heard = [onsets(view.path) for view in views]
-    if any(sound is None for sound in heard):
+    """Estimate the offsets of views that all recorded audio of one event; return None otherwise."""
+    envelopes = [onsets(view.path) for view in views]
+    if any(envelope is None for envelope in envelopes):
         return None
     pairs = np.full((len(views), len(views)), np.nan)
     for a, b in itertools.permutations(range(len(views)), 2):
-        lag = _lag(heard[a], heard[b])
+        lag = _lag(envelopes[a], envelopes[b])
         if lag is not None:
             pairs[a, b] = lag * views[a].fps
     return settle("audio", pairs)
 
 
 def onsets(path: str) -> Array | None:
-    """How much louder it gets, `ENVELOPE` times a second, from the first frame on; None where there is no sound."""
+    """Return the onset envelope (rise of the log power) at `ENVELOPE` Hz, starting at the first video frame.
+
+    None if there is no audio, or too little of it.
+    """
     if is_pattern(path):
         return None
     try:
@@ -72,7 +75,7 @@ def _start(stream: "av.VideoStream | av.AudioStream") -> float:
 
 
 def _lag(a: Array | None, b: Array | None) -> float | None:
-    """Seconds by which `a` hears things later than `b`; None where no lag stands out."""
+    """Return the seconds by which envelope `a` is later than `b`; None if no lag has enough correlation."""
     assert a is not None and b is not None
     match = correlate(a, b, method="fft")
     lags = correlation_lags(len(a), len(b))

@@ -1,4 +1,4 @@
-"""What is known of rigs now: the newest measurement of each, as columns."""
+"""Read the newest measurement of each rig, as columns."""
 
 import json
 
@@ -11,7 +11,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 
 
 def camera_verdicts(lake: Lake) -> pa.Table:
-    """A row per camera that was measured: `capture_id`, `view`, `verdict`, `offset_frames` and `offset_residual` (null:
+    """Return one row per measured camera: `capture_id`, `view`, `verdict`, `offset_frames` and `offset_residual` (null:
     unknown)."""
     rigs = newest(lake, "rigs", ["capture_id"], ["rig_id", "cameras"])
     cameras = pc.list_flatten(rigs["cameras"])
@@ -21,9 +21,9 @@ def camera_verdicts(lake: Lake) -> pa.Table:
 
 
 def frames_late(lake: Lake, clips: pa.Table) -> pa.ChunkedArray:
-    """By how many frames the view of each of `clips` (`capture_id`, `view`) is late, to tenths.
+    """Return by how many frames the view of each of `clips` (`capture_id`, `view`) is late, rounded to tenths.
 
-    0 where nothing is known, or where pairs of views contradict the offset by as much as it is.
+    0 if the offset is unknown, or if its pairwise residual is not smaller than the offset itself.
     """
     cameras = camera_verdicts(lake)
     offsets = cameras.filter(pc.greater(pc.abs(cameras["offset_frames"]), cameras["offset_residual"]))
@@ -32,17 +32,19 @@ def frames_late(lake: Lake, clips: pa.Table) -> pa.ChunkedArray:
 
 
 def measured_gravity(lake: Lake) -> pa.Table:
-    """A row per capture of which only its rig tells where down is: `capture_id` and `down`, [x, y, z] to thousandths as
-    JSON text."""
+    """Return one row per capture whose gravity is known only from its rig measurement: `capture_id` and `down`,
+    [x, y, z] rounded to thousandths as JSON text."""
     rigs = newest(lake, "rigs", ["capture_id"], ["gravity_down.data"])
     where = "kind = 'multiview' AND gravity_down IS NOT NULL"
     stated = lake.dataset("captures").to_table(columns=["capture_id"], filter=where)["capture_id"]
-    alone = pc.and_(pc.is_valid(rigs["gravity_down.data"]), pc.invert(pc.is_in(rigs["capture_id"], value_set=stated)))
-    rigs = rigs.filter(alone)  # 10^5 at most
+    only_measured = pc.and_(
+        pc.is_valid(rigs["gravity_down.data"]), pc.invert(pc.is_in(rigs["capture_id"], value_set=stated))
+    )
+    rigs = rigs.filter(only_measured)  # 10^5 at most
     down = [json.dumps([round(x, 3) for x in vector]) for vector in rigs["gravity_down.data"].to_pylist()]
     return pa.table({"capture_id": rigs["capture_id"], "down": pa.array(down, pa.string())})
 
 
 def _camera(rows: pa.Table) -> Column:
-    """What tells cameras apart."""
+    """Return a key that identifies the camera of each row."""
     return pc.binary_join_element_wise(rows["capture_id"], rows["view"], "\n")

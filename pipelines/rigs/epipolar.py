@@ -1,4 +1,4 @@
-"""How far points seen by two cameras are from what the cameras' places allow (Hartley & Zisserman, 2nd ed., 9.2)."""
+"""Measure epipolar distances of points seen by two calibrated cameras (Hartley & Zisserman, 2nd ed., 9.2)."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from opendimo.pipelines.poses.between import points_at
 from opendimo.pipelines.rigs.views import Array, RigView
 
 LEAST = 0.5
-"""Least confidence of a point that counts."""
+"""Minimum confidence of a point."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a view sees: `points` [B, L, P, 3] (x, y, confidence) of a pinhole camera at its own `frames` [B, L], which
-    are `shift` frames after the moments that are looked at."""
+    """Points detected in a view: `points` [B, L, P, 3] (x, y, confidence) of a pinhole camera at its `frames` [B, L],
+    which are `shift` frames after the sampled moments."""
 
     view: RigView
     frames: NDArray[np.int64]
@@ -23,7 +23,7 @@ class Seen:
     shift: int = 0
 
     def late(self, offset: float) -> "Seen":
-        """The view as if it were in time: what it sees `offset` frames later, between frames by interpolation."""
+        """Return the view shifted in time: its points `offset` frames later, interpolated between frames."""
         by_time = np.moveaxis(self.points, 1, 0)
         moved = points_at(by_time, np.arange(len(by_time)) + offset)
         points = np.asarray(np.moveaxis(moved, 0, 1), np.float64)
@@ -32,17 +32,17 @@ class Seen:
 
     @property
     def extent(self) -> float:
-        """Median size of what is seen, the person or the board: the longer side of its box, pixels."""
+        """Median size of the detected person or board: the longer side of its box, pixels."""
         shown = self.points[..., 2] >= LEAST
-        where = np.where(shown[..., None], self.points[..., :2], np.nan)[shown.sum(-1) >= 4]
-        if not len(where):
+        visible_points = np.where(shown[..., None], self.points[..., :2], np.nan)[shown.sum(-1) >= 4]
+        if not len(visible_points):
             return float("nan")
-        return float(np.median((np.nanmax(where, 1) - np.nanmin(where, 1)).max(1)))
+        return float(np.median((np.nanmax(visible_points, 1) - np.nanmin(visible_points, 1)).max(1)))
 
 
 def distances(a: Seen, b: Seen) -> Array:
-    """[B, L, P] distance of each point to the line on which the other view says it is, in pixels: the mean of both
-    views; NaN where either does not see it."""
+    """Return the distance [B, L, P] in pixels of each point to its epipolar line from the other view: the mean of both
+    views, NaN where either view does not see the point."""
     essential = _essential(a, b)  # [B, L, 3, 3]
     rays_a, rays_b = _rays(a), _rays(b)
     line_b = np.einsum("blij,blpj->blpi", essential, rays_a)

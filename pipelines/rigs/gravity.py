@@ -1,4 +1,4 @@
-"""Which way is down, and whether lengths are metres, as the bodies of people say."""
+"""Estimate the direction of gravity and the size of the body from triangulated landmarks of a person."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +7,18 @@ from opendimo.pipelines.rigs.views import Array
 
 SHOULDERS, HIPS, KNEES, ANKLES = (11, 12), (23, 24), (25, 26), (27, 28)  # MediaPipe's landmarks
 STRAIGHT = 15.0
-"""Who stands upright has thighs, shanks and trunk in line up to this, degrees."""
+"""A person stands upright if trunk, thighs and shanks are aligned within this angle, degrees."""
 LEAST_FRAMES = 10
 BODY = (0.5, 2.0)
-"""Shoulders to ankles of people, from small children to tall men, metres."""
+"""Plausible distance from shoulders to ankles, from small children to tall men, metres."""
 
 
 def gravity(points: Array) -> tuple[Array, float] | None:
-    """The unit vector of gravity [3] and the median angle to it in degrees, from a person [F, 33, 4] (x, y, z in the
-    world, confidence); None where nobody stands upright for long enough."""
+    """Estimate the unit vector of gravity [3], and the median deviation from it in degrees.
+
+    `points` [F, 33, 4]: landmarks of a person (x, y, z in the world, confidence). Returns None if the person stands
+    upright in fewer than `LEAST_FRAMES` frames.
+    """
     middle, known = _middles(points)
     trunk, thigh, shank = (_unit(middle[i] - middle[i + 1]) for i in range(3))
     upright = known & (_angle(trunk, thigh) < STRAIGHT) & (_angle(thigh, shank) < STRAIGHT)
@@ -27,7 +30,10 @@ def gravity(points: Array) -> tuple[Array, float] | None:
 
 
 def body_length(points: Array) -> float | None:
-    """Median length of a person [F, 33, 4] from shoulders to ankles, along the body, in units of the world."""
+    """Return the median length of a person [F, 33, 4] from shoulders to ankles, along the body, in world units.
+
+    None if fewer than `LEAST_FRAMES` frames show all these joints.
+    """
     middle, known = _middles(points)
     if known.sum() < LEAST_FRAMES:
         return None
@@ -36,7 +42,7 @@ def body_length(points: Array) -> float | None:
 
 
 def _middles(points: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Middles of shoulders, hips, knees, ankles [4, F, 3], and the frames [F] where all are known."""
+    """Return the midpoints of shoulders, hips, knees, ankles [4, F, 3], and a mask [F] of frames with all of them."""
     pairs = (SHOULDERS, HIPS, KNEES, ANKLES)
     middle = np.stack([points[:, list(pair), :3].mean(1) for pair in pairs])
     known = np.stack([(points[:, list(pair), 3] > 0).all(1) for pair in pairs]).all(0)

@@ -1,4 +1,4 @@
-"""Time offsets from motion: only at the right offset do two views see moving points where both cameras allow it."""
+"""Estimate time offsets from motion: the epipolar distances of moving points are smallest at the true offset."""
 
 from itertools import combinations
 
@@ -11,46 +11,48 @@ from opendimo.pipelines.rigs.offsets import Offsets, with_residuals
 from opendimo.pipelines.rigs.views import Array
 
 TENTHS = 10
-"""Whole frames are tried, and interpolated to tenths: points between frames would be less noisy than others."""
+"""Resolution of the offsets: steps per frame. Costs are evaluated at whole frames and interpolated, because points that
+are interpolated between frames are less noisy, which would bias the result towards them."""
 LEAST_POINTS = 60
-"""Fewest points that two views must see at one time."""
+"""Minimum number of points that two views must see in common at every tried offset."""
 CONTRAST = 1.25
-"""A pair tells the time if at a wrong offset its distances are this many times those at the right one."""
+"""A pair of views is used if its distances at the largest offsets are at least this many times the smallest ones."""
 
-Places = NDArray[np.int64]
+TenthsOfFrames = NDArray[np.int64]
 Curves = dict[tuple[int, int], Array]
-"""For a pair of views, the log of their median distance over how much later the first is, from -reach to reach."""
+"""Pair of views -> log of their median epipolar distance as a function of how much later the first view is, from -reach
+to reach."""
 
 
 def from_motion(views: list[Seen], reach: int) -> Offsets | None:
-    """Offsets of views from `-reach` to `reach` frames; None where nothing moves, or too little is seen.
+    """Estimate the offsets of views from `-reach` to `reach` frames; None if too little moves or is visible.
 
-    All pairs decide together: the offsets have the least sum over pairs of the logarithm of the median distance, so
-    that pairs count alike, whether their cameras are near or far, well or badly calibrated.
+    Minimises the sum over all pairs of the logarithm of the median epipolar distance. With the logarithm all pairs have
+    the same weight, whether their cameras are near or far, well or badly calibrated.
     """
     curves = {
         (a, b): curve
         for a, b in combinations(range(len(views)), 2)
         if (curve := _curve(views[a], views[b], reach)) is not None
     }
-    # one pair alone is believed only where there is no other: it may be a wrong one
-    enough = min(2, len(views) - 1)
-    told = [view for view in range(len(views)) if sum(view in pair for pair in curves) >= enough]
-    if not told:
+    # a single pair may be wrong, so require two pairs per view unless there are only two views
+    least_pairs = min(2, len(views) - 1)
+    connected = [view for view in range(len(views)) if sum(view in pair for pair in curves) >= least_pairs]
+    if not connected:
         return None
-    guesses = [np.zeros(len(views), np.int64), *(_by(view, curves, len(views)) for view in told)]
-    best = min((_descend(guess, curves) for guess in guesses), key=lambda found: float(_cost(found, curves)))
+    guesses = [np.zeros(len(views), np.int64), *(_relative_to(view, curves, len(views)) for view in connected)]
+    best = min((_descend(guess, curves) for guess in guesses), key=lambda offsets: float(_cost(offsets, curves)))
     pairs = np.full((len(views), len(views)), np.nan)
     for (a, b), curve in curves.items():
         pairs[a, b] = _lowest(curve) / TENTHS
         pairs[b, a] = -pairs[a, b]
     frames = np.full(len(views), np.nan)
-    frames[told] = best[told] / TENTHS
+    frames[connected] = best[connected] / TENTHS
     return with_residuals("motion", frames, pairs)
 
 
 def _curve(a: Seen, b: Seen, reach: int) -> Array | None:
-    """The curve of one pair; None where it tells nothing."""
+    """Return the curve of one pair; None if it sees too few points or has no clear minimum."""
     steps = range(-reach, reach + 1)
     tried = [distances(a.late(step - step // 2), b.late(-(step // 2))) for step in steps]
     if min(int(np.isfinite(off).sum()) for off in tried) < LEAST_POINTS:
@@ -62,41 +64,41 @@ def _curve(a: Seen, b: Seen, reach: int) -> Array | None:
     return np.asarray(CubicSpline(list(steps), np.log(medians))(fine))
 
 
-def _cost(found: Places, curves: Curves) -> Array:
-    """The sum over pairs for offsets [V, ...] in tenths."""
-    costs = [_at(curve, found[a] - found[b]) for (a, b), curve in curves.items()]
+def _cost(offsets: TenthsOfFrames, curves: Curves) -> Array:
+    """Return the sum over pairs for offsets [V, ...] in tenths of a frame."""
+    costs = [_at(curve, offsets[a] - offsets[b]) for (a, b), curve in curves.items()]
     return np.asarray(np.sum(costs, axis=0))
 
 
-def _descend(found: Places, curves: Curves) -> Places:
-    """Change one view at a time, by what is then best for it, until no change helps."""
+def _descend(offsets: TenthsOfFrames, curves: Curves) -> TenthsOfFrames:
+    """Coordinate descent: set one view at a time to its best offset until nothing improves."""
     reach = len(next(iter(curves.values()))) // 2
     every = np.arange(-reach, reach + 1)
     for _ in range(30):
-        before = found
-        for view in range(len(found)):
-            tried = np.repeat(found[:, None], len(every), axis=1)
+        before = offsets
+        for view in range(len(offsets)):
+            tried = np.repeat(offsets[:, None], len(every), axis=1)
             tried[view] = every
             costs = _cost(tried, curves)
-            if costs.min() < _cost(found, curves) - 1e-9:
-                found = tried[:, int(np.argmin(costs))]
-        if np.array_equal(before, found):
+            if costs.min() < _cost(offsets, curves) - 1e-9:
+                offsets = tried[:, int(np.argmin(costs))]
+        if np.array_equal(before, offsets):
             break
-    return found
+    return offsets
 
 
-def _by(view: int, curves: Curves, count: int) -> Places:
-    """What one view says of all others by itself."""
-    found = np.zeros(count, np.int64)
+def _relative_to(view: int, curves: Curves, count: int) -> TenthsOfFrames:
+    """Return the offsets of all views that the pairs with `view` alone give."""
+    offsets = np.zeros(count, np.int64)
     for (a, b), curve in curves.items():
         if view == a:
-            found[b] = -_lowest(curve)
+            offsets[b] = -_lowest(curve)
         elif view == b:
-            found[a] = _lowest(curve)
-    return found
+            offsets[a] = _lowest(curve)
+    return offsets
 
 
-def _at(curve: Array, offset: Places) -> Array:
+def _at(curve: Array, offset: TenthsOfFrames) -> Array:
     reach = len(curve) // 2
     return np.asarray(curve[np.clip(offset, -reach, reach) + reach])
 

@@ -1,4 +1,4 @@
-"""One time offset per view from what pairs of views say."""
+"""Solve for one time offset per view from the offsets between pairs of views."""
 
 from dataclasses import dataclass
 
@@ -9,42 +9,42 @@ from opendimo.pipelines.rigs.views import Array
 
 @dataclass(frozen=True)
 class Offsets:
-    """`frames` [V]: how late each view is: its frame i + offset shows what others show at i; the middle of all is 0,
-    NaN where unknown. `residual` [V]: median over other views of how far a pair by itself says otherwise, frames.
-    `witness`: timestamps, audio or motion."""
+    """Time offsets of V views. `frames` [V]: how late each view is: its frame i + offset shows what the others show at
+    i; their median is 0, NaN where unknown. `residual` [V]: median over the other views of the difference to the
+    pairwise offset, frames. `estimator`: timestamps, audio or motion."""
 
-    witness: str
+    estimator: str
     frames: Array
     residual: Array
 
 
-def settle(witness: str, pairs: Array) -> Offsets | None:
-    """Offsets from `pairs` [V, V]: how much later the first is than the second, frames (NaN: unknown). None where they
-    do not connect all views.
+def settle(estimator: str, pairs: Array) -> Offsets | None:
+    """Solve for offsets from `pairs` [V, V]: how much later the first view is than the second, frames (NaN: unknown).
 
-    The least sum of absolute contradictions (by reweighted least squares), so that one wrong pair is outvoted.
+    Minimises the sum of absolute residuals (by iteratively reweighted least squares), so that one wrong pair is
+    outvoted. Returns None if the known pairs do not connect all views.
     """
     count = len(pairs)
     a, b = np.nonzero(np.isfinite(pairs))
-    said = pairs[a, b]
+    pair_offsets = pairs[a, b]
     rows = np.zeros((len(a) + 1, count))
     rows[np.arange(len(a)), a], rows[np.arange(len(a)), b] = 1, -1
     rows[-1] = 1  # the mean is 0 while solving
     if np.linalg.matrix_rank(rows) < count:
         return None
     weight: Array = np.ones(len(a) + 1)
-    found: Array = np.zeros(count)
+    offsets: Array = np.zeros(count)
     for _ in range(30):
-        found = np.asarray(
-            np.linalg.lstsq(rows * weight[:, None], np.append(said, 0) * weight, rcond=None)[0], np.float64
+        offsets = np.asarray(
+            np.linalg.lstsq(rows * weight[:, None], np.append(pair_offsets, 0) * weight, rcond=None)[0], np.float64
         )
-        weight[:-1] = 1 / np.sqrt(np.maximum(abs(rows[:-1] @ found - said), 1e-3))
-    return with_residuals(witness, found, pairs)
+        weight[:-1] = 1 / np.sqrt(np.maximum(abs(rows[:-1] @ offsets - pair_offsets), 1e-3))
+    return with_residuals(estimator, offsets, pairs)
 
 
-def with_residuals(witness: str, frames: Array, pairs: Array) -> Offsets:
-    """Offsets [V] about their median, with what `pairs` [V, V] say about each."""
+def with_residuals(estimator: str, frames: Array, pairs: Array) -> Offsets:
+    """Return offsets [V] relative to their median, with their residuals against `pairs` [V, V]."""
     frames = frames - np.nanmedian(frames)
-    against = abs(frames[:, None] - frames[None] - pairs)
-    residual = [float(np.median(row[np.isfinite(row)])) if np.isfinite(row).any() else np.nan for row in against]
-    return Offsets(witness, frames, np.array(residual))
+    differences = abs(frames[:, None] - frames[None] - pairs)
+    residual = [float(np.median(row[np.isfinite(row)])) if np.isfinite(row).any() else np.nan for row in differences]
+    return Offsets(estimator, frames, np.array(residual))

@@ -1,4 +1,4 @@
-"""The stage that measures rigs: a row per capture of several calibrated views, with a verdict on each camera."""
+"""The rigs stage: write one row per capture of several calibrated views, with a verdict on each camera."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from opendimo.pipelines.people.detector import Detector
 
 SQUARE_OFF = 0.05
-"""Share by which the squares of a board may differ from what they should measure."""
+"""Relative error of the measured board squares above which the rig is not considered metric."""
 
 
 @dataclass(frozen=True)
 class RigsConfig:
-    """`sampling`: which frames are looked at. `reach`: longest time offset that motion is asked for, frames; `limits`
-    of the verdicts."""
+    """`sampling`: which frames are analysed. `reach`: largest time offset that the motion estimator tries, frames.
+    `limits`: thresholds of the verdicts."""
 
     sampling: Sampling = field(default_factory=Sampling)
     reach: int = 10
@@ -48,7 +48,7 @@ class RigsConfig:
 
 
 class RigsStage:
-    """Writes one row of `rigs` per capture of two or more calibrated views."""
+    """Stage that writes one row of `rigs` per capture of two or more calibrated views."""
 
     name = "rigs"
     version = "2"
@@ -74,60 +74,61 @@ class RigsStage:
         ids = work.payload["source_ids"]
         sources = sorted(lake.read("sources", where=in_list("source_id", ids)), key=lambda row: str(row["view"]))
         if len(sources) < len(ids):
-            raise DataError(f"{work.name}: a view was taken out of the lake after planning")
+            raise DataError(f"{work.name}: a view was removed from the lake after planning: plan the stage again")
         row = measure_rig([RigView.of(source) for source in sources], self.config, lambda: self._detector)
         capture_id = work.payload["capture_id"]
         return {"rigs": [{"rig_id": stable_id("rig", capture_id, work.key), "capture_id": capture_id, **row}]}
 
 
 def measure_rig(views: list[RigView], config: RigsConfig, detector: "Callable[[], Detector]") -> Row:
-    """The columns of `rigs` about these views. Raises `DataError` where they cannot be compared."""
+    """Return the columns of `rigs` for these views. Raises `DataError` if their frame rates differ."""
     if len({view.fps for view in views}) > 1:
         raise DataError(f"the views have different frame rates: {sorted({view.fps for view in views})}")
     limits, metric = config.limits, all(view.metric for view in views)
     offsets = from_times(views) or from_audio(views)
     board = next((read_board(Path(view.board)) for view in views if view.board), None)
-    seen, witness = _see(views, offsets, config, board, detector)
+    seen, target = _detect(views, offsets, config, board, detector)
     offsets = offsets or from_motion(seen, config.reach)
     checked = check(in_time(seen, offsets), limits)
     points = checked.residuals.points.reshape(-1, *checked.residuals.points.shape[2:])
-    down = gravity(points) if witness == "people" else None
+    down = gravity(points) if target == "people" else None
     return {
-        "sync_witness": offsets.witness if offsets else "none",
-        "qa_witness": witness,
+        "sync_witness": offsets.estimator if offsets else "none",
+        "qa_witness": target,
         "cameras": judge(seen, offsets, checked, limits),
-        "metric": metric and not _contradicted(points, board if witness == "board" else None, witness),
+        "metric": metric and not _contradicts_metres(points, board if target == "board" else None, target),
         "gravity_down": None if down is None else down[0].astype(np.float32),
         "gravity_spread": None if down is None else down[1],
     }
 
 
-def _see(
+def _detect(
     views: list[RigView],
     offsets: Offsets | None,
     config: RigsConfig,
     board: Board | None,
     detector: "Callable[[], Detector]",
 ) -> tuple[list[Seen], str]:
-    """What the views see, without distortion, and what that is: the board where there is one, else people.
+    """Detect points in all views: of the board if there is one, else of people.
 
-    Each is looked at in those of its frames that show the same moments, as far as `offsets` are known.
+    Returns the undistorted points, and "board", "people" or "none". Each view is sampled at the frames that show the
+    same moments, as far as `offsets` are known.
     """
     shifts = np.round(offsets.frames if offsets else np.zeros(len(views))).astype(np.int64)
     moments = config.sampling.moments(views, shifts)
-    late = [(view, int(shift)) for view, shift in zip(views, shifts, strict=True)]
+    shifted = [(view, int(shift)) for view, shift in zip(views, shifts, strict=True)]
     if board is not None:
-        seen = [_seen(view, moments, shift, see_board(view, moments + shift, board)) for view, shift in late]
+        seen = [_seen(view, moments, shift, see_board(view, moments + shift, board)) for view, shift in shifted]
         if sum((one.points[..., 2] > 0).sum() >= config.limits.observations for one in seen) >= 2:
             return seen, "board"
-    clear = True
+    all_clear = True
     seen = []
-    for view, shift in late:
-        points, plain = see_people(view, moments + shift, detector())
-        clear = clear and plain
+    for view, shift in shifted:
+        points, clear = see_people(view, moments + shift, detector())
+        all_clear = all_clear and clear
         seen.append(_seen(view, moments, shift, points))
-    if not clear:
-        return unseen(seen), "none"  # two views may have looked at two people
+    if not all_clear:
+        return unseen(seen), "none"  # the views may show different people
     return seen, "people" if any((one.points[..., 2] > 0).any() for one in seen) else "none"
 
 
@@ -137,24 +138,24 @@ def _seen(view: RigView, moments: NDArray[np.int64], shift: int, points: Array) 
     return Seen(view, frames, flat.reshape(points.shape), shift)
 
 
-def _contradicted(points: Array, board: Board | None, witness: str) -> bool:
-    """Whether what is seen, [F, P, 4] in the world, is not as large as such things are in metres."""
+def _contradicts_metres(points: Array, board: Board | None, target: str) -> bool:
+    """Return whether the size of the board or person, `points` [F, P, 4] in the world, rules out metric units."""
     if board is not None and board.square:
         a, b = (list(side) for side in zip(*board.neighbours(), strict=True))
-        both = (points[:, a, 3] > 0) & (points[:, b, 3] > 0)
-        sides = np.linalg.norm(points[:, a, :3] - points[:, b, :3], axis=-1)[both]
+        both_known = (points[:, a, 3] > 0) & (points[:, b, 3] > 0)
+        sides = np.linalg.norm(points[:, a, :3] - points[:, b, :3], axis=-1)[both_known]
         return bool(len(sides)) and abs(float(np.median(sides)) / board.square - 1) > SQUARE_OFF
-    length = body_length(points) if witness == "people" else None
+    length = body_length(points) if target == "people" else None
     return length is not None and not BODY[0] < length < BODY[1]
 
 
 def plan(lake: Lake, stage: RigsStage) -> Planned:
-    """A piece of work per capture of two or more calibrated views that are not taken down."""
+    """Plan one work item per capture of two or more calibrated views that are not taken down."""
     columns = ["source_id", "capture_id", "view", "name", "content_sha256", "annotation_sha256"]
     sources = lake.dataset("sources").to_table(columns=columns, filter="kind = 'multiview'")
-    living = sources.filter(pc.invert(pc.is_in(sources["source_id"], value_set=taken_down(lake))))
+    available = sources.filter(pc.invert(pc.is_in(sources["source_id"], value_set=taken_down(lake))))
     rigs: dict[str, dict[str, Row]] = defaultdict(dict)
-    for row in living.sort_by("source_id").to_pylist():  # rigs are 10^5 at most
+    for row in available.sort_by("source_id").to_pylist():  # rigs are 10^5 at most
         if row["annotation_sha256"]:
             rigs[row["capture_id"]].setdefault(row["view"], row)
     works = []

@@ -1,4 +1,4 @@
-"""What is to be thought of each camera of a rig, from its offset and its residuals."""
+"""Give each camera of a rig a verdict, from its time offset and its residuals."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,9 +15,9 @@ OK, LATE, QUARANTINED, UNCHECKED = "ok", "late", "quarantined", "unchecked"
 
 @dataclass(frozen=True)
 class Limits:
-    """`late`: frames from which on a camera is not in time, if pairs of views agree to less than its offset. `off`:
-    median residual over the size of what is seen (the person, the board) from which on a camera is not where its
-    calibration says. `observations`: fewest points that say anything."""
+    """Thresholds of the verdicts. `late`: least offset in frames of a camera that is out of sync, provided that the
+    pairwise residual is smaller than the offset. `off`: median residual over the size of the detected person or board
+    above which a camera contradicts its calibration. `observations`: minimum number of points for a check."""
 
     late: float = 0.75
     off: float = 0.05
@@ -26,7 +26,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Checked:
-    """Residuals about what the `trusted` views agree on; `checked`: views that see enough of it."""
+    """Residuals against the points on which the `trusted` views agree. `checked`: views with enough observations.
+    `share` [V]: residual over the size of the detected person or board."""
 
     residuals: Residuals
     trusted: list[bool]
@@ -35,18 +36,18 @@ class Checked:
 
 
 def check(views: list[Seen], limits: Limits) -> Checked:
-    """Take the worst view away, as long as it is off by too much, and let the others decide without it.
+    """Exclude the worst view while its residual exceeds the limit, and measure again without it.
 
-    Of two views that contradict each other nobody knows which is wrong: neither is trusted.
+    If only two views are left and contradict each other, neither is trusted, because the wrong one is unknown.
     """
     trusted = [bool((view.points[..., 2] > 0).any()) for view in views]
     if sum(trusted) < 2:
         return _nothing(views)
     while True:
-        found = measure(views, trusted)
+        residuals = measure(views, trusted)
         sizes = np.array([view.extent for view in views])
-        # points on which nobody agrees have no reprojection residual, so the epipolar one counts as well
-        share = np.fmax(found.reprojection, found.epipolar) / sizes
+        # points on which no views agree have no reprojection residual, so use the epipolar one as well
+        share = np.fmax(residuals.reprojection, residuals.epipolar) / sizes
         worst = int(np.argmax(np.where(trusted, np.nan_to_num(share, nan=0.0), -1)))
         if share[worst] <= limits.off or not share[worst] > 0:
             break
@@ -54,40 +55,40 @@ def check(views: list[Seen], limits: Limits) -> Checked:
             trusted = [False] * len(views)
             break
         trusted = [ok and k != worst for k, ok in enumerate(trusted)]
-    seen = [int((view.points[..., 2] > 0).sum()) >= limits.observations for view in views]
-    enough = [ok and bool(np.isfinite(share[k])) for k, ok in enumerate(seen)]
-    return Checked(found, trusted, enough, share)
+    enough_points = [int((view.points[..., 2] > 0).sum()) >= limits.observations for view in views]
+    enough = [ok and bool(np.isfinite(share[k])) for k, ok in enumerate(enough_points)]
+    return Checked(residuals, trusted, enough, share)
 
 
 def judge(views: list[Seen], offsets: Offsets | None, checked: Checked, limits: Limits) -> list[dict[str, Any]]:
-    """The `cameras` of a row of `rigs`: a verdict on each view, with numbers."""
-    found, rows = checked.residuals, []
+    """Return the `cameras` of a row of `rigs`: the verdict on each view, with its measurements."""
+    residuals, rows = checked.residuals, []
     for k, view in enumerate(views):
         late = float(offsets.frames[k]) if offsets else float("nan")
         notes = []
         if checked.checked[k] and not checked.trusted[k]:
             verdict = QUARANTINED
-            both = "" if any(checked.trusted) else "; the views contradict each other, and nobody knows which is wrong"
+            both = "" if any(checked.trusted) else "; the views contradict each other, and it is unknown which is wrong"
             notes.append(f"off by {checked.share[k]:.1%} of the size of what it sees (limit {limits.off:.0%}){both}")
-            if offsets and offsets.witness == "motion":
-                late = float("nan")  # its motion was compared with where it is not
+            if offsets and offsets.estimator == "motion":
+                late = float("nan")  # motion was compared with a wrong camera pose, so the offset is unreliable
         elif offsets and abs(late) >= limits.late and abs(late) > offsets.residual[k]:
             verdict = LATE
-            notes.append(f"{abs(late):.1f} frames {'late' if late > 0 else 'early'} by {offsets.witness}")
+            notes.append(f"{abs(late):.1f} frames {'late' if late > 0 else 'early'} by {offsets.estimator}")
         else:
             verdict = OK if checked.checked[k] else UNCHECKED
         if not checked.checked[k]:
-            notes.append("too little is seen to check where it is")
+            notes.append("too few points to check its calibration")
         if np.isnan(late) and verdict != QUARANTINED:
-            notes.append("nothing tells whether it is in time")
+            notes.append("its time offset is unknown")
         rows.append(
             {
                 "view": view.view.name,
                 "offset_frames": _number(late),
                 "offset_residual": _number(offsets.residual[k]) if offsets and not np.isnan(late) else None,
-                "residual_px": _number(found.reprojection[k]),
-                "epipolar_px": _number(found.epipolar[k]),
-                "observations": found.observations[k],
+                "residual_px": _number(residuals.reprojection[k]),
+                "epipolar_px": _number(residuals.epipolar[k]),
+                "observations": residuals.observations[k],
                 "verdict": verdict,
                 "note": "; ".join(notes) or None,
             }
@@ -96,8 +97,10 @@ def judge(views: list[Seen], offsets: Offsets | None, checked: Checked, limits: 
 
 
 def in_time(views: list[Seen], offsets: Offsets | None) -> list[Seen]:
-    """The views as if they were all in time, as far as their offsets are known: what is left of the offset where a view
-    was looked at later already."""
+    """Return the views resampled onto the clock of the rig, as far as their offsets are known.
+
+    A view that was already sampled with a shift is moved only by the rest of its offset.
+    """
     if offsets is None:
         return views
     known = np.nan_to_num(offsets.frames)
@@ -105,7 +108,7 @@ def in_time(views: list[Seen], offsets: Offsets | None) -> list[Seen]:
 
 
 def unseen(views: list[Seen]) -> list[Seen]:
-    """The views without what was seen in them, where it is not clear that all saw the same."""
+    """Return the views without their detected points, for views that may not show the same person."""
     return [replace(view, points=np.zeros_like(view.points)) for view in views]
 
 

@@ -1,4 +1,4 @@
-"""The views of one capture: where their cameras are, and which of their frames are looked at."""
+"""The views of one capture: their cameras, and which of their frames are sampled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class RigView:
-    """A view of a rig: `K` [T or 1, 3, 3] and `world_to_camera` [T or 1, 3, 4] of the source's own pixels, `times` [T]
-    of its frames in seconds if known."""
+    """A view of a rig: `K` [T or 1, 3, 3] in pixels of the source, `world_to_camera` [T or 1, 3, 4], and `times` [T] of
+    its frames in seconds if known."""
 
     name: str
     path: str
@@ -36,9 +36,9 @@ class RigView:
 
     @classmethod
     def of(cls, source: Row) -> "RigView":
-        """The view of a row of `sources`. Raises `DataError` where it has no camera."""
+        """Return the view of a row of `sources`. Raises `DataError` if it has no camera."""
         if source.get("K") is None or source.get("world_to_camera") is None:
-            raise DataError(f"{source['name']}: the view has no camera, so nothing of it can be measured")
+            raise DataError(f"{source['name']}: the view has no camera, so it cannot be measured: add its calibration")
         times, references = source.get("timestamps"), source.get("references") or []
         return cls(
             source["view"],
@@ -56,33 +56,35 @@ class RigView:
         )
 
     def lenses(self, frames: NDArray[np.int64]) -> Array:
-        """`K` [F, 3, 3] at these frames."""
+        """Return `K` [F, 3, 3] at these frames."""
         return self.K[np.clip(frames, 0, len(self.K) - 1)]
 
     def poses(self, frames: NDArray[np.int64]) -> Array:
-        """`world_to_camera` [F, 3, 4] at these frames."""
+        """Return `world_to_camera` [F, 3, 4] at these frames."""
         return self.world_to_camera[np.clip(frames, 0, len(self.world_to_camera) - 1)]
 
     def pinhole(self, points: Array, frames: NDArray[np.int64]) -> Array:
-        """Points [F, P, 3] (x, y, confidence) in the video -> the same in a pinhole camera with the same `K`."""
-        found = points.copy()
-        for k, (K, seen) in enumerate(zip(self.lenses(frames), points, strict=True)):
-            found[k, :, :2] = undistort_points(seen[:, :2], K, self.distortion)
-        return found
+        """Undistort points [F, P, 3] (x, y, confidence) of the video to a pinhole camera with the same `K`."""
+        undistorted = points.copy()
+        for k, (K, distorted) in enumerate(zip(self.lenses(frames), points, strict=True)):
+            undistorted[k, :, :2] = undistort_points(distorted[:, :2], K, self.distortion)
+        return undistorted
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How much of a video is looked at: `blocks` of `block` frames in a row, within the first `seconds`."""
+    """Which part of a video is analysed: `blocks` blocks of `block` consecutive frames, within the first `seconds`."""
 
     blocks: int = 2
     block: int = 48
     seconds: float = 20.0
 
     def moments(self, views: list[RigView], shifts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Moments [B, L] of the rig's clock, evenly spread over what all views show; view k shows moment m in its frame
-        m + `shifts`[k]. Where views overlap by too little, the moments are those of views without a shift. Raises
-        `DataError` where videos are too short."""
+        """Return the sampled moments [B, L] of the rig's clock, spread evenly over the time that all views show.
+
+        View k shows moment m in its frame m + `shifts`[k]. If the shifted views overlap too little, the shifts are
+        ignored. Raises `DataError` if the videos are too short.
+        """
         ends = [view.frames - shift for view, shift in zip(views, shifts, strict=True) if view.frames]
         first = int(max(-shifts))
         limit = int(min([self.seconds * views[0].fps, *(end - first for end in ends)]))
@@ -90,23 +92,26 @@ class Sampling:
         if length < 2 and shifts.any():
             return self.moments(views, np.zeros_like(shifts))
         if length < 2:
-            raise DataError(f"the videos have {limit} frames: too few to compare them")
+            raise DataError(f"the videos have {limit} frames: too few to compare the views")
         starts = first + np.linspace(0, limit - length, self.blocks).round().astype(np.int64)
         return np.asarray(starts[:, None] + np.arange(length), np.int64)
 
 
 def images(view: RigView, wanted: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """(block, place in it, image [H, W, 3]) of those frames `wanted` [B, L] that there are, in order, in one pass."""
-    places: dict[int, list[tuple[int, int]]] = {}
-    for (b, k), wish in np.ndenumerate(wanted):
-        if 0 <= wish < (view.frames or wish + 1):
-            places.setdefault(int(wish), []).append((b, k))
-    if not places:
+    """Yield (block, index in the block, image [H, W, 3]) of the frames `wanted` [B, L] that exist.
+
+    Frames come in order, in one pass over the video.
+    """
+    indices_of_frame: dict[int, list[tuple[int, int]]] = {}
+    for (b, k), frame in np.ndenumerate(wanted):
+        if 0 <= frame < (view.frames or frame + 1):
+            indices_of_frame.setdefault(int(frame), []).append((b, k))
+    if not indices_of_frame:
         return
-    last = max(places)
+    last = max(indices_of_frame)
     try:
         for number, image in enumerate(video.frames(view.path, rotation=view.rotation)):
-            for b, k in places.get(number, []):
+            for b, k in indices_of_frame.get(number, []):
                 yield b, k, image
             if number == last:
                 return

@@ -1,6 +1,6 @@
-"""Source adapters: internet videos, Unreal render jobs and calibrated rigs become `sources` and `captures` rows.
+"""Source adapters: turn internet videos, Unreal render jobs and calibrated rigs into `sources` and `captures` rows.
 
-All foreign conventions are converted here, and nowhere else.
+All foreign camera and body conventions are converted in this package and nowhere else.
 """
 
 from opendimo.pipelines.sources.config import SourcesConfig

@@ -1,6 +1,6 @@
-"""A camera as a calibration describes it, checked, and what it is for a video of another size.
+"""Calibrated cameras: validation, and adaptation of the intrinsics to a video of another size.
 
-Formats are in `pipelines/sources/calibrations/`, one file each; they all end in `make_camera`.
+File formats are in `pipelines/sources/calibrations/`, one module each; they all call `make_camera`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,16 +20,19 @@ Size = tuple[int, int]
 OPENCV = "opencv"
 FISHEYE = "fisheye"
 LENGTHS = {OPENCV: (0, 4, 5, 8, 12, 14), FISHEYE: (4,)}
-"""Lens models and how many numbers they have: OpenCV's k1 k2 p1 p2 [k3 [k4 k5 k6 [s1..s4 [tx ty]]]], and the four of
-`cv2.fisheye`, which is Kannala and Brandt's."""
+"""Lens models and their possible numbers of distortion coefficients.
+
+OpenCV: k1 k2 p1 p2 [k3 [k4 k5 k6 [s1..s4 [tx ty]]]]; fisheye: the four of `cv2.fisheye` (Kannala-Brandt model).
+"""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """`size` (width, height) that it was calibrated at, None where the file leaves it open; `K` [N, 3, 3] pixels,
-    counted from the corner of the image; `world_to_camera` [N, 3, 4], in metres if `metric`; `lens` and `distortion`.
+    """A calibrated camera.
 
-    N is 1 for a camera that stands; one that moves has a row per image, and `numbers` [N] of these.
+    `size`: (width, height) at calibration, None if the file does not state it; `K` [N, 3, 3]: in pixels, counted from
+    the corner of the image; `world_to_camera` [N, 3, 4]: in metres if `metric`; `lens`, `distortion`: the lens model.
+    N is 1 for a static camera; a moving one has one entry per image, with the image `numbers` [N].
     """
 
     size: Size | None
@@ -43,9 +46,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A calibration as read from `files`: its `format`, its cameras by name (made, and checked, when asked for), and
-    gravity where it is known. `partial`: it also describes cameras whose videos nobody need have.
-    `moving`: names of the cameras that move.
+    """A calibration read from `files`.
+
+    `format`: its name; `cameras`: functions by camera name that build and validate the camera; `gravity_down`: None if
+    unknown; `partial`: cameras without a video are allowed; `moving`: names of the moving cameras.
     """
 
     files: tuple[Path, ...]
@@ -57,17 +61,17 @@ class Calibration:
 
     @property
     def path(self) -> Path:
-        """The file that stands for all."""
+        """The main file, used in messages."""
         return self.files[0]
 
     @property
     def sole(self) -> str | None:
-        """The one camera that moves, or else the only one there is: whose name the video need not have."""
+        """The only moving camera, or else the only camera; its video may have any name. None if there are several."""
         names = self.moving or tuple(self.cameras)
         return names[0] if len(names) == 1 else None
 
     def camera(self, name: str) -> Camera:
-        """The camera `name`. Raises `DataError` where its numbers cannot be a camera."""
+        """Return the camera `name`. Raises `DataError` if its numbers are not a valid camera."""
         try:
             return self.cameras[name]()
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -75,7 +79,7 @@ class Calibration:
             raise DataError(f"{self.path}, camera {name}: {text}") from error
 
     def agrees(self, other: "Calibration") -> bool:
-        """Whether both have the same cameras, up to what a file rounds."""
+        """Return whether both have the same cameras, up to rounding in the files."""
         if set(self.cameras) != set(other.cameras):
             return False
         return all(_alike(self.camera(name), other.camera(name)) for name in self.cameras)
@@ -94,9 +98,11 @@ def make_camera(
     from_corner: bool = False,
     numbers: tuple[int, ...] | None = None,
 ) -> Camera:
-    """A checked camera of `x_cam = R X + t`. `size` [2] or None; `K` [3, 3] or [N, 3, 3], which counts pixels from the
-    centre of the first one as `cv2` does unless `from_corner`; `R` [3, 3], [N, 3, 3] or a Rodrigues vector; `t` [3] or
-    [N, 3] in `unit` metres. Raises `ValueError` with a text for people where that is no camera.
+    """Validate the parameters of `x_cam = R X + t` and return the camera.
+
+    `size`: [2] or None; `K`: [3, 3] or [N, 3, 3], with pixels counted from the centre of the first pixel as in `cv2`
+    unless `from_corner`; `R`: [3, 3], [N, 3, 3] or a Rodrigues vector; `t`: [3] or [N, 3] in units of `unit` metres.
+    Raises `ValueError` if they are not a valid camera.
     """
     K = _array("K", K, 9).reshape(-1, 3, 3)
     R = np.array(R, np.float64)
@@ -123,11 +129,11 @@ def make_camera(
 
 
 def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]) -> Array:
-    """K [N, 3, 3] of `camera` for a video of `size` (width, height); `first_frame` [H, W, 3] decides how it came.
+    """Return K [N, 3, 3] of `camera` for a video of `size` (width, height), using its `first_frame` [H, W, 3].
 
-    Players and converters scale a picture into the new size, with black bars where the shapes differ. So: the same
-    shape is scaled; another shape is scaled to fit between the bars, if the bars are there. Raises `DataError` where
-    they are not: whether it was cropped or stretched, and where, cannot be known.
+    Players and converters scale a picture into the new size and add black bars if the aspect ratio differs. So the
+    same aspect ratio means scaling; another one means scaling between black bars, if the first frame shows them.
+    Raises `DataError` if it does not: whether and where the video was cropped or stretched is then unknown.
     """
     if camera.size is None or camera.size == size:
         return camera.K
@@ -139,7 +145,7 @@ def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]
     if not _has_bars(first_frame(), bars):
         raise DataError(
             f"the calibration is for {camera.size[0]}x{camera.size[1]}, the video is {size[0]}x{size[1]} without bars: "
-            "cropped or stretched, nobody knows where; give the video as it was calibrated, or a calibration for it"
+            "it was cropped or stretched, where is unknown; give the video as calibrated, or a calibration for it"
         )
     K = np.asarray(scale_intrinsics(camera.K, scale, scale), np.float64)
     K[:, :2, 2] += bars
@@ -147,7 +153,7 @@ def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]
 
 
 def _has_bars(frame: NDArray[np.uint8], bars: list[float]) -> bool:
-    """Black along both edges as wide as expected (less the pixel that blends), and picture right beside it."""
+    """Return whether both edges have black bars of the expected width (minus the blended pixel) beside the picture."""
     lines = frame.mean(axis=(0, 2)) if bars[0] > bars[1] else frame.mean(axis=(1, 2))
     wide = max(bars)
     if wide < 2:

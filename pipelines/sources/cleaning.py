@@ -1,4 +1,4 @@
-"""Cleaning of a lake and of what this machine keeps of it."""
+"""Clean a lake and its download cache on this machine."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from opendimo.storage_schemas.lake.maintain import TWO_WEEKS, Freed, clean
 def clean_all(
     lake: Lake, older_than: timedelta = TWO_WEEKS, dry_run: bool = False, abandoned: bool = False
 ) -> list[Freed]:
-    """`clean` of the lake, then of its downloads; `dry_run` only counts."""
+    """Clean the lake, then its downloads; `dry_run` only counts."""
     return [
         *clean(lake, older_than, dry_run, abandoned),
         clean_downloads(downloads_folder(lake.uri), older_than, dry_run),

@@ -1,4 +1,4 @@
-"""Videos with one view and no cameras: a video file, a folder of them, or lists of paths and URLs."""
+"""Adapter for single-view videos without cameras: a video file, a folder of videos, or lists of paths and URLs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +31,10 @@ VIEW = "main"
 
 
 def discover(path: Path, config: SourcesConfig) -> list[Work]:
-    """List the videos of a folder (all levels, by suffix), of lists, or the one file that `path` is.
+    """List the videos of a folder (recursive, by suffix), of a list, or `path` itself if it is a video.
 
-    A folder without videos is one of lists. `metadata.csv` (or another list of this name) beside videos tells about
-    them. Raises `DataError` where there is nothing to ingest, or `cookies` or `access` cannot be used.
+    A folder without videos is searched for lists. In a folder of videos, `metadata.csv` (or `.jsonl`, `.parquet`)
+    describes them. Raises `DataError` if there is nothing to ingest, or `cookies` or `access` cannot be used.
     """
     access(config)
     if path.is_dir():
@@ -47,9 +47,9 @@ def discover(path: Path, config: SourcesConfig) -> list[Work]:
 
 
 def rows(payload: dict[str, Any], config: SourcesConfig, cache: Path, fetches: list[Row]) -> Rows:
-    """The rows of one video, downloaded first where it is a URL: then what came of it is added to `fetches`.
+    """Return the rows of one video. A URL is downloaded first, and its attempt is appended to `fetches`.
 
-    Raises the errors of `download` and of `open_video`.
+    Raises the errors of `download` and `open_video`.
     """
     if payload.get("url"):
         video = _downloaded(payload, config, cache, fetches)
@@ -72,17 +72,17 @@ def _folder(path: Path, config: SourcesConfig) -> Iterator[Work]:
     if not videos and not lists:
         suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
         raise DataError(f"{path}: no videos below, and no lists; files with {suffixes} are taken")
-    known: set[str] = set()
+    listed: set[str] = set()
     for entry in read_lists(lists, path, config) if lists else []:
-        known.add(entry.target)
+        listed.add(entry.target)
         yield _listed(entry, path, config)
     for video in videos:
-        if str(video) not in known:
-            yield _found(video, path, config)
+        if str(video) not in listed:
+            yield _unlisted(video, path, config)
 
 
-def _found(video: Path, folder: Path, config: SourcesConfig) -> Work:
-    """A video of a folder, unless it is a link that leads out of it."""
+def _unlisted(video: Path, folder: Path, config: SourcesConfig) -> Work:
+    """Return the work of a video in a folder; a link that leads out of the folder is a problem."""
     name = video.relative_to(folder).as_posix()
     problem = None
     if not video.resolve().is_relative_to(folder.resolve()):
@@ -96,9 +96,9 @@ def _listed(entry: Entry, path: Path, config: SourcesConfig) -> Work:
         return _bad(name, f"{path} {entry.place}", entry.problem, entry.reason, entry.place)
     if "://" in entry.uri:
         return _remote(entry, config)
-    listed = Path(entry.uri)
-    video = listed if listed.is_absolute() else entry.folder / listed
-    return _local(video, entry.uri, entry, config, inside=None if listed.is_absolute() else entry.folder)
+    path_in_list = Path(entry.uri)
+    video = path_in_list if path_in_list.is_absolute() else entry.folder / path_in_list
+    return _local(video, entry.uri, entry, config, inside=None if path_in_list.is_absolute() else entry.folder)
 
 
 def _local(video: Path, name: str, entry: Entry, config: SourcesConfig, inside: Path | None = None) -> Work:
@@ -113,7 +113,7 @@ def _local(video: Path, name: str, entry: Entry, config: SourcesConfig, inside: 
 
 
 def _problem(video: Path, name: str, inside: Path | None, config: SourcesConfig) -> tuple[str, str] | tuple[None, None]:
-    """What keeps a file out, and the reason."""
+    """Return why a file cannot be ingested, as (message, reason word), or (None, None)."""
     try:
         str(video).encode()
         if inside is not None and not video.resolve().is_relative_to(inside.resolve()):
@@ -121,7 +121,7 @@ def _problem(video: Path, name: str, inside: Path | None, config: SourcesConfig)
         if not video.is_file():
             return f"no file {printable(str(video), 500)}: correct the path, or remove it from the list", "no_file"
         size = video.stat().st_size
-    except (ValueError, OSError):  # longer than a name can be, a null, bytes that are no text
+    except (ValueError, OSError):  # name too long, contains a null byte, or bytes that are not text
         return f"{name}: no name that a file can have: correct the line, or rename the file", "bad_name"
     if size > config.max_bytes:
         return f"{name}: {size} bytes, more than {config.max_bytes}: raise max_bytes, or leave it out", "too_large"
@@ -131,27 +131,27 @@ def _problem(video: Path, name: str, inside: Path | None, config: SourcesConfig)
 def _remote(entry: Entry, config: SourcesConfig) -> Work:
     about = _about(entry, config)
     if problem := entry.problem or check_url(entry.uri):
-        try:  # what may be a secret is no part of names, which go into logs
+        try:  # names go into logs, so possible secrets are left out
             name, uri = url_name(entry.uri), hide_secrets(entry.uri)
         except ValueError:
             name = uri = entry.place
-        word = entry.reason or "bad_url"
-        return _bad(name, uri, f"{name}: {problem}" if not entry.problem else problem, word, about)
+        reason = entry.reason or "bad_url"
+        return _bad(name, uri, f"{name}: {problem}" if not entry.problem else problem, reason, about)
     name, uri = url_name(entry.uri), hide_secrets(entry.uri)
     if platforms.is_page(entry.uri, config) and not platforms.is_installed():
-        # part of the work key: installed later, it is new work
+        # the problem is part of the work key: once yt-dlp is installed, the item is new work
         return _bad(name, uri, f"{name}: {platforms.INSTALL}", "needs_ytdlp", about)
     content = [stable_id(entry.uri), about, config.allow_private, config.max_bytes]
     return new_work(KIND, name, uri, content, {"url": entry.uri, **about})
 
 
 def _bad(name: str, uri: str, problem: str, reason: str | None, content: Any) -> Work:
-    """Work that the stage rejects."""
+    """Return work that the stage rejects."""
     return new_work(KIND, name, uri, content, {"reason": reason}, problem)
 
 
 def _about(entry: Entry, config: SourcesConfig) -> dict[str, str | None]:
-    """What the list, or else the config, says about an item."""
+    """Return the metadata of an item, from its list or else from the config."""
     always = {
         "licence": entry.licence or config.licence,
         "attribution": entry.attribution or config.attribution,
@@ -162,7 +162,7 @@ def _about(entry: Entry, config: SourcesConfig) -> dict[str, str | None]:
 
 
 def _downloaded(payload: dict[str, Any], config: SourcesConfig, cache: Path, fetches: list[Row]) -> VideoFile:
-    """The video behind a URL. What cannot be used is forgotten: another attempt asks the server for it again."""
+    """Download and open the video at a URL. An unusable file leaves the cache, so that a retry downloads it again."""
     url = payload["url"]
     path = download(url, cache, config, fetches)
     try:
@@ -172,18 +172,18 @@ def _downloaded(payload: dict[str, Any], config: SourcesConfig, cache: Path, fet
         raise
     if video.sha256 != path.name:
         forget(url, cache, and_file=True)
-        text = f"{payload['name']}: the downloaded copy was damaged: it is fetched again"
+        text = f"{payload['name']}: the downloaded copy was damaged; the next attempt downloads it again"
         raise TransientError(text, reason="damaged")
     try:
         _check_content(video, payload)
     except DataError:
-        forget(url, cache, and_file=False)  # another URL may mean just this video
+        forget(url, cache, and_file=False)  # the file may be right for another URL
         raise
     return video
 
 
 def _check_content(video: VideoFile, payload: dict[str, Any]) -> None:
-    """Raise `DataError` where a file is not the one that the list means."""
+    """Raise `DataError` if a file does not have the SHA-256 that the list gives."""
     expected = payload.get("sha256")
     if expected and expected.lower() != video.sha256:
         text = f"{payload['name']}: the list says SHA-256 {printable(expected, 64)}, the file has {video.sha256}"

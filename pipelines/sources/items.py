@@ -1,4 +1,4 @@
-"""What all adapters share: pieces of work, video files, and the rows they become."""
+"""Shared by all adapters: building work items, opening video files, and building their rows."""
 
 import time
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Rows = dict[str, list[Row]]
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video that can be read: its hash, its size in bytes, what the container says, and the hash of its stream."""
+    """A readable video: SHA-256 of the file, size in bytes, probed container info, and hash of the video stream."""
 
     path: Path
     sha256: str
@@ -35,9 +35,9 @@ class VideoFile:
 def new_work(
     kind: str, name: str, uri: str, content: Any, payload: dict[str, Any] | None = None, problem: str | None = None
 ) -> Work:
-    """A piece of work of the sources stage. `content` fingerprints every file it reads.
+    """Return a piece of work for the sources stage. `content` must fingerprint every file that the item reads.
 
-    A `problem` found while listing travels with the item: the stage turns it into a reject with this text.
+    `problem`: an error found while listing; the stage rejects the item with this text.
     """
     key = work_key([kind, uri, name, content, problem], NAME, VERSION, None)
     facts = {"kind": kind, "uri": uri, "name": name, "problem": problem, **(payload or {})}
@@ -45,7 +45,7 @@ def new_work(
 
 
 def fingerprint(path: Path) -> list[Any]:
-    """Path, size and time of a file: changes when the file does, without reading it."""
+    """Return path, size and modification time of a file, to detect changes without reading it."""
     try:
         facts = path.stat()
     except OSError:
@@ -54,7 +54,10 @@ def fingerprint(path: Path) -> list[Any]:
 
 
 def sample_sha256(path: Path) -> str:
-    """Hash of the beginning of a file, to tell takes apart by. Raises `DataError` where it cannot be read."""
+    """Return the hash of the first `SAMPLE` bytes of a file, to tell takes apart.
+
+    Raises `DataError` if the file cannot be read.
+    """
     try:
         with path.open("rb") as stream:
             return sha256_bytes(stream.read(SAMPLE))
@@ -63,9 +66,9 @@ def sample_sha256(path: Path) -> str:
 
 
 def videos_in(folder: Path, *, recursive: bool) -> list[Path]:
-    """Files with a video suffix, sorted; hidden files and folders are left alone."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(p for p in found if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not _hidden(p, folder))
+    """Return the files with a video suffix, sorted, without hidden files and folders."""
+    paths = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not _hidden(p, folder))
 
 
 def open_video(path: Path) -> VideoFile:
@@ -77,9 +80,9 @@ def open_video(path: Path) -> VideoFile:
 def source_row(
     video: VideoFile, payload: dict[str, Any], *, capture_id: str, view: str, turn: int = 0, **columns: Any
 ) -> Row:
-    """The `sources` row of a video; `turn` is a clockwise rotation beyond what the container asks for.
+    """Return the `sources` row of a video.
 
-    `columns` are further columns: cameras, truth.
+    `turn`: clockwise rotation in degrees, in addition to the container's. `columns`: further columns (cameras, truth).
     """
     info = video.info
     width, height = (info.height, info.width) if turn in (90, 270) else (info.width, info.height)
@@ -122,7 +125,7 @@ def capture_row(
     sync_method: str,
     gravity_down: tuple[float, ...] | None,
 ) -> Row:
-    """The `captures` row: made of what is known when listing, so that every view of a take writes the same row."""
+    """Return the `captures` row. Uses only facts known at listing, so that every view of a take writes the same row."""
     return {
         "capture_id": capture_id,
         "kind": payload["kind"],
@@ -136,7 +139,7 @@ def capture_row(
 
 
 def _url(payload: dict[str, Any]) -> list[str]:
-    """The whole URL, if there is one: names leave out what may be secret."""
+    """Return a hash of the full URL, if any: displayed names leave out possible secrets and may coincide."""
     return [stable_id(payload["url"])] if payload.get("url") else []
 
 

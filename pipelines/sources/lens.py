@@ -1,6 +1,6 @@
-"""Taking a lens's distortion away: always asked for, never done behind anybody's back.
+"""Undistort points and images.
 
-`sources` stores the OpenCV model as it is, with the video as it is; who needs a pinhole camera calls these.
+The sources stage stores videos and OpenCV distortion unchanged; code that needs a pinhole camera calls these functions.
 """
 
 import cv2
@@ -14,7 +14,7 @@ Image = NDArray[np.uint8]
 
 
 def undistort_points(pixels: Array, K: Array, distortion: list[float], lens: str = OPENCV) -> Array:
-    """Pixels [N, 2] of a lens -> pixels [N, 2] of the pinhole camera with the same `K` [3, 3]."""
+    """Convert distorted pixels [N, 2] to pixels [N, 2] of the pinhole camera with the same `K` [3, 3]."""
     points = np.asarray(pixels, np.float64)[:, None]
     if not len(distortion) or not len(points):
         return points[:, 0]
@@ -24,11 +24,12 @@ def undistort_points(pixels: Array, K: Array, distortion: list[float], lens: str
 
 
 def pinhole_maps(camera: Camera) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where each pixel of the pinhole camera with the same K lies in the camera's image: two maps [H, W] for
-    `cv2.remap`. Raises `ValueError` where the camera has no size, moves, or has a lens that OpenCV does not know.
+    """Return the two maps [H, W] for `cv2.remap` from the camera's image to the pinhole camera with the same K.
+
+    Raises `ValueError` if the camera has no size, moves, or has a lens model that OpenCV does not support.
     """
     if camera.size is None or len(camera.K) != 1 or camera.lens not in (OPENCV, FISHEYE):
-        raise ValueError("maps are for a camera that stands, with a size, and a lens that OpenCV knows")
+        raise ValueError("the camera must be static and have a size and a lens model that OpenCV supports")
     K = camera.K[0] - HALF_PIXEL  # remap counts pixels from the centre of the first one
     distortion = np.array(camera.distortion, np.float64)
     build = cv2.fisheye.initUndistortRectifyMap if camera.lens == FISHEYE else cv2.initUndistortRectifyMap
@@ -37,5 +38,5 @@ def pinhole_maps(camera: Camera) -> tuple[NDArray[np.float32], NDArray[np.float3
 
 
 def undistort(image: Image, maps: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Image:
-    """`image` [H, W, 3] as the pinhole camera of `pinhole_maps` sees it; black where it sees beyond the image."""
+    """Undistort `image` [H, W, 3] with the maps of `pinhole_maps`; pixels outside the image become black."""
     return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8)

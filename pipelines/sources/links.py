@@ -1,4 +1,4 @@
-"""Link rot: what became of the URLs of each host, by the last attempt at each."""
+"""Link-rot report: URLs per host by the status of the last download attempt."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,16 @@ from opendimo.pipelines.engine.columns import last_of
 from opendimo.storage_schemas.lake.lake import Lake
 
 STATUSES = ("fetched", "blocked", "gone", "transient", "refused")
-"""What becomes of an attempt; `refused`: there is something, but nothing that can be taken, or (reason `changed`) not
-what was taken."""
+"""Status of an attempt. `refused`: the URL serves something that cannot be ingested, or (reason `changed`) a different
+file than the one fetched before."""
 
 
 @dataclass(frozen=True)
 class HostLinks:
-    """URLs of a host by the status of their last attempt. `bytes` and `seconds` are those of all attempts that fetched;
-    `reasons` counts why the others did not."""
+    """Number of URLs of a host by the status of their last attempt.
+
+    `bytes` and `seconds` sum over all attempts that received data; `reasons` counts the reasons of the failed ones.
+    """
 
     host: str
     urls: int
@@ -33,20 +35,20 @@ class HostLinks:
 
     @property
     def rate(self) -> float | None:
-        """Bytes a second while fetching, waiting included; None where nothing was fetched."""
+        """Return the throughput in bytes per second, waiting included; None if nothing was fetched."""
         return self.bytes / self.seconds if self.seconds else None
 
 
 def links(lake: Lake) -> list[HostLinks]:
-    """The hosts of a lake's fetches, those with most URLs first."""
+    """Return the hosts in a lake's `fetches`, sorted by number of URLs, largest first."""
     columns = ["url_sha256", "host", "status", "reason", "bytes", "seconds", "started"]
     attempts = lake.dataset("fetches").to_table(columns=columns)
     last = last_of(attempts, ["url_sha256"], lambda rows: [rows["started"]])
     statuses, reasons = _counts(last, "status"), _counts(last, "reason")
-    received = pc.and_(pc.equal(attempts["status"], "fetched"), pc.greater(attempts["bytes"], 0))  # not only looked at
+    received = pc.and_(pc.equal(attempts["status"], "fetched"), pc.greater(attempts["bytes"], 0))  # leave out probes
     sums = _by_host(attempts.filter(received), [("bytes", "sum"), ("seconds", "sum")])
     tried = _by_host(attempts, [([], "count_all")])
-    found = [
+    hosts = [
         HostLinks(
             host=host,
             urls=sum(counts.values()),
@@ -58,16 +60,16 @@ def links(lake: Lake) -> list[HostLinks]:
         )
         for host, counts in statuses.items()
     ]
-    return sorted(found, key=lambda links: (-links.urls, links.host))
+    return sorted(hosts, key=lambda links: (-links.urls, links.host))
 
 
 def _counts(rows: pa.Table, column: str) -> dict[str, dict[str, int]]:
-    """By host, how many rows have each value of a column."""
-    found: dict[str, dict[str, int]] = {}
+    """Count the rows per host and value of a column."""
+    counts: dict[str, dict[str, int]] = {}
     for row in rows.group_by(["host", column]).aggregate([([], "count_all")]).to_pylist():
         if row[column] is not None:
-            found.setdefault(row["host"], {})[row[column]] = row["count_all"]
-    return found
+            counts.setdefault(row["host"], {})[row[column]] = row["count_all"]
+    return counts
 
 
 def _by_host(rows: pa.Table, sums: list[tuple[str | list[str], str]]) -> dict[str, dict[str, Any]]:

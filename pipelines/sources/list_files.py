@@ -1,6 +1,7 @@
-"""Reading the files that lists come in: rows of CSV, JSONL, Parquet and Arrow files, a few at a time.
+"""Stream rows from list files: CSV, JSONL, Parquet and Arrow.
 
-A list comes from anywhere: lines that cannot be read become empty rows, and no line is too long to be refused.
+Lists are untrusted: unreadable lines become empty rows, and lines longer than `MAX_LINE` are skipped without being
+loaded whole.
 """
 
 import csv
@@ -16,16 +17,17 @@ from opendimo.pipelines.engine.stage import DataError
 
 LIST_SUFFIXES = (".csv", ".jsonl", ".parquet")
 MAX_LINE = 1 << 20  # characters
-BATCH = 1024  # rows that are Python objects at one time
+BATCH = 1024  # rows held as Python objects at a time
 
-Record = dict[str, Any]  # columns by name, in lower case; empty where the line cannot be read
+Record = dict[str, Any]  # values by lower-case column name; empty if the line cannot be read
 Placed = tuple[str, Record]
 
 
 def records(path: Path, wanted: frozenset[str]) -> Iterator[Placed]:
-    """(place, columns) of every row of a list; of columnar files only columns in `wanted` (lower case) are read.
+    """Yield (place, columns) for every row of a list; the place is `line N` or `row N`.
 
-    Raises `DataError` where the file as a whole cannot be read.
+    Of Parquet and Arrow files, only the columns in `wanted` (lower case) are read.
+    Raises `DataError` if the file as a whole cannot be read.
     """
     try:
         yield from _rows(path, wanted)
@@ -48,11 +50,11 @@ def _rows(path: Path, wanted: frozenset[str]) -> Iterator[Placed]:
                         yield f"line {number}", _json(line)
         case ".parquet":
             with pq.ParquetFile(path) as file:
-                yield from _batches(file.iter_batches(BATCH, columns=_chosen(file.schema_arrow, wanted)))
+                yield from _batches(file.iter_batches(BATCH, columns=_columns(file.schema_arrow, wanted)))
         case ".arrow":
             with pa.memory_map(str(path)) as data, _arrow(data) as reader:
-                chosen = _chosen(reader.schema, wanted)
-                yield from _batches(batch.select(chosen) for batch in reader)
+                columns = _columns(reader.schema, wanted)
+                yield from _batches(batch.select(columns) for batch in reader)
         case other:
             raise DataError(f"{path}: no list format {other!r}; use {', '.join(LIST_SUFFIXES)}", reason="bad_list")
 
@@ -65,7 +67,7 @@ def _csv(stream: TextIO) -> Iterator[Placed]:
             row = next(reader)
         except StopIteration:
             return
-        except csv.Error:  # a field that is too long
+        except csv.Error:  # a field is too long
             row = []
             if header is not None:
                 yield f"line {reader.line_num}", {}
@@ -76,7 +78,7 @@ def _csv(stream: TextIO) -> Iterator[Placed]:
 
 
 def _lines(stream: TextIO) -> Iterator[str]:
-    """Lines; one that is too long comes as an empty pair of quotes, which no reader takes for a name."""
+    """Yield lines; replace one that is too long by an empty pair of quotes, which no reader takes for a name."""
     while line := stream.readline(MAX_LINE):
         if len(line) < MAX_LINE or line.endswith("\n"):
             yield line
@@ -95,7 +97,7 @@ def _json(line: str) -> Record:
 
 
 def _arrow(data: pa.MemoryMappedFile) -> pa.RecordBatchStreamReader:
-    """What `datasets` saves: Arrow streams, in a file that is called .arrow."""
+    """Open a file saved by `datasets`: an Arrow stream, although its suffix is .arrow."""
     return pa.ipc.open_stream(data)
 
 
@@ -108,7 +110,7 @@ def _batches(batches: Iterator[pa.RecordBatch]) -> Iterator[Placed]:
                 number += 1
 
 
-def _chosen(schema: pa.Schema, wanted: frozenset[str]) -> list[str]:
+def _columns(schema: pa.Schema, wanted: frozenset[str]) -> list[str]:
     return [name for name in schema.names if name.lower().strip() in wanted]
 
 

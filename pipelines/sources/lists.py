@@ -1,4 +1,4 @@
-"""Lists of videos: files with a column of paths or URLs, folders of such files, datasets of Hugging Face."""
+"""Read lists of videos: files with a column of paths or URLs, folders of such files, saved Hugging Face datasets."""
 
 import json
 from dataclasses import dataclass
@@ -17,17 +17,20 @@ COLUMNS = {
     "subject": ("subject",),
     "sha256": ("sha256", "content_sha256"),
 }
-"""What is read of a list, and the names of the columns in which it is looked for."""
+"""Fields read from a list, with the accepted names of each column."""
 LONGEST_URL = 8192  # characters
 LONGEST_TEXT = 4096
 SAVED = ("dataset_dict.json", "state.json")
-"""What tells a dataset that `datasets` saved to disk: several splits, or one."""
+"""Files that mark a dataset saved by `datasets.save_to_disk`: several splits, or one."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An item of a list: `place` says where it stands, `folder` what relative paths start at; `problem` and `reason`
-    what is wrong with it; `extra` holds further columns, as JSON."""
+    """An item of a list.
+
+    `place`: its line or row; `folder`: base of relative paths; `problem` and `reason`: why it is unusable, if it is;
+    `extra`: further columns, as JSON.
+    """
 
     place: str
     uri: str
@@ -42,36 +45,36 @@ class Entry:
 
     @property
     def target(self) -> str:
-        """The URL, or the path of the file: `./a.mp4` is `a.mp4`, but not the one of another folder."""
+        """Return the URL or the file path, to compare entries: `./a.mp4` equals `a.mp4` of the same folder only."""
         return self.uri if "://" in self.uri else str(self.folder / self.uri)
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The lists in a folder: the shards of a saved dataset, or all lists below; hidden ones are left alone.
+    """Return the lists in a folder: the shards of a saved dataset, or all lists below it that are not hidden.
 
-    Raises `DataError` where a saved dataset is not complete.
+    Raises `DataError` if a saved dataset is incomplete.
     """
     if (folder / "dataset_dict.json").is_file():
         parts = [path for path in sorted(folder.iterdir()) if (path / "state.json").is_file()]
         return [file for part in parts for file in _shards(part)]
     if (folder / "state.json").is_file():
         return _shards(folder)
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in LIST_SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    lists = (path for path in folder.rglob("*") if path.suffix.lower() in LIST_SUFFIXES and path.is_file())
+    return sorted(path for path in lists if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def read_lists(paths: list[Path], root: Path, config: SourcesConfig) -> list[Entry]:
-    """The entries of one or more lists, in their order. A bad or repeated line becomes an entry with a problem, and so
-    does a bad list among several.
+    """Return the entries of one or more lists, in order.
 
-    Raises `DataError` where nothing can be read, or no list has a column of paths or URLs.
+    A bad or repeated line becomes an entry with a problem, and so does an unreadable list among several.
+    Raises `DataError` if nothing can be read, or no list has a column of paths or URLs.
     """
     columns = _columns(config)
-    entries, first_place, named, problem = [], dict[str, str](), False, None
+    entries, first_place, has_url_column, problem = [], dict[str, str](), False, None
     for path in paths:
         try:
-            for place, record in records(path, _wanted(columns, config)):
-                named = named or any(name in record for name in columns["url"])
+            for place, record in records(path, _column_names(columns, config)):
+                has_url_column = has_url_column or any(name in record for name in columns["url"])
                 entry = _entry(path, place, record, columns, config)
                 where = f"{path.relative_to(root).as_posix()} {place}" if path != root else place
                 first = first_place.setdefault(entry.target, where)
@@ -86,7 +89,7 @@ def read_lists(paths: list[Path], root: Path, config: SourcesConfig) -> list[Ent
         raise problem
     if not entries:
         raise DataError(f"{root}: the list is empty")
-    if not named:
+    if not has_url_column:
         raise problem or DataError(
             f"{root}: no column named {', '.join(columns['url'])}: name it, as in url=video_link"
         )
@@ -94,14 +97,14 @@ def read_lists(paths: list[Path], root: Path, config: SourcesConfig) -> list[Ent
 
 
 def _columns(config: SourcesConfig) -> dict[str, tuple[str, ...]]:
-    """Where to look for what, as the config has it. Raises `DataError` where it names what is not read."""
+    """Return the accepted column names per field, after the config. Raises `DataError` if it maps an unknown field."""
     given = dict(pair.partition("=")[::2] for pair in config.columns)
     if wrong := [ours for ours, theirs in given.items() if ours not in COLUMNS or not theirs]:
         raise DataError(f"columns: {wrong[0]}=...: write OURS=THEIRS, where OURS is one of {', '.join(COLUMNS)}")
     return COLUMNS | {ours: (theirs.lower().strip(),) for ours, theirs in given.items()}
 
 
-def _wanted(columns: dict[str, tuple[str, ...]], config: SourcesConfig) -> frozenset[str]:
+def _column_names(columns: dict[str, tuple[str, ...]], config: SourcesConfig) -> frozenset[str]:
     return frozenset(name for names in columns.values() for name in names) | {name.lower() for name in config.keep}
 
 
@@ -121,17 +124,17 @@ def _entry(path: Path, place: str, record: Record, columns: dict[str, tuple[str,
 
 
 def _first(record: Record, names: tuple[str, ...]) -> str | None:
-    found = (record[name] for name in names if record.get(name) is not None)
-    return next((text for value in found if (text := _text(str(value)).strip())), None)
+    values = (record[name] for name in names if record.get(name) is not None)
+    return next((text for value in values if (text := _text(str(value)).strip())), None)
 
 
 def _text(value: str) -> str:
-    """Text that can be stored: a JSON escape can stand for half a character."""
+    """Return text that can be stored as UTF-8: JSON escapes can contain lone surrogates."""
     return value.encode("utf-8", "replace").decode()[:LONGEST_TEXT]
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The files of a saved dataset, as its state names them."""
+    """Return the data files listed in the `state.json` of a saved dataset."""
     try:
         state: Any = json.loads((folder / "state.json").read_text())
         names = [str(file["filename"]) for file in state["_data_files"]]

@@ -1,9 +1,8 @@
-"""Takes of calibrated rigs, and videos of moving cameras with the path of the camera.
+"""Adapter for takes of calibrated rigs, and for videos of moving cameras with a known camera path.
 
-A video belongs to the camera of its name: `cam01.mp4` to camera `cam01`, `hd_00_16.mp4` to camera `00_16`; a bare
-number in the calibration also matches the number at the end of the file's name (`cam_0.mp4` to camera `0`). A take of
-one video and one moving camera needs no names. A camera that stands has T = 1 in `K` and `world_to_camera`, which
-stands for every frame.
+Videos are matched to cameras by name: `cam01.mp4` to camera `cam01`, `hd_00_16.mp4` to camera `00_16`; a camera name
+that is a number also matches the number at the end of the file name (`cam_0.mp4` to camera `0`). A take of one video
+and one moving camera needs no matching names. A static camera has T = 1 in `K` and `world_to_camera`, for all frames.
 """
 
 import re
@@ -41,7 +40,7 @@ KIND = "multiview"
 
 
 def discover(root: Path, config: SourcesConfig) -> list[Work]:
-    """List the views of every take at or below `root`. Raises `DataError` where there is no video at all."""
+    """List the views of every take at or below `root`. Raises `DataError` if there is no video at all."""
     takes = takes_in(root)
     if not takes:
         raise DataError(f"{root}: no videos below ({', '.join(sorted(VIDEO_SUFFIXES))}): a take is a folder of videos")
@@ -49,27 +48,27 @@ def discover(root: Path, config: SourcesConfig) -> list[Work]:
 
 
 def with_stored_views(lake: Lake, works: list[Work]) -> list[Work]:
-    """The works of rigs, whose captures keep the views that are stored of them: a take may come in several parts."""
+    """Add the views already stored in the lake to the captures of `works`: a take may be ingested in several parts."""
     stored: dict[str, set[str]] = defaultdict(set)
     for row in lake.read("sources", ["capture_id", "view"], f"kind = '{KIND}'"):
         stored[row["capture_id"]].add(row["view"])
 
-    def together(work: Work) -> Work:
+    def with_views(work: Work) -> Work:
         if not (views := stored.get(work.payload.get("capture_id", ""))):
             return work
         return replace(work, payload={**work.payload, "views": sorted({*work.payload["views"], *views})})
 
-    return [together(work) for work in works]
+    return [with_views(work) for work in works]
 
 
 def rows(payload: dict[str, Any]) -> Rows:
-    """The rows of one view. Raises `DataError` where video and camera are unusable or do not fit together."""
+    """Return the rows of one view. Raises `DataError` if video or camera is unusable, or they do not match."""
     video = open_video(Path(payload["video"]))
     camera = read_calibration(Path(payload["calibration"])).camera(payload["camera"])
     where = f"{payload['calibration']}, camera {payload['camera']}"
     if camera.lens != OPENCV:
         raise DataError(
-            f"{where}: its lens is a {camera.lens}, which no column can hold: undistort the video "
+            f"{where}: its lens is a {camera.lens}, which `sources` cannot store: undistort the video "
             "(pipelines/sources/lens.py) and give the pinhole camera"
         )
     size = (video.info.width, video.info.height)
@@ -101,8 +100,8 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     except DataError as error:
         return [_broken(take.name, label, video, str(error)) for video, label in take.videos.items()]
 
-    known = list(calibration.cameras)
-    named = {video: camera_of(label, known) for video, label in take.videos.items()}
+    names = list(calibration.cameras)
+    named = {video: camera_of(label, names) for video, label in take.videos.items()}
     if len(named) == 1 and calibration.sole:
         named = {video: camera or calibration.sole for video, camera in named.items()}
     cameras = [camera for camera in named.values() if camera]
@@ -123,8 +122,8 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     for video, camera in named.items():
         label = take.videos[video]
         if camera is None:
-            some = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-            unlike = f"unknown camera name {label!r}; {calibration.path} has {some}"
+            listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            unlike = f"unknown camera name {label!r}; {calibration.path} has {listed}"
             problem = f"{video}: {unlike}: rename the one or the other"
             works.append(_broken(take.name, label, video, problem))
         elif camera not in views:
@@ -134,7 +133,7 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
             payload = {**shared, "video": str(video), "camera": camera}
             content = [fingerprint(video), prints, shared]
             works.append(new_work(KIND, f"{take.name}/{camera}", str(video), content, payload))
-    for camera in () if calibration.partial else sorted(set(known) - set(cameras)):
+    for camera in () if calibration.partial else sorted(set(names) - set(cameras)):
         described = f"which {calibration.path} describes"
         problem = f"{take.folder}: no video of camera {camera}, {described}: add it, or take the camera out"
         works.append(_broken(take.name, camera, take.folder / camera, problem))
@@ -142,7 +141,10 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
 
 
 def camera_of(label: str, cameras: list[str]) -> str | None:
-    """The camera a video's name means, if any: the same name, else one at its end, else the same number at its end."""
+    """Return the camera that a video label refers to: an equal name, else a name at its end, else its final number.
+
+    None if no camera matches.
+    """
     if label in cameras:
         return label
     if ends := [c for c in cameras if re.search(rf"[_\-.]{re.escape(c)}$", label)]:
@@ -154,7 +156,7 @@ def camera_of(label: str, cameras: list[str]) -> str | None:
 
 
 def _beside(payload: dict[str, Any], frames: int | None, annotation: str) -> Row:
-    """What lies beside the videos: the times of the frames, and the board that is seen in them."""
+    """Return the columns from files beside the videos: frame times and the calibration board."""
     columns: Row = {"timestamps": None, "references": None}
     parts = [annotation]
     if payload["times"]:
@@ -181,9 +183,10 @@ def _gravity(calibration: Calibration, config: SourcesConfig) -> list[float] | N
 
 
 def _capture_id(take: Take, calibration: Calibration) -> str:
-    """One take: its name, its calibration, and a sample of one of its videos, as rigs repeat the other two.
+    """Return the id of a take, from its name, its calibration and a sample of its first video.
 
-    The other videos are left out so that one of them can be added or repaired later and still belong to the take.
+    The sample is needed because rigs reuse names and calibrations. The other videos are left out, so that they can be
+    added or repaired later and still belong to the take.
     """
     first = sample_sha256(next(iter(take.videos)))
     return stable_id(KIND, take.name, *(sha256_file(path) for path in calibration.files), first)

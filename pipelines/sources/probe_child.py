@@ -1,7 +1,7 @@
-"""The process that opens untrusted media: it may crash, hang or be killed for memory without harm to a worker.
+"""Subprocess that opens untrusted media: it may crash, hang or run out of memory without harm to the worker.
 
-A request is a line of JSON with a path, a time limit and what is asked (`info`: its facts; `stream`: the hash of its
-video stream), the answer a line with that or with what is wrong.
+A request is a line of JSON with a path, a time limit and the query (`info`: metadata; `stream`: hash of the video
+stream). The answer is a line of JSON with the result or a problem.
 """
 
 import json
@@ -21,28 +21,28 @@ from opendimo.storage_schemas.media.stream_hash import stream_sha256
 from opendimo.storage_schemas.media.video import probe
 
 MEMORY = 4 << 30  # bytes of address space
-MAX_PIXELS = 1 << 26  # of one frame: 8192 x 8192
+MAX_PIXELS = 1 << 26  # per frame: 8192 x 8192
 CONTAINERS = "mov,mp4,m4v,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,h264,hevc,ivf,obu,nut,dv"
-"""What may hold a video. Playlists and the like are not among them: they make the reader open other files and hosts."""
+"""Allowed container formats. Playlists are excluded, as they make the reader open other files and hosts."""
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests from standard input until it ends."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, request["seconds"])  # which ends this process, wherever it is
+        signal.setitimer(signal.ITIMER_REAL, request["seconds"])  # SIGALRM kills this process when the time is up
         answer = _answer(request["path"], request["asked"])
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.stdout.write(json.dumps(answer, default=_jsonable) + "\n")
         sys.stdout.flush()
 
 
-def _answer(path: str, asked: str) -> dict[str, Any]:
+def _answer(path: str, query: str) -> dict[str, Any]:
     try:
-        return _stream(path) if asked == "stream" else _info(path)
+        return _stream(path) if query == "stream" else _info(path)
     except FileNotFoundError:
         return {"problem": "gone"}
     except MemoryError:
@@ -66,7 +66,7 @@ def _stream(path: str) -> dict[str, Any]:
 
 
 def _check(path: str) -> None:
-    """What is refused before a frame is decoded. Raises `ValueError` and the errors of FFmpeg."""
+    """Check a file before a frame is decoded. Raises `ValueError` if it is unacceptable, and FFmpeg's errors."""
     if Path(path).stat().st_size == 0:
         raise ValueError("the file is empty")
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}

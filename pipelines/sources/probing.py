@@ -1,4 +1,4 @@
-"""Asking a process that may die what a video file is: started once per worker, and again after each death."""
+"""Probe video files in a subprocess that may crash: started once per worker, restarted after each crash."""
 
 import atexit
 import json
@@ -17,24 +17,24 @@ from opendimo.pipelines.sources.downloads.urls import printable
 from opendimo.pipelines.sources.signatures import LENGTH, foreign
 from opendimo.storage_schemas.media.video import VideoInfo
 
-CHILD = Path(probe_child.__file__)  # run by its path, so that it does not wait for the imports around it
-SECONDS = 30.0  # for one file
-READ = 10_000_000.0  # bytes a second that a disk reads at least
-DEATHS = 3  # of it on a file are the file's fault; fewer may have come from elsewhere
+CHILD = Path(probe_child.__file__)  # run by path, to skip the imports of the packages around it
+SECONDS = 30.0  # time limit for one file
+READ = 10_000_000.0  # lowest expected disk throughput, bytes per second
+DEATHS = 3  # crashes on one file before the file is rejected; fewer may have other causes
 HELP = "Replace it by a playable video, or remove it"
 
 
 class Prober:
-    """The process, and the line to it. It ends with its owner, however that ends."""
+    """The probing subprocess and the pipe to it. It exits when its owner exits, even if that is killed."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._alone = threading.Lock()
+        self._lock = threading.Lock()
 
-    def ask(self, path: Path, seconds: float, asked: str = "info") -> dict[str, Any]:
-        """The answer of the process; its `problem` is `crashes` or `hangs` where the process ended on the file."""
-        request = json.dumps({"path": str(path), "seconds": seconds, "asked": asked}) + "\n"
-        with self._alone:
+    def ask(self, path: Path, seconds: float, query: str = "info") -> dict[str, Any]:
+        """Return the subprocess's answer; its `problem` is `crashes` or `hangs` if it died on the file."""
+        request = json.dumps({"path": str(path), "seconds": seconds, "asked": query}) + "\n"
+        with self._lock:
             for _ in range(DEATHS):
                 process = self._process = self._process or _start()
                 if (answer := _exchange(process, request.encode())).endswith(b"\n"):
@@ -45,7 +45,7 @@ class Prober:
             return {"problem": "crashes"}
 
     def close(self) -> None:
-        """End the process."""
+        """Kill the subprocess."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -57,17 +57,17 @@ atexit.register(_PROBER.close)
 
 
 def probe_safely(path: Path, seconds: float = SECONDS) -> VideoInfo:
-    """The facts of a video file, which may be anything.
+    """Return the metadata of an untrusted video file.
 
-    Raises `DataError` (empty, archive, not_a_video, crashes, hangs, memory), `PermanentError` where it is gone and
-    `TransientError` where the disk fails.
+    Raises `DataError` (empty, archive, not_a_video, crashes, hangs, memory), `PermanentError` if the file is gone and
+    `TransientError` if the disk fails.
     """
     name = printable(str(path), limit=500)
     if path.is_file():
         with path.open("rb") as stream:
-            found = foreign(stream.read(LENGTH))
-        if found:
-            raise DataError(f"{name}: not a readable video, but {found.text}. {HELP}", reason=found.reason)
+            other = foreign(stream.read(LENGTH))
+        if other:
+            raise DataError(f"{name}: not a readable video, but {other.text}. {HELP}", reason=other.reason)
     answer = _PROBER.ask(path, seconds)
     match answer.get("problem"):
         case None:
@@ -86,13 +86,13 @@ def probe_safely(path: Path, seconds: float = SECONDS) -> VideoInfo:
 
 
 def stream_hash(path: Path) -> str | None:
-    """`stream_sha256` of a video that `probe_safely` knows; None where it cannot be read to its end in time."""
-    found = _PROBER.ask(path, SECONDS + path.stat().st_size / READ, "stream").get("stream")
-    return None if found is None else str(found)
+    """Return `stream_sha256` of a video that `probe_safely` accepted; None if it cannot be read to its end in time."""
+    sha256 = _PROBER.ask(path, SECONDS + path.stat().st_size / READ, "stream").get("stream")
+    return None if sha256 is None else str(sha256)
 
 
 def _exchange(process: "subprocess.Popen[bytes]", request: bytes) -> bytes:
-    """The line that it answers, without an end where it died."""
+    """Send a request and return the answer line; it lacks the newline if the process died."""
     assert process.stdin is not None and process.stdout is not None
     try:
         process.stdin.write(request)

@@ -1,18 +1,18 @@
-"""What a file is taken for: by its name, and by its first bytes, whatever it is called."""
+"""Recognise file types by suffix, and by the first bytes whatever the suffix."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """What a file is, in words, and the reason for refusing it."""
+    """A file type that is not a video: its description and the reject reason."""
 
     text: str
     reason: str
 
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
-LENGTH = 512  # bytes that are looked at
+LENGTH = 512  # number of leading bytes to inspect
 ARCHIVES = (
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"PK\x05\x06", "an empty ZIP archive"),
@@ -36,7 +36,7 @@ TEXTS = (
 
 
 def foreign(start: bytes) -> Foreign | None:
-    """What a file with this start is; None where it may be a video."""
+    """Return the type of a file that starts with these bytes; None if it may be a video."""
     for offset, magic, text in ARCHIVES:
         if start[offset : offset + len(magic)] == magic:
             return Foreign(text, "archive")

@@ -1,4 +1,4 @@
-"""The sources stage: from what a user points at to rows of `sources` and `captures`."""
+"""The sources stage: turns a path given by the user into rows of `sources` and `captures`."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ KINDS = ("internet", "unreal", "multiview")
 
 
 def discover(kind: str, path: str | Path, options: SourcesConfig) -> list[Work]:
-    """List what is at `path`: a piece of work per source item, in a fixed order. Nothing is decoded or downloaded.
+    """List the source items at `path`, one piece of work per item, in a fixed order. Decodes and downloads nothing.
 
-    What is wrong with one item (no calibration, no video, a bad line) becomes work that the stage rejects, so that
-    the rest goes on. Raises `DataError` where nothing at all can be listed and `ValueError` for an unknown `kind`.
+    An unusable item (no calibration, no video, a bad line) becomes work that the stage rejects, so that the other items
+    are still processed. Raises `DataError` if nothing can be listed and `ValueError` for an unknown `kind`.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of source {kind!r}: use {', '.join(KINDS)}")
@@ -31,21 +31,21 @@ def discover(kind: str, path: str | Path, options: SourcesConfig) -> list[Work]:
 
 
 def plan(lake: Lake, stage: "SourcesStage", kind: str, path: str | Path) -> Planned:
-    """All work of what is at `path`. Raises as `discover` does."""
+    """Plan all work for the items at `path`. Raises the errors of `discover`."""
     works = discover(kind, path, stage.config)
     return Planned.of(multiview.with_stored_views(lake, works) if kind == multiview.KIND else works)
 
 
 def downloads_folder(lake_uri: str) -> Path:
-    """Where downloads of a lake are kept unless the config says otherwise."""
+    """Return the default download folder of a lake."""
     return local_folder(lake_uri) / "downloads"
 
 
 class SourcesStage:
-    """Probes, hashes and (for URLs) downloads each item, and converts its cameras and ground truth.
+    """Stage that downloads (URLs only), probes and hashes each item and converts its cameras and ground truth.
 
-    A done item gives one `sources` row and the `captures` row of its take. Every view of a take writes the same
-    captures row, under a work key of the capture's own; the committer keeps the first of a primary key.
+    A completed item yields one `sources` row and the `captures` row of its take. Every view of a take writes the same
+    captures row, with a work key derived from the capture; the committer keeps the first row of each primary key.
     """
 
     name = NAME
@@ -62,7 +62,7 @@ class SourcesStage:
 
     def run(self, batch: list[Work]) -> Outcome:
         fetches: list[Row] = []
-        outcome = run_each(batch, lambda work: self._make(work, fetches))
+        outcome = run_each(batch, lambda work: self._rows(work, fetches))
         outcome.rows["fetches"] = fetches
         captures = {row["capture_id"]: row for row in reversed(outcome.rows["captures"])}
         outcome.rows["captures"] = [
@@ -70,8 +70,8 @@ class SourcesStage:
         ]
         return outcome
 
-    def _make(self, work: Work, fetches: list[Row]) -> Rows:
-        """The rows of one item. What its download came to is added to `fetches`, also where it ends as a reject."""
+    def _rows(self, work: Work, fetches: list[Row]) -> Rows:
+        """Return the rows of one item. Append its download attempts to `fetches`, even if the item is rejected."""
         payload = work.payload
         if payload["problem"]:
             raise DataError(payload["problem"], reason=payload.get("reason"))

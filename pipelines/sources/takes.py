@@ -1,8 +1,8 @@
-"""Where the takes of rigs are: which videos belong together, and which calibration is theirs.
+"""Group the videos of rigs into takes, and find the calibration of each take.
 
-A folder of videos is a take, also as `<take>/videos/` (EasyMocap, Pose2Sim) or `<take>/hdVideos/` (Panoptic); of the
-videos of AIST++, which lie all in one folder, those with one name but for the camera. Videos below `calibration/` show
-boards, not takes.
+A folder of videos is a take, also as `<take>/videos/` (EasyMocap, Pose2Sim) or `<take>/hdVideos/` (Panoptic). AIST++
+keeps all videos in one folder; there, names that differ only in the camera form a take. Videos below `calibration/`
+show calibration boards and are ignored.
 """
 
 import re
@@ -22,14 +22,14 @@ NAMES = re.compile(
     r"(calib|camera|intri)[^/]*\.(json|toml|ya?ml|xml)|transforms\.json|.*\.qca\.(txt|xml)", re.IGNORECASE
 )
 PLACES = ("", "calibration", "cameras", "sparse/0", "colmap/sparse/0")
-"""Where calibrations are, from the folder of the videos or one above it."""
+"""Folders searched for calibrations, relative to the folder of the videos and its parents."""
 BOARDS = ("charuco.toml",)
 TIMES = ("timestamps.csv",)
 
 
 @dataclass(frozen=True)
 class Take:
-    """`name` within what was pointed at; `folder` of the videos; `videos` by what their names call their cameras."""
+    """A take. `name`: relative to the ingested path; `folder`: of the videos; `videos`: camera label by video path."""
 
     name: str
     folder: Path
@@ -37,28 +37,28 @@ class Take:
 
 
 def takes_in(root: Path) -> list[Take]:
-    """All takes at or below `root`, in order."""
-    found: dict[tuple[Path, str], dict[Path, str]] = defaultdict(dict)
+    """Return all takes at or below `root`, sorted."""
+    takes: dict[tuple[Path, str], dict[Path, str]] = defaultdict(dict)
     for video in videos_in(root, recursive=True):
         if "calibration" in video.relative_to(root).parts[:-1]:
             continue
         aist = AIST.fullmatch(video.stem)
         take = f"{aist[1]}_cAll_{aist[3]}" if aist else ""
-        found[video.parent, take][video] = aist[2] if aist else video.stem
-    return [Take(_name(folder, root, take), folder, videos) for (folder, take), videos in sorted(found.items())]
+        takes[video.parent, take][video] = aist[2] if aist else video.stem
+    return [Take(_name(folder, root, take), folder, videos) for (folder, take), videos in sorted(takes.items())]
 
 
 def find_calibration(take: Take, root: Path, named: str | None) -> Calibration:
-    """The calibration the user named, else the one beside the videos, else in the folders above them up to `root`.
+    """Return the calibration named by the user, else the one beside the videos or in a parent folder up to `root`.
 
-    Several files in one place may say the same. Raises `DataError` where there is none, or they do not.
+    Several files in one folder must agree. Raises `DataError` if there is no calibration, or they differ.
     """
     if named:
         return read_calibration(Path(named).absolute())
     for folder in (take.folder, *take.folder.parents):
-        for place in (folder / name for name in PLACES):
-            if files := _candidates(place, take):
-                return _agreed(place, files)
+        for candidate in (folder / name for name in PLACES):
+            if files := _candidates(candidate, take):
+                return _agreed(candidate, files)
         if folder == root:
             break
     raise DataError(
@@ -68,14 +68,14 @@ def find_calibration(take: Take, root: Path, named: str | None) -> Calibration:
 
 
 def beside(take: Take, names: tuple[str, ...]) -> Path | None:
-    """A file of one of these names in the folder of the videos, or the one above where that only holds videos."""
+    """Find a file of one of these names in the folder of the videos, or in its parent if it is called `videos`."""
     folders = [take.folder, *([take.folder.parent] if _only_media(take.folder) else [])]
     return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
 
 
 def _name(folder: Path, root: Path, take: str) -> str:
-    own = folder.parent if _only_media(folder) and folder != root else folder
-    parts = [] if own == root and take else [root.name if own == root else own.relative_to(root).as_posix()]
+    named = folder.parent if _only_media(folder) and folder != root else folder
+    parts = [] if named == root and take else [root.name if named == root else named.relative_to(root).as_posix()]
     return "/".join([*parts, take] if take else parts)
 
 
@@ -83,14 +83,14 @@ def _only_media(folder: Path) -> bool:
     return folder.name in ("videos", "video")
 
 
-def _candidates(place: Path, take: Take) -> list[Path]:
-    """Calibration files in a folder; of EasyMocap's two, the first; of AIST++'s settings, the one of the take."""
-    if not place.is_dir():
+def _candidates(folder: Path, take: Take) -> list[Path]:
+    """Return the calibration files in a folder: of EasyMocap's two only the first, of AIST++ the take's setting."""
+    if not folder.is_dir():
         return []
-    if (mapping := place / "mapping.txt").is_file():
-        return [place / f"{_setting(mapping, take)}.json"]
-    model = [place] if colmap_files(place) else []
-    return model + sorted(p for p in place.iterdir() if NAMES.fullmatch(p.name) and p.is_file())
+    if (mapping := folder / "mapping.txt").is_file():
+        return [folder / f"{_setting(mapping, take)}.json"]
+    model = [folder] if colmap_files(folder) else []
+    return model + sorted(p for p in folder.iterdir() if NAMES.fullmatch(p.name) and p.is_file())
 
 
 def _setting(mapping: Path, take: Take) -> str:
@@ -102,9 +102,11 @@ def _setting(mapping: Path, take: Take) -> str:
     return setting
 
 
-def _agreed(place: Path, files: list[Path]) -> Calibration:
+def _agreed(folder: Path, files: list[Path]) -> Calibration:
     read = [read_calibration(file) for file in files]
     if not all(read[0].agrees(other) for other in read[1:]):
         names = ", ".join(file.name for file in files)
-        raise DataError(f"{place}: several calibrations ({names}) that differ: keep one, or name it with `calibration`")
+        raise DataError(
+            f"{folder}: several calibrations ({names}) that differ: keep one, or name it with `calibration`"
+        )
     return next((calibration for calibration in read if calibration.gravity_down is not None), read[0])

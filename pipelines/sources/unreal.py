@@ -1,7 +1,7 @@
-"""Renders with exact truth: render jobs of BEDLAM and BEDLAM2, MultiCamVideo, and our manifest for any engine.
+"""Adapter for renders with exact ground truth: BEDLAM, BEDLAM2, MultiCamVideo, and the render manifest for any engine.
 
-A layout (a module of `renders`) says what lies where; what all have in common is here. What shows the same performance
-becomes views of one capture, also across jobs.
+Each layout is a module of `renders` that locates and reads its files; this module holds the common part. Renders of the
+same performance become views of one capture, also across jobs.
 """
 
 import os
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from opendimo.pipelines.engine.stage import DataError, Work
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import Row, Rows, VideoFile, capture_row, new_work, open_video, source_row
-from opendimo.pipelines.sources.renders import bedlam, door, manifest, multicamvideo, unreal_axes
+from opendimo.pipelines.sources.renders import bedlam, manifest, multicamvideo, truth_checks, unreal_axes
 from opendimo.pipelines.sources.renders.cameras import Cameras
 from opendimo.pipelines.sources.renders.motion import Truth
 from opendimo.pipelines.sources.renders.shot import Shot, sequence_of
@@ -30,14 +30,14 @@ Array = NDArray[np.float64]
 KIND = "unreal"
 LAYOUTS: dict[str, Any] = {layout.LAYOUT: layout for layout in (bedlam, multicamvideo, manifest)}
 MEDIA = {"mp4", "png", "depth", "masks", "ground_truth", "motions_npz", "videos", "cameras"}
-"""Folders of a job in which no other job is looked for: they may hold millions of pictures."""
+"""Folders of a job that are not searched for further jobs: they may hold millions of pictures."""
 PARAMETERS = ("global_orient", "body_pose", "hand_pose", "transl")
 
 
 def discover(root: Path, config: SourcesConfig) -> list[Work]:
     """List the views of one render job, or of every job below `root`.
 
-    Raises `DataError` where there is none.
+    Raises `DataError` if there is no job.
     """
     jobs = list(_jobs(root))
     if not jobs:
@@ -49,8 +49,8 @@ def discover(root: Path, config: SourcesConfig) -> list[Work]:
     names = Counter(folder.name for folder in set(folders))
     shots: list[Shot] = []
     for (layout, path), folder in zip(jobs, folders, strict=True):
-        alone = names[folder.name] == 1 or folder == root
-        shots += layout.shots(folder.name if alone else folder.relative_to(root).as_posix(), path, config)
+        unique = names[folder.name] == 1 or folder == root
+        shots += layout.shots(folder.name if unique else folder.relative_to(root).as_posix(), path, config)
     captures: dict[str, list[Shot]] = defaultdict(list)
     for shot in shots:
         if not shot.problem:
@@ -59,14 +59,14 @@ def discover(root: Path, config: SourcesConfig) -> list[Work]:
 
 
 def rows(payload: dict[str, Any]) -> Rows:
-    """The rows of one view. Raises `DataError` where pictures, cameras and bodies do not go together."""
+    """Return the rows of one view. Raises `DataError` if pictures, cameras and bodies do not match."""
     layout, where = LAYOUTS[payload["layout"]], payload["pictures"]
     cameras: Cameras = layout.cameras(payload["facts"])
     video, numbers, rate = _open(payload, cameras)
     frames = _frames(video)
     if numbers is not None:
         cameras = cameras.at(numbers, where)
-    door.check_frames(frames, cameras, payload["frames"], where)
+    truth_checks.check_frames(frames, cameras, payload["frames"], where)
     numbers = numbers or range(frames)
     size, turn = _upright(video.info, payload)
     bodies = layout.bodies(payload["facts"], numbers, float(rate))
@@ -77,11 +77,11 @@ def rows(payload: dict[str, Any]) -> Rows:
         "metric": True,
         **_truth(bodies),
     }
-    named = [f"{number} ({name})" for number, name in enumerate(payload["bodies"])]
-    _check(payload, cameras, dict(zip(named, columns.get("truth_joints", []), strict=True)), numbers)
-    with np.errstate(over="ignore"):  # what overflows is told below
+    labels = [f"{number} ({name})" for number, name in enumerate(payload["bodies"])]
+    _check(payload, cameras, dict(zip(labels, columns.get("truth_joints", []), strict=True)), numbers)
+    with np.errstate(over="ignore"):  # `check_numbers` reports overflows
         columns = {k: v.astype(np.float32) if isinstance(v, np.ndarray) else v for k, v in columns.items()}
-    door.check_numbers(columns, where)
+    truth_checks.check_numbers(columns, where)
     references = [{"kind": kind, "path": path} for kind, path in payload["references"]]
     capture_id = payload["capture_id"]
     source = source_row(video, payload, capture_id=capture_id, view=payload["name"], turn=turn, **columns)
@@ -100,9 +100,9 @@ def rows(payload: dict[str, Any]) -> Rows:
 
 
 def _jobs(root: Path) -> Iterator[tuple[Any, Path]]:
-    """Every job below `root`: its layout, and its folder (or the file that is a manifest)."""
-    for place, folders, files in os.walk(root):
-        folder = Path(place)
+    """Yield every job below `root`: its layout, and its folder (for manifests, the file)."""
+    for path, folders, files in os.walk(root):
+        folder = Path(path)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if manifests := sorted(filter(manifest.is_manifest, files)):
             yield from ((manifest, folder / name) for name in manifests)
@@ -129,7 +129,11 @@ def _work(shot: Shot, capture: list[Shot], config: SourcesConfig) -> Work:
 
 
 def _open(payload: dict[str, Any], cameras: Cameras) -> tuple[VideoFile, range | None, Fraction]:
-    """The pictures of a view; which frames of the render they are, where that is told; the rate that these count."""
+    """Open the pictures of a view.
+
+    Returns the video or picture sequence; the render's frame numbers of its frames, None if unknown; and the frame rate
+    of the render.
+    """
     path = payload["pictures"]
     if not is_pattern(path):
         video = open_video(Path(path))
@@ -150,7 +154,7 @@ def _open(payload: dict[str, Any], cameras: Cameras) -> tuple[VideoFile, range |
 
 
 def _frames(video: VideoFile) -> int:
-    """Frames by the container's word, or counted where it says nothing."""
+    """Return the number of frames stated by the container, or counted if it states none."""
     if video.info.frames is not None:
         return video.info.frames
     try:
@@ -160,7 +164,7 @@ def _frames(video: VideoFile) -> int:
 
 
 def _upright(info: VideoInfo, payload: dict[str, Any]) -> tuple[tuple[int, int], int]:
-    """(width, height) of upright pictures, and the clockwise turn that the decoded ones still need."""
+    """Return (width, height) of the upright pictures, and the clockwise rotation that decoded pictures need for it."""
     turn: int = payload["turn"]
     if payload["portrait"]:
         turn = 90 if info.width > info.height else 0
@@ -169,7 +173,7 @@ def _upright(info: VideoInfo, payload: dict[str, Any]) -> tuple[tuple[int, int],
 
 
 def _truth(bodies: list[Truth | Array]) -> Row:
-    """Joints of all bodies, and their parameters where every body has them."""
+    """Return the joints of all bodies, and the SMPL-X parameters if every body has them."""
     if not bodies:
         return {}
     joints = [body.joints if isinstance(body, Truth) else body for body in bodies]
@@ -178,31 +182,31 @@ def _truth(bodies: list[Truth | Array]) -> Row:
     full = [body for body in bodies if isinstance(body, Truth)]
     if len(full) == len(bodies):
         columns |= {f"truth_{name}": np.stack([getattr(body, name) for body in full]) for name in PARAMETERS}
-        shape = max(len(body.betas) for body in full)  # a coefficient of zero changes nothing
+        shape = max(len(body.betas) for body in full)  # pad with zeros, which leave the body shape unchanged
         columns["truth_betas"] = np.stack([np.pad(body.betas, (0, shape - len(body.betas))) for body in full])
     return columns
 
 
 def _check(payload: dict[str, Any], cameras: Cameras, joints: dict[str, Array], numbers: range) -> None:
-    """Whether cameras and bodies can be true together. Raises `DataError` where not."""
+    """Check cameras and bodies for plausibility. Raises `DataError` if they are of different renders, or wrong."""
     where = payload["name"]
-    door.check_bodies(joints, where)
-    door.check_ground(cameras, joints, payload["ground"], where)
-    lost = door.unseen(cameras, joints)
+    truth_checks.check_bodies(joints, where)
+    truth_checks.check_ground(cameras, joints, payload["ground"], where)
+    unseen = truth_checks.unseen(cameras, joints)
     for layout, facts in payload["others"]:
-        if not lost:
+        if not unseen:
             return
         try:
             other = LAYOUTS[layout].cameras(facts)
         except DataError:
-            continue  # that view is rejected by itself
+            continue  # that view gets its own reject
         shared = [i for i, number in enumerate(numbers) if other.numbers is None or number in other.numbers]
         if shared:
-            seen_by = other.pick([numbers[i] for i in shared])
-            lost = door.unseen(seen_by, {name: body[shared] for name, body in lost.items()})
-    if lost:
+            shared_cameras = other.pick([numbers[i] for i in shared])
+            unseen = truth_checks.unseen(shared_cameras, {name: body[shared] for name, body in unseen.items()})
+    if unseen:
         views = f"any of the {1 + len(payload['others'])} views" if payload["others"] else "the picture"
         raise DataError(
-            f"{where}: body {', '.join(lost)} is never in {views}: its motion, start frame or place is wrong, "
-            "or the cameras are of another render; correct it, or take the body out"
+            f"{where}: body {', '.join(unseen)} is never in {views}: its motion, start frame or position is wrong, "
+            "or the cameras are of another render; correct it, or remove the body"
         )

@@ -1,6 +1,6 @@
-"""A film studio in software: synthetic people before synthetic cameras, published like real data, with exact truth.
+"""Render synthetic people with synthetic cameras, written in the layout of real data, with exact ground truth.
 
-Needs no GPU, no display and no file of anybody else. It serves the demo and the tests of everything downstream.
+Needs no GPU, no display and no third-party assets. Used by the demo and by the tests of all later stages.
 """
 
 from opendimo.pipelines.studio.studio import StudioPaths, make_studio

@@ -1,6 +1,6 @@
-"""Reading motion capture in BVH files.
+"""Read motion capture from BVH files.
 
-A joint's channels are intrinsic rotations in the order they are written; offsets make the pose in which all are zero.
+The channels of a joint are intrinsic rotations in the order of the file; offsets define the pose with zero rotations.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bvh:
-    """J joints, T frames: offsets [J, 3] from the parent, rotations [T, J, 3] (axis-angle, in the parent), root
-    positions [T, 3], all in the file's unit and axes; seconds between frames."""
+    """Motion of J joints over T frames: offsets [J, 3] from the parent, rotations [T, J, 3] (axis-angle, relative to
+    the parent), root positions [T, 3], all in the units and axes of the file; `frame_time` in seconds."""
 
     names: list[str]
     parents: list[int]
@@ -28,15 +28,15 @@ class Bvh:
     frame_time: float
 
     def zero_pose(self) -> Array:
-        """Joint positions [J, 3] with all rotations zero, from the root."""
-        places: list[Array] = []
+        """Return the joint positions [J, 3] relative to the root with all rotations zero."""
+        positions: list[Array] = []
         for offset, parent in zip(self.offsets, self.parents, strict=True):
-            places.append(offset + places[parent] if parent >= 0 else np.zeros(3))
-        return np.array(places)
+            positions.append(offset + positions[parent] if parent >= 0 else np.zeros(3))
+        return np.array(positions)
 
 
 def read_bvh(path: Path) -> Bvh:
-    """Read a BVH file. Raises `DataError` where it is none, or where its numbers do not fit its joints."""
+    """Read a BVH file. Raises `DataError` if it is not one, or its numbers do not match its joints."""
     try:
         words = path.read_text().split()
         return _parse(words)
@@ -77,7 +77,7 @@ def _parse(words: list[str]) -> Bvh:
     if not len(offsets) == len(channels) == len(names) or frames < 1 or frame_time <= 0 or table.size != frames * total:
         raise ValueError(f"{table.size} numbers for {frames} frames of {total} channels and {len(names)} joints")
     if not np.isfinite(table).all():
-        raise ValueError("numbers that are not finite")
+        raise ValueError("it contains numbers that are not finite")
     table = table.reshape(frames, total)
     rotations, positions, column = np.zeros((frames, len(names), 3)), np.zeros((frames, 3)), 0
     for joint, each in enumerate(channels):

@@ -1,4 +1,4 @@
-"""The studio's cameras, in Unreal's terms (centimetres, degrees, millimetres), and the same as K and `[R | t]`."""
+"""The studio's cameras, in Unreal units (centimetres, degrees, millimetres), converted to K and `[R | t]`."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ FOCAL = 30.0  # mm
 class Camera:
     """A camera over T frames: Unreal position [T, 3] cm, yaw, pitch, roll [T, 3] degrees, focal length [T] mm.
 
-    `terms` name its motion in the words of `storage_schemas.tables.CAMERA_TERMS`.
+    `terms`: its motion, in terms of `storage_schemas.tables.CAMERA_TERMS`.
     """
 
     position: Array
@@ -29,17 +29,17 @@ class Camera:
 
     @property
     def world_to_camera(self) -> Array:
-        """[T, 3, 4], metres, OpenCV axes."""
+        """Extrinsics [T, 3, 4], metres, OpenCV axes."""
         return unreal_axes.world_to_camera(self.position, self.angles)
 
     def K(self, size: tuple[int, int]) -> Array:
-        """Intrinsics [T, 3, 3] for images of `size` (width, height)."""
+        """Return the intrinsics [T, 3, 3] for images of `size` (width, height)."""
         sensor = np.broadcast_to(SENSOR, (len(self.focal), 2))
         return np.asarray(scale_intrinsics(unit_intrinsics(self.focal, sensor), *size), np.float64)
 
 
 def static(frames: int, azimuth: float, distance: float = 3.6, height: float = 1.3, aim: float = 0.92) -> Camera:
-    """A camera that stands still `distance` metres from the middle and looks at `aim` metres above it.
+    """Return a static camera `distance` metres from the centre that looks at a point `aim` metres above it.
 
     `azimuth` 0 degrees is in front of a body with yaw 90 (which faces Unreal's -X); positive is to that camera's right.
     """
@@ -54,48 +54,48 @@ def static(frames: int, azimuth: float, distance: float = 3.6, height: float = 1
 
 
 def dolly(camera: Camera, metres: float) -> Camera:
-    """Moves along where it looks, on the level; positive is in."""
+    """Move the camera horizontally along its viewing direction; positive is forward."""
     return _moved(camera, 0, metres, ("dolly_out", "dolly_in"))
 
 
 def truck(camera: Camera, metres: float) -> Camera:
-    """Moves sideways; positive is to its right."""
+    """Move the camera sideways; positive is to its right."""
     return _moved(camera, 1, metres, ("truck_left", "truck_right"))
 
 
 def pedestal(camera: Camera, metres: float) -> Camera:
-    """Moves up and down; positive is up."""
+    """Move the camera vertically; positive is up."""
     return _moved(camera, 2, metres, ("pedestal_down", "pedestal_up"))
 
 
 def pan(camera: Camera, degrees: float) -> Camera:
-    """Turns about the vertical; positive is to its right."""
+    """Rotate the camera about the vertical axis; positive is to its right."""
     return _turned(camera, 0, degrees, ("pan_left", "pan_right"))
 
 
 def tilt(camera: Camera, degrees: float) -> Camera:
-    """Turns up and down; positive is up."""
+    """Rotate the camera up or down; positive is up."""
     return _turned(camera, 1, degrees, ("tilt_down", "tilt_up"))
 
 
 def zoom(camera: Camera, factor: float) -> Camera:
-    """Multiplies the focal length by `factor` over the shot, half of it before the middle."""
+    """Change the focal length by `factor` over the shot, symmetrically about the middle frame."""
     focal = camera.focal * factor ** (_ramp(len(camera.focal)) - 0.5)
     return Camera(camera.position, camera.angles, focal, _terms(camera, factor - 1, ("zoom_out", "zoom_in")))
 
 
 def arc(camera: Camera, degrees: float) -> Camera:
-    """Goes around the middle and keeps looking at it; positive: to its right."""
+    """Move the camera around the centre while it keeps looking at it; positive is to its right."""
     turn = np.radians(degrees) * (_ramp(len(camera.focal)) - 0.5)
     x, y, z = camera.position.T
-    # Counter-clockwise from above in Unreal's left-handed axes, seen from the camera, is to the right.
+    # Counter-clockwise from above in Unreal's left-handed axes is to the right, seen from the camera.
     around = np.stack([x * np.cos(turn) + y * np.sin(turn), -x * np.sin(turn) + y * np.cos(turn), z], axis=-1)
     angles = camera.angles - np.outer(np.degrees(turn), (1, 0, 0))
     return Camera(around, angles, camera.focal, _terms(camera, degrees, ("arc_left", "arc_right")))
 
 
 def shake(camera: Camera, degrees: float, seed: int) -> Camera:
-    """A hand-held camera: smooth noise on its angles, `degrees` rms."""
+    """Add hand-held shake: smooth noise on the angles, `degrees` rms."""
     time = np.arange(len(camera.focal)) / 30
     random = np.random.default_rng(seed)
     frequencies = random.uniform(1.5, 6, (3, 5, 1))
@@ -110,7 +110,7 @@ def _look_at(position: Array, target: Array) -> Array:
 
 
 def _ramp(frames: int) -> Array:
-    """0 to 1, with soft start and stop."""
+    """Return a ramp [T] from 0 to 1 with soft start and stop."""
     t = np.linspace(0, 1, frames)
     edge = 0.15
     speed = np.clip(np.minimum(t, 1 - t) / edge, 0.2, 1)
@@ -122,9 +122,9 @@ def _moved(camera: Camera, axis: int, metres: float, words: tuple[str, str]) -> 
     zero = np.zeros_like(yaw)
     level = [np.stack([np.cos(yaw), np.sin(yaw), zero], -1), np.stack([-np.sin(yaw), np.cos(yaw), zero], -1)]
     direction = [*level, np.broadcast_to([0.0, 0.0, 1.0], (len(yaw), 3))][axis]
-    way = 100 * metres * (_ramp(len(yaw)) - 0.5)
+    displacement = 100 * metres * (_ramp(len(yaw)) - 0.5)
     return Camera(
-        camera.position + way[:, None] * direction, camera.angles, camera.focal, _terms(camera, metres, words)
+        camera.position + displacement[:, None] * direction, camera.angles, camera.focal, _terms(camera, metres, words)
     )
 
 

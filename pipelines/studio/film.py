@@ -1,4 +1,4 @@
-"""Filming: people placed in a scene, seen by cameras, drawn frame by frame."""
+"""Render people in a scene from several cameras, frame by frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Frame = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who performs a motion at a place: Unreal position in cm, yaw in degrees; `look` varies the clothes."""
+    """A person who performs a motion: Unreal position in cm, yaw in degrees; `look` varies the clothes."""
 
     name: str
     motion: Motion
@@ -31,17 +31,17 @@ class Person:
 
     @property
     def rotation(self) -> Array:
-        """Rotation [3, 3] of SMPL-X axes into the world, before the motion's own."""
+        """Rotation [3, 3] from SMPL-X axes to the world, without the rotations of the motion."""
         return unreal_axes.world_from_body(self.yaw)
 
     def joints(self) -> Array:
-        """True joints in the world [T, 52, 3], metres."""
+        """Return the true joints in the world [T, 52, 3], metres."""
         with torch.no_grad():
             joints = mannequin().joints(*self.motion.tensors()).double().numpy()
         return self._placed(joints)
 
     def vertices(self) -> Array:
-        """Skin in the world [T, V, 3], metres."""
+        """Return the mesh vertices in the world [T, V, 3], metres."""
         with torch.no_grad():
             vertices = mannequin().vertices(*self.motion.tensors()).double().numpy()
         return self._placed(vertices)
@@ -51,7 +51,7 @@ class Person:
 
 
 def film(scene: Scene, people: list[Person], cameras: list[Camera], size: tuple[int, int]) -> Iterator[list[Frame]]:
-    """Frames of all cameras [H, W, 3] RGB, one list for each moment. `size` is (width, height)."""
+    """Yield, for each moment, a list of the frames [H, W, 3] RGB of all cameras. `size` is (width, height)."""
     faces = mannequin().faces.numpy()
     intrinsics, poses = [camera.K(size) for camera in cameras], [camera.world_to_camera for camera in cameras]
     empty: list[tuple[bytes, Background] | None] = [None] * len(cameras)
@@ -81,7 +81,7 @@ def film(scene: Scene, people: list[Person], cameras: list[Camera], size: tuple[
 
 
 def normals(vertices: Array, faces: NDArray[np.int64]) -> Array:
-    """Unit normals [V, 3] of a mesh, outwards, the average of the triangles around each vertex."""
+    """Return outward unit normals [V, 3] of a mesh: the area-weighted mean of the triangles around each vertex."""
     a, b, c = vertices[faces].transpose(1, 0, 2)
     each = np.cross(b - a, c - a)
     total = np.stack(
@@ -91,7 +91,7 @@ def normals(vertices: Array, faces: NDArray[np.int64]) -> Array:
 
 
 def dressed(look: int) -> Array:
-    """Colours [V, 3] of a person: skin and hair stay, clothes change with `look`."""
+    """Return the vertex colours [V, 3] of a person: skin and hair are fixed, clothes depend on `look`."""
     colours = vertex_colours().astype(np.float64)
     clothes = ~(colours[:, None] == np.array([SKIN, HAIR, EYE, IRIS, LIPS])).all(-1).any(-1)
     order = ([0, 1, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0])[look % 4]

@@ -1,7 +1,7 @@
-"""Motions of one person: what people do in the studio, made by formula, and how their feet carry them.
+"""Generate motions of one person by formula.
 
 Joint rotations are SMPL-X axis-angles at 30 frames per second; zero is the T-pose (Y up, facing +Z, +X is left). Only
-rotations are made up: the way over the floor follows from keeping the standing foot where it is.
+rotations are defined; the translation follows from keeping the standing foot fixed on the floor.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from opendimo.model.body.skeleton import JOINTS
 Array = NDArray[np.float64]
 FPS = 30
 SOLES = {"left_foot": 0.028, "right_foot": 0.028, "left_ankle": 0.080, "right_ankle": 0.080}
-"""Height of joints over the ground under a standing mannequin, metres."""
+"""Height of the joints above the ground for a standing mannequin, metres."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """T frames: rotations [T, 52, 3] (root, body, hands), `transl` [T, 3] metres, and the body's shape [B]."""
+    """T frames: rotations [T, 52, 3] (root, body, hands), `transl` [T, 3] metres; and the body shape `betas` [B]."""
 
     name: str
     rotations: Array
@@ -32,31 +32,31 @@ class Motion:
     betas: Array
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """Arguments of `Body.joints` and `Body.vertices`."""
+        """Return the arguments of `Body.joints` and `Body.vertices`."""
         turns, transl, betas = (
             torch.tensor(array, dtype=torch.float32) for array in (self.rotations, self.transl, self.betas)
         )
         return turns[:, 0], turns[:, 1:22], turns[:, 22:].unflatten(1, (2, 15)), transl, betas
 
     def cut(self, start: int, stop: int | None) -> "Motion":
-        """Frames [start, stop); None: to the end."""
+        """Return frames [start, stop); `stop` None: to the end."""
         return Motion(self.name, self.rotations[start:stop], self.transl[start:stop], self.betas)
 
 
 @cache
 def mannequin() -> Body:
-    """The body that performs."""
+    """Return the (cached) body model of the studio."""
     return load_body()
 
 
 class Pose:
-    """T frames of joint rotations that are built up turn by turn."""
+    """Builder of joint rotations for T frames, starting from a relaxed standing pose."""
 
     def __init__(self, frames: int) -> None:
         self.time = np.arange(frames) / FPS  # seconds
-        self.lift = np.zeros(frames)  # metres: how far a jump carries the soles over the floor
+        self.lift = np.zeros(frames)  # metres; height of the soles above the floor in a jump
         self._turns = {name: Rotation.identity(frames) for name in JOINTS}
-        for side, sign in (("left", 1), ("right", -1)):  # arms hang down, a little bent, fingers relaxed
+        for side, sign in (("left", 1), ("right", -1)):  # arms hang down, slightly bent, fingers relaxed
             self.turn(f"{side}_collar", z=-6 * sign)
             self.turn(f"{side}_shoulder", z=-66 * sign)
             self.turn(f"{side}_elbow", y=-14 * sign)
@@ -64,24 +64,24 @@ class Pose:
             self.turn(f"{side}_hip", z=2.5 * sign)
 
     def turn(self, joint: str, x: Array | float = 0, y: Array | float = 0, z: Array | float = 0) -> None:
-        """Turn a joint further, about its parent's axes, in degrees: about x, then y, then z."""
+        """Rotate a joint further about its parent's axes, in degrees: about x, then y, then z."""
         angles = np.stack(np.broadcast_arrays(x, y, z, self.time)[:3], axis=-1)  # [T, 3]
         self._turns[joint] = Rotation.from_euler("xyz", angles, degrees=True) * self._turns[joint]
 
     def raise_arm(self, side: str, up: Array | float, forward: Array | float = 0) -> None:
-        """Point a straight arm `up` degrees over the level (-90: down), `forward` degrees to the front."""
+        """Point a straight arm `up` degrees above the horizontal (-90: down), `forward` degrees to the front."""
         sign = 1 if side == "left" else -1
         self._turns[f"{side}_shoulder"] = Rotation.identity(len(self.time))
         self.turn(f"{side}_shoulder", z=np.asarray(up) * sign)
         self.turn(f"{side}_shoulder", y=-np.asarray(forward) * sign)
 
     def bend_elbow(self, side: str, degrees: Array | float) -> None:
-        """Bend an elbow from straight, so that the palm comes to the front of the shoulder."""
+        """Bend an elbow from straight, so that the palm moves to the front of the shoulder."""
         self._turns[f"{side}_elbow"] = Rotation.identity(len(self.time))
         self.turn(f"{side}_elbow", y=np.asarray(degrees) * (-1 if side == "left" else 1))
 
     def curl(self, side: str, degrees: Array | float) -> None:
-        """Bend every joint of the four fingers; 0 is flat, 75 a fist. The thumb follows a little."""
+        """Bend every joint of the four fingers, in degrees; 0 is flat, 75 a fist. The thumb bends half as much."""
         down = np.asarray(degrees) * (-1 if side == "left" else 1)
         for finger in ("index", "middle", "ring", "pinky"):
             for link in (1, 2, 3):
@@ -92,7 +92,7 @@ class Pose:
             self.turn(f"{side}_thumb{link}", y=0.5 * down)
 
     def rotations(self) -> Array:
-        """[T, 52, 3]."""
+        """Return the axis-angle rotations [T, 52, 3]."""
         return np.stack([self._turns[name].as_rotvec() for name in JOINTS], axis=1)
 
 
@@ -203,11 +203,11 @@ ACTIONS: dict[str, Callable[[Pose, Array], None]] = {
     "wave": _wave, "squat": _squat, "jumping-jacks": _jumping_jacks, "walk-circle": _walk_circle,
     "side-steps": _side_steps, "punches": _punches, "turn": _turn, "count": _count,
 }  # fmt: skip
-"""What people can do: each bends a relaxed standing pose over the time [T] in seconds."""
+"""Action name -> function that modifies a relaxed standing pose over the time [T] in seconds."""
 
 
 def act(name: str, frames: int, random: np.random.Generator) -> Motion:
-    """A person of random build who does `ACTIONS[name]`, at a random pace, starting at a random moment."""
+    """Return the motion `ACTIONS[name]` with a random body shape, a random pace and a random start time."""
     pose = Pose(frames)
     ACTIONS[name](pose, pose.time * random.uniform(0.9, 1.1) + random.uniform(0, 0.6))
     betas = np.clip(random.normal(0, 0.7, mannequin().num_betas), -1.5, 1.5)
@@ -215,9 +215,9 @@ def act(name: str, frames: int, random: np.random.Generator) -> Motion:
 
 
 def planted(name: str, rotations: Array, lift: Array, betas: Array) -> Motion:
-    """Let feet carry the body: the lowest sole is `lift` [T] over the floor (y = 0) and does not slide.
+    """Compute the translation so that the lowest sole is `lift` [T] above the floor (y = 0) and does not slide.
 
-    The mean place of the feet is the origin.
+    The mean position of the feet is the origin.
     """
     still = Motion(name, rotations, np.zeros((len(rotations), 3)), betas)
     soles = _soles(still)
@@ -234,12 +234,12 @@ def planted(name: str, rotations: Array, lift: Array, betas: Array) -> Motion:
 
 
 def sole_heights(motion: Motion) -> Array:
-    """Heights [T, 4] of the ground under each foot and heel, were it standing there."""
+    """Return the heights [T, 4] of the sole under each foot and heel."""
     return _soles(motion)[..., 1]
 
 
 def _soles(motion: Motion) -> Array:
-    """Points [T, 4, 3] under the joints of `SOLES`, as far below as in a standing body of this stature."""
+    """Return the points [T, 4, 3] under the joints of `SOLES`, as far below as in a standing body of this size."""
     with torch.no_grad():
         joints = mannequin().joints(*motion.tensors()).double().numpy()
         rest = [mannequin().rest_joints(b).double().numpy() for b in (motion.tensors()[-1], torch.zeros(1))]

@@ -1,7 +1,7 @@
-"""Publishing a take: its videos and its truth, in the layout that people have on their disks.
+"""Write the videos and ground truth of a take in the layout of real data.
 
 `unreal` is a BEDLAM2 render job, `multiview` a folder of synchronised videos with `calib_opencv.json` (world Z up),
-`internet` a video file. What such a layout cannot say goes to `truth/<kind>/<name>.npz`.
+`internet` a video file. Ground truth that the layout cannot hold is written to `truth/<kind>/<name>.npz`.
 """
 
 import json
@@ -30,7 +30,7 @@ Z_UP_FROM_WORLD = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 
 
 def publish(take: Take, size: Size, out: Path) -> None:
-    """Film a take in pictures of `size` (width, height) and write its files below `out`."""
+    """Render a take at `size` (width, height) and write its files below `out`."""
     folder = out / take.kind / {"unreal": f"{JOB}/mp4", "multiview": take.name, "internet": ""}[take.kind]
     folder.mkdir(parents=True, exist_ok=True)
     shown = [replace(person, motion=person.motion.cut(LEAD_IN, None)) for person in take.people]
@@ -48,14 +48,14 @@ def publish(take: Take, size: Size, out: Path) -> None:
 
 
 def write_broken(out: Path) -> None:
-    """A file that calls itself a video: every collection has one."""
+    """Write a file that is named like a video but is not one, as found in real collections."""
     folder = out / "internet"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "broken.mp4").write_text("This file is no video; it shows what becomes of one.\n")
 
 
 def write_job(takes: Iterable[Take], out: Path) -> None:
-    """Write what describes the render job as a whole: `be_seq.csv` and `camera_labels.json`."""
+    """Write the files that describe the complete render job: `be_seq.csv` and `camera_labels.json`."""
     rows = ["Index,Type,Body,X,Y,Z,Yaw,Pitch,Roll,Comment", "0,Comment,None,0,0,0,0,0,0,note=synthetic"]
     labels = {}
     for take in takes:
@@ -81,7 +81,7 @@ def write_job(takes: Iterable[Take], out: Path) -> None:
 
 
 def body_name(person: Person) -> str:
-    """BEDLAM's `<subject>_<animation>`."""
+    """Return BEDLAM's name of a body: `<subject>_<animation>`."""
     return f"{person.name}_{person.motion.name}"
 
 
@@ -102,7 +102,7 @@ def _write_motions(folder: Path, people: tuple[Person, ...]) -> None:
 
 
 def motion_arrays(motion: Motion) -> dict[str, NDArray[np.generic]]:
-    """A motion in the keys of BEDLAM2's files, with the rest joints and tree that make a body model needless."""
+    """Return a motion with the keys of BEDLAM2's files, plus rest joints and tree, so that no body model is needed."""
     frames = len(motion.transl)
     body, hands = motion.rotations[:, :22].reshape(frames, 66), motion.rotations[:, 22:].reshape(frames, 90)
     rest = mannequin().rest_joints(motion.tensors()[-1]).numpy()
@@ -136,8 +136,8 @@ def _write_calibration(path: Path, take: Take, size: Size) -> None:
 
 
 def _write_truth(path: Path, take: Take, people: list[Person], size: Size) -> None:
-    """K [N, T, 3, 3], world_to_camera [N, T, 3, 4] and camera terms [N] of the views, joints [P, T, 52, 3] of the
-    people. The world has y down; metres."""
+    """Write K [N, T, 3, 3], world_to_camera [N, T, 3, 4] and camera terms [N] of the views, and joints [P, T, 52, 3] of
+    the people, as npz. The world is y down, in metres."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path,

@@ -1,7 +1,7 @@
-"""A small z-buffer rasteriser for meshes of small triangles, in NumPy: no GPU, display or system library, and exact.
+"""A small, exact z-buffer rasteriser for meshes of small triangles, in NumPy: no GPU, display or system library needed.
 
-Image points follow `storage_schemas.conventions`: pixels are counted from the corner of the image. Every pixel is
-sampled at SAMPLES x SAMPLES points, which smooths edges.
+Image points follow `storage_schemas.conventions`: the origin is the corner of the image. Every pixel is sampled at
+SAMPLES x SAMPLES points for anti-aliasing.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ Array = NDArray[np.floating]
 Image = NDArray[np.float32]
 
 SAMPLES = 2
-EDGE = 1e-3  # share of a triangle by which it reaches over its edges, so that rounding leaves no holes
-NEAR = 0.1  # metres: triangles that reach nearer to the camera are left out
+EDGE = 1e-3  # share by which triangles extend over their edges, so that rounding leaves no holes
+NEAR = 0.1  # metres; triangles with a corner closer to the camera are not drawn
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A drawn mesh: premultiplied colours [h, w, 3] (0 to 255) and coverage [h, w, 1] (0 to 1) of the pixels from
-    row `top` and column `left` on."""
+    """A rendered mesh: premultiplied colours [h, w, 3] (0 to 255) and coverage [h, w, 1] (0 to 1) of the pixels that
+    start at row `top` and column `left`."""
 
     top: int
     left: int
@@ -28,7 +28,7 @@ class Layer:
     coverage: Image
 
     def over(self, image: Image) -> None:
-        """Lay it over an image [H, W, 3], in place."""
+        """Composite the layer over an image [H, W, 3], in place."""
         height, width = self.coverage.shape[:2]
         window = image[self.top : self.top + height, self.left : self.left + width]
         window *= 1 - self.coverage
@@ -38,10 +38,10 @@ class Layer:
 def draw(
     points: Array, depths: Array, faces: NDArray[np.integer], colours: Array, size: tuple[int, int]
 ) -> Layer | None:
-    """Draw a mesh, nearest surface first; triangles that face away are left out.
+    """Render a mesh with a z-buffer and back-face culling; return None if nothing is visible.
 
-    `points` [V, 2] pixels, `depths` [V] metres, `faces` [F, 3] clockwise as seen (y points down, so they are
-    counter-clockwise where y points up), `colours` [V, 3] 0 to 255, `size` (width, height). None: nothing is in sight.
+    `points` [V, 2] pixels, `depths` [V] metres, `faces` [F, 3] clockwise in the image (y points down, so they are
+    counter-clockwise if y points up), `colours` [V, 3] 0 to 255, `size` (width, height).
     """
     corners = (points * SAMPLES - 0.5).astype(np.float32)[faces]  # [F, 3, 2] in samples
     first, second, third = corners.transpose(1, 0, 2)  # much faster than a reduction over three
@@ -59,7 +59,7 @@ def draw(
     left, top = low.min(0) // SAMPLES * SAMPLES
     width, height = (high.max(0) // SAMPLES + 1) * SAMPLES - (left, top)
     triangle, x, y, counts = _samples(low, high)
-    # Barycentric coordinates of corners 1 and 2 are linear in the image: a constant, and a factor of x and of y.
+    # Barycentric coordinates of corners 1 and 2 are linear in image x and y.
     to_second = np.stack([c[:, 1], -c[:, 0]], -1) / area
     to_third = np.stack([-b[:, 1], b[:, 0]], -1) / area
     second, third = (
@@ -90,7 +90,7 @@ Integers = NDArray[np.int32]
 
 
 def _samples(low: Integers, high: Integers) -> tuple[Integers, Integers, Integers, Integers]:
-    """Every sample of every triangle's bounding box: index of the triangle, x, y; and how many each triangle has."""
+    """Return every sample in every triangle's bounding box: triangle index, x, y; and the sample count per triangle."""
     widths, heights = (high - low + 1).T
     counts = widths * heights
     triangle = np.repeat(np.arange(len(low), dtype=np.int32), counts)
@@ -100,7 +100,7 @@ def _samples(low: Integers, high: Integers) -> tuple[Integers, Integers, Integer
 
 
 def _blend(values: Array, triangle: Integers, second: Array, third: Array) -> Array:
-    """Values [F, 3, ...] at corners -> values at samples."""
+    """Interpolate values [F, 3, ...] at the corners to the samples."""
     first = values[:, 0]
     blended: Array = first[triangle]
     blended = blended + second * (values[:, 1] - first)[triangle]

@@ -1,7 +1,8 @@
-"""Motion capture of the CMU rig, moved to the SMPL-X body.
+"""Retarget motion capture of the CMU rig to the SMPL-X body.
 
-In the rig's zero pose every joint's axes agree with the world's. So a joint of ours turns as the rig's does, after the
-rest direction of its bone has been turned into that of the rig's, whose arms may hang and whose legs are spread.
+In the rig's zero pose every joint's axes are aligned with the world. So each SMPL-X joint takes the world rotation of
+the rig's joint, after the rest direction of its bone was rotated to that of the rig, whose rest pose differs (its arms
+may hang, its legs are spread).
 """
 
 import numpy as np
@@ -37,55 +38,59 @@ _LIMBS = (("hip", "knee"), ("knee", "ankle"), ("ankle", "foot"), ("shoulder", "e
 
 
 def cmu_joints(bvh: Bvh) -> dict[str, int]:
-    """Our joint names -> joints of the file, which has one of the two sets of names of the CMU rig.
+    """Map SMPL-X joint names to joint indices of the file, which uses one of the two naming schemes of the CMU rig.
 
-    Raises `DataError` where it has neither.
+    Raises `DataError` if it uses neither.
     """
     for centre, side in ((_CENTRE, _SIDE), (_OTHER_CENTRE, _OTHER_SIDE)):
-        wanted = centre | {
-            f"{s}_{ours}": f"{s.title()}{theirs}" for s in ("left", "right") for ours, theirs in side.items()
+        rig_names = centre | {
+            f"{s}_{smplx}": f"{s.title()}{rig}" for s in ("left", "right") for smplx, rig in side.items()
         }
-        found = {ours: bvh.names.index(theirs) for ours, theirs in wanted.items() if theirs in bvh.names}
-        if all(f"{s}_{joint}" in found for s in ("left", "right") for joint in side) and "pelvis" in found:
-            return found
+        indices = {smplx: bvh.names.index(rig) for smplx, rig in rig_names.items() if rig in bvh.names}
+        if all(f"{s}_{joint}" in indices for s in ("left", "right") for joint in side) and "pelvis" in indices:
+            return indices
     raise DataError(f"not the CMU rig: its joints are {', '.join(bvh.names[:8])}, ...")
 
 
 def retarget(bvh: Bvh, name: str) -> Motion:
-    """The motion on the mannequin at 30 frames per second, its lowest sole on the floor, over the origin on average.
+    """Return the motion on the mannequin at 30 frames per second, with its lowest sole on the floor, centred.
 
-    Directions of limbs are kept exactly; lengths are the mannequin's and the way is scaled by the legs. Fingers stay
-    flat. Raises `DataError` where the file is not of the CMU rig.
+    Limb directions are kept exactly; limb lengths are the mannequin's, and the translation is scaled by the ratio of
+    the leg lengths. Fingers stay flat. Raises `DataError` if the file does not use the CMU rig.
     """
     bvh = _at_frame_rate(_y_up(bvh))
-    found = cmu_joints(bvh)
+    rig_joints = cmu_joints(bvh)
     frames = len(bvh.positions)
-    theirs: list[Rotation] = []  # world_from_joint
+    rig_world: list[Rotation] = []  # world_from_joint
     for joint, parent in enumerate(bvh.parents):
         local = Rotation.from_rotvec(bvh.rotations[:, joint])
-        theirs.append(local if parent < 0 else theirs[parent] * local)
+        rig_world.append(local if parent < 0 else rig_world[parent] * local)
 
     betas = np.zeros(mannequin().num_betas)
     rest = mannequin().rest_joints(torch.zeros(1)).double().numpy()
-    straight = bvh.zero_pose()
-    turned = {joint: Rotation.identity() for joint in JOINTS}  # rest direction of our bone -> rest direction of theirs
+    rig_rest = bvh.zero_pose()
+    rest_alignment = {
+        joint: Rotation.identity() for joint in JOINTS
+    }  # SMPL-X rest bone direction -> rig rest bone direction
     for side in ("left", "right"):
         for upper, lower in _LIMBS:
-            ours = rest[JOINTS.index(f"{side}_{lower}")] - rest[JOINTS.index(f"{side}_{upper}")]
-            other = straight[found[f"{side}_{lower}"]] - straight[found[f"{side}_{upper}"]]
-            turned[f"{side}_{upper}"] = _shortest(ours, other)
-        turned[f"{side}_wrist"] = turned[f"{side}_elbow"]
-    ours_world: list[Rotation] = []
+            smplx_bone = rest[JOINTS.index(f"{side}_{lower}")] - rest[JOINTS.index(f"{side}_{upper}")]
+            rig_bone = rig_rest[rig_joints[f"{side}_{lower}"]] - rig_rest[rig_joints[f"{side}_{upper}"]]
+            rest_alignment[f"{side}_{upper}"] = _shortest(smplx_bone, rig_bone)
+        rest_alignment[f"{side}_wrist"] = rest_alignment[f"{side}_elbow"]
+    smplx_world: list[Rotation] = []
     rotations = np.zeros((frames, len(JOINTS), 3))
     for joint, joint_name in enumerate(JOINTS):
         parent = PARENTS[joint]
-        above = ours_world[parent] if parent >= 0 else Rotation.identity(frames)
-        world = theirs[found[joint_name]] * turned[joint_name] if joint_name in found else above
-        rotations[:, joint] = (above.inv() * world).as_rotvec()
-        ours_world.append(world)
+        parent_world = smplx_world[parent] if parent >= 0 else Rotation.identity(frames)
+        world = (
+            rig_world[rig_joints[joint_name]] * rest_alignment[joint_name] if joint_name in rig_joints else parent_world
+        )
+        rotations[:, joint] = (parent_world.inv() * world).as_rotvec()
+        smplx_world.append(world)
 
-    ours_leg = _leg(rest, {name: i for i, name in enumerate(JOINTS)})
-    transl = bvh.positions * ours_leg / _leg(straight, found)
+    smplx_leg = _leg(rest, {name: i for i, name in enumerate(JOINTS)})
+    transl = bvh.positions * smplx_leg / _leg(rig_rest, rig_joints)
     transl = transl - transl.mean(0)
     motion = Motion(name, rotations, transl, betas)
     floor = np.array([0.0, sole_heights(motion).min(), 0.0])
@@ -98,7 +103,7 @@ def _leg(points: Array, index: dict[str, int]) -> float:
 
 
 def _y_up(bvh: Bvh) -> Bvh:
-    """The same motion with Y up: some files have Z up, which their zero pose tells."""
+    """Convert the motion to Y up. Some files are Z up, which is detected from their zero pose."""
     head = bvh.zero_pose()[bvh.names.index("Head")] if "Head" in bvh.names else np.array([0.0, 1.0, 0.0])
     if head[1] >= head[2]:
         return bvh
@@ -111,20 +116,24 @@ def _y_up(bvh: Bvh) -> Bvh:
 
 
 def _at_frame_rate(bvh: Bvh) -> Bvh:
-    given = np.arange(len(bvh.positions)) * bvh.frame_time
-    if len(given) < 2:
+    source_times = np.arange(len(bvh.positions)) * bvh.frame_time
+    if len(source_times) < 2:
         return bvh
-    wanted = np.arange(0, given[-1] + 1e-9, 1 / FPS)
-    wanted = wanted[wanted <= given[-1]]
+    times = np.arange(0, source_times[-1] + 1e-9, 1 / FPS)
+    times = times[times <= source_times[-1]]
     rotations = np.stack(
-        [Slerp(given, Rotation.from_rotvec(turns))(wanted).as_rotvec() for turns in bvh.rotations.transpose(1, 0, 2)], 1
+        [
+            Slerp(source_times, Rotation.from_rotvec(turns))(times).as_rotvec()
+            for turns in bvh.rotations.transpose(1, 0, 2)
+        ],
+        1,
     )
-    positions = np.stack([np.interp(wanted, given, axis) for axis in bvh.positions.T], axis=-1)
+    positions = np.stack([np.interp(times, source_times, axis) for axis in bvh.positions.T], axis=-1)
     return Bvh(bvh.names, bvh.parents, bvh.offsets, rotations, positions, 1 / FPS)
 
 
 def _shortest(start: Array, end: Array) -> Rotation:
-    """The shortest rotation that turns one direction into another (not its opposite)."""
+    """Return the smallest rotation that turns one direction into another (which must not be its opposite)."""
     a, b = start / np.linalg.norm(start), end / np.linalg.norm(end)
     axis = np.cross(a, b)
     sine = np.linalg.norm(axis)

@@ -1,7 +1,7 @@
-"""The place where the studio films: a tiled square under a sky, houses and crates around it, soft shadows.
+"""The background scene: a tiled square under a sky, houses and crates around it, soft shadows.
 
 The world is that of `unreal_axes`: metres, x right, y down, z forward; the ground is y = 0. Cameras and people stay
-within `OPEN_RADIUS` of the middle and everything else outside, so that people are always in front.
+within `OPEN_RADIUS` of the centre and everything else outside, so people are always in front of the background.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ TO_SUN = np.array([-0.45, -0.80, -0.40]) / np.linalg.norm([-0.45, -0.80, -0.40])
 SKY_TOP, SKY_LOW = np.array([104, 150, 214], np.float32), np.array([206, 220, 232], np.float32)
 TILE = 0.5  # metres
 TEXTURE_TILES, TEXTURE_PIXELS = 16, 1024
-HAZE = 60.0  # metres at which the ground has mostly faded into the sky
-SHADOW_CELL, SHADOW_CELLS = 0.02, 224  # metres, cells along each side of the shadow's square
+HAZE = 60.0  # metres; distance at which the ground has mostly faded into the sky
+SHADOW_CELL, SHADOW_CELLS = 0.02, 224  # size of a cell in metres, cells along each side of the shadow map
 SHADOW_DEPTH = 0.5
 
 
 @dataclass(frozen=True)
 class Background:
-    """The empty place as one camera sees it: the picture, the ground point of each pixel, and where ground is."""
+    """The empty scene from one camera: the image, the ground point of each pixel, and a mask of the ground."""
 
     image: Image  # [H, W, 3]
     ground: Image  # [H, W, 2], x and z in metres
@@ -34,14 +34,14 @@ class Background:
 
 
 def light(normals: Array) -> Array:
-    """Brightness [N, 1] of surfaces with unit normals [N, 3]: sun, sky and the light from the ground."""
+    """Return the brightness [N, 1] of surfaces with unit normals [N, 3]: sun, sky and ground light."""
     sun = np.clip(normals @ TO_SUN, 0, 1)
     sky = 0.5 - 0.5 * normals[:, 1]
     return (0.34 + 0.26 * sky + 0.48 * sun)[:, None]
 
 
 class Scene:
-    """A place, different for each seed."""
+    """A scene generated from a seed."""
 
     def __init__(self, seed: int) -> None:
         random = np.random.default_rng(seed)
@@ -50,14 +50,14 @@ class Scene:
         self._boxes = [_box(random, angle) for angle in (np.arange(11) + random.uniform(0, 1)) / 11 * 2 * np.pi]
 
     def background(self, K: Array, world_to_camera: Array, size: tuple[int, int]) -> Background:
-        """The empty place seen by a camera: K [3, 3], [R | t] [3, 4], size (width, height)."""
+        """Render the empty scene for a camera: K [3, 3], [R | t] [3, 4], size (width, height)."""
         width, height = size
         centre = -world_to_camera[:, :3].T @ world_to_camera[:, 3]
         to_world = (world_to_camera[:, :3].T @ np.linalg.inv(K)).astype(np.float32)
         columns, rows = np.arange(0.5, width, dtype=np.float32), np.arange(0.5, height, dtype=np.float32)[:, None]
         x, y, z = (row[0] * columns + (row[1] * rows + row[2]) for row in to_world)  # rays [H, W] with unit depth
         below = y > 1e-6
-        reach = np.float32(-centre[1]) / np.where(below, y, 1)  # so this is the depth of the ground
+        reach = np.float32(-centre[1]) / np.where(below, y, 1)  # depth of the ground
         ground = np.stack([reach * x + np.float32(centre[0]), reach * z + np.float32(centre[2])], -1)
         level = np.sqrt(x * x + z * z)
         distance = reach * np.sqrt(level * level + y * y)
@@ -75,7 +75,7 @@ class Scene:
         return Background(image, ground, is_ground)
 
     def _draw_boxes(self, image: Image, is_ground: Image, K: Array, world_to_camera: Array, centre: Array) -> None:
-        """Far boxes first; a box hides its own back faces."""
+        """Draw the boxes from far to near, without back faces."""
         for box in sorted(self._boxes, key=lambda box: -float(np.linalg.norm(box.centre - centre))):
             for normal, corners, colour in box.panels:
                 if normal @ (centre - corners[0]) <= 0:
@@ -83,7 +83,7 @@ class Scene:
                 polygon = _in_front(corners @ world_to_camera[:, :3].T + world_to_camera[:, 3])
                 if len(polygon) < 3:
                     continue
-                points = (polygon @ K.T)[:, :2] / polygon[:, 2:] - 0.5  # as cv2 counts
+                points = (polygon @ K.T)[:, :2] / polygon[:, 2:] - 0.5  # cv2 has integers at pixel centres
                 points = np.round(points * 16).clip(-3e5, 3e5).astype(np.int32)
                 fog = float(np.exp(-np.linalg.norm(corners.mean(0) - centre) / (2 * HAZE)))
                 shade = (SKY_LOW + fog * (colour * light(normal[None])[0] - SKY_LOW)).tolist()
@@ -92,7 +92,7 @@ class Scene:
 
 
 def cast_shadows(background: Background, vertices: Array) -> Image:
-    """The picture [H, W, 3] with the soft shadow of the vertices [V, 3] on the ground."""
+    """Return the image [H, W, 3] with the soft shadow of the vertices [V, 3] on the ground."""
     feet = vertices - vertices[:, 1:2] / TO_SUN[1] * TO_SUN  # moved along the sun's rays down to y = 0
     middle = feet[:, [0, 2]].mean(0)
     cells = np.floor((feet[:, [0, 2]] - middle) / SHADOW_CELL).astype(int) + SHADOW_CELLS // 2
@@ -106,7 +106,7 @@ def cast_shadows(background: Background, vertices: Array) -> Image:
 
 
 def _tiles(random: np.random.Generator) -> Image:
-    """A ground of two-coloured tiles, each a little different, with joints and specks. [P, P, 3]."""
+    """Return the ground texture [P, P, 3]: tiles in two colours with random variation, joints and specks."""
     pixels = TEXTURE_PIXELS // TEXTURE_TILES
     dark, bright = np.array([128, 120, 112]), np.array([178, 170, 158])
     odd = np.indices((TEXTURE_TILES, TEXTURE_TILES)).sum(0) % 2
@@ -128,7 +128,7 @@ _COLOURS = ((168, 96, 76), (92, 112, 124), (190, 172, 132), (112, 132, 96), (146
 
 
 def _box(random: np.random.Generator, angle: float) -> _Box:
-    """A crate or a house with windows, on the ground, outside the open circle."""
+    """Create a crate or a house with windows, on the ground, outside `OPEN_RADIUS`."""
     house = random.uniform() < 0.5
     low, high = ((3.0, 2.6, 3.0), (5.0, 5.0, 5.0)) if house else ((0.6, 0.5, 0.6), (1.4, 1.5, 1.2))
     size = random.uniform(low, high)
@@ -163,11 +163,11 @@ def _wall(
 
 
 def _in_front(polygon: Array) -> Array:
-    """The part of a convex polygon [N, 3] (camera axes) that is farther than `NEAR`."""
+    """Clip a convex polygon [N, 3] (camera axes) to the part farther than `NEAR`."""
     kept = []
-    for here, there in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        if here[2] > NEAR:
-            kept.append(here)
-        if (here[2] > NEAR) != (there[2] > NEAR):
-            kept.append(here + (NEAR - here[2]) / (there[2] - here[2]) * (there - here))
+    for current, following in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        if current[2] > NEAR:
+            kept.append(current)
+        if (current[2] > NEAR) != (following[2] > NEAR):
+            kept.append(current + (NEAR - current[2]) / (following[2] - current[2]) * (following - current))
     return np.array(kept)

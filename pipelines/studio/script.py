@@ -1,4 +1,4 @@
-"""What the studio films: the programme of takes."""
+"""Define the takes that the studio renders."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,10 +16,10 @@ LEAD_IN = 6
 
 @dataclass(frozen=True)
 class Take:
-    """One performance, seen by one or more `views` at the same time. `kind` is internet, unreal or multiview.
+    """One performance, filmed by one or more synchronised `views`. `kind` is internet, unreal or multiview.
 
-    `files` name the views' videos (without suffix).
-    The motions of `people` begin `LEAD_IN` frames before the first picture.
+    `files`: names of the views' videos, without suffix. The motions of `people` start `LEAD_IN` frames before the first
+    video frame.
     """
 
     kind: str
@@ -31,24 +31,24 @@ class Take:
 
     @property
     def frames(self) -> int:
-        """Pictures of each view."""
+        """Number of video frames of each view."""
         return len(self.views[0].focal)
 
 
 @cache
 def programme(seed: int, frames: int) -> tuple[Take, ...]:
-    """All takes of a studio: the same seed gives the same programme. `frames` pictures for each view."""
+    """Return all takes, with `frames` video frames per view. The same seed gives the same takes."""
     return (*_unreal(seed, frames), *_multiview(seed, frames), *_internet(seed, frames))
 
 
 def _person(seed: int, number: int, name: str, action: str, frames: int, aside: float = 0) -> Person:
-    """Person `number` of the studio, `aside` cm to the right of the middle; seed and number decide how they move."""
+    """Create person `number`, `aside` cm to the right of the centre; seed and number determine their motion."""
     motion = act(action, frames + LEAD_IN, np.random.default_rng((seed, number)))
     return Person(name, motion, (0.0, aside, 0.0), look=number + seed)
 
 
 def _unreal(seed: int, frames: int) -> list[Take]:
-    """Three people, each seen by one static and two moving cameras."""
+    """Return takes of three people, each filmed by one static and two moving cameras."""
     turn = np.random.default_rng((seed, 100)).uniform(-12, 12, 9)
 
     def static(view: int, azimuth: float, distance: float) -> Camera:
@@ -82,7 +82,7 @@ def _multiview(seed: int, frames: int) -> list[Take]:
 
 
 def _internet(seed: int, frames: int) -> list[Take]:
-    """One person before a static and before a hand-held camera, two people, nobody."""
+    """Return takes of one person with a static camera, one with a hand-held camera, two people, and an empty scene."""
 
     def person(number: int, action: str, aside: float = 0) -> Person:
         return _person(seed, number, f"person{number}", action, frames, aside)

@@ -1,4 +1,4 @@
-"""Making a studio: every take filmed and published, on several processes, all or nothing."""
+"""Render all takes of the studio in several processes, atomically."""
 
 import json
 import multiprocessing
@@ -11,12 +11,12 @@ from pathlib import Path
 from filelock import FileLock
 
 VERSION = 1
-"""Raise it when the pictures change."""
+"""Increment when the rendered frames change."""
 
 
 @dataclass(frozen=True)
 class StudioPaths:
-    """Folders to ingest, one for each kind of source, and the `truth` that is not in them (npz files)."""
+    """Folders to ingest, one per kind of source, and the ground `truth` that they do not contain (npz files)."""
 
     internet: Path
     unreal: Path
@@ -27,36 +27,36 @@ class StudioPaths:
 def make_studio(
     out: Path, *, seed: int = 0, frames: int = 49, size: tuple[int, int] = (640, 360), workers: int = 2
 ) -> StudioPaths:
-    """Film synthetic people into `out`: internet videos, an Unreal render job and a multi-view take.
+    """Render synthetic people into `out`: internet videos, an Unreal render job and a multi-view take.
 
-    `frames` for each view at 30 per second, `size` (width, height) in even pixels. The same arguments give the same
-    videos. Nothing is done where `out` already holds this studio; a run that breaks off leaves no `out`.
-    Raises `ValueError` where `out` holds anything else.
+    `frames` per view at 30 frames per second, `size` (width, height) in even pixels. The same arguments give the same
+    videos. Does nothing if `out` already holds a studio with the same arguments; an interrupted run leaves no `out`.
+    Raises `ValueError` if `out` holds anything else.
     """
     out = Path(out).absolute()
-    wanted = {"studio": VERSION, "seed": seed, "frames": frames, "size": list(size)}
+    identity = {"studio": VERSION, "seed": seed, "frames": frames, "size": list(size)}
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.parent / f".{out.name}.lock"):
-        if not _is_finished(out, wanted):
+        if not _is_finished(out, identity):
             unfinished = out.parent / f".{out.name}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             _film_all(unfinished, seed, frames, size, workers)
-            (unfinished / "studio.json").write_text(json.dumps(wanted))
+            (unfinished / "studio.json").write_text(json.dumps(identity))
             os.replace(unfinished, out)
     return StudioPaths(out / "internet", out / "unreal", out / "multiview", out / "truth")
 
 
-def _is_finished(out: Path, wanted: dict[str, object]) -> bool:
+def _is_finished(out: Path, identity: dict[str, object]) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
-    found = out / "studio.json"
-    if not found.is_file() or json.loads(found.read_text()) != wanted:
-        raise ValueError(f"{out} holds something else than the studio {wanted}: give another folder or remove it")
+    manifest = out / "studio.json"
+    if not manifest.is_file() or json.loads(manifest.read_text()) != identity:
+        raise ValueError(f"{out} does not hold the studio {identity}: choose another folder or delete it")
     return True
 
 
 def _film_all(out: Path, seed: int, frames: int, size: tuple[int, int], workers: int) -> None:
-    # spawn: a forked torch can hang
+    # spawn, because torch can hang after a fork
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
         takes = pool.submit(_count, seed, frames).result()
         for _ in pool.map(_publish, range(takes), *([each] * takes for each in (seed, frames, size, out))):
@@ -81,7 +81,7 @@ def _publish(number: int, seed: int, frames: int, size: tuple[int, int], out: Pa
 
 
 def _one_thread() -> None:
-    """One thread a worker: there are as many workers as processors, and one thread always sums in the same order."""
+    """Limit each worker to one thread, because a single thread sums in a fixed order and workers use all processors."""
     import cv2
     import torch
 

@@ -1,1 +1,1 @@
-"""The machinery of a lake: storage, commits, snapshots, maintenance and migration."""
+"""Implement the lake: storage, commits, snapshots, maintenance and migration."""

@@ -1,4 +1,4 @@
-"""Small files that are either whole or absent, whatever is killed when."""
+"""Write small local files atomically, so that a killed process never leaves an incomplete file."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
+    """Flush the directory entries of a folder to disk."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -29,10 +29,10 @@ def sync_folder(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, atomically."""
+    """Write `value` as JSON atomically."""
     write_bytes(path, json.dumps(value, sort_keys=True, indent=1).encode())
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file, or None where there is no file."""
+    """Return the value of a JSON file, or None if there is no such file."""
     return json.loads(path.read_text()) if path.exists() else None

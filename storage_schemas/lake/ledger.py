@@ -1,4 +1,4 @@
-"""What the ledger says about revisions: of rows that several runs made of one thing, whose are the current ones."""
+"""Determine from the ledger which revision of a table is current, when several runs produced rows for the same item."""
 
 import json
 import time
@@ -13,10 +13,10 @@ from opendimo.storage_schemas.lake.lake import Lake
 
 
 def ranks(lake: Lake, table: str) -> pa.Table:
-    """`run_id`, `rank` (int64) and `version` of every run that committed to a table: the higher rank is current.
+    """Return `run_id`, `rank` (int64) and `version` of every run that committed to a table; higher ranks are newer.
 
-    Runs of one revision (code version, config, weights) have one rank: that of the last time anybody asked for this
-    revision. Within a rank the later version of the table is current.
+    All runs of a revision (code version, config, weights) have the same rank, determined by the latest request for
+    this revision. Within a rank, the later version of the table is newer.
     """
     columns = ["run_id", "version", "committed_at", "config"]
     entries = lake.dataset("ledger").to_table(columns=columns, filter=f"table_name = '{table}'")
@@ -33,14 +33,14 @@ def ranks(lake: Lake, table: str) -> pa.Table:
 
 
 def newest_first(lake: Lake, table: str, run_ids: pa.ChunkedArray) -> list[pa.ChunkedArray]:
-    """Sort keys of rows by the runs that made them: rising towards what is current."""
-    known = ranks(lake, table)
-    places = pc.index_in(run_ids, value_set=known["run_id"])
-    return [pc.fill_null(known[name].take(places), -1) for name in ("rank", "version")]
+    """Return the sort keys rank and version for rows with these run ids: higher values are newer, -1 is unknown."""
+    run_ranks = ranks(lake, table)
+    indices = pc.index_in(run_ids, value_set=run_ranks["run_id"])
+    return [pc.fill_null(run_ranks[name].take(indices), -1) for name in ("rank", "version")]
 
 
 def current_revision(lake: Lake, table: str) -> str:
-    """The revision that was asked for last; empty where nothing was."""
+    """Return the most recently requested revision of a table; empty if there is none."""
     columns = ["run_id", "version", "committed_at", "config"]
     entries = lake.read("ledger", columns, f"table_name = '{table}'")
     last = max(entries, key=lambda row: (row["version"], row["committed_at"]), default=None)
@@ -48,8 +48,8 @@ def current_revision(lake: Lake, table: str) -> str:
 
 
 def ask_again(lake: Lake, table: str, config: dict[str, Any]) -> None:
-    """Record that a revision was asked for of which every row is there already: it is current from now on."""
-    asked = lake.read("ledger", ["entry_id"], f"table_name = '{table}'")
+    """Record a request for a revision whose rows are all stored already, which makes this revision current."""
+    entries = lake.read("ledger", ["entry_id"], f"table_name = '{table}'")
     row = {
         "stage": table,
         "table_name": table,
@@ -62,10 +62,10 @@ def ask_again(lake: Lake, table: str, config: dict[str, Any]) -> None:
         "committed_at": time.time_ns(),
         "seconds": 0.0,
     }
-    run_id = stable_id("asked again", table, config, len(asked))
+    run_id = stable_id("asked again", table, config, len(entries))
     lake.append(run_id, {"ledger": [{**row, "entry_id": stable_id("ledger", run_id, table)}]})
 
 
 def _revision(entry: dict[str, Any]) -> str:
-    """The revision of a ledger entry; rows that came without one are a revision of their own run."""
+    """Return the revision of a ledger entry; an entry without one counts as a revision of its own."""
     return str(json.loads(entry["config"]).get("revision") or entry["run_id"])

@@ -1,8 +1,9 @@
-"""Locks of a lake: one holder at a time on all machines; a lock whose holder died comes free.
+"""Lock a lake: a lock has one holder at a time across all machines, and becomes free if its holder dies.
 
-On a local folder the system's file lock does it, which ends with its holder. On an object store a holder renews a
-lease: who waits and sees no renewal for `LEASE_SECONDS` of its own clock takes the lease over (clocks of two machines
-are never compared), and the old holder, should it only have slept, learns so before its next write.
+In a local folder a lock is a file lock, which the system releases when its holder exits. On an object store it is a
+lease, which the holder renews. A waiting process that sees no renewal for `LEASE_SECONDS` on its own clock takes the
+lease over (clocks of two machines are never compared). If the old holder was only suspended, its next `Check` raises
+`LockLost` before it writes.
 """
 
 import json
@@ -24,13 +25,13 @@ LEASE_SECONDS = float(os.environ.get("OPENDIMO_LEASE_SECONDS", "30"))
 NOTICE_SECONDS = 5.0
 
 Check = Callable[[], None]
-"""Raises `LockLost` where the lock was taken over; call it right before what must not happen twice."""
+"""Raises `LockLost` if the lock was taken over. Call it immediately before any write that must not happen twice."""
 
 log = logging.getLogger(__name__)
 
 
 class Held(RuntimeError):
-    """Somebody else has the lock."""
+    """Another process holds the lock."""
 
 
 class LockLost(RuntimeError):
@@ -39,7 +40,7 @@ class LockLost(RuntimeError):
 
 @contextmanager
 def lock(store: Store, name: str, wait: bool = True) -> Iterator[Check]:
-    """Hold the lock `name` of a lake; yields a `Check`. Raises `Held` where it is taken and `wait` is false."""
+    """Hold the lock `name` of a lake and yield a `Check`. Raises `Held` if it is taken and `wait` is false."""
     match store:
         case LocalStore():
             with _file_lock(store, name, wait):
@@ -59,7 +60,7 @@ def lock(store: Store, name: str, wait: bool = True) -> Iterator[Check]:
 def _file_lock(store: LocalStore, name: str, wait: bool) -> Iterator[None]:
     path = store.root / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(str(path), fallback_to_soft=False)  # a soft one outlives its holder
+    held = FileLock(str(path), fallback_to_soft=False)  # a soft lock would outlive its holder
     try:
         held.acquire(timeout=NOTICE_SECONDS if wait else 0)
     except Timeout:
@@ -74,7 +75,7 @@ def _file_lock(store: LocalStore, name: str, wait: bool) -> Iterator[None]:
 
 
 class _Lease:
-    """An object that its holder rewrites all the time; every rewrite names the version it replaces."""
+    """A lease: an object that its holder rewrites periodically, each time on condition of the previous entity tag."""
 
     def __init__(self, store: ObjectStore, name: str) -> None:
         self._store, self._name = store, name
@@ -82,79 +83,82 @@ class _Lease:
         self._tag = ""
         self._renewed = 0.0
         self._writing = threading.Lock()
-        self._over = threading.Event()
-        self._heart: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._renewer: threading.Thread | None = None
 
     def acquire(self, wait: bool) -> None:
-        first, seen, since, noticed = "", "", time.monotonic(), False
-        while not self._take(seen, since):
-            content, current = self._store.read_tagged(self._name) or (b"{}", "")
-            if current != seen:
-                first, seen, since = first or current, current, time.monotonic()
-            holder = json.loads(content).get("holder", "somebody")
-            if not wait and current != first:  # it was renewed: its holder lives
+        first_tag, last_tag, since, logged = "", "", time.monotonic(), False
+        while not self._take(last_tag, since):
+            content, tag = self._store.read_tagged(self._name) or (b"{}", "")
+            if tag != last_tag:
+                first_tag, last_tag, since = first_tag or tag, tag, time.monotonic()
+            holder = json.loads(content).get("holder", "another process")
+            if not wait and tag != first_tag:  # it was renewed, so its holder is alive
                 raise Held(f"{self._name} is held by {holder}")
-            if not noticed:
-                log.info("waiting for %s, which %s holds", self._name, holder)
-                noticed = True
+            if not logged:
+                log.info("waiting for %s, held by %s", self._name, holder)
+                logged = True
             time.sleep(min(1.0, LEASE_SECONDS / 10) * random.uniform(0.5, 1.0))
         self._renewed = time.monotonic()
-        self._heart = threading.Thread(target=self._beat, daemon=True, name=f"lease {self._name}")
-        self._heart.start()
+        self._renewer = threading.Thread(target=self._renew_periodically, daemon=True, name=f"lease {self._name}")
+        self._renewer.start()
 
-    def _take(self, seen: str, since: float) -> bool:
-        """Take the lease where it is free, or still as it was `seen` its own number of seconds ago."""
-        found = self._store.read_tagged(self._name)
-        if found is None:
+    def _take(self, last_tag: str, since: float) -> bool:
+        """Take the lease if it is free or expired: its entity tag has been `last_tag` since the time `since`, for
+        longer than the lease lasts. Return whether this process holds it now."""
+        tagged = self._store.read_tagged(self._name)
+        if tagged is None:
             return self._write(None)
-        state = json.loads(found[0])
-        expired = found[1] == seen and time.monotonic() - since > state["seconds"]
-        return (state["free"] or expired) and self._write(found[1])
+        state = json.loads(tagged[0])
+        expired = tagged[1] == last_tag and time.monotonic() - since > state["seconds"]
+        return (state["free"] or expired) and self._write(tagged[1])
 
     def _write(self, tag: str | None, free: bool = False) -> bool:
-        """Replace the lease of entity tag `tag` (None: there is none) by our own; whether it is ours now.
+        """Replace the lease with entity tag `tag` (None: there is no lease) by our own; return whether we hold it now.
 
-        A refusal may mean that our own write came through and its answer did not: then the content is ours.
+        If the store refuses the write, check the content: an earlier attempt may have succeeded and its response been
+        lost.
         """
         state = {"holder": self._holder, "free": free, "seconds": LEASE_SECONDS, "nonce": uuid.uuid4().hex}
         content = json.dumps(state).encode()
         name, store = self._name, self._store
         written = store.create_tagged(name, content) if tag is None else store.swap(name, content, tag)
         if written is None:
-            found = store.read_tagged(name)
-            ours = found is not None and json.loads(found[0])["holder"] == self._holder
-            written = found[1] if found is not None and ours else None
+            tagged = store.read_tagged(name)
+            ours = tagged is not None and json.loads(tagged[0])["holder"] == self._holder
+            written = tagged[1] if tagged is not None and ours else None
         self._tag = written or self._tag
         return written is not None
 
     def check(self) -> None:
-        """Renew now. Raises `LockLost` where that cannot be done any more."""
+        """Renew the lease now. Raises `LockLost` if another process took it over."""
         with self._writing:
-            if self._over.is_set() or not self._write(self._tag):
-                self._over.set()
+            if self._ended.is_set() or not self._write(self._tag):
+                self._ended.set()
                 raise LockLost(
-                    f"{self._name} was taken over while this process stood still; nothing was lost: run the same again"
+                    f"{self._name} was taken over because this process did not renew it in time; "
+                    "no data was lost: run the same command again"
                 )
             self._renewed = time.monotonic()
 
     def release(self) -> None:
         with self._writing:
-            if not self._over.is_set():
-                self._over.set()
+            if not self._ended.is_set():
+                self._ended.set()
                 try:
                     self._write(self._tag, free=True)
-                except Exception:  # it ends by itself, and what was done under it is done
-                    log.warning("could not free %s", self._name, exc_info=True)
-        if self._heart is not None:
-            self._heart.join()
+                except Exception:  # the lease expires by itself, and the work done under it is complete
+                    log.warning("could not release %s", self._name, exc_info=True)
+        if self._renewer is not None:
+            self._renewer.join()
 
-    def _beat(self) -> None:
-        while not self._over.wait(LEASE_SECONDS / 4):
+    def _renew_periodically(self) -> None:
+        while not self._ended.wait(LEASE_SECONDS / 4):
             try:
                 self.check()
             except LockLost:
                 return
-            except Exception:  # the network: try again until the lease is over
+            except Exception:  # for example a network error: retry until the lease expires
                 log.warning("could not renew %s", self._name, exc_info=True)
                 if time.monotonic() - self._renewed > LEASE_SECONDS:
-                    self._over.set()
+                    self._ended.set()

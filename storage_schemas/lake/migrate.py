@@ -1,8 +1,8 @@
-"""Forward migration: a lake of an older schema becomes one of this schema, table by table, video bytes untouched.
+"""Migrate a lake of an older schema version to the current one, table by table, without rewriting video bytes.
 
-One step per version. Every step looks at what is there and does what is missing, so it can be killed anywhere and run
-again; the marker `lake.json` says the new version last of all. To add a version: raise `SCHEMA_VERSION`, write a
-step, and put it into `STEPS`.
+There is one step per version. Every step is idempotent: it checks what is stored and does only what is missing, so it
+can be killed at any point and run again. The new version is written to the marker `lake.json` last. To add a version:
+raise `SCHEMA_VERSION`, write a step, and add it to `STEPS`.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,19 +27,19 @@ RUN = "migration to schema 2"
 
 
 def version_of(lake: Lake) -> int:
-    """The schema version of a lake."""
+    """Return the schema version of a lake."""
     return int(read_json(lake.store, MARKER)["schema_version"])
 
 
 def plan_migration(lake: Lake) -> list[str]:
-    """What `migrate` would do, in words; empty where the lake is of this schema."""
+    """Return descriptions of what `migrate` would do; empty if the lake has the current schema version."""
     return [line for version in range(version_of(lake), SCHEMA_VERSION) for line in STEPS[version][0]]
 
 
 def migrate(lake: Lake) -> list[str]:
-    """Bring a lake (opened with `migrating`) to this schema; what was done, in words.
+    """Migrate a lake (opened with `migrating`) to the current schema version; return descriptions of what was done.
 
-    The locks `release` and `commit` are held, so nothing else is written meanwhile.
+    Holds the locks `release` and `commit`, so that no other process writes to the lake meanwhile.
     """
     done = plan_migration(lake)
     for version in range(version_of(lake), SCHEMA_VERSION):
@@ -49,8 +49,8 @@ def migrate(lake: Lake) -> list[str]:
 
 
 def _to_newest(lake: Lake) -> None:
-    with _alone(lake):
-        _add_what_is_missing(lake)
+    with _locked(lake):
+        _add_missing_tables_and_columns(lake)
         for plan in runs.unfinished(lake):
             for manifest in _manifests(lake, plan["run_id"]).values():
                 for table, part in manifest["tables"].items():
@@ -58,9 +58,11 @@ def _to_newest(lake: Lake) -> None:
                         _restage(lake, table, part["file"])
 
 
-def _add_what_is_missing(lake: Lake) -> None:
-    """New tables, and new columns (which may be null) of old ones: a new version of the table, no new file of data, so
-    what a release pins stays as it was."""
+def _add_missing_tables_and_columns(lake: Lake) -> None:
+    """Create missing tables, and add missing nullable columns to existing ones.
+
+    Adding a column creates a new version of the table without new data files, so pinned versions do not change.
+    """
     for name, table in TABLES.items():
         make_table(lake.table_uri(name), table.schema)
         stored = lake.dataset(name)
@@ -71,18 +73,18 @@ def _add_what_is_missing(lake: Lake) -> None:
 
 
 def _to_2(lake: Lake) -> None:
-    with _alone(lake):
-        _add_what_is_missing(lake)  # the rest of this code reads and writes the newest schema
-        _take_over_tombstones(lake)
-        _take_over_releases(lake)
+    with _locked(lake):
+        _add_missing_tables_and_columns(lake)  # the code below reads and writes the newest schema
+        _convert_tombstones(lake)
+        _convert_releases(lake)
         for plan in runs.unfinished(lake):
             _prepare_run(lake, plan)
-    for plan in runs.unfinished(lake):  # under its own lock
+    for plan in runs.unfinished(lake):  # outside the lock, because `commit` takes it
         commit.commit(lake, plan["run_id"], partial(_facts, plan))
 
 
-def _take_over_tombstones(lake: Lake) -> None:
-    """The flag in `sources` becomes rows of `tombstones`."""
+def _convert_tombstones(lake: Lake) -> None:
+    """Convert the column `tombstone` of `sources` to rows of the table `tombstones`."""
     sources = lake.dataset("sources")
     if "tombstone" not in sources.schema.names:
         return
@@ -103,18 +105,18 @@ def _take_over_tombstones(lake: Lake) -> None:
     sources.drop_columns(["tombstone"])
 
 
-def _take_over_releases(lake: Lake) -> None:
-    """Releases get their files beside them, and who approved them becomes a decision."""
+def _convert_releases(lake: Lake) -> None:
+    """Write the files of every release, and convert its approver to a row of `decisions`."""
     table = TABLES["releases"]
     stored = lake.dataset("releases")
     if "pair_ids" not in stored.schema.names:
         return
-    if "inventory_sha256" not in stored.schema.names:  # which files are known is looked up while they are written
+    if "inventory_sha256" not in stored.schema.names:  # `write_release_files` reads this column
         stored.add_columns(pa.field("inventory_sha256", pa.string()))
     old = stored.to_table().to_pylist()
     rows = [_release(lake, row) for row in old]
     _insert(lake, "decisions", [_decision(row) for row in old if row["approver"] is not None])
-    # rewritten in one transaction; nobody pins versions of this table
+    # rewritten in one transaction; releases do not pin versions of this table
     lance.write_dataset(
         rows_to_arrow(table, rows), stored.uri, schema=table.schema, mode="overwrite", enable_stable_row_ids=True
     )
@@ -142,7 +144,7 @@ def _decision(release: Row) -> Row:
 
 
 def _insert(lake: Lake, name: str, rows: list[Row]) -> None:
-    """Rows that are not there yet."""
+    """Insert the rows whose keys are not stored yet."""
     if rows:
         table = TABLES[name]
         data = rows_to_arrow(table, [{**row, "run_id": stable_id(RUN)} for row in rows])
@@ -150,8 +152,10 @@ def _insert(lake: Lake, name: str, rows: list[Row]) -> None:
 
 
 def _prepare_run(lake: Lake, plan: dict[str, Any]) -> None:
-    """A run that was killed around its commit is made ready for it, one that was killed earlier is dropped: nothing of
-    it was committed, and its work is found missing again."""
+    """Prepare a fully staged run for its commit, or delete a run that was killed before it was fully staged.
+
+    Of a deleted run nothing was committed, so its work is planned again.
+    """
     run_id = plan["run_id"]
     names = lake.store.sizes(f"runs/{run_id}")
     manifests = _manifests(lake, run_id)
@@ -161,20 +165,20 @@ def _prepare_run(lake: Lake, plan: dict[str, Any]) -> None:
         return
     for name, manifest in manifests.items():
         for table, part in manifest["tables"].items():
-            if "file" in part and "/" not in part["file"]:  # schema 1 wrote names within the folder
+            if "file" in part and "/" not in part["file"]:  # schema 1 stored names relative to the run's folder
                 part["file"] = f"runs/{run_id}/staged/{part['file']}"
                 _restage(lake, table, part["file"])
         write_json(lake.store, name, manifest)
 
 
 def _manifests(lake: Lake, run_id: str) -> dict[str, dict[str, Any]]:
-    """The manifests of the staged shards of a run, by name."""
+    """Return the manifests of the staged shards of a run by file name."""
     names = [name for name in lake.store.sizes(f"runs/{run_id}") if "/staged/" in name and name.endswith(".json")]
     return {name: read_json(lake.store, name) for name in names}
 
 
 def _facts(plan: dict[str, Any], notes: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the ledger says of a run that schema 1 planned."""
+    """Return the ledger facts of a run that was planned under schema 1."""
     rejected: dict[str, int] = {}
     for note in notes:
         for word, count in note.get("rejected", {}).items():
@@ -184,10 +188,10 @@ def _facts(plan: dict[str, Any], notes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _restage(lake: Lake, table: str, file: str) -> None:
-    """Give staged rows the columns of the table as it is now."""
+    """Rewrite staged rows with the columns of the current schema. Raises `ValueError` if the file is missing."""
     content = lake.store.read(file)
     if content is None:
-        raise ValueError(f"{lake.uri}: the staged file {file} is gone; delete the folder of its run and migrate again")
+        raise ValueError(f"{lake.uri}: staged file {file} is missing: delete the folder of its run and migrate again")
     staged, schema = pa.ipc.open_file(content).read_all(), TABLES[table].schema
     nulls = {field.name: pa.nulls(staged.num_rows, field.type) for field in schema if field.nullable}
     columns = [staged[name] if name in staged.schema.names else nulls[name] for name in schema.names]
@@ -195,8 +199,8 @@ def _restage(lake: Lake, table: str, file: str) -> None:
 
 
 @contextmanager
-def _alone(lake: Lake) -> Iterator[None]:
-    """No commit and no release meanwhile, of a process of schema 1 either: that had its locks elsewhere."""
+def _locked(lake: Lake) -> Iterator[None]:
+    """Hold the locks of commits and releases, and those of schema 1, which had other file names."""
     with ExitStack() as held:
         held.enter_context(lake.lock("release"))
         held.enter_context(lake.lock("commit"))
@@ -209,20 +213,20 @@ def _alone(lake: Lake) -> Iterator[None]:
 STEPS: dict[int, tuple[list[str], Callable[[Lake], None]]] = {
     1: (
         [
-            "make the tables tombstones and decisions",
-            "turn the tombstone flags of sources into rows of tombstones, and drop the flag",
-            "write the pairs and the list of files of every release beside it, and its approval into decisions",
-            "complete runs that were killed around their commit, and drop those that were killed earlier",
+            "create the tables tombstones and decisions",
+            "convert the tombstone flags of sources to rows of tombstones, and drop the column",
+            "write the pairs and the list of files of every release, and convert its approval to a row of decisions",
+            "complete runs that were fully staged when they were killed, and delete those that were killed earlier",
         ],
         _to_2,
     ),
     2: (
-        ["add the tables and columns that are new; no row and no video is rewritten, releases stay as they are"],
+        ["add new tables and columns; no row or video is rewritten, and releases do not change"],
         _to_newest,
     ),
     3: (
-        ["add the columns latents.caption_hash and pairs.split_group; encode again: windows get texts of their own"],
+        ["add the columns latents.caption_hash and pairs.split_group; run `dimo encode` again for a text per window"],
         _to_newest,
     ),
 }
-"""By the version that a step starts from: what it does, in words, and the step."""
+"""Migration steps by the version they start from: descriptions, and the function."""

@@ -1,6 +1,7 @@
-"""One version of a table with its keys in memory: rows and blobs by key without a scan for each.
+"""Read rows and blobs of one table version by key, with all keys in memory.
 
-A scan of the key column costs 7 ms at 3000 rows and 70 ms at 500 thousand; here it is paid once, with 45 bytes a row.
+A scan of the key column takes 7 ms at 3000 rows and 70 ms at 500 thousand. A snapshot scans it once and needs 45 bytes
+per row.
 """
 
 from bisect import bisect_left
@@ -18,46 +19,46 @@ from opendimo.storage_schemas.tables import TABLES
 
 
 class Snapshot:
-    """Access by primary key to `dataset`, a version of `table`. Methods raise `KeyError` naming what is missing."""
+    """Access to `dataset`, a version of `table`, by primary key. Methods raise `KeyError`, naming a missing key."""
 
     def __init__(self, dataset: lance.LanceDataset, table: str) -> None:
         self.dataset, self.table = dataset, table
 
     def rows(self, keys: list[str], columns: list[str]) -> list[Row]:
-        """Rows as dicts, in the order asked."""
-        return arrow_to_rows(self.dataset.take(self._places(keys), columns=columns))
+        """Return rows as dicts, in the order of `keys`."""
+        return arrow_to_rows(self.dataset.take(self._row_indices(keys), columns=columns))
 
     def blobs(self, column: str, keys: list[str]) -> list[bytes]:
-        """Bytes of a blob column, in the order asked."""
-        places = self._places(keys)
-        distinct = sorted(set(places))  # reads in storage order are several times faster
-        read = self.dataset.read_blobs(column, indices=distinct, preserve_order=True)
-        bytes_at = {place: blob or b"" for place, (_, blob) in zip(distinct, read, strict=True)}
-        return [bytes_at[place] for place in places]
+        """Return the bytes of a blob column, in the order of `keys`."""
+        indices = self._row_indices(keys)
+        distinct = sorted(set(indices))  # reads in storage order are several times faster
+        blobs = self.dataset.read_blobs(column, indices=distinct, preserve_order=True)
+        bytes_at = {index: blob or b"" for index, (_, blob) in zip(distinct, blobs, strict=True)}
+        return [bytes_at[index] for index in indices]
 
     def open_blob(self, column: str, key: str) -> BinaryIO:
-        """One blob as a seekable file: only the ranges that are read are fetched."""
-        [file] = self.dataset.take_blobs(column, indices=self._places([key]))
+        """Open one blob as a seekable file that fetches only the ranges read."""
+        [file] = self.dataset.take_blobs(column, indices=self._row_indices([key]))
         return cast(BinaryIO, file)
 
     @cached_property
     def _index(self) -> tuple[pa.StringArray, NDArray[np.uint64]]:
-        """All keys in order, and the place of each in the table."""
+        """All keys, sorted, and the row index of each in the table."""
         key = TABLES[self.table].key
         keys = self.dataset.to_table(columns=[key])[key].combine_chunks()
         order = pc.sort_indices(keys)
         return keys.take(order), order.to_numpy()
 
-    def _places(self, keys: list[str]) -> list[int]:
-        known, order = self._index
-        found, missing = [], []
+    def _row_indices(self, keys: list[str]) -> list[int]:
+        sorted_keys, order = self._index
+        indices, missing = [], []
         for key in keys:
-            at = bisect_left(known, key, key=pa.StringScalar.as_py)
-            if at < len(known) and known[at].as_py() == key:
-                found.append(int(order[at]))
+            position = bisect_left(sorted_keys, key, key=pa.StringScalar.as_py)
+            if position < len(sorted_keys) and sorted_keys[position].as_py() == key:
+                indices.append(int(order[position]))
             else:
                 missing.append(key)
         if missing:
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             raise KeyError(f"{self.table} has no row {missing[0]}{more}")
-        return found
+        return indices

@@ -1,4 +1,4 @@
-"""Small files beside the tables of a lake: each is whole or absent, on a local folder and on an object store alike."""
+"""Read and write the small files of a lake atomically, in a local folder or on an object store."""
 
 import hashlib
 import json
@@ -22,50 +22,50 @@ Tagged = tuple[bytes, str]  # content and entity tag
 
 
 class Store(Protocol):
-    """Files by name, relative to the lake, with / between folders."""
+    """Access files by name. Names are relative to the lake and separate folders by /."""
 
     def read(self, name: str) -> bytes | None:
-        """The content, or None where there is no such file."""
+        """Return the content, or None if there is no such file."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Write or replace, durably."""
+        """Write or replace a file durably."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write unless it is there; whether it was written. Of several at once exactly one succeeds."""
+        """Write a file unless it exists; return whether it was written. Of concurrent calls exactly one succeeds."""
 
     def keeps_conditions(self) -> bool:
-        """Whether writes that depend on what is there are safe: without them nothing here is."""
+        """Return whether the store supports conditional writes, which the commit protocol needs."""
 
     def delete(self, name: str) -> None:
-        """Delete it, if it is there."""
+        """Delete a file if it exists."""
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Size in bytes of every file below a folder, by name, in order; empty where there is no such folder."""
+        """Return the size in bytes of every file below a folder, sorted by name; empty if there is no such folder."""
 
     def sha256(self, name: str) -> str:
-        """Hex SHA-256 of a file, read in pieces. Raises `FileNotFoundError`."""
+        """Return the hex SHA-256 of a file, read in chunks. Raises `FileNotFoundError` if it does not exist."""
 
 
 def open_store(uri: str) -> Store:
-    """The store of a lake: `uri` is a local path or a URL such as s3://bucket/lake (credentials: environment).
+    """Return the store of a lake. `uri` is a local path or a URL such as s3://bucket/lake (credentials: environment).
 
-    Raises `ValueError` for a URL that is none of an object store.
+    Raises `ValueError` if the scheme of a URL is not one of a supported object store.
     """
     return ObjectStore(uri) if "://" in uri else LocalStore(Path(uri))
 
 
 def read_json(store: Store, name: str) -> Any:
-    """The value of a JSON file, or None where there is no file."""
+    """Return the value of a JSON file, or None if there is no such file."""
     return None if (data := store.read(name)) is None else json.loads(data)
 
 
 def write_json(store: Store, name: str, value: Any) -> None:
-    """Write `value` as JSON."""
+    """Write `value` to a file as JSON."""
     store.write(name, json.dumps(value, sort_keys=True, indent=1).encode())
 
 
 class LocalStore:
-    """A folder."""
+    """A store in a local folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -81,14 +81,14 @@ class LocalStore:
 
     def create(self, name: str, data: bytes) -> bool:
         path = self.root / name
-        whole = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        write_bytes(whole, data)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        write_bytes(temporary, data)
         try:
-            os.link(whole, path)  # unlike a rename it fails where the name is taken
+            os.link(temporary, path)  # unlike a rename, it fails if the name exists
         except FileExistsError:
             return False
         finally:
-            whole.unlink()
+            temporary.unlink()
         sync_folder(path.parent)
         return True
 
@@ -99,38 +99,38 @@ class LocalStore:
         (self.root / name).unlink(missing_ok=True)
 
     def sizes(self, folder: str) -> dict[str, int]:
-        found = {}
+        sizes = {}
         for parent, _, names in os.walk(self.root / folder):
             for name in names:
                 path = Path(parent, name)
                 try:
-                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
-                except FileNotFoundError:  # somebody's temporary file
+                    sizes[path.relative_to(self.root).as_posix()] = path.stat().st_size
+                except FileNotFoundError:  # a temporary file of another process
                     continue
-        return dict(sorted(found.items()))
+        return dict(sorted(sizes.items()))
 
     def sha256(self, name: str) -> str:
         return sha256_file(self.root / name)
 
 
 class ObjectStore:
-    """A prefix of an object store that keeps conditional writes (S3, GCS, Azure, and look-alikes that do)."""
+    """A store at a prefix of an object store with conditional writes (S3, GCS, Azure, and compatible services)."""
 
     def __init__(self, uri: str) -> None:
         if (scheme := uri.partition("://")[0]) not in SCHEMES:
-            raise ValueError(f"{uri}: no lake can be at {scheme}://, use a folder or {', '.join(SCHEMES)}")
+            raise ValueError(f"{uri}: a lake cannot be stored at {scheme}://, use a folder or {', '.join(SCHEMES)}")
         self._store = from_url(uri)
 
     def read(self, name: str) -> bytes | None:
-        return None if (found := self.read_tagged(name)) is None else found[0]
+        return None if (tagged := self.read_tagged(name)) is None else tagged[0]
 
     def read_tagged(self, name: str) -> Tagged | None:
-        """The content and its entity tag, or None where there is no such object."""
+        """Return the content and its entity tag, or None if there is no such object."""
         try:
-            found = obstore.get(self._store, name)
+            response = obstore.get(self._store, name)
         except FileNotFoundError:
             return None
-        return bytes(found.bytes()), str(found.meta["e_tag"])
+        return bytes(response.bytes()), str(response.meta["e_tag"])
 
     def write(self, name: str, data: bytes) -> None:
         obstore.put(self._store, name, data)
@@ -139,14 +139,14 @@ class ObjectStore:
         return self.create_tagged(name, data) is not None
 
     def create_tagged(self, name: str, data: bytes) -> str | None:
-        """Like `create`; the entity tag of what was written, or None."""
+        """Like `create`, but return the entity tag of the new object, or None if the object exists."""
         try:
             return str(obstore.put(self._store, name, data, mode="create", use_multipart=False)["e_tag"])
         except AlreadyExistsError:
             return None
 
     def swap(self, name: str, data: bytes, tag: str) -> str | None:
-        """Replace the object if it still has entity tag `tag`; the new tag, or None where it changed."""
+        """Replace the object if it still has entity tag `tag`; return the new tag, or None if the object changed."""
         try:
             return str(obstore.put(self._store, name, data, mode={"e_tag": tag}, use_multipart=False)["e_tag"])
         except (PreconditionError, FileNotFoundError):
@@ -157,7 +157,7 @@ class ObjectStore:
         return not self.create(PROBE, b"") and self.swap(PROBE, b"", '"another"') is None
 
     def delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):  # S3 says nothing, others do
+        with suppress(FileNotFoundError):  # raised for a missing object by other stores than S3
             obstore.delete(self._store, name)
 
     def sizes(self, folder: str) -> dict[str, int]:

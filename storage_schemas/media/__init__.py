@@ -1,1 +1,1 @@
-"""Video and image sequences: reading, writing, probing."""
+"""Read, write and probe videos and image sequences."""

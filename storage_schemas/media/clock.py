@@ -1,40 +1,42 @@
-"""Frames with times of their own become frames at a constant rate."""
+"""Convert frames with variable time stamps to a constant frame rate."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import TypeVar
 
 T = TypeVar("T")
-TOLERANCE = 0.75  # frames that a time may be off before a frame is repeated or left out
-LONGEST_STILL = 600.0  # seconds without a new picture, in all, that any file may have
-MOST_REPEATS = 100  # of a stored frame, in the mean of the rest: what has fewer pictures of its own does not move
-LONGEST_HOLD = 10.0  # seconds for which a picture stands still; a longer hole in the times is none in the pictures
+TOLERANCE = 0.75  # maximum deviation of a time stamp, in frames, before a frame is repeated or dropped
+LONGEST_STILL = 600.0  # total seconds of repeated frames that every file may have
+MOST_REPEATS = 100  # beyond that, maximum mean number of output frames per stored frame
+LONGEST_HOLD = 10.0  # maximum duration of a frame in seconds; a longer gap is an error in the time stamps
 
 
 def constant_rate(frames: Iterable[tuple[T, float | None]], fps: Fraction) -> Iterator[T]:
-    """Frames with their times in seconds -> frames at `fps`, by repeating and leaving out.
+    """Convert frames with times in seconds to frames at the constant rate `fps`, by repeating and dropping frames.
 
-    Times that jitter about a constant rate change nothing. A frame without a time follows the one before it; where
-    the times jump (back, or by more than 10 s) they begin anew. Raises `ValueError` where nearly all would be repeats.
+    Jitter of the times about a constant rate has no effect. A frame without a time follows the previous one. If the
+    times jump (back by more than 1 s, or forward by more than 10 s), the time base is reset. Raises `ValueError` if
+    nearly all frames would be repeats.
     """
     rate, longest = float(fps), LONGEST_HOLD * float(fps)
     count, origin = 0, None
-    before: T | None = None
+    previous: T | None = None
     for stored, (frame, seconds) in enumerate(frames, 1):
-        place = count if seconds is None else seconds * rate - (0 if origin is None else origin)
-        if seconds is not None and (origin is None or not -rate <= place - count <= longest):
+        position = count if seconds is None else seconds * rate - (0 if origin is None else origin)
+        if seconds is not None and (origin is None or not -rate <= position - count <= longest):
             origin = seconds * rate - count
-            place = count
-        if place < count - TOLERANCE:
+            position = count
+        if position < count - TOLERANCE:
             continue
-        if place > LONGEST_STILL * rate + MOST_REPEATS * stored:
+        if position > LONGEST_STILL * rate + MOST_REPEATS * stored:
             raise ValueError(
-                f"{stored} pictures for {place / rate:.0f} s at {rate:g} a second: re-encode it at its true rate"
+                f"only {stored} frames for {position / rate:.0f} s at {rate:g} fps: "
+                "re-encode the video at its true frame rate"
             )
-        if place > count + TOLERANCE and before is not None:
-            for _ in range(round(place) - count):
-                yield before
+        if position > count + TOLERANCE and previous is not None:
+            for _ in range(round(position) - count):
+                yield previous
                 count += 1
         yield frame
         count += 1
-        before = frame
+        previous = frame

@@ -1,4 +1,4 @@
-"""Spans of a file that are as a clip has to be, taken over packet by packet."""
+"""Cut spans from a file by copying packets without re-encoding, if the file already has the format of clips."""
 
 import io
 from dataclasses import dataclass
@@ -15,8 +15,11 @@ Size = tuple[int, int]  # width, height
 
 @dataclass(frozen=True)
 class Copyable:
-    """A file whose packets may be copied: `borders` are the frame numbers where a span may begin or end; frame k is
-    shown at `first + k * step` (in the stream's time base)."""
+    """A file whose packets may be copied.
+
+    `borders` are the frame numbers at which a span may begin or end. Frame k is shown at `first + k * step` (in the
+    stream's time base).
+    """
 
     source: Source
     borders: frozenset[int]
@@ -24,11 +27,11 @@ class Copyable:
     step: Fraction
 
     def holds(self, span: range) -> bool:
-        """Whether `span` can be cut out."""
+        """Return whether `span` can be cut out."""
         return span.start in self.borders and span.stop in self.borders
 
     def copy(self, span: range) -> bytes:
-        """The packets of `span` as a file of its own, without sound."""
+        """Return the packets of `span` as a separate MP4 file without audio."""
         begin, end = (self.first + round(k * self.step) for k in (span.start, span.stop))
         half, buffer = float(self.step) / 2, io.BytesIO()
         with opened(self.source) as (container, stream), av.open(buffer, "w", format="mp4") as out:
@@ -47,15 +50,17 @@ class Copyable:
 
 
 def copyable(source: Source, size: Size, fps: Fraction) -> Copyable | None:
-    """Where packets may be copied: H.264 with 8 bits in 4:2:0, progressive, square pixels, of `size` and constant
-    `fps`; None where the file is not like that. Reads all packets, decodes one picture. Raises `ValueError` as `probe`.
+    """Return at which frames packets of a file may be copied, or None if the file does not qualify.
+
+    A file qualifies if it is H.264 with 8 bits in 4:2:0, progressive, has square pixels, this `size` and the constant
+    rate `fps`. Reads all packets and decodes one frame. Raises `ValueError` like `probe`.
     """
     if image_sequence.is_pattern(source):
         return None
     with opened(source) as (container, stream):
         context, aspect = stream.codec_context, stream.sample_aspect_ratio or Fraction(1)
-        like = context.name == "h264" and context.pix_fmt in ("yuv420p", "yuvj420p") and aspect == 1
-        if not like or (stream.width, stream.height) != size or stream.time_base is None:
+        matches = context.name == "h264" and context.pix_fmt in ("yuv420p", "yuvj420p") and aspect == 1
+        if not matches or (stream.width, stream.height) != size or stream.time_base is None:
             return None
         first = next(container.decode(stream), None)
         if first is None or first.interlaced_frame or first.rotation:
@@ -67,7 +72,8 @@ def copyable(source: Source, size: Size, fps: Fraction) -> Copyable | None:
 
 
 def _borders(source: Source, packets: list[tuple[int | None, bool]], step: Fraction) -> Copyable | None:
-    """Borders are key frames with everything before them shown before, and everything after them after; and the end."""
+    """Find the borders: the end, and every key frame that separates the stream: all packets before it are shown before
+    it, and all packets after it are shown after it. Return None if the frame rate is not constant."""
     times = [pts for pts, _ in packets if pts is not None]
     if not times or len(times) < len(packets):
         return None

@@ -1,4 +1,4 @@
-"""H.264 encoders: the software one, and those of graphics cards, with the options that make them alike."""
+"""Define the H.264 encoders, in software and on graphics cards, with options that give similar quality."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ SOFTWARE = "libx264"
 
 
 def _x264(quality: int) -> dict[str, str]:
-    # without captions, which would travel along; the same bytes on every processor
+    # a53cc: no closed captions, which would be copied; cpu-independent: the same bytes on every processor
     return {"crf": str(quality), "preset": "veryfast", "a53cc": "0", "x264-params": "cpu-independent=1"}
 
 
@@ -22,7 +22,7 @@ def _qsv(quality: int) -> dict[str, str]:
 
 
 def _videotoolbox(quality: int) -> dict[str, str]:
-    # its scale goes up to 100, the best; libavcodec wants 118 times of that, with a flag
+    # its quality scale ends at 100, the best; libavcodec expects 118 times that value, and the flag qscale
     return {"flags": "+qscale", "global_quality": str(118 * max(1, 100 - 2 * quality)), "a53cc": "0"}
 
 
@@ -37,14 +37,14 @@ OPTIONS: dict[str, Callable[[int], dict[str, str]]] = {
     "h264_videotoolbox": _videotoolbox,
     "h264_amf": _amf,
 }
-"""By encoder: its options for a quality like x264's crf. The software one comes first: it alone is repeatable."""
+"""Options by encoder, for a quality on the scale of x264's crf. Only the first one, in software, is deterministic."""
 
 
 def present(name: str) -> bool:
-    """Whether this build of libavcodec has the encoder; whether it works is another question."""
+    """Return whether this build of libavcodec contains the encoder; `check_encoder` tests whether it works."""
     try:
         return bool(av.Codec(name, "w").is_encoder)
     except av.error.FFmpegError:
         return False
-    except ValueError:  # PyAV's own for an unknown codec
+    except ValueError:  # raised by PyAV for an unknown codec
         return False

@@ -1,4 +1,4 @@
-"""Frames through libavfilter: deinterlacing, cutting, turning."""
+"""Filter frames with libavfilter: deinterlace, crop, rotate."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -7,7 +7,7 @@ from av.error import EOFError as EndOfFrames
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-# turning clockwise
+# filters by clockwise rotation in degrees
 TURNS: dict[int, list[tuple[str, str]]] = {
     0: [],
     90: [("transpose", "clock")],
@@ -18,14 +18,14 @@ DEINTERLACE = [("bwdif", "mode=send_frame:deint=interlaced")]
 
 
 class Chain:
-    """A chain of filters, (name, arguments) each; built for the first frame that comes."""
+    """A chain of filters, given as (name, arguments). It is built when the first frame is pushed."""
 
     def __init__(self, steps: list[tuple[str, str]]) -> None:
         self._steps = steps
         self._graph: Graph | None = None
 
     def push(self, frame: VideoFrame) -> Iterator[VideoFrame]:
-        """Put a frame in; what comes out, perhaps later."""
+        """Push a frame, and yield the frames that are ready; filters may delay frames."""
         if not self._steps:
             yield frame
             return
@@ -34,7 +34,7 @@ class Chain:
         yield from self._pull(self._graph)
 
     def flush(self) -> Iterator[VideoFrame]:
-        """What is still inside."""
+        """Yield the frames that are still in the chain."""
         if self._graph is not None:
             self._graph.vpush(None)
             yield from self._pull(self._graph)

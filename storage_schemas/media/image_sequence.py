@@ -1,7 +1,7 @@
-"""Numbered pictures as one readable source, named by a pattern as FFmpeg writes it: `folder/name_%04d.png`.
+"""Read numbered image files as one source, given by a pattern like those of FFmpeg: `folder/name_%04d.png`.
 
-Pictures are read in the order of their numbers, which go up by one constant step (5 where only every fifth frame of a
-render was kept). A pattern says nothing about time: the frame rate is known to whoever names it.
+Images are read in the order of their numbers, which must increase by a constant step (for example 5 if only every
+fifth frame of a render was kept). A pattern has no timing information: the caller must know the frame rate.
 """
 
 import hashlib
@@ -26,41 +26,44 @@ MAX_PIXELS = 1 << 26
 
 @dataclass(frozen=True)
 class ImageSequence:
-    """The pictures of a pattern: `numbers`, in order, and where each of them lies."""
+    """The images of a pattern: their `numbers` in order, and the path of each."""
 
     pattern: Path
     numbers: range
     paths: tuple[Path, ...]
 
     def sha256(self) -> str:
-        """Hash of the pictures' bytes in their order, whatever they are called."""
+        """Return a hash of the bytes of all images in order, independent of file names."""
         digest = hashlib.sha256()
         for path in self.paths:
             digest.update(bytes.fromhex(sha256_file(path)))
         return digest.hexdigest()
 
     def size(self) -> int:
-        """Bytes of all pictures."""
+        """Return the total size of all images in bytes."""
         return sum(path.stat().st_size for path in self.paths)
 
     def facts(self) -> tuple[str, int, int]:
-        """(codec, width, height), by the headers of all pictures. Raises `ValueError` where they differ."""
-        first, codec = _size(self.paths[0])
+        """Return (codec, width, height) from the image headers. Raises `ValueError` if they differ between images."""
+        size, codec = _size(self.paths[0])
         for path in self.paths:
-            if (found := _size(path)) != (first, codec):
-                raise ValueError(f"{path.name} is {found}, {self.paths[0].name} is {(first, codec)}: all must be alike")
-        return codec, *first
+            if (facts := _size(path)) != (size, codec):
+                raise ValueError(
+                    f"{path.name} is {facts}, {self.paths[0].name} is {(size, codec)}: "
+                    "all images must have the same size and format"
+                )
+        return codec, *size
 
 
 def is_pattern(source: object) -> bool:
-    """Whether `source` names a sequence of pictures, and not a file."""
+    """Return whether `source` is a pattern of an image sequence, and not a file."""
     return isinstance(source, str | Path) and PATTERN.fullmatch(Path(source).name) is not None
 
 
 def pattern_of(folder: Path) -> Path | None:
-    """The pattern of the pictures in a folder; None where it holds none.
+    """Return the pattern of the images in a folder; None if it contains none.
 
-    Raises `ValueError` where it holds several sequences.
+    Raises `ValueError` if it contains several sequences, or if a name contains a percent sign.
     """
     digits: dict[tuple[str, str], set[str]] = {}
     for name in _names(folder):
@@ -69,43 +72,45 @@ def pattern_of(folder: Path) -> Path | None:
     if not digits:
         return None
     if len(digits) > 1:
-        found = ", ".join(f"{prefix}*{suffix}" for prefix, suffix in sorted(digits))
-        raise ValueError(f"{folder}: pictures of several sequences ({found}): keep one in a folder")
+        names = ", ".join(f"{prefix}*{suffix}" for prefix, suffix in sorted(digits))
+        raise ValueError(f"{folder}: images of several sequences ({names}): keep one sequence per folder")
     [((prefix, suffix), numbers)] = digits.items()
     if "%" in prefix:
-        raise ValueError(f"{folder}: a picture's name holds a percent sign: rename the pictures")
+        raise ValueError(f"{folder}: the name of an image contains a percent sign: rename the images")
     shortest = min(map(len, numbers))
     padded = len({len(number) for number in numbers}) == 1 or any(number.startswith("0") for number in numbers)
     return folder / f"{prefix}%{f'0{shortest}' if padded and shortest < 10 else ''}d{suffix}"
 
 
 def open_sequence(pattern: str | Path) -> ImageSequence:
-    """List the pictures of a pattern, in the order of their numbers.
+    """List the images of a pattern in the order of their numbers.
 
-    Raises `FileNotFoundError` where there is none and `ValueError` where one is missing in between.
+    Raises `FileNotFoundError` if there is none, and `ValueError` if one is missing in between.
     """
     pattern = Path(pattern)
     match = PATTERN.fullmatch(pattern.name)
     if match is None:
-        raise ValueError(f"{pattern}: not a pattern of pictures like name_%04d.png")
-    least = int(match["digits"] or 1)
-    shape = re.compile(rf"{re.escape(match['prefix'])}(\d{{{least},18}}){re.escape(match['suffix'])}")
-    found = {
-        int(hit[1]): name for name in _names(pattern.parent) if (hit := shape.fullmatch(name)) and _plain(hit[1], least)
+        raise ValueError(f"{pattern}: not a pattern of images like name_%04d.png")
+    digits = int(match["digits"] or 1)
+    regex = re.compile(rf"{re.escape(match['prefix'])}(\d{{{digits},18}}){re.escape(match['suffix'])}")
+    name_of = {
+        int(hit[1]): name
+        for name in _names(pattern.parent)
+        if (hit := regex.fullmatch(name)) and _is_padded_to(hit[1], digits)
     }
-    if not found:
-        raise FileNotFoundError(f"{pattern}: no picture of this name")
-    ordered = sorted(found)
+    if not name_of:
+        raise FileNotFoundError(f"{pattern}: no image matches this pattern")
+    ordered = sorted(name_of)
     step = min((after - before for before, after in pairwise(ordered)), default=1)
     numbers = range(ordered[0], ordered[-1] + 1, step)
     if len(numbers) != len(ordered) or any(number not in numbers for number in ordered):
         gap = next(before for before, after in pairwise(ordered) if after - before != step)
-        raise ValueError(f"{pattern}: picture {gap + step} is missing: numbers have to go up by a constant step")
-    return ImageSequence(pattern, numbers, tuple(pattern.parent / found[number] for number in ordered))
+        raise ValueError(f"{pattern}: image {gap + step} is missing: numbers must increase by a constant step")
+    return ImageSequence(pattern, numbers, tuple(pattern.parent / name_of[number] for number in ordered))
 
 
 def frames(pattern: str | Path) -> Iterator[Frame]:
-    """All pictures as RGB [H, W, 3], one at a time. Raises `ValueError` where one cannot be read."""
+    """Yield all images as RGB [H, W, 3], one at a time. Raises `ValueError` if one cannot be read."""
     for path in open_sequence(pattern).paths:
         yield _read(path)
 
@@ -116,11 +121,11 @@ def _read(path: Path) -> Frame:
         with Image.open(path, formats=tuple(CODECS)) as image:
             return np.array(image.convert("RGB"), np.uint8)
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path.name}: not a readable picture: {error}") from error
+        raise ValueError(f"{path.name}: not a readable image: {error}") from error
 
 
 def _size(path: Path) -> tuple[tuple[int, int], str]:
-    """(width, height) and codec by the header."""
+    """Return (width, height) and codec from the header. Raises `ValueError` if the image is not supported."""
     try:
         with Image.open(path, formats=tuple(CODECS)) as image:
             size, codec, mode = image.size, CODECS[str(image.format)], image.mode
@@ -131,18 +136,18 @@ def _size(path: Path) -> tuple[tuple[int, int], str]:
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(f"{path.name}: {size[0]}x{size[1]} is more than {MAX_PIXELS} pixels")
     if mode not in ("RGB", "RGBA", "L", "LA", "P"):
-        raise ValueError(f"{path.name}: pixels of kind {mode}: write 8 bits for each of red, green and blue")
+        raise ValueError(f"{path.name}: pixel format {mode} is not supported: use 8-bit RGB")
     return size, codec
 
 
 def _names(folder: Path) -> list[str]:
-    """Names of the files in a folder; hidden ones are left alone."""
+    """Return the names of the files in a folder, without hidden ones."""
     try:
         return [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
     except NotADirectoryError as error:
         raise ValueError(f"{folder}: not a folder") from error
 
 
-def _plain(number: str, digits: int) -> bool:
-    """Whether a number is written as the pattern would: no more zeros than it takes."""
+def _is_padded_to(number: str, digits: int) -> bool:
+    """Return whether a number is written as by the pattern, without additional leading zeros."""
     return number == f"{int(number):0{digits}d}"

@@ -1,4 +1,4 @@
-"""Opening a video file that nobody vouches for."""
+"""Open untrusted video files safely."""
 
 import io
 from collections.abc import Iterator
@@ -14,18 +14,22 @@ from av.video.stream import VideoStream
 Source = bytes | str | Path
 
 VIDEO = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,mxf,ivf,dv,nut,yuv4mpegpipe,h264,hevc,mpegvideo,m4v,rm,wtv"
-AUDIO = "mp3,wav,flac,aac,amr,aiff,caf,w64"  # opened only to say that they are no video
-# no playlists and no lists of files: what is named in them may lie anywhere
+AUDIO = "mp3,wav,flac,aac,amr,aiff,caf,w64"  # opened only to report that they have no video
+# playlists and lists of files are excluded, because they may refer to any other file
 OPTIONS = {"format_whitelist": f"{VIDEO},{AUDIO}", "protocol_whitelist": "file"}
 MAX_PIXELS = 1 << 26
-"""Pixels of the largest picture that is decoded (8192 x 8192)."""
+"""Maximum number of pixels of a frame (8192 x 8192)."""
 DECODER_THREADS = 2
-"""Threads of a decoder; each holds a frame or two, so their number bounds memory."""
+"""Number of threads of a decoder. Each thread keeps one or two frames in memory, so this limits memory use."""
 
 
 @contextmanager
 def opened(source: Source) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
-    """A video file with its stream of moving pictures; whatever goes wrong inside becomes a `ValueError` for people."""
+    """Open a video file and yield its container and video stream.
+
+    Raises `ValueError` with a readable message if the file is not a readable video; this includes errors of FFmpeg that
+    occur inside the `with` block.
+    """
     if not isinstance(source, bytes) and Path(source).stat().st_size == 0:
         raise ValueError("the file is empty")
     try:
@@ -37,14 +41,14 @@ def opened(source: Source) -> Iterator[tuple[av.container.InputContainer, VideoS
 
 
 def _stream(container: av.container.InputContainer) -> VideoStream:
-    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not moving:
-        cover = " but a cover picture" if container.streams.video else ""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        cover = " except a cover image" if container.streams.video else ""
         audio = ", only audio" if container.streams.audio else ""
         raise ValueError(f"the file has no video stream{cover}{audio}")
-    stream = moving[0]
+    stream = streams[0]
     if stream.width * stream.height > MAX_PIXELS:
-        raise ValueError(f"pictures of {stream.width}x{stream.height} are more than {MAX_PIXELS} pixels")
+        raise ValueError(f"frames of {stream.width}x{stream.height} have more than {MAX_PIXELS} pixels")
     stream.thread_type = "AUTO"
     stream.codec_context.thread_count = DECODER_THREADS
     return stream

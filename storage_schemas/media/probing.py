@@ -1,4 +1,4 @@
-"""What a video file is, by its container and its first frame."""
+"""Probe a video file: read properties from its container and its first frame."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,9 +13,12 @@ NO_RATE = "re-encode it with a constant frame rate"
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says. `width`, `height` are upright; `rotation` is the clockwise turn (degrees) that
-    makes stored frames upright; `fps` the mean rate; `frames` is None where the container does not say;
-    `aspect`: width of an upright pixel over its height."""
+    """Properties of a video file.
+
+    `width` and `height` are those of upright frames. `rotation` is the clockwise rotation (degrees) that makes stored
+    frames upright. `fps` is the mean frame rate. `frames` is None if the container does not state it. `aspect` is the
+    width of an upright pixel divided by its height.
+    """
 
     container: str
     codec: str
@@ -28,19 +31,19 @@ class VideoInfo:
 
 
 def probe(source: Source) -> VideoInfo:
-    """Read a video's facts and decode its first frame.
+    """Read the properties of a video and decode its first frame.
 
-    Raises `ValueError` with a text for people where it is empty, no video, without a video stream, or corrupt.
+    Raises `ValueError` with a readable message if the file is empty, not a video, without a video stream, or corrupt.
     """
     with opened(source) as (container, stream):
         first = next(container.decode(stream), None)
         if first is None:
-            raise ValueError("no frame can be decoded: the file is corrupt or holds no picture")
+            raise ValueError("no frame can be decoded: the file is corrupt or contains no frames")
         fps = stream.average_rate or stream.guessed_rate
         if not fps:
             raise ValueError(f"the video has no frame rate: {NO_RATE}")
         if not 0 < fps <= MAX_FPS:
-            raise ValueError(f"the video claims {float(fps):g} frames a second: {NO_RATE}")
+            raise ValueError(f"the video states {float(fps):g} frames per second: {NO_RATE}")
         rotation = turn(first)
         width, height = first.width, first.height
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -59,5 +62,5 @@ def probe(source: Source) -> VideoInfo:
 
 
 def turn(frame: VideoFrame) -> int:
-    """The clockwise turn that makes a stored frame upright: 0, 90, 180 or 270 degrees."""
+    """Return the clockwise rotation that makes a stored frame upright: 0, 90, 180 or 270 degrees."""
     return round(-frame.rotation / 90) % 4 * 90

@@ -1,4 +1,4 @@
-"""From a file to upright pictures of one size and rate, as an encoder takes them; nothing becomes RGB on the way."""
+"""Read a file as upright YUV frames of one size and rate, ready for an encoder, without conversion to RGB."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,14 +24,18 @@ Image = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height
 Region = tuple[int, int, int, int]  # x0 y0 x1 y1
 FULL_RANGE = 2
-CUT_SHORT = 0.05  # share of the stated duration that may be missing at the end, and at least a second
+CUT_SHORT = 0.05  # share of the stated duration that may be missing at the end; 1 s may always be missing
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """How pictures are wanted: `stated`: upright size of the stored ones, else it is an error; `rotation`: clockwise
-    turn that makes them upright; `region` of the upright picture; `size` that it is scaled to; `fps`: constant rate, by
-    the file's times; None: the frames as they are stored."""
+    """The requested format of frames.
+
+    `stated` is the expected upright size of the stored frames; another size is an error. `size` is the size to scale
+    to. `rotation` is the clockwise rotation (degrees) that makes stored frames upright. `region` is the region of the
+    upright frame to keep. `fps` is the constant frame rate, converted by the time stamps of the file; None keeps the
+    frames as stored.
+    """
 
     stated: Size
     size: Size
@@ -41,9 +45,9 @@ class Wanted:
 
 
 def pictures(source: Source, wanted: Wanted) -> Iterator[VideoFrame]:
-    """Pictures (yuv420p, 8 bits) in display order, one pass, constant memory.
+    """Yield frames (yuv420p, 8 bits) in display order, in one pass with constant memory.
 
-    Raises `ValueError` where the file is not a readable video, has pictures of another size, or breaks off.
+    Raises `ValueError` if the file is not a readable video, has frames of another size, or is truncated.
     """
     stored = _checked(stored_frames(source), wanted)
     if wanted.fps is not None:
@@ -52,7 +56,7 @@ def pictures(source: Source, wanted: Wanted) -> Iterator[VideoFrame]:
 
 
 def stored_frames(source: Source) -> Iterator[VideoFrame]:
-    """All frames as they are stored, not turned; interlaced ones deinterlaced."""
+    """Yield all frames as stored, without rotation; interlaced frames are deinterlaced."""
     if image_sequence.is_pattern(source):
         for image in image_sequence.frames(cast(str | Path, source)):
             yield VideoFrame.from_ndarray(image, format="rgb24")
@@ -62,18 +66,18 @@ def stored_frames(source: Source) -> Iterator[VideoFrame]:
 
 
 def to_rgb(frame: VideoFrame, scaler: VideoReformatter | None = None) -> Image:
-    """A frame -> [H, W, 3] RGB. `scaler`: one for all frames of a video saves the making of another for each."""
+    """Convert a frame to RGB [H, W, 3]. Pass one `scaler` for all frames of a video to avoid creating one per frame."""
     return cast(Image, (scaler or VideoReformatter()).reformat(frame, format="rgb24").to_ndarray())
 
 
 def to_luma(frame: VideoFrame) -> Image:
-    """A picture (yuv420p) -> its light [H, W], as it is coded."""
+    """Return the luma plane [H, W] of a yuv420p frame, as coded."""
     plane = frame.planes[0]
     return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
 
 
 class Shrinker:
-    """Scales pictures to one size, as [h, w, 3] BGR."""
+    """Scale frames to one size and convert them to BGR [h, w, 3]."""
 
     def __init__(self, size: Size) -> None:
         self._size = size
@@ -85,28 +89,28 @@ class Shrinker:
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Raises `ValueError` where decoding fails in the middle, or ends well before the stated duration."""
+    """Yield decoded frames. Raises `ValueError` if decoding fails, or ends well before the stated duration."""
     count, end, start = 0, None, None
     try:
         for frame in container.decode(stream):
             count += 1
             if frame.time is not None:
                 start = frame.time if start is None else start
-                held = float((frame.duration or 0) * (frame.time_base or 0))  # the last picture may be held long
-                end = max(end or 0.0, frame.time + held)
+                duration = float((frame.duration or 0) * (frame.time_base or 0))  # the last frame may be long
+                end = max(end or 0.0, frame.time + duration)
             yield frame
     except av.error.FFmpegError as error:
-        raise ValueError(f"it breaks off after {count} frames: {error.strerror or error}") from error
+        raise ValueError(f"the video cannot be decoded after {count} frames: {error.strerror or error}") from error
     stated = _duration(container, stream)
     if stated is not None and end is not None and start is not None:
         missing = stated - (end - start)
         if missing > max(1.0, CUT_SHORT * stated):
-            seen = end - start
-            raise ValueError(f"cut short: pictures for {seen:.1f} s of the {stated:.1f} s it states; fetch it again")
+            decoded = end - start
+            raise ValueError(f"truncated: frames for {decoded:.1f} s of the stated {stated:.1f} s; fetch it again")
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """Seconds of pictures by the container's word, where it speaks of pictures."""
+    """Return the duration of the video stream in seconds as stated by the container; None if it is unknown."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     if container.duration and not container.streams.audio:
@@ -115,7 +119,8 @@ def _duration(container: InputContainer, stream: VideoStream) -> float | None:
 
 
 def _progressive(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-    """From the first interlaced frame on all go through the deinterlacer, which leaves progressive ones alone."""
+    """Deinterlace frames. From the first interlaced frame on, all frames pass through the deinterlacer, which does not
+    change progressive frames."""
     chain: Chain | None = None
     for frame in frames:
         if chain is None and frame.interlaced_frame:
@@ -132,30 +137,30 @@ def _checked(frames: Iterable[VideoFrame], wanted: Wanted) -> Iterator[VideoFram
     width, height = _turned(wanted.stated, wanted.rotation)
     for number, frame in enumerate(frames):
         if (frame.width, frame.height) != (width, height):
-            seen = "{}x{}".format(*_turned((frame.width, frame.height), wanted.rotation))
-            said = "{}x{}".format(*wanted.stated)
-            raise ValueError(f"frame {number} is {seen}, the source says {said}: ingest it again")
+            size = "{}x{}".format(*_turned((frame.width, frame.height), wanted.rotation))
+            stated = "{}x{}".format(*wanted.stated)
+            raise ValueError(f"frame {number} is {size}, the source table says {stated}: ingest the source again")
         yield frame
 
 
 def _fitted(frames: Iterable[VideoFrame], wanted: Wanted) -> Iterator[VideoFrame]:
-    """Cut, scaled, turned: scaled before turned, because a smaller picture turns faster."""
-    cut = Chain(_crop(wanted))
+    """Crop, scale and rotate frames; scaling comes before rotation, because rotating a smaller frame is faster."""
+    crop = Chain(_crop(wanted))
     scaled = _turned(wanted.size, wanted.rotation)
     scaler, upright = VideoReformatter(), Chain(TURNS[wanted.rotation])
-    before: tuple[VideoFrame, VideoFrame] | None = None
+    previous: tuple[VideoFrame, VideoFrame] | None = None  # input and output
     for frame in frames:
-        if before is not None and before[0] is frame:  # repeated, to fill a gap
-            yield before[1]
+        if previous is not None and previous[0] is frame:  # repeated, to fill a gap
+            yield previous[1]
             continue
-        for part in cut.push(frame):
-            range_ = FULL_RANGE if part.format.name.startswith("yuvj") else part.color_range
+        for cropped in crop.push(frame):
+            range_ = FULL_RANGE if cropped.format.name.startswith("yuvj") else cropped.color_range
             small = scaler.reformat(
-                part, *scaled, "yuv420p", interpolation=Interpolation.AREA, threads=1,
+                cropped, *scaled, "yuv420p", interpolation=Interpolation.AREA, threads=1,
                 src_color_range=range_, dst_color_range=range_,
             )  # fmt: skip
             for picture in upright.push(small):
-                before = frame, picture
+                previous = frame, picture
                 yield picture
 
 
@@ -163,7 +168,7 @@ def _crop(wanted: Wanted) -> list[tuple[str, str]]:
     if wanted.region is None or wanted.region == (0, 0, *wanted.stated):
         return []
     (width, height), (x0, y0, x1, y1) = wanted.stated, wanted.region
-    match wanted.rotation:  # where the region lies in the stored picture
+    match wanted.rotation:  # convert the region to coordinates of the stored frame
         case 90:
             x0, y0, x1, y1 = y0, width - x1, y1, width - x0
         case 180:

@@ -1,4 +1,4 @@
-"""A few pictures from all over a video, without decoding what lies between."""
+"""Sample a few key frames spread over a video, without decoding the frames in between."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,49 +19,53 @@ Gray = NDArray[np.uint8]  # [H, W]
 
 @dataclass(frozen=True)
 class Survey:
-    """`aspect`: width of an upright pixel over its height; `lumas` [H, W]: upright key frames in full size."""
+    """Sampled key frames of a video.
+
+    `aspect` is the width of an upright pixel divided by its height. `lumas` are the luma planes [H, W] of upright key
+    frames in full size.
+    """
 
     aspect: Fraction
     lumas: list[Gray]
 
 
 def survey(source: Source, count: int, rotation: int) -> Survey:
-    """Up to `count` key frames spread over a video, and the shape of its pixels. `rotation` is a clockwise turn.
+    """Return up to `count` key frames spread over a video, and its pixel aspect ratio. `rotation`: clockwise, degrees.
 
-    Fewer frames where it has fewer key frames or where reading at other places fails, none of a sequence of pictures.
-    Raises `ValueError` where the file is no video.
+    Returns fewer frames if the video has fewer key frames or if reading at some position fails, and none for an image
+    sequence. Raises `ValueError` if the file is not a video.
     """
     if image_sequence.is_pattern(source):
         return Survey(Fraction(1), [])
-    seen: dict[int, Gray] = {}
+    luma_at: dict[int, Gray] = {}  # by presentation time stamp
     with opened(source) as (container, stream):
-        stream.codec_context.thread_count = 1  # with more the first picture comes later
+        stream.codec_context.thread_count = 1  # with more threads the first frame takes longer
         aspect = stream.sample_aspect_ratio or Fraction(1)
         start, length = stream.start_time or 0, _length(container, stream)
         for k in range(count):
             try:
-                frame = _frame_at(container, stream, start + int(length * (k + 0.5) / count), seen)
+                frame = _frame_at(container, stream, start + int(length * (k + 0.5) / count), luma_at)
             except av.error.FFmpegError:
                 continue
             if frame is not None:
                 luma = np.rot90(cast(Gray, frame.to_ndarray(format="gray")), -rotation // 90)
-                seen[frame.pts or 0] = np.ascontiguousarray(luma)
-    return Survey(1 / aspect if rotation in (90, 270) else aspect, list(seen.values()))
+                luma_at[frame.pts or 0] = np.ascontiguousarray(luma)
+    return Survey(1 / aspect if rotation in (90, 270) else aspect, list(luma_at.values()))
 
 
-def _frame_at(container: InputContainer, stream: VideoStream, time: int, seen: dict[int, Gray]) -> VideoFrame | None:
-    """The key frame before `time`; None where it was seen already."""
+def _frame_at(container: InputContainer, stream: VideoStream, time: int, known: dict[int, Gray]) -> VideoFrame | None:
+    """Return the key frame before `time`; None if it is in `known` already."""
     container.seek(time, stream=stream)
     for packet in container.demux(stream):
-        if packet.pts in seen:
+        if packet.pts in known:
             return None
         for frame in packet.decode():
-            return None if frame.pts in seen else cast(VideoFrame, frame)
+            return None if frame.pts in known else cast(VideoFrame, frame)
     return None
 
 
 def _length(container: InputContainer, stream: VideoStream) -> int:
-    """In units of the stream's time base; 0 where unknown."""
+    """Return the duration in units of the stream's time base; 0 if unknown."""
     if stream.duration:
         return stream.duration
     if container.duration and stream.time_base:

@@ -1,4 +1,4 @@
-"""Bytes that wait on disk until they are stored, so that memory does not grow with them."""
+"""Keep encoded clips in a temporary file until they are stored, to limit memory use."""
 
 import os
 import tempfile
@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 
 class Spool:
-    """A temporary file without a name (in `TMPDIR`): it is gone when nobody holds a part of it any more, also where the
+    """An unnamed temporary file (in `TMPDIR`). The system deletes it when its last part is released, even if the
     process is killed."""
 
     def __init__(self) -> None:
@@ -15,13 +15,13 @@ class Spool:
         self._end = 0
 
     def keep(self, content: bytes) -> "Spooled":
-        """Write `content` down. Raises `OSError` where the disk is full."""
-        left = memoryview(content)
+        """Append `content` to the file and return its part. Raises `OSError` if the disk is full."""
+        rest = memoryview(content)
         try:
-            while left:
-                left = left[self._file.write(left) :]
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
-            where = f"{tempfile.gettempdir()}, where clips wait until they are stored: free it, or set TMPDIR"
+            where = f"{tempfile.gettempdir()}, the temporary storage of clips: free disk space, or set TMPDIR"
             raise OSError(error.errno, f"{error.strerror} in {where}") from error
         self._end += len(content)
         return Spooled(self._file, self._end - len(content), len(content))
@@ -29,7 +29,7 @@ class Spool:
 
 @dataclass(frozen=True, eq=False)
 class Spooled:
-    """A part of a spool: `bytes(...)` reads it."""
+    """A part of a spool; `bytes(...)` reads it."""
 
     file: BinaryIO
     offset: int

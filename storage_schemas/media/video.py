@@ -1,7 +1,7 @@
-"""Video bytes to frames and back: the one place where a codec is named (its parts are beside it).
+"""Decode video bytes to frames and encode frames to video; the public interface of this package.
 
-Frames are RGB uint8 arrays [H, W, 3], pictures are what codecs work on; stored clips are H.264 in MP4 at a constant
-frame rate, with a key frame every second so that a window can be read without decoding the whole clip.
+Frames are RGB uint8 arrays [H, W, 3]; pictures are the frame objects that codecs process. Stored clips are H.264 in MP4
+at a constant frame rate, with a key frame every second so that a window can be read without decoding the whole clip.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from opendimo.storage_schemas.media.writing import Encoder, Encoding, check_enco
 
 Frame = NDArray[np.uint8]
 Picture = VideoFrame
-"""A frame as a codec holds it."""
+"""A frame in the format of the codec library."""
 
 __all__ = [
     "Copyable",
@@ -51,9 +51,9 @@ __all__ = [
 
 
 def frames(source: Source, *, rotation: int = 0) -> Iterator[Frame]:
-    """All frames in display order, one pass, constant memory. `rotation` is a clockwise turn in degrees.
+    """Return an iterator over all frames in display order, with constant memory. `rotation` is clockwise, in degrees.
 
-    Raises `ValueError` where the file is not a readable video or breaks off in the middle.
+    Iterating raises `ValueError` if the file is not a readable video or is truncated.
     """
     scaler = VideoReformatter()
     return (_upright(frame, rotation, scaler) for frame in stored_frames(source))
@@ -68,29 +68,29 @@ def decode(
     size: tuple[int, int] | None = None,
     rotation: int = 0,
 ) -> Frame:
-    """Frames `start, start + step, ...` below `stop` -> uint8 [T, H, W, 3], resized to `size` (width, height).
+    """Decode frames `start, start + step, ...` below `stop` to uint8 [T, H, W, 3], resized to `size` (width, height).
 
-    Raises `ValueError` where the video ends before `stop`.
+    Raises `ValueError` if the video ends before `stop`.
     """
     scaler = VideoReformatter()
-    # only what is chosen becomes RGB
+    # only the chosen frames are converted to RGB
     chosen = [_upright(frame, rotation, scaler) for frame in islice(stored_frames(source), start, stop, step)]
-    wanted = None if stop is None else len(range(start, stop, step))
-    if not chosen or (wanted is not None and len(chosen) < wanted):
-        raise ValueError(f"the video ends too early: asked for frames [{start}, {stop}), got {len(chosen)}")
+    expected = None if stop is None else len(range(start, stop, step))
+    if not chosen or (expected is not None and len(chosen) < expected):
+        raise ValueError(f"the video ends too early: requested frames [{start}, {stop}), got {len(chosen)}")
     if size is None:
         return np.stack(chosen)
     return np.stack([resize(image, size) for image in chosen])
 
 
 def _upright(picture: Picture, rotation: int, scaler: VideoReformatter) -> Frame:
-    turns = -rotation // 90  # np.rot90 turns counter-clockwise
+    turns = -rotation // 90  # np.rot90 rotates counter-clockwise
     image = to_rgb(picture, scaler)
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 def resize(image: Frame, size: tuple[int, int]) -> Frame:
-    """`image` [H, W, 3] resized to `size` (width, height); area averaging where it shrinks."""
+    """Resize `image` [H, W, 3] to `size` (width, height), with area averaging if it shrinks."""
     import cv2
 
     if (image.shape[1], image.shape[0]) == size:
@@ -101,7 +101,8 @@ def resize(image: Frame, size: tuple[int, int]) -> Frame:
 
 
 def centre_crop(frames: Frame, width: int, height: int) -> Frame:
-    """[T, H, W, 3] -> [T, height, width, 3]: the largest centred cut of that shape, resized."""
+    """Crop [T, H, W, 3] to the largest centred region with the aspect ratio width : height, and resize it to
+    [T, height, width, 3]."""
     _, h, w, _ = frames.shape
     cut_w, cut_h = min(w, round(h * width / height)), min(h, round(w * height / width))
     x, y = (w - cut_w) // 2, (h - cut_h) // 2

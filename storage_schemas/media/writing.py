@@ -1,4 +1,4 @@
-"""Pictures to H.264 in MP4: constant frame rate, a key frame every second, the source's colour tags."""
+"""Encode frames to H.264 in MP4, with constant frame rate, a key frame every second, and the source's colour tags."""
 
 import io
 from collections.abc import Iterable
@@ -21,15 +21,18 @@ from opendimo.storage_schemas.media.opening import opened
 
 @dataclass(frozen=True)
 class Encoding:
-    """`crf`: quality (lower is better). `encoder`: a key of `encoders.OPTIONS`; all but libx264 need hardware, and do
-    not give the same bytes everywhere."""
+    """Encoder settings.
+
+    `crf` is the quality (lower is better). `encoder` is a key of `encoders.OPTIONS`; all but libx264 need hardware, and
+    their output may differ between machines.
+    """
 
     crf: int = 20
     encoder: str = SOFTWARE
 
 
 class Encoder:
-    """Takes pictures (yuv420p, all of one even size) one at a time; `finish` gives the bytes of the file."""
+    """Encode frames (yuv420p, all of the same even size) one at a time; `finish` returns the bytes of the file."""
 
     def __init__(self, fps: Fraction, encoding: Encoding) -> None:
         self.frames = 0
@@ -39,21 +42,21 @@ class Encoder:
         self._stream: VideoStream | None = None
 
     def push(self, picture: VideoFrame) -> None:
-        """Add a picture. Raises `ValueError` where its size is odd."""
+        """Add a frame. Raises `ValueError` if its width or height is odd."""
         if self._container is None or self._stream is None:
             self._container, self._stream = self._open(picture)
         picture.pts, picture.time_base = self.frames, 1 / self._fps
-        picture.pict_type = PictureType.NONE  # which frames are key frames is not the source's to say
+        picture.pict_type = PictureType.NONE  # do not inherit key frames from the source
         self._container.mux(self._stream.encode(picture))
         self.frames += 1
 
     def finish(self) -> bytes:
-        """The whole file. Raises `ValueError` where there is no picture."""
+        """Return the bytes of the file. Raises `ValueError` if no frame was added."""
         if self._container is None or self._stream is None:
             raise ValueError("no frames to encode")
         self._container.mux(self._stream.encode())
         self._container.close()
-        with self._buffer:  # let go at once: the container refers to itself, so that it stays until it is looked for
+        with self._buffer:  # free the buffer now: the container is in a reference cycle, freed only by the collector
             return self._buffer.getvalue()
 
     def _open(self, first: VideoFrame) -> tuple[OutputContainer, VideoStream]:
@@ -65,16 +68,17 @@ class Encoder:
         stream = cast(VideoStream, container.add_stream(name, rate=self._fps, options=options))
         stream.width, stream.height, stream.pix_fmt = first.width, first.height, "yuv420p"
         stream.codec_context.gop_size = max(1, round(self._fps))
-        # with its defaults x264 gives other bytes for the same frames every few times
+        # with its default number of threads, x264 sometimes gives different bytes for the same frames
         stream.codec_context.thread_count = 1
         _tag(stream.codec_context, first)
         return container, stream
 
 
 def encode(images: Iterable[NDArray[np.uint8]], fps: Fraction, *, crf: int = 20) -> bytes:
-    """Frames [H, W, 3] RGB of one even size -> H.264 MP4 bytes (yuv420p, constant frame rate, a key frame a second).
+    """Encode RGB frames [H, W, 3] of one even size to H.264 MP4 bytes (yuv420p, constant frame rate, a key frame every
+    second).
 
-    Raises `ValueError` where there is no frame or a size is odd.
+    Raises `ValueError` if there is no frame, or if a width or height is odd.
     """
     encoder = Encoder(fps, Encoding(crf))
     for image in images:
@@ -86,7 +90,7 @@ def encode(images: Iterable[NDArray[np.uint8]], fps: Fraction, *, crf: int = 20)
 
 
 def check_encoder(name: str) -> None:
-    """Really encode a few frames. Raises `ValueError` where this machine cannot."""
+    """Test an encoder by encoding a few frames. Raises `ValueError` if it does not work on this computer."""
     if name not in OPTIONS:
         raise ValueError(f"no encoder {name!r}; there are {', '.join(OPTIONS)}")
     if not present(name):
@@ -99,13 +103,13 @@ def check_encoder(name: str) -> None:
         with opened(encoder.finish()) as (container, stream):
             count = sum(1 for _ in container.decode(stream))
     except (av.error.FFmpegError, OSError) as error:
-        raise ValueError(f"{name}: no hardware for it, or no driver ({error})") from error
+        raise ValueError(f"{name}: the hardware or its driver is missing ({error})") from error
     if count != 8:
-        raise ValueError(f"{name}: {count} of 8 frames came back")
+        raise ValueError(f"{name}: only {count} of 8 encoded frames could be decoded")
 
 
 def working_encoders() -> list[str]:
-    """Names of all encoders that work on this machine, the software one first."""
+    """Return the names of all encoders that work on this computer, the software one first."""
     return [name for name in OPTIONS if _works(name)]
 
 

@@ -1,1 +1,1 @@
-"""Immutable releases: what training reads. `release.py` makes and opens them."""
+"""Immutable releases, the input of training. `release.py` creates and opens them."""

@@ -1,4 +1,4 @@
-"""Letting training use a release, and taking that back."""
+"""Approve releases for training, and withdraw them."""
 
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases.decisions import USABLE, decide
@@ -6,24 +6,31 @@ from opendimo.storage_schemas.releases.release import find_release, list_release
 
 
 def approve_release(lake: Lake, release_id: str, by: str, note: str | None = None) -> bool:
-    """Let training use a release; whether that is news. Raises `ValueError` where there is no such release."""
+    """Approve a release for training; return whether it was not approved before.
+
+    Raises `ValueError` if there is no such release or `by` is empty.
+    """
     find_release(lake, release_id)
     return bool(decide(lake, [release_id], "approved", by, note))
 
 
 def rollback(lake: Lake, name: str, to: int | None, by: str, reason: str) -> tuple[str, list[str]]:
-    """Withdraw every version of `name` after `to` (default: the usable one before the newest usable one); return the
-    release that is then the newest usable one, and what was withdrawn. Raises `ValueError` where that cannot be."""
+    """Withdraw every version of `name` after `to`, by default the second newest usable version.
+
+    Return the id of the release that is then the newest usable one, and the ids of the releases withdrawn by this call.
+    Raises `ValueError` if no reason is given, if there is no release `name`, or if there is no usable version to roll
+    back to.
+    """
     if not reason.strip():
-        raise ValueError("say why: --reason TEXT")
+        raise ValueError("a rollback needs a reason: --reason TEXT")
     rows = list_releases(lake, name)
     if not rows:
-        raise ValueError(f"no release {name} in {lake.uri}; `dimo release list` names them")
+        raise ValueError(f"no release {name} in {lake.uri}; `dimo release list` lists all releases")
     usable = [row["version"] for row in rows if row["state"] == USABLE]
     if to is None and len(usable) < 2:
-        raise ValueError(f"{name} has {len(usable)} usable version: there is none before it to roll back to")
-    goal = usable[-2] if to is None else to
-    if goal not in usable:
-        raise ValueError(f"{name}@{goal} is not usable; usable versions: {', '.join(map(str, usable)) or 'none'}")
-    later = [row["release_id"] for row in rows if row["version"] > goal]
-    return f"{name}@{goal}", decide(lake, later, "withdrawn", by, reason)
+        raise ValueError(f"cannot roll back {name}: it has {len(usable)} usable version(s), at least 2 are needed")
+    version = usable[-2] if to is None else to
+    if version not in usable:
+        raise ValueError(f"{name}@{version} is not usable; usable versions: {', '.join(map(str, usable)) or 'none'}")
+    later = [row["release_id"] for row in rows if row["version"] > version]
+    return f"{name}@{version}", decide(lake, later, "withdrawn", by, reason)

@@ -1,4 +1,4 @@
-"""Who said yes or no to a release: approved, withdrawn. The last decision counts; none is ever deleted."""
+"""Record decisions about releases: approved or withdrawn. The last decision is in effect; none is ever deleted."""
 
 import time
 from typing import Any
@@ -13,31 +13,31 @@ USABLE, PENDING, WITHDRAWN = "usable", "pending", "withdrawn"
 
 
 def last_decisions(lake: Lake) -> dict[str, Row]:
-    """The last decision about each release that there was one about."""
+    """Return the last decision about each release, for releases with at least one decision."""
     rows = lake.read("decisions")
     return {row["release_id"]: row for row in sorted(rows, key=lambda row: row["number"])}
 
 
 def state(release: Row, decision: Row | None) -> str:
-    """usable, pending (it needs an approval) or withdrawn."""
+    """Return the state of a release: usable, pending (it needs an approval) or withdrawn."""
     if decision is None:
         return PENDING if release["needs_approval"] else USABLE
     return USABLE if decision["decision"] == "approved" else WITHDRAWN
 
 
 def decide(lake: Lake, release_ids: list[str], decision: str, by: str, note: str | None) -> list[str]:
-    """Approve or withdraw releases, all at once; return those of which that was not the last word already.
+    """Approve or withdraw releases in one commit; return the ids of those whose last decision this changed.
 
-    Raises `ValueError` where nobody's name is given. Killed and run again it is one decision.
+    If killed and run again, it results in one decision. Raises `ValueError` if `by` is empty.
     """
     if not by.strip():
-        raise ValueError("say who decides: --by NAME")
+        raise ValueError("a decision needs the name of the person who decides: --by NAME")
     with lake.lock("release") as check:
         settle(lake)
         last = last_decisions(lake)
-        news = [r for r in release_ids if r not in last or last[r]["decision"] != decision]
+        changed = [r for r in release_ids if r not in last or last[r]["decision"] != decision]
         rows: list[dict[str, Any]] = []
-        for release_id in news:
+        for release_id in changed:
             number = last[release_id]["number"] + 1 if release_id in last else 0
             rows.append({
                 "decision_id": stable_id("decision", release_id, number), "release_id": release_id, "number": number,
@@ -48,13 +48,13 @@ def decide(lake: Lake, release_ids: list[str], decision: str, by: str, note: str
             lake.append(
                 next_run(lake, "decide", [row["decision_id"] for row in rows], decision, by, note), {"decisions": rows}
             )
-        return news
+        return changed
 
 
 def settle(lake: Lake) -> None:
-    """End what was killed when its row was staged: a release, whose row tells the hashes of its files, or a decision.
+    """Commit releases and decisions whose process was killed after their row was staged.
 
-    Call it under the lock `release`: then nobody is still at it.
+    The caller must hold the lock `release`, so that no other process is still working on them.
     """
     for plan in unfinished(lake):
         manifest = staged(lake, plan["run_id"], 0) if plan["shards"] == 1 and "stage" not in plan else None

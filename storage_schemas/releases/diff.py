@@ -1,7 +1,8 @@
-"""What changed between two releases: pairs added, removed, relabelled, moved between splits, and why.
+"""Compare two releases: pairs added, removed, relabelled, moved between splits, and why.
 
-A pair is known again by its windows (its id changes with every set of pairs): driving and target clip, first frames,
-number of frames and step. Everything is columns: a join of whole numbers, then comparisons.
+A pair is identified by its windows: driving and target clip, first frames, number of frames and step. Its id cannot be
+used, because it changes with every set of pairs. All operations work on whole columns: a join of integer columns, then
+comparisons.
 """
 
 from dataclasses import dataclass, field
@@ -22,8 +23,11 @@ SHOWN = ("pair_id", "kind", "split", "driving_clip_id", "driving_start", "target
 
 @dataclass
 class Diff:
-    """Numbers of pairs: `before` = removed + common, `after` = added + common, by construction. `why` counts reasons;
-    `relabelled` counts pairs by what differs (one pair can count for several); `examples` are rows, by change."""
+    """The difference of two releases, in numbers of pairs: `before` = removed + common, `after` = added + common.
+
+    `by_field` counts the relabelled pairs by the field that differs; a pair can count for several fields. `splits`
+    counts the moved pairs by old and new split. The fields `*_why` count reasons. `examples` lists rows by change.
+    """
 
     older: str
     newer: str
@@ -43,8 +47,10 @@ class Diff:
 
 
 def diff(lake: Lake, older: str, newer: str, examples: int = 0) -> Diff:
-    """Compare two releases of a lake; `examples` rows of each change are listed. Raises `ValueError` where one of them
-    does not exist or was changed."""
+    """Compare two releases of a lake; `examples` is the maximum number of rows to list for each kind of change.
+
+    Raises `ValueError` if one of the releases does not exist or was changed.
+    """
     opened = [open_row(lake, find_release(lake, release_id)) for release_id in (older, newer)]
     ids = [column(release.dataset("clips"), "clip_id") for release in opened]
     clip_ids = pc.unique(pa.chunked_array(ids))
@@ -57,30 +63,30 @@ def diff(lake: Lake, older: str, newer: str, examples: int = 0) -> Diff:
     routes = pc.binary_join_element_wise(split_a, split_b, " to ").filter(pa.array(moved))
     removed_why = why_missing(lake, a, only_a, b, clip_ids, GONE)
     added_why = why_missing(lake, b, only_b, a, clip_ids, CAME)
-    found = Diff(
+    result = Diff(
         older, newer, len(a.driving), len(b.driving), len(only_b), len(only_a), len(both_a),
         int(relabelled.sum()), int(moved.sum()),
         {name: int(flags.sum()) for name, flags in changed.items() if flags.any()},
         _counts(routes), _counts(added_why), _counts(removed_why), why_relabelled(lake, a, b, both_a, both_b, changed),
     )  # fmt: skip
     if examples:
-        found.examples = {
+        result.examples = {
             "added": _examples(b, only_b, added_why, examples),
             "removed": _examples(a, only_a, removed_why, examples),
             "relabelled": _examples(b, both_b[relabelled], None, examples),
             "moved": _examples(b, both_b[moved], routes, examples),
         }
-    return found
+    return result
 
 
 def _examples(side: Side, rows: Rows, why: pa.Array | None, count: int) -> list[dict[str, Any]]:
-    """The first rows of a change, as people read them."""
+    """Return the first `count` rows of a change for display."""
     shown = side.release.dataset("pairs").take(rows[:count].tolist(), columns=list(SHOWN)).to_pylist()
     reasons = why[:count].to_pylist() if why is not None else [None] * len(shown)
     return [row | ({"why": reason} if reason else {}) for row, reason in zip(shown, reasons, strict=True)]
 
 
 def _counts(reasons: pa.Array) -> dict[str, int]:
-    """How often each reason occurs, the commonest first."""
-    found = {item["values"]: item["counts"] for item in pc.value_counts(reasons).to_pylist()}
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    """Count how often each reason occurs, most frequent first."""
+    counts = {item["values"]: item["counts"] for item in pc.value_counts(reasons).to_pylist()}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,4 +1,4 @@
-"""Why a pair is in one release and not in another, or has other labels: derived from what is stored."""
+"""Derive from the stored tables why a pair is in only one of two releases, or has different labels."""
 
 import json
 from collections import Counter
@@ -18,16 +18,19 @@ GONE = (
     "window no longer made",
 )  # fmt: skip
 CAME = ("new source", "new clip", "clip newly kept", "new latents", "window newly made")
-NAMED = 3  # changed settings named in one reason
+NAMED = 3  # maximum number of changed settings named in one reason
 
 
 def why_missing(lake: Lake, has: Side, rows: Rows, lacks: Side, clip_ids: pa.Array, words: tuple[str, ...]) -> pa.Array:
-    """[rows] why pairs of one release are not in the other: what the tables, the candidates and the policy of the
-    other say. `words` for: no source, no clip, no pair of this clip, no such latents, none of these."""
+    """Return for each of `rows`, pairs of the release `has`, why it is not in the release `lacks`.
+
+    The reasons come from the tables, the candidates and the policy of `lacks`. `words` are the texts for: no source, no
+    clip, no pair of this clip, no such latents, none of these.
+    """
     if not len(rows):
         return pa.array([], pa.string())
     candidates, reasons, paired = _candidates(lake, lacks, clip_ids)
-    found = (
+    present = (
         _known_sources(has, lacks, clip_ids),
         lookup(clip_ids, column(lacks.release.dataset("clips"), "clip_id")) >= 0,
         paired,
@@ -37,34 +40,34 @@ def why_missing(lake: Lake, has: Side, rows: Rows, lacks: Side, clip_ids: pa.Arr
     why[lookup(has.text("latent_id").take(pa.array(rows)), latents) < 0] = 3
     driving, target = has.driving[rows], has.target[rows]
     for code in (2, 1, 0):
-        why[~(found[code][driving] & found[code][target])] = code
+        why[~(present[code][driving] & present[code][target])] = code
     _, _, in_rows, in_candidates = match(has.windows.take(pa.array(rows)), candidates)
-    because = np.full(len(rows), -1)
-    because[in_rows] = in_candidates
-    filtered = reasons.take(pa.array(because, mask=because < 0))
+    candidate = np.full(len(rows), -1)
+    candidate[in_rows] = in_candidates
+    filtered = reasons.take(pa.array(candidate, mask=candidate < 0))
     return pc.coalesce(filtered, pa.array(words).take(pa.array(why)))
 
 
 def _known_sources(has: Side, lacks: Side, clip_ids: pa.Array) -> Flags:
-    """[clips] whether the other side has the source, too."""
+    """Return [clips] whether the source of each clip of `has` is also in `lacks`."""
     clips = has.release.dataset("clips").to_table(columns=["clip_id", "source_id"]).combine_chunks()
-    place = lookup(clip_ids, clips["clip_id"].combine_chunks())
-    source = clips["source_id"].combine_chunks().take(pa.array(place, mask=place < 0))
+    clip_row = lookup(clip_ids, clips["clip_id"].combine_chunks())
+    source = clips["source_id"].combine_chunks().take(pa.array(clip_row, mask=clip_row < 0))
     ours, theirs = (lookup(source, column(side.release.dataset("sources"), "source_id")) for side in (has, lacks))
     return np.asarray((theirs >= 0) | (ours < 0))
 
 
 def _candidates(lake: Lake, side: Side, clip_ids: pa.Array) -> tuple[pa.Table, pa.Array, Flags]:
-    """The candidates that a release was chosen from: windows, why each was left out, and [clips] whether any is of
-    this clip."""
+    """Return the candidates that a release was selected from: their windows, why each was left out, and [clips] whether
+    a clip has any candidate."""
     release = side.release
     tables: Pinned = {name: lake.dataset(name, version) for name, version in release.versions.items()}
     [run_id] = release.dataset("pairs").to_table(columns=["run_id"], limit=1)["run_id"].to_pylist()
     chosen = select(lake, tables, where := set_of(run_id), side.policy)
-    place = lookup(chosen.clips["clip_id"].combine_chunks(), clip_ids)
-    windows = windows_of(tables["pairs"], place[chosen.driving], place[chosen.target], where)
+    clip_row = lookup(chosen.clips["clip_id"].combine_chunks(), clip_ids)
+    windows = windows_of(tables["pairs"], clip_row[chosen.driving], clip_row[chosen.target], where)
     paired = np.zeros(len(clip_ids), bool)
-    paired[place[chosen.driving]] = paired[place[chosen.target]] = True
+    paired[clip_row[chosen.driving]] = paired[clip_row[chosen.target]] = True
     texts = ["left out for a reason that no longer holds"]
     texts += ["taken down" if reason == "taken_down" else f"filtered: {reason}" for reason in chosen.reasons]
     return windows, pa.array(texts).take(pa.array(chosen.reason)), paired
@@ -73,7 +76,7 @@ def _candidates(lake: Lake, side: Side, clip_ids: pa.Array) -> tuple[pa.Table, p
 def why_relabelled(
     lake: Lake, a: Side, b: Side, both_a: Rows, both_b: Rows, changed: dict[str, Flags]
 ) -> dict[str, int]:
-    """Relabelled pairs by the settings that differ between the runs that made the two labels."""
+    """Count relabelled pairs by the settings that differ between the runs that produced the two labels."""
     counts: Counter[str] = Counter()
     for name, table in (("pose", "poses"), ("latents", "latents")):
         rows = np.flatnonzero(changed[name])
@@ -92,12 +95,12 @@ def _difference(lake: Lake, old: str | None, new: str | None) -> str:
     names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     if not names:
         return "made again with the same settings"
-    told = [f"{name} {before.get(name)} -> {after.get(name)}" for name in names[:NAMED]]
-    return ", ".join(told) + (f", and {len(names) - NAMED} more" if names[NAMED:] else "")
+    changes = [f"{name} {before.get(name)} -> {after.get(name)}" for name in names[:NAMED]]
+    return ", ".join(changes) + (f", and {len(names) - NAMED} more" if names[NAMED:] else "")
 
 
 def _settings(lake: Lake, run_id: str) -> dict[str, str]:
-    """Stage version and config of a run, one entry for each setting."""
+    """Return the stage version and config of a run as a flat dict with one entry per setting."""
     rows = lake.read("ledger", ["config"], set_of(run_id))
     return _flat(json.loads(rows[0]["config"]), "") if rows else {}
 

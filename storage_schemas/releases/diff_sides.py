@@ -1,4 +1,4 @@
-"""The two sides of a comparison of releases as columns, and which of their pairs are the same."""
+"""Load the two sides of a release comparison as columns, and match their pairs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,10 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Side:
-    """One release and its pairs in storage order; clips as rows of `clip_ids`, which both sides share."""
+    """One release and its pairs in storage order.
+
+    `driving` and `target` are indices into `clip_ids`, which both sides share.
+    """
 
     release: Release
     policy: ReleasePolicy
@@ -27,33 +30,34 @@ class Side:
     windows: pa.Table
 
     def text(self, name: str) -> pa.Array:
-        """A column of the pairs."""
+        """Return a column of the pairs."""
         return column(self.release.dataset("pairs"), name)
 
     def of_label(self, table: str, name: str, rows: Rows) -> pa.Array:
-        """A column of the latents or pose labels of some pairs; null where a pair has none."""
+        """Return a column of the latents or pose labels of the pairs `rows`; null if a pair has none."""
         if not len(rows):
             return pa.array([], pa.string())
         key = {"latents": "latent_id", "poses": "pose_id"}[table]
-        wanted = self.text(key).take(pa.array(rows))
+        keys = self.text(key).take(pa.array(rows))
         labels = self.release.dataset(table)
-        return column(labels, name).take(pc.index_in(wanted, value_set=column(labels, key), skip_nulls=True))
+        return column(labels, name).take(pc.index_in(keys, value_set=column(labels, key), skip_nulls=True))
 
 
 def match(a: pa.Table, b: pa.Table) -> tuple[Rows, Rows, Rows, Rows]:
-    """Rows of only `a`, of only `b`, and of both (as rows of `a`, as rows of `b`), by equal windows."""
+    """Match two tables by equal windows; return the rows only in `a`, only in `b`, and in both (as rows of `a` and as
+    rows of `b`)."""
     keys = a.column_names
     left = a.append_column("a", pa.array(np.arange(a.num_rows)))
     right = b.append_column("b", pa.array(np.arange(b.num_rows)))
     joined = left.join(right, keys, join_type="full outer").select(["a", "b"])
     in_a, in_b = (_integers(joined[side]) for side in ("a", "b"))
     both = (in_a >= 0) & (in_b >= 0)
-    order = np.argsort(in_a[both], kind="stable")  # a join comes in any order
+    order = np.argsort(in_a[both], kind="stable")  # the order of a join is not defined
     return np.sort(in_a[in_b < 0]), np.sort(in_b[in_a < 0]), in_a[both][order], in_b[both][order]
 
 
 def open_side(release: Release, clip_ids: pa.Array) -> Side:
-    """The columns of a release; `clip_ids` has all of its clips."""
+    """Load the columns of a release; `clip_ids` must contain all of its clips."""
     pairs = release.dataset("pairs")
     driving, target = (lookup(column(pairs, f"{side}_clip_id"), clip_ids) for side in ("driving", "target"))
     stated = release.manifest.get("policy", ReleasePolicy().as_json())
@@ -62,30 +66,30 @@ def open_side(release: Release, clip_ids: pa.Array) -> Side:
 
 
 def windows_of(pairs: Any, driving: Codes, target: Codes, where: str | None = None) -> pa.Table:
-    """What makes a pair the same pair: whole numbers, one row a pair, in storage order."""
+    """Return the columns that identify a pair: integers, one row per pair, in storage order."""
     columns = {name: column(pairs, name, where).cast(pa.int32()) for name in WINDOW}
     return pa.table({"driving": driving, "target": target, **columns})
 
 
 def changed_fields(a: Side, b: Side, both_a: Rows, both_b: Rows) -> dict[str, Flags]:
-    """[common] for each field whether it differs; a text is compared only where the latents are others."""
+    """Return for each field [common] whether it differs; texts are compared only for pairs whose latents differ."""
     changed = {
         name: different(a.text(stored).take(pa.array(both_a)), b.text(stored).take(pa.array(both_b)))
         for name, stored in (("pose", "pose_id"), ("latents", "latent_id"), ("weight", "weight"), ("kind", "kind"))
     }
-    other = np.flatnonzero(changed["latents"])
-    texts = [side.of_label("latents", "text", rows[other]) for side, rows in ((a, both_a), (b, both_b))]
+    new_latents = np.flatnonzero(changed["latents"])
+    texts = [side.of_label("latents", "text", rows[new_latents]) for side, rows in ((a, both_a), (b, both_b))]
     changed["text"] = np.zeros(len(both_a), bool)
-    changed["text"][other] = different(*texts)
+    changed["text"][new_latents] = different(*texts)
     return changed
 
 
 def different(old: pa.Array, new: pa.Array) -> Flags:
-    """[N] whether two columns differ; null is equal to null."""
+    """Return [N] whether two columns differ; null is equal to null."""
     same = pc.if_else(pc.and_(old.is_null(), new.is_null()), True, pc.fill_null(pc.equal(old, new), False))
     return ~np.asarray(same, bool)
 
 
 def _integers(values: pa.ChunkedArray) -> Rows:
-    """A column of rows, -1 for null."""
+    """Convert a column of row numbers to integers, with -1 for null."""
     return np.asarray(pc.fill_null(values, -1), np.int64)

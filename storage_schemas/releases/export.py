@@ -1,7 +1,7 @@
-"""A release as files for people who train elsewhere: WebDataset shards, or a folder that `datasets` reads.
+"""Export a release for training with other tools: WebDataset shards, or a folder that `datasets` reads.
 
-What is written is whole or absent, so an export that was killed goes on where it stopped; twice the same release gives
-the same bytes.
+Files are written atomically, so a killed export resumes where it stopped. Exporting the same release twice gives the
+same bytes.
 """
 
 import io
@@ -25,7 +25,7 @@ SHARD_BYTES = 1_000_000_000
 BATCH = 1 << 16
 
 OnClips = Callable[[int, int], None]
-"""Called with the clips done and the clips in all."""
+"""Called with the number of exported clips and the total number of clips."""
 
 
 def export(
@@ -34,13 +34,15 @@ def export(
     """Write a release into the folder `out` and return the number of clips.
 
     `webdataset`: SPLIT-NNNNNN.tar of at most about `shard_bytes`, for each clip KEY.mp4, KEY.json and KEY.pose.npz.
-    `huggingface`: SPLIT/XX/KEY.mp4, SPLIT/metadata.jsonl, poses/KEY.npz and a card. Both: pairs.parquet. Raises
-    `ValueError` for another layout, where `out` holds something else, or where a source was taken down since.
+    `huggingface`: SPLIT/XX/KEY.mp4, SPLIT/metadata.jsonl, poses/XX/KEY.npz and a card. Both: pairs.parquet. Raises
+    `ValueError` for another layout, if `out` contains other files, or if a source of the release was taken down.
     """
     if layout not in FORMATS:
         raise ValueError(f"cannot export as {layout!r}: use {' or '.join(FORMATS)}")
-    if gone := taken_down_since(release.lake, release)[0]:
-        raise ValueError(f"release {release.id}: {len(gone)} of its sources were taken down since; make a new release")
+    if sources := taken_down_since(release.lake, release)[0]:
+        raise ValueError(
+            f"release {release.id}: {len(sources)} of its sources were taken down since; create a new release"
+        )
     request = {"release": release.id, "sha256": release.sha256, "format": layout, "shard_bytes": shard_bytes}
     _claim(out, request)
     clips = clips_of(release)
@@ -62,7 +64,7 @@ def export(
 
 
 def card(release: Release) -> str:
-    """The card of a dataset: what it is, how much, under which licences."""
+    """Return the dataset card of a release: contents, numbers of pairs, and licences."""
     manifest = release.manifest
     splits = "".join(f"  - split: {split}\n    path: {split}/**\n" for split in sorted(manifest["by_split"]))
     counts = "".join(
@@ -89,19 +91,21 @@ configs:
 | what | value | pairs |
 |---|---|---|
 {counts}
-`pairs.parquet` says which clip drives which; `poses/KEY.npz` holds the pose label of a clip (SMPL-X and MANO,
+`pairs.parquet` says which clip drives which; `poses/XX/KEY.npz` holds the pose label of a clip (SMPL-X and MANO,
 axis-angle in radians, metres).
 """
 
 
 def _claim(out: Path, request: dict[str, Any]) -> None:
-    """Begin an export, or go on with it."""
+    """Begin an export or resume it. Raises `ValueError` if `out` contains other files or another export."""
     marker = out / "export.json"
     before = read_json(marker)
     if before is None and out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no export: choose another folder")
+        raise ValueError(f"{out} is not empty and contains no export: choose another folder")
     if before is not None and before != request:
-        raise ValueError(f"{out} holds an export of {before['release']} as {before['format']}: choose another folder")
+        raise ValueError(
+            f"{out} contains an export of {before['release']} as {before['format']}: choose another folder"
+        )
     write_json(marker, request)
 
 
@@ -123,14 +127,14 @@ def _add(tar: tarfile.TarFile, sample: Sample) -> None:
     parts = {"mp4": sample.video, "json": json.dumps(sample.facts, sort_keys=True).encode(), "pose.npz": sample.pose}
     for end, data in parts.items():
         if data is not None:
-            entry = tarfile.TarInfo(f"{sample.name}.{end}")  # its time is 0: the same shard, the same bytes
+            entry = tarfile.TarInfo(f"{sample.name}.{end}")  # its time stamp is 0, so shards are reproducible
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
 
 
 def _write_folder(clips: Clips, rows: NDArray[np.int64], split: str, out: Path) -> Iterator[int]:
     lines = out / split / "metadata.jsonl"
-    if lines.exists():  # written last
+    if lines.exists():  # written last, so the split is complete
         yield len(rows)
         return
     temporary = lines.with_suffix(".tmp")

@@ -1,4 +1,4 @@
-"""The clips of a release for people who train elsewhere: bytes, facts and pose label of each, a few at a time."""
+"""Read the clips of a release for export: video bytes, metadata and pose label of each, a few at a time."""
 
 import io
 import re
@@ -25,12 +25,12 @@ POSE = (
     "global_orient", "body_pose", "hand_pose", "transl", "betas", "joints_3d", "joints_2d", "valid", "hand_valid",
     "confidence",
 )  # fmt: skip
-POSE_BYTES = 2100  # of a frame, about
+POSE_BYTES = 2100  # approximate size of the pose label of a frame
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip: a file name (letters, digits, - and _), its MP4, what is known about it, its pose label as .npz."""
+    """One clip: file name (letters, digits, - and _), MP4 bytes, metadata, and pose label as .npz bytes."""
 
     name: str
     video: bytes
@@ -40,14 +40,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of a release in order of id, a row each: `clip_id`, `split`, `bytes` (about), rows of other tables
-    (`clip`, `caption`, `pose`; -1: none)."""
+    """The clips of a release, one row each, sorted by id.
+
+    Columns: `clip_id`, `split`, `licence`, `bytes` (approximate size), and row numbers in the tables of clips, captions
+    and poses (`clip`, `caption`, `pose`; -1: none).
+    """
 
     release: Release
     table: pa.Table
 
     def samples(self, rows: NDArray[np.int64]) -> Iterator[Sample]:
-        """Read some of them."""
+        """Read the clips with these row numbers."""
         for start in range(0, len(rows), CHUNK):
             chunk = self.table.take(pa.array(rows[start : start + CHUNK])).to_pylist()
             videos = self.release.blobs("clip_videos", "video", [row["clip_id"] for row in chunk])
@@ -59,16 +62,16 @@ class Clips:
                 facts |= {f"pose_{key}": pose[key] for key in ("estimator", "model_licence", "weight")} if pose else {}
                 yield Sample(file_name(row["clip_id"]), video, facts, _npz(pose) if pose else None)
 
-    def _rows(self, table: str, columns: list[str], wanted: list[int]) -> list[dict[str, Any] | None]:
-        """Rows by place in a pinned table; None for -1."""
-        there = sorted({place for place in wanted if place >= 0})
-        found = arrow_to_rows(self.release.dataset(table).take(there, columns=columns)) if there else []
-        row_of = dict(zip(there, found, strict=True))
-        return [row_of.get(place) for place in wanted]
+    def _rows(self, table: str, columns: list[str], indices: list[int]) -> list[dict[str, Any] | None]:
+        """Return rows of a pinned table by row number; None for -1."""
+        distinct = sorted({index for index in indices if index >= 0})
+        rows = arrow_to_rows(self.release.dataset(table).take(distinct, columns=columns)) if distinct else []
+        row_of = dict(zip(distinct, rows, strict=True))
+        return [row_of.get(index) for index in indices]
 
 
 def clips_of(release: Release) -> Clips:
-    """The clips that the pairs of a release show."""
+    """Return the clips used by the pairs of a release. Raises `ValueError` if a clip has no video."""
     pairs, clips = release.dataset("pairs"), release.dataset("clips")
     ids = column(clips, "clip_id")
     driving, target = (lookup(column(pairs, f"{side}_clip_id"), ids) for side in ("driving", "target"))
@@ -81,17 +84,17 @@ def clips_of(release: Release) -> Clips:
         column(pairs, "pose_id").take(pa.array(first_pose)), column(release.dataset("poses"), "pose_id")
     )
     sizes = release.dataset("clip_videos").to_table(columns=["clip_id", "video"])
-    place = lookup(used, sizes["clip_id"].combine_chunks())
-    if (place < 0).any():
-        raise ValueError(f"release {release.id}: clip {used[int(np.argmin(place))]} has no video")
-    stored = pc.struct_field(sizes["video"].combine_chunks(), "size").take(pa.array(place))
+    video_row = lookup(used, sizes["clip_id"].combine_chunks())
+    if (video_row < 0).any():
+        raise ValueError(f"release {release.id}: clip {used[int(np.argmin(video_row))]} has no video")
+    video_bytes = pc.struct_field(sizes["video"].combine_chunks(), "size").take(pa.array(video_row))
     frames = column(clips, "frames").take(pa.array(both))
     table = pa.table(
         {
             "clip_id": used,
             "split": split,
             "licence": _licence(release, both),
-            "bytes": pc.add(stored.cast(pa.int64()), pc.multiply(frames, POSE_BYTES)),
+            "bytes": pc.add(video_bytes.cast(pa.int64()), pc.multiply(frames, POSE_BYTES)),
             "clip": both,
             "caption": _captions(release, used),
             "pose": pose[both],
@@ -101,44 +104,46 @@ def clips_of(release: Release) -> Clips:
 
 
 def file_name(clip_id: str) -> str:
-    """A name of letters, digits, - and _ for a clip: its id where that is one."""
+    """Return a file name of letters, digits, - and _ for a clip: its id if it is valid, else a hash of it."""
     return clip_id if re.fullmatch(r"[A-Za-z0-9_-]{1,128}", clip_id) else stable_id("clip", clip_id)
 
 
 def _licence(release: Release, clips: NDArray[Any]) -> pa.Array:
-    """Licence of the source of each clip."""
+    """Return the licence of the source of each clip."""
     sources = release.dataset("sources").to_table(columns=["source_id", "licence"]).combine_chunks()
-    place = lookup(
+    source_row = lookup(
         column(release.dataset("clips"), "source_id").take(pa.array(clips)), sources["source_id"].combine_chunks()
     )
-    return sources["licence"].combine_chunks().take(pa.array(place, mask=place < 0))
+    return sources["licence"].combine_chunks().take(pa.array(source_row, mask=source_row < 0))
 
 
 def _captions(release: Release, clip_ids: pa.Array) -> Codes:
-    """[clips] row of the caption: the one that the release's latents are of, else the one committed last."""
+    """Return [clips] the row of the caption: the one that the release's latents were encoded from, else the one
+    committed last; -1 if there is none."""
     columns = ["clip_id", "text", "run_id", *COMPOSED_OF]
     captions = release.dataset("captions").to_table(columns=columns).combine_chunks()
     clip = lookup(captions["clip_id"].combine_chunks(), clip_ids)
-    of_clip, marks = _marks(release)
-    known = pc.unique(marks)
+    clip_of_latent, marks = _caption_marks(release)
+    distinct = pc.unique(marks)
 
     def key(clips: Codes, values: pa.ChunkedArray) -> NDArray[np.int64]:
-        joined: NDArray[np.int64] = clips.astype(np.int64) * (len(known) + 1) + lookup(values.combine_chunks(), known)
+        mark = lookup(values.combine_chunks(), distinct)
+        joined: NDArray[np.int64] = clips.astype(np.int64) * (len(distinct) + 1) + mark
         return joined
 
-    wanted = key(lookup(of_clip.combine_chunks(), clip_ids), marks)
-    embedded = np.isin(key(clip, caption_hashes(captions)), wanted) | np.isin(key(clip, captions["text"]), wanted)
+    encoded = key(lookup(clip_of_latent.combine_chunks(), clip_ids), marks)
+    embedded = np.isin(key(clip, caption_hashes(captions)), encoded) | np.isin(key(clip, captions["text"]), encoded)
     version = newest_first(release.lake, "captions", captions["run_id"])[-1].to_numpy()
     order = np.lexsort((version, embedded, clip))
     last = np.append(clip[order][1:] != clip[order][:-1], True)[: len(order)] & (clip[order] >= 0)
-    found = np.full(len(clip_ids), -1, np.int32)
-    found[clip[order[last]]] = order[last]
-    return found
+    caption_row = np.full(len(clip_ids), -1, np.int32)
+    caption_row[clip[order[last]]] = order[last]
+    return caption_row
 
 
-def _marks(release: Release) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Clip, and what tells its caption, of each row of latents that the release uses: the caption's hash, or in rows of
-    schema 3 its text."""
+def _caption_marks(release: Release) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Return for each row of latents that the release uses its clip and the value that identifies its caption: the hash
+    of the caption, or in rows of schema 3 its text."""
     latents = release.dataset("latents")
     hashed = ["caption_hash"] if "caption_hash" in latents.schema.names else []
     rows = latents.to_table(columns=["latent_id", "clip_id", "text", *hashed])

@@ -1,4 +1,4 @@
-"""The files of a release: its pairs as a dataset of their own, and the list of every file that it needs."""
+"""Write and read the files of a release: its pairs as a separate dataset, and the list of all files it needs."""
 
 import functools
 import hashlib
@@ -25,33 +25,36 @@ ROWS_PER_FILE = 1 << 20
 
 
 def open_pairs(lake: Lake, release_id: str) -> lance.LanceDataset:
-    """The pairs of a release."""
+    """Open the pairs of a release."""
     return lance.dataset(_pairs_uri(lake, release_id), version=1)
 
 
 def releases_with(lake: Lake, clips: pa.Array) -> dict[str, int | None]:
-    """Releases of which pairs use one of these clips, with the number of such pairs; None where one cannot be read."""
-    found: dict[str, int | None] = {}
+    """Return the releases with pairs that use one of these clips, and the number of such pairs.
+
+    The number is None if the pairs of a release cannot be read.
+    """
+    counts: dict[str, int | None] = {}
     for release_id in sorted(lake.column("releases", "release_id").to_pylist()):
         try:
             batches = open_pairs(lake, release_id).scanner(columns=["driving_clip_id", "target_clip_id"]).to_batches()
             count = sum(_hits(batch, clips) for batch in batches)
         except (ValueError, OSError):
-            found[release_id] = None
+            counts[release_id] = None
             continue
         if count:
-            found[release_id] = count
-    return found
+            counts[release_id] = count
+    return counts
 
 
 def kept_pair_ids(pairs: lance.LanceDataset, chosen: Selection) -> pa.Array:
-    """The sorted ids of the pairs that a selection keeps."""
+    """Return the sorted ids of the pairs that a selection keeps."""
     kept = column(pairs, "pair_id", chosen.where).filter(pa.array(chosen.kept))
     return kept.take(pc.sort_indices(kept))
 
 
 def row_set_sha256(pair_ids: pa.Array) -> str:
-    """Hash of sorted ids, one a line."""
+    """Return the hash of sorted ids, joined with newlines."""
     digest = hashlib.sha256()
     for start in range(0, len(pair_ids), BATCH):
         part = pair_ids[start : start + BATCH]
@@ -70,14 +73,14 @@ def write_release_files(
 ) -> str:
     """Write the pairs with these ids from the pinned table, and the list of all files; return the hash of the list.
 
-    What an attempt left that was killed is replaced: call it under the lock `release`, whose `check` it calls, before
-    there is a row. Raises `ValueError` where an id is not in the pinned table.
+    Replaces the files of a killed attempt. The caller must hold the lock `release`, whose `check` is called, and must
+    add the row of the release afterwards. Raises `ValueError` if an id is not in the pinned table.
     """
     [version] = [pin["version"] for pin in pins if pin["table"] == "pairs"]
     pairs = lake.dataset("pairs", version)
     mask = pc.is_in(column(pairs, "pair_id"), value_set=pair_ids)
-    if (found := pc.sum(mask).as_py() or 0) != len(pair_ids):
-        raise ValueError(f"release {release_id}: {len(pair_ids)} pairs, but {found} of them in the pinned table")
+    if (count := pc.sum(mask).as_py() or 0) != len(pair_ids):
+        raise ValueError(f"release {release_id}: only {count} of {len(pair_ids)} pairs are in the pinned table")
     check()
     for name in lake.store.sizes(f"{release_folder(release_id)}/pairs.lance"):
         lake.store.delete(name)
@@ -96,17 +99,17 @@ def _masked(pairs: lance.LanceDataset, mask: pa.BooleanArray) -> Iterator[pa.Rec
 
 
 def _hits(batch: pa.RecordBatch, values: pa.Array) -> int:
-    """Rows that have one of the values in any column."""
+    """Count the rows that have one of the values in any column."""
     return int(functools.reduce(pc.or_, [pc.is_in(column, value_set=values) for column in batch.columns]).true_count)
 
 
 def _known(lake: Lake) -> Entries:
-    """The files of the release made last."""
+    """Return the list of files of the newest release; empty if there is none or its list is damaged."""
     rows = lake.read("releases", ["release_id", "inventory_sha256", "created_at"])
     newest = max(rows, key=lambda row: row["created_at"], default=None)
     try:
         return read_inventory(lake, newest["release_id"], newest["inventory_sha256"]) if newest else {}
-    except ValueError:  # a list that was lost or changed tells nothing
+    except ValueError:  # the list is missing or was changed
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Which kinds of pairs a release holds out for testing, and why it holds out none of a kind."""
+"""Report the held-out test pairs of a release by kind, and why a kind has none."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from opendimo.storage_schemas.releases.selection import Flags, Selection, codes,
 
 
 def held_out(chosen: Selection) -> dict[str, Any]:
-    """`pairs`: how many are held out; `by_kind`: of each kind; `why_not`: of every other kind, why none is."""
+    """Return `pairs`: number of held-out pairs; `by_kind`: number by kind; `why_not`: reason for each kind without."""
     test = _is(chosen.split, "test")
     by_kind = count(chosen.kind, chosen.kept & test)
     why_not = {kind: _why_not(chosen, kind, test) for kind in KINDS if kind not in by_kind}
@@ -25,25 +25,25 @@ def _why_not(chosen: Selection, kind: str, test: Flags) -> str:
         dropped = chosen.dropped_among(of_kind & test if (of_kind & test).any() else of_kind)
         return f"the policy left them out: {', '.join(f'{reason} {n}' for reason, n in dropped.items())}"
     groups = codes(chosen.group)
-    having = np.unique(groups[of_kind & chosen.kept])
-    if having[0] < 0:
+    kind_groups = np.unique(groups[of_kind & chosen.kept])
+    if kind_groups[0] < 0:
         return "the pairs were made before groups were stored: make them again with `dimo encode`"
-    names = chosen.group.dictionary.take(having[:1]).to_pylist()
-    if len(having) == 1:
+    names = chosen.group.dictionary.take(kind_groups[:1]).to_pylist()
+    if len(kind_groups) == 1:
         return f"only one group has any ({names[0]}), and it is needed for training"
-    if np.isin(having, _needed(chosen, groups)).all():
-        return f"each of the {len(having)} groups that have any is the last one that can train some kind"
-    return f"of {len(having)} groups that have any none was held out: the share for testing was 0"
+    if np.isin(kind_groups, _needed(chosen, groups)).all():
+        return f"each of the {len(kind_groups)} groups that have any is the last one that can train some kind"
+    return f"of {len(kind_groups)} groups that have any none was held out: the share for testing was 0"
 
 
 def _needed(chosen: Selection, groups: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Groups that are the only ones with a kind of pair."""
+    """Return the groups that are the only ones with pairs of some kind."""
     kinds = codes(chosen.kind)
-    alone: list[int] = []
+    only_groups: list[int] = []
     for kind in np.unique(kinds[chosen.kept]):
-        having = np.unique(groups[chosen.kept & (kinds == kind)])
-        alone.extend(having if len(having) == 1 else [])
-    return np.array(alone, np.int32)
+        kind_groups = np.unique(groups[chosen.kept & (kinds == kind)])
+        only_groups.extend(kind_groups if len(kind_groups) == 1 else [])
+    return np.array(only_groups, np.int32)
 
 
 def _is(values: Any, name: str) -> Flags:

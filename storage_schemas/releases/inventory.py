@@ -1,5 +1,8 @@
-"""The files of a release: which they are, their sizes and hashes. Files of a lake are never written twice, so the hash
-of one that an earlier release lists is taken over, and a release costs what is new in it."""
+"""List the files of a release with their sizes and hashes.
+
+Files of a lake are never rewritten, so hashes are reused from an earlier release that lists the same files. The cost of
+a release is proportional to its new files.
+"""
 
 import json
 from collections.abc import Callable, Iterable
@@ -16,11 +19,11 @@ THREADS = 8
 
 Entries = dict[str, tuple[int, str]]  # name in the lake -> size in bytes, SHA-256
 OnProgress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all."""
+"""Called with the number of processed bytes and the total number of bytes."""
 
 
 def release_folder(release_id: str) -> str:
-    """Where the files of NAME@VERSION lie in the lake. Raises `ValueError` where it is no such id."""
+    """Return the folder of the release NAME@VERSION in the lake. Raises `ValueError` if the id has another form."""
     name, _, version = release_id.partition("@")
     if not name or not version.isdecimal():
         raise ValueError(f"release {release_id!r}: write NAME@VERSION, such as dance@1")
@@ -28,24 +31,27 @@ def release_folder(release_id: str) -> str:
 
 
 def inventory_name(release_id: str) -> str:
-    """The list of a release's files."""
+    """Return the name of the list of a release's files."""
     return f"{release_folder(release_id)}/files.json"
 
 
 def write_inventory(
     lake: Lake, release_id: str, pins: list[Pin], known: Entries, on_progress: OnProgress = lambda *_: None
 ) -> str:
-    """List and hash the pinned tables' files and the pairs' dataset; return the hash of the list."""
+    """List and hash the files of the pinned tables and of the pairs; return the hash of the list.
+
+    `known` are files whose hashes can be reused.
+    """
     sizes = file_sizes(lake, release_id, pins)
-    fresh = {name: size for name, size in sizes.items() if known.get(name, (None, ""))[0] != size}
-    hashes = {name: known[name][1] for name in sizes if name not in fresh} | hash_files(lake, fresh, on_progress)
+    new = {name: size for name, size in sizes.items() if known.get(name, (None, ""))[0] != size}
+    hashes = {name: known[name][1] for name in sizes if name not in new} | hash_files(lake, new, on_progress)
     data = json.dumps({name: [size, hashes[name]] for name, size in sizes.items()}, indent=0).encode()
     lake.store.write(inventory_name(release_id), data)
     return sha256_bytes(data)
 
 
 def read_inventory(lake: Lake, release_id: str, sha256: str) -> Entries:
-    """The files of a release. Raises `ValueError` where the list itself is not what was written."""
+    """Return the files of a release. Raises `ValueError` if the list is missing or was changed."""
     data = lake.store.read(inventory_name(release_id))
     if data is None or sha256_bytes(data) != sha256:
         what = "is missing" if data is None else "was changed"
@@ -54,20 +60,20 @@ def read_inventory(lake: Lake, release_id: str, sha256: str) -> Entries:
 
 
 def misfits(lake: Lake, entries: Entries) -> list[str]:
-    """One line for each file that is missing or has another size; nothing is read but folders."""
-    found: dict[str, int] = {}
+    """Return one line for each file that is missing or has another size; lists folders, but reads no files."""
+    sizes: dict[str, int] = {}
     for folder in sorted({_dataset_folder(name) for name in entries}):
-        found |= lake.store.sizes(folder)
+        sizes |= lake.store.sizes(folder)
     lines = []
     for name, (size, _) in entries.items():
-        if found.get(name) != size:
-            has = f"has {found[name]} bytes instead of {size}" if name in found else "is missing"
-            lines.append(f"{name} {has}")
+        if sizes.get(name) != size:
+            problem = f"has {sizes[name]} bytes instead of {size}" if name in sizes else "is missing"
+            lines.append(f"{name} {problem}")
     return lines
 
 
 def hash_files(lake: Lake, sizes: dict[str, int], on_progress: OnProgress) -> dict[str, str]:
-    """SHA-256 of files by name, several at once; "" for one that cannot be read."""
+    """Return the SHA-256 of files by name, computed in parallel; "" for a file that cannot be read."""
     done, total, hashes = 0, sum(sizes.values()), {}
 
     def hashed(name: str) -> str:
@@ -85,7 +91,7 @@ def hash_files(lake: Lake, sizes: dict[str, int], on_progress: OnProgress) -> di
 
 
 def file_sizes(lake: Lake, release_id: str, pins: list[Pin]) -> dict[str, int]:
-    """Every file that reading a release needs. Raises `ValueError` where one is missing."""
+    """Return name and size of every file that is needed to read a release. Raises `ValueError` if one is missing."""
     sizes: dict[str, int] = {}
     for pin in pins:
         dataset = lake.dataset(pin["table"], pin["version"])
@@ -96,17 +102,18 @@ def file_sizes(lake: Lake, release_id: str, pins: list[Pin]) -> dict[str, int]:
 
 
 def _files_of(dataset: lance.LanceDataset, folder: str, lake: Lake) -> dict[str, int]:
-    """Manifest, data and deletion files of one version, and the blobs, which lie in a folder named as their data."""
+    """Return manifest, data and deletion files of one version, and its blobs, stored in a folder named like the data
+    file."""
     fragments = dataset.get_fragments()
-    names = [f"_versions/{2**64 - 1 - dataset.version:020d}.manifest"]  # newest first, as Lance counts
+    names = [f"_versions/{2**64 - 1 - dataset.version:020d}.manifest"]  # Lance numbers manifests in reverse
     names += [f"data/{file.path}" for fragment in fragments for file in fragment.data_files()]
     names += [file for fragment in fragments if (file := fragment.deletion_file())]
-    found = lake.store.sizes(folder)
-    if missing := [name for name in names if f"{folder}/{name}" not in found]:
+    sizes = lake.store.sizes(folder)
+    if missing := [name for name in names if f"{folder}/{name}" not in sizes]:
         raise ValueError(f"{folder}/{missing[0]} is missing: the table is damaged")
-    blobs = {f"{folder}/{name.removesuffix('.lance')}" for name in names if name.startswith("data/")}
-    wanted = {f"{folder}/{name}" for name in names}
-    return {name: size for name, size in found.items() if name in wanted or name.rpartition("/")[0] in blobs}
+    blob_folders = {f"{folder}/{name.removesuffix('.lance')}" for name in names if name.startswith("data/")}
+    files = {f"{folder}/{name}" for name in names}
+    return {name: size for name, size in sizes.items() if name in files or name.rpartition("/")[0] in blob_folders}
 
 
 def _dataset_folder(name: str) -> str:
@@ -114,5 +121,5 @@ def _dataset_folder(name: str) -> str:
 
 
 def total_size(entries: Iterable[Any]) -> int:
-    """Bytes of all files of an inventory."""
+    """Return the total size in bytes of inventory entries."""
     return sum(size for size, _ in entries)

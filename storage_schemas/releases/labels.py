@@ -1,4 +1,4 @@
-"""How good pose labels are: their own quality records, and their distance from truth where a clip has it."""
+"""Summarise the quality of pose labels: stored quality measures, and errors against ground truth if available."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from opendimo.storage_schemas.rows import arrow_to_rows, in_list
 
 MEASURES = ("reprojection", "jitter", "foot_skate", "cross_view", "weight")
-BODY = 22  # joints of the body among the 52
-CLIPS = 1000  # how many clips accuracy is measured on at most: ids are hashes, so the first ones are a sample
+BODY = 22  # number of body joints, the first of the 52
+CLIPS = 1000  # maximum number of clips for the accuracy; ids are hashes, so the first ones are a random sample
 CHUNK = 32
 
 
 def quality(poses: lance.LanceDataset, pose_ids: pa.Array) -> dict[str, Any]:
-    """By estimator: number of labels, share of valid frames, of measures the median and where the worst tenth is."""
-    wanted = pc.is_in(poses.to_table(columns=["pose_id"])["pose_id"], value_set=pose_ids)
+    """Return by estimator: number of labels, share of valid frames, median and worst-tenth threshold of measures."""
+    selected = pc.is_in(poses.to_table(columns=["pose_id"])["pose_id"], value_set=pose_ids)
     parts, start = [], 0
     for batch in poses.scanner(columns=["estimator", "valid", *MEASURES], scan_in_order=True).to_batches():
-        used = pa.Table.from_batches([batch]).filter(wanted.slice(start, batch.num_rows))
+        used = pa.Table.from_batches([batch]).filter(selected.slice(start, batch.num_rows))
         start += batch.num_rows
         frames = pc.list_value_length(used["valid"])
         rows = used["valid"].combine_chunks()
@@ -40,16 +40,19 @@ def _summary(labels: pa.Table) -> dict[str, Any]:
     valid = (pc.sum(labels["ok"]).as_py() or 0) / (pc.sum(labels["frames"]).as_py() or 1)
     summary: dict[str, Any] = {"labels": labels.num_rows, "valid": round(valid, 6)}
     for measure in MEASURES:
-        worse = 0.1 if measure == "weight" else 0.9  # the others are errors
-        median, bad = (pc.quantile(labels[measure], q=q)[0].as_py() for q in (0.5, worse))
+        worst = 0.1 if measure == "weight" else 0.9  # all others are errors: higher is worse
+        median, worst_tenth = (pc.quantile(labels[measure], q=q)[0].as_py() for q in (0.5, worst))
         if median is not None:
-            summary[measure] = {"median": median, "worst_tenth": bad}
+            summary[measure] = {"median": median, "worst_tenth": worst_tenth}
     return summary
 
 
 def accuracy(poses: lance.LanceDataset, clip_ids: pa.Array) -> dict[str, Any]:
-    """By estimator: MPJPE (pelvis at pelvis) and PA-MPJPE (after the best similarity per frame) of the 22 body joints
-    against truth, in mm, over the frames that are valid in both; the number of clips says on how many."""
+    """Return by estimator the MPJPE (pelvis-aligned) and PA-MPJPE (after a similarity alignment per frame) in mm.
+
+    Both compare the 22 body joints with the ground truth over the frames that are valid in both. `clips` is the number
+    of labels that were compared.
+    """
     labels = poses.to_table(columns=["clip_id", "estimator", "pose_id"])
     labels = labels.filter(pc.is_in(labels["clip_id"], value_set=clip_ids))
     true = pc.equal(labels["estimator"], "truth")
@@ -58,9 +61,9 @@ def accuracy(poses: lance.LanceDataset, clip_ids: pa.Array) -> dict[str, Any]:
     chosen = sorted(both.to_pylist())[:CLIPS]
     errors: dict[str, list[NDArray[np.float64]]] = {}
     for start in range(0, len(chosen), CHUNK):
-        some = in_list("clip_id", chosen[start : start + CHUNK])
+        condition = in_list("clip_id", chosen[start : start + CHUNK])
         columns = ["clip_id", "estimator", "joints_3d", "valid"]
-        rows = arrow_to_rows(poses.to_table(columns=columns, filter=some))
+        rows = arrow_to_rows(poses.to_table(columns=columns, filter=condition))
         true_of = {row["clip_id"]: row for row in rows if row["estimator"] == "truth"}
         for row in rows:
             if row["estimator"] != "truth":
@@ -68,16 +71,16 @@ def accuracy(poses: lance.LanceDataset, clip_ids: pa.Array) -> dict[str, Any]:
     return {
         name: {
             "clips": len(parts),
-            "mpjpe_mm": round(float(found[0].mean()), 3),
-            "pa_mpjpe_mm": round(float(found[1].mean()), 3),
+            "mpjpe_mm": round(float(joined[0].mean()), 3),
+            "pa_mpjpe_mm": round(float(joined[1].mean()), 3),
         }
         for name, parts in sorted(errors.items())
-        if (found := np.concatenate(parts, axis=1)).size
+        if (joined := np.concatenate(parts, axis=1)).size
     }
 
 
 def _errors(label: dict[str, Any], truth: dict[str, Any]) -> NDArray[np.float64]:
-    """[2, frames] mm."""
+    """Return MPJPE and PA-MPJPE of each frame, [2, frames] in mm."""
     frames = min(len(label["valid"]), len(truth["valid"]))
     valid = np.logical_and(label["valid"][:frames], truth["valid"][:frames])
     ours, true = (np.asarray(row["joints_3d"], np.float64)[:frames][valid][:, :BODY] for row in (label, truth))
@@ -85,16 +88,16 @@ def _errors(label: dict[str, Any], truth: dict[str, Any]) -> NDArray[np.float64]
 
 
 def mpjpe(ours: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[T] mean distance of joints [T, J, 3] once joint 0, the pelvis, is at the same place."""
+    """Return [T] the mean distance of joints [T, J, 3] after aligning joint 0, the pelvis."""
     off = (ours - ours[:, :1]) - (true - true[:, :1])
     return np.asarray(np.linalg.norm(off, axis=-1).mean(-1))
 
 
 def pa_mpjpe(ours: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[T] mean distance of joints [T, J, 3] after the rotation, scale and shift that fit best (Procrustes)."""
+    """Return [T] the mean distance of joints [T, J, 3] after Procrustes alignment (rotation, scale and translation)."""
     a, b = ours - ours.mean(1, keepdims=True), true - true.mean(1, keepdims=True)
     u, s, vt = np.linalg.svd(np.swapaxes(a, 1, 2) @ b)
-    s[:, -1] *= np.sign(np.linalg.det(u @ vt))  # no mirror images
+    s[:, -1] *= np.sign(np.linalg.det(u @ vt))  # exclude reflections
     u[:, :, -1] *= np.sign(np.linalg.det(u @ vt))[:, None]
     scale = s.sum(-1) / np.maximum((a**2).sum((1, 2)), 1e-12)
     return np.asarray(np.linalg.norm(scale[:, None, None] * (a @ (u @ vt)) - b, axis=-1).mean(-1))

@@ -1,4 +1,4 @@
-"""Nothing of the test split may be seen in training: no person, no performance, no video file."""
+"""Check that the test split does not leak into training: no shared person, performance or video file."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +8,7 @@ from opendimo.storage_schemas.releases.selection import Codes, Selection, codes
 
 
 def check_splits(chosen: Selection) -> None:
-    """Raise `ValueError` where kept pairs of different splits share a subject, a capture, a group or the content of a
+    """Raise `ValueError` if kept pairs of different splits share a subject, a capture, a group or the content of a
     source."""
     kept, split = chosen.kept, codes(chosen.split)
     named = (("capture_id", chosen.capture), ("subject", chosen.subject), ("split_group", chosen.group))
@@ -24,8 +24,8 @@ def check_splits(chosen: Selection) -> None:
 def _check(what: str, values: Codes, split: Codes, names: pa.Array) -> None:
     known = values >= 0
     width = int(split.max(initial=0)) + 1
-    seen = np.unique(values[known].astype(np.int64) * width + split[known]) // width
-    leaking = np.unique(seen[1:][seen[1:] == seen[:-1]])
+    values_by_split = np.unique(values[known].astype(np.int64) * width + split[known]) // width
+    leaking = np.unique(values_by_split[1:][values_by_split[1:] == values_by_split[:-1]])
     if len(leaking):
         first = min(names.take(pa.array(leaking)).to_pylist())
         raise ValueError(f"{what} {first} is in both splits: the test split would leak into training")

@@ -1,4 +1,4 @@
-"""What a release holds, in numbers: counts, labels and how good they are, and what made it."""
+"""Create the manifest of a release: counts, label quality, and the configs and code version that produced it."""
 
 import json
 from importlib.metadata import version as package_version
@@ -19,7 +19,7 @@ from opendimo.storage_schemas.releases.selection import Codes, Counts, Selection
 
 
 def make_manifest(lake: Lake, tables: Pinned, chosen: Selection, policy: ReleasePolicy) -> dict[str, Any]:
-    """The manifest (JSON-able) of the kept pairs of a selection."""
+    """Return the manifest (JSON-able) of the kept pairs of a selection."""
     kept = chosen.kept
     driving, target = chosen.driving[kept], chosen.target[kept]
     used_clips = np.unique(np.concatenate([driving, target]))
@@ -50,39 +50,39 @@ def make_manifest(lake: Lake, tables: Pinned, chosen: Selection, policy: Release
 
 
 def _by_licence(chosen: Selection, pairs_of_clip: NDArray[np.int64]) -> Counts:
-    """Pairs by licence of the target's source."""
+    """Count pairs by the licence of the target's source."""
     licence = pc.dictionary_encode(pc.fill_null(chosen.sources["licence"], "unknown").combine_chunks())
     of_clip = np.append(codes(licence), len(licence.dictionary))[chosen.clip_source]
-    found = np.bincount(of_clip, weights=pairs_of_clip, minlength=len(licence.dictionary) + 1)
-    counts = dict(zip(licence.dictionary.to_pylist(), found[:-1].astype(int).tolist(), strict=True))
-    counts["unknown"] = counts.get("unknown", 0) + int(found[-1])
+    pairs = np.bincount(of_clip, weights=pairs_of_clip, minlength=len(licence.dictionary) + 1)
+    counts = dict(zip(licence.dictionary.to_pylist(), pairs[:-1].astype(int).tolist(), strict=True))
+    counts["unknown"] = counts.get("unknown", 0) + int(pairs[-1])
     return {name: n for name, n in counts.items() if n}
 
 
 def newest_captions(lake: Lake, captions: Any, clip_ids: pa.Array) -> tuple[Codes, Codes]:
-    """(row of `captions` in storage order, row of `clip_ids`) of the current caption of each clip."""
+    """Return the row in `captions` (storage order) and the index in `clip_ids` of the current caption of each clip."""
     clip = lookup(column(captions, "clip_id"), clip_ids)
-    rising = newest_first(lake, "captions", pa.chunked_array([column(captions, "run_id")]))
-    order = np.lexsort((*(key.to_numpy() for key in reversed(rising)), clip))
+    sort_keys = newest_first(lake, "captions", pa.chunked_array([column(captions, "run_id")]))
+    order = np.lexsort((*(key.to_numpy() for key in reversed(sort_keys)), clip))
     last = np.append(clip[order][1:] != clip[order][:-1], True) & (clip[order] >= 0)
     rows = order[last].astype(np.int32)
     return rows, clip[rows]
 
 
 def _by_term(lake: Lake, tables: Pinned, chosen: Selection, pairs_of_clip: NDArray[np.int64]) -> Counts:
-    """Pairs by camera term of the target clip's newest caption; a pair counts once for each of its terms."""
+    """Count pairs by camera term of the target clip's newest caption; a pair counts once for each of its terms."""
     rows, clip = newest_captions(lake, tables["captions"], chosen.clips["clip_id"].combine_chunks())
     terms = column(tables["captions"], "camera_terms").take(pa.array(rows))
     words = pc.dictionary_encode(pc.struct_field(pc.list_flatten(terms), "term"))
     width = max(1, len(words.dictionary))
     parents = pc.list_parent_indices(terms).to_numpy()
-    once = np.unique(clip[parents].astype(np.int64) * width + codes(words))
-    found = np.bincount(once % width, weights=pairs_of_clip[once // width], minlength=width)
-    return {word: int(n) for word, n in zip(words.dictionary.to_pylist(), found, strict=False) if n}
+    distinct = np.unique(clip[parents].astype(np.int64) * width + codes(words))
+    counts = np.bincount(distinct % width, weights=pairs_of_clip[distinct // width], minlength=width)
+    return {word: int(n) for word, n in zip(words.dictionary.to_pylist(), counts, strict=False) if n}
 
 
 def _configs(lake: Lake, tables: Pinned, where: str, clips: pa.Table) -> dict[str, list[Any]]:
-    """Stage -> version and config of every run that made rows of the pinned tables, oldest first."""
+    """Return by stage the version and config of every run that produced rows of the pinned tables, oldest first."""
     runs = pa.chunked_array([pc.unique(clips["run_id"])])
     for name in ("captures", "poses", "captions", "latents"):
         runs = pa.chunked_array([*runs.chunks, pc.unique(column(tables[name], "run_id"))])

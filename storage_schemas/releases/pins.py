@@ -1,4 +1,4 @@
-"""Pins: tagged versions of the tables that a release reads. A tag is never moved while there is a release of it."""
+"""Pin the table versions that a release reads by tags. The tags of an existing release are never moved."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ Pinned = dict[str, lance.LanceDataset]
 
 
 def pin_tables(lake: Lake, tag: str) -> list[Pin]:
-    """Tag the newest version of every table of `PINNED`, all between the same two commits.
+    """Tag the newest version of every table of `PINNED`, without a commit in between.
 
-    A tag of this name can only be left from an attempt that was killed before there was a release, so it pins nothing.
+    An existing tag with this name is from an attempt that was killed before its release existed, so it is replaced.
     """
     unpin_tables(lake, tag)
-    with exclusive(lake):  # cleaning takes it too: what is looked at here is not cleaned away
+    with exclusive(lake):  # cleaning takes this lock, too, so it cannot delete the versions that are tagged here
         for table in PINNED:
             dataset = lake.dataset(table)
             dataset.tags.create(tag, dataset.version)
@@ -29,7 +29,7 @@ def pin_tables(lake: Lake, tag: str) -> list[Pin]:
 
 
 def unpin_tables(lake: Lake, tag: str) -> None:
-    """Remove the tags of an attempt that ends without a release."""
+    """Remove the tags of an attempt that did not result in a release."""
     for table in PINNED:
         dataset = lake.dataset(table)
         if tag in dataset.tags.list():
@@ -37,23 +37,27 @@ def unpin_tables(lake: Lake, tag: str) -> None:
 
 
 def pinned(lake: Lake, pins: list[Pin]) -> Pinned:
-    """The pinned tables."""
+    """Open the pinned tables."""
     return {pin["table"]: lake.dataset(pin["table"], pin["version"]) for pin in pins}
 
 
 def check_pins(lake: Lake, release_id: str, pins: list[Pin]) -> None:
-    """Raise `ValueError` naming the table where one is not what was pinned."""
+    """Raise `ValueError`, naming the table, if a table differs from what was pinned."""
     for pin in pins:
         try:
             facts = _facts(lake, pin["table"], pin["tag"])
         except (ValueError, OSError, RuntimeError) as error:
-            raise ValueError(f"release {release_id}: the pinned version of {pin['table']} is gone ({error})") from error
+            raise ValueError(
+                f"release {release_id}: the pinned version of {pin['table']} is missing ({error})"
+            ) from error
         if facts != pin:
-            raise ValueError(f"release {release_id}: table {pin['table']} is not what was pinned; make a new release")
+            raise ValueError(
+                f"release {release_id}: table {pin['table']} differs from what was pinned; create a new release"
+            )
 
 
 def unchanged(lake: Lake, older: list[Pin], newer: list[Pin]) -> bool:
-    """Whether two sets of pins hold the same rows: no run committed anything between them (compaction is no run)."""
+    """Return whether two sets of pins have the same rows: no run committed rows between them. Compaction is no run."""
     rows = {pin["table"]: (pin["version"], pin["rows"]) for pin in older}
     if any(rows.get(pin["table"], (0, -1))[1] != pin["rows"] for pin in newer):
         return False

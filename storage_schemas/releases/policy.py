@@ -1,18 +1,18 @@
-"""What a release may hold: a policy, read from a TOML file.
+"""Define the policy of a release, which filters its pairs; it is read from a TOML file.
 
 ```toml
-licences = ["CC-BY-4.0", "CC0-1.0"]   # allowed ones, by exact name; empty: all
-unknown_licence = false               # whether a source without a licence may be in
-approval = true                       # somebody has to approve it before anything trains on it
+licences = ["CC-BY-4.0", "CC0-1.0"]   # allowed licences, by exact name; empty: all
+unknown_licence = false               # whether to include sources without a licence
+approval = true                       # whether a person must approve the release before training uses it
 
-[floors]                              # least values of stored columns of clips (both clips of a pair) and poses
+[floors]                              # minimum values of stored columns of clips (both clips of a pair) and poses
 "poses.weight" = 0.3
 "clips.sharpness" = 20
 
-[ceilings]                            # greatest values
+[ceilings]                            # maximum values
 "poses.reprojection" = 0.1
 
-[counts]                              # least numbers of pairs, by kind and by split
+[counts]                              # minimum numbers of pairs, by kind and by split
 cross_view = 1000
 test = 100
 ```
@@ -34,10 +34,10 @@ LIMITED = ("clips", "poses")
 
 @dataclass(frozen=True)
 class ReleasePolicy:
-    """Defaults let everything in and ask nobody.
+    """The policy of a release. The defaults include all pairs and require no approval.
 
-    A number that was not measured (null) passes floors and ceilings; a pair without a pose label passes none of
-    `poses`. Raises `ValueError` for what is no such column, kind or split.
+    A missing value (null) passes floors and ceilings; a pair without a pose label fails every limit on `poses`. Raises
+    `ValueError` for an unknown column, kind or split.
     """
 
     licences: tuple[str, ...] = ()
@@ -54,12 +54,12 @@ class ReleasePolicy:
             raise ValueError(f"counts: no kind of pair or split {unknown[0]!r}; there are {', '.join(KINDS + SPLITS)}")
 
     def as_json(self) -> dict[str, Any]:
-        """What goes into the manifest."""
+        """Return the policy as stored in the manifest."""
         return asdict(self) | {"licences": sorted(self.licences)}
 
 
 def load_policy(path: Path) -> ReleasePolicy:
-    """The policy of a TOML file. Raises `ValueError` naming the file and the key for anything that is not one."""
+    """Read a policy from a TOML file. Raises `ValueError`, naming the file and the key, if it is not valid."""
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -76,20 +76,20 @@ def load_policy(path: Path) -> ReleasePolicy:
 
 
 def _check_type(path: Path, key: str, value: Any) -> None:
-    wanted = "true or false"
+    expected = "true or false"
     if key in ("unknown_licence", "approval"):
         fits = isinstance(value, bool)
     elif key == "licences":
-        wanted, fits = "a list of names", isinstance(value, list) and all(isinstance(name, str) for name in value)
+        expected, fits = "a list of names", isinstance(value, list) and all(isinstance(name, str) for name in value)
     else:
         kind, word = (int, "whole numbers") if key == "counts" else ((int, float), "numbers")
-        wanted = f"a table of {word} from 0" if key == "counts" else f"a table of {word}"
+        expected = f"a table of {word} from 0" if key == "counts" else f"a table of {word}"
         fits = isinstance(value, dict) and all(
             isinstance(number, kind) and not isinstance(number, bool) and (key != "counts" or number >= 0)
             for number in value.values()
         )
     if not fits:
-        raise ValueError(f"{path}: {key} has to be {wanted}, got {value!r}")
+        raise ValueError(f"{path}: {key} has to be {expected}, got {value!r}")
 
 
 def _check_column(limit: str) -> None:

@@ -1,7 +1,7 @@
-"""Releases: immutable, named, versioned sets of pairs, pinned to tagged table versions, with a list of all their files.
+"""Create and open releases: immutable, named, versioned sets of pairs, pinned to tagged table versions, with a list of
+all their files.
 
-Training reads a release and nothing else; `open_release` refuses one that is unpinned, not approved, withdrawn or not
-what was written.
+Training reads only a release. `open_release` rejects a release that is unpinned, not approved, withdrawn or changed.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from opendimo.storage_schemas.rows import Row, arrow_to_rows
 
 @dataclass(frozen=True)
 class Release:
-    """An opened release. `id` is NAME@VERSION; `sha256` covers the row set, the pinned versions and every file."""
+    """An open release. `id` is NAME@VERSION; `sha256` covers the row set, the pinned versions and every file."""
 
     id: str
     sha256: str
@@ -49,11 +49,11 @@ class Release:
 
     @property
     def lake_uri(self) -> str:
-        """Where its lake is."""
+        """Path or URL of the lake."""
         return self.lake.uri
 
     def dataset(self, table: str) -> lance.LanceDataset:
-        """A pinned table; of `pairs`, those of the release."""
+        """Return a pinned table; for `pairs`, only the pairs of the release."""
         if table not in self._open:
             if table == "pairs":
                 self._open[table] = open_pairs(self.lake, self.id)
@@ -62,19 +62,19 @@ class Release:
         return self._open[table]
 
     def scan(self, table: str, columns: list[str] | None = None, where: str | None = None) -> pa.Table:
-        """Rows of a pinned table as an Arrow table in key order, without blobs. `where` is an SQL condition."""
+        """Return rows of a pinned table as an Arrow table in key order, without blobs. `where` is an SQL condition."""
         return scan(self.dataset(table), table, columns, where)
 
     def read(self, table: str, columns: list[str] | None = None, where: str | None = None) -> list[Row]:
-        """The same as dicts."""
+        """Like `scan`, but return rows as dicts."""
         return arrow_to_rows(self.scan(table, columns, where))
 
     def blobs(self, table: str, column: str, keys: list[str]) -> list[bytes]:
-        """Bytes of a blob column of a pinned table by primary key, in the order asked."""
+        """Return the bytes of a blob column of a pinned table by primary key, in the order of `keys`."""
         return self._snapshot(table).blobs(column, keys)
 
     def rows(self, table: str, keys: list[str], columns: list[str]) -> list[Row]:
-        """Rows of a pinned table by primary key, in the order asked: for few of many."""
+        """Return rows of a pinned table by primary key, in the order of `keys`; efficient for a few rows."""
         return self._snapshot(table).rows(keys, columns)
 
     def _snapshot(self, table: str) -> Snapshot:
@@ -86,12 +86,13 @@ class Release:
 def create_release(
     lake: Lake, name: str, policy: ReleasePolicy | None = None, on_progress: OnProgress = lambda *_: None
 ) -> Row:
-    """Make the next version of `name` from the newest set of pairs; the same content and policy again change nothing.
+    """Create the next version of `name` from the newest set of pairs.
 
-    A set is what one piece of work of the `pairs` stage made; what was taken down and what the policy filters is left
-    out. Raises `ValueError`, and leaves nothing behind, where the name is not usable, too few pairs are left, a
-    subject, capture or file is in both splits, or this very content was withdrawn. Killed anywhere and run again, it
-    is one release.
+    If content and policy equal those of the previous version, return that version. A set is the result of one run of
+    the `pairs` stage; pairs of sources that were taken down and pairs that the policy filters are excluded. Raises
+    `ValueError`, and leaves nothing behind, if the name is not valid, too few pairs remain, a subject, capture or file
+    is in both splits, or the same content was withdrawn. If killed at any point and run again, it results in one
+    release.
     """
     check_name(name)
     policy = policy or ReleasePolicy()
@@ -139,14 +140,17 @@ def create_release(
 
 
 def check_name(name: str) -> None:
-    """Raise `ValueError` where a release cannot have this name."""
+    """Raise `ValueError` if `name` is not a valid name of a release."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
         raise ValueError(f"release name {name!r}: use lower-case letters, digits, - and _, at most 63")
 
 
 def list_releases(lake: Lake, name: str | None = None) -> list[Row]:
-    """All releases, or those of one name, oldest first: rows of `releases`, with `state` (usable, pending, withdrawn)
-    and the last `decision` about each (a row of `decisions`, or None)."""
+    """Return all releases, or those of one name, sorted by name and version.
+
+    These are rows of `releases` with `state` (usable, pending, withdrawn) and the last `decision` about each (a row of
+    `decisions`, or None).
+    """
     rows, decisions = lake.read("releases"), last_decisions(lake)
     rows = [
         row | {"decision": decisions.get(row["release_id"]), "state": state(row, decisions.get(row["release_id"]))}
@@ -157,21 +161,25 @@ def list_releases(lake: Lake, name: str | None = None) -> list[Row]:
 
 
 def find_release(lake: Lake, release_id: str) -> Row:
-    """One of `list_releases`. Raises `ValueError` where it does not exist or no version is given."""
+    """Return one row of `list_releases`. Raises `ValueError` if it does not exist or `release_id` has no version."""
     rows = list_releases(lake)
-    if found := [row for row in rows if row["release_id"] == release_id]:
-        return found[0]
+    if matches := [row for row in rows if row["release_id"] == release_id]:
+        return matches[0]
     if "@" not in release_id:
         usable = [r["release_id"] for r in rows if r["name"] == release_id and r["state"] == USABLE]
         newest = f"the newest usable one is {usable[-1]}" if usable else f"there is no usable one of {release_id!r}"
-        raise ValueError(f"release {release_id!r} names no version, write NAME@VERSION: {newest}")
+        raise ValueError(f"release {release_id!r} has no version, write NAME@VERSION: {newest}")
     known = ", ".join(row["release_id"] for row in rows) or "none"
     raise ValueError(f"no release {release_id} in {lake.uri}; there are: {known}")
 
 
 def open_release(lake_uri: str, release_id: str) -> Release:
-    """Open NAME@VERSION for reading. Raises `ValueError`, in one line, where it does not exist, waits for approval, was
-    withdrawn, or is not what was written: pinned versions, list of files, names and sizes (`verify` reads them all)."""
+    """Open NAME@VERSION for reading.
+
+    Raises `ValueError`, with a message of one line, if the release does not exist, waits for approval, was withdrawn or
+    was changed. Checks the pinned versions, the list of files, and names and sizes of the files; `verify` also reads
+    all files.
+    """
     lake = Lake(lake_uri)
     row = find_release(lake, release_id)
     check_usable(row)
@@ -179,11 +187,11 @@ def open_release(lake_uri: str, release_id: str) -> Release:
 
 
 def open_row(lake: Lake, row: Row) -> Release:
-    """Open a release whatever was decided about it: to look at, not to train on."""
+    """Open a release in any state, for inspection and not for training. Raises `ValueError` if it was changed."""
     check_pins(lake, row["release_id"], row["pins"])
-    if wrong := misfits(lake, read_inventory(lake, row["release_id"], row["inventory_sha256"])):
-        more = f", and {len(wrong) - 1} more" if wrong[1:] else ""
-        raise ValueError(f"release {row['release_id']} was changed: {wrong[0]}{more}; see `dimo release verify`")
+    if damaged := misfits(lake, read_inventory(lake, row["release_id"], row["inventory_sha256"])):
+        more = f", and {len(damaged) - 1} more" if damaged[1:] else ""
+        raise ValueError(f"release {row['release_id']} was changed: {damaged[0]}{more}; see `dimo release verify`")
     covered = [row["row_set_sha256"], row["pins"], row["inventory_sha256"]]
     sha256 = hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
     versions = {pin["table"]: pin["version"] for pin in row["pins"]}
@@ -191,14 +199,14 @@ def open_row(lake: Lake, row: Row) -> Release:
 
 
 def check_usable(row: Row) -> None:
-    """Raise `ValueError` where a release waits for approval or was withdrawn."""
+    """Raise `ValueError` if a release waits for approval or was withdrawn."""
     if row["state"] == PENDING:
         raise ValueError(
             f"release {row['release_id']} waits for approval: `dimo release approve {row['release_id']} --by NAME`"
         )
     if row["state"] == WITHDRAWN:
-        said, why = row["decision"]["by"], row["decision"]["note"] or "no reason given"
-        raise ValueError(f"release {row['release_id']} was withdrawn by {said}: {why}")
+        by, reason = row["decision"]["by"], row["decision"]["note"] or "no reason given"
+        raise ValueError(f"release {row['release_id']} was withdrawn by {by}: {reason}")
 
 
 def _newest(lake: Lake, name: str) -> Row | None:
@@ -215,20 +223,23 @@ def _same(lake: Lake, previous: Row, row_set: str, pins: list[dict[str, Any]], p
 def _unless_withdrawn(row: Row) -> Row:
     if row["state"] == WITHDRAWN:
         raise ValueError(
-            f"this is the content of {row['release_id']}, which {row['decision']['by']} withdrew "
+            f"the content equals that of {row['release_id']}, which {row['decision']['by']} withdrew "
             f"({row['decision']['note']}): change the data or the policy, or approve that release again"
         )
     return row
 
 
 def _check_counts(lake: Lake, name: str, chosen: Selection, policy: ReleasePolicy) -> None:
-    """Every candidate is kept or has a reason, and as many are kept as the policy asks for."""
+    """Check that every candidate is kept or dropped for a reason, and that enough pairs remain.
+
+    Raises `ValueError` if no pair remains or fewer than the policy requires.
+    """
     kept, dropped = int(chosen.kept.sum()), chosen.dropped
     if kept + sum(dropped.values()) != len(chosen.kept):
         raise AssertionError(f"{len(chosen.kept)} candidates, but {kept} kept and {dropped} dropped")
     why = ", ".join(f"{reason} {n}" for reason, n in dropped.items()) or "nothing"
     if not kept:
-        raise ValueError(f"{lake.uri} has no pairs to release: of {len(chosen.kept)} candidates none is left ({why})")
-    found = count(chosen.kind, chosen.kept) | count(chosen.split, chosen.kept)
-    if few := [f"{found.get(k, 0)} {k} instead of {n}" for k, n in policy.counts.items() if found.get(k, 0) < n]:
+        raise ValueError(f"{lake.uri} has no pairs to release: all {len(chosen.kept)} candidates were dropped ({why})")
+    pairs = count(chosen.kind, chosen.kept) | count(chosen.split, chosen.kept)
+    if few := [f"{pairs.get(k, 0)} {k} instead of {n}" for k, n in policy.counts.items() if pairs.get(k, 0) < n]:
         raise ValueError(f"release {name}: too few pairs for its policy: {', '.join(few)}; dropped: {why}")

@@ -1,6 +1,6 @@
-"""Which pairs a release takes: the newest set, less what was taken down and what the policy filters, with reasons.
+"""Select the pairs of a release: the newest set without pairs that were taken down or that the policy filters.
 
-Columns, never rows: ten million pairs are a few arrays of whole numbers here.
+Selection works on columns, not rows: ten million pairs are a few integer arrays.
 """
 
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ Counts = dict[str, int]
 
 @dataclass(frozen=True)
 class Selection:
-    """The candidates [N] in storage order: what they point to, and why each is left out (`reason`, 0: it is not)."""
+    """The candidates [N] in storage order: the rows they refer to, and why each is left out (`reason`; 0: kept)."""
 
     where: str  # SQL condition on the pinned pairs that gives the candidates
-    driving: Codes  # [N] row of `clips`
-    target: Codes  # [N] row of `clips`
-    pose: Codes  # [N] row of `poses`
+    driving: Codes  # [N] row in `clips`
+    target: Codes  # [N] row in `clips`
+    pose: Codes  # [N] row in `poses`
     kind: pa.DictionaryArray
     split: pa.DictionaryArray
     source_kind: pa.DictionaryArray
@@ -40,51 +40,51 @@ class Selection:
     reason: NDArray[np.int8]  # [N] 1 + index in `reasons`
     reasons: tuple[str, ...]
     clips: pa.Table
-    clip_source: Codes  # [clips] row of `sources`
+    clip_source: Codes  # [clips] row in `sources`
     sources: pa.Table
     pose_ids: pa.Array
 
     @property
     def kept(self) -> Flags:
-        """[N] whether a candidate is in the release."""
+        """[N] whether a candidate is included in the release."""
         return self.reason == 0
 
     @property
     def dropped(self) -> Counts:
-        """How many candidates each reason leaves out."""
+        """Number of candidates that are left out, by reason."""
         return self.dropped_among(np.ones(len(self.reason), bool))
 
-    def dropped_among(self, some: Flags) -> Counts:
-        """How many of some candidates [N] each reason leaves out."""
-        counts = np.bincount(self.reason[some], minlength=len(self.reasons) + 1)[1:]
+    def dropped_among(self, mask: Flags) -> Counts:
+        """Return the number of candidates that are left out, by reason, among those of `mask` [N]."""
+        counts = np.bincount(self.reason[mask], minlength=len(self.reasons) + 1)[1:]
         return {name: int(count) for name, count in zip(self.reasons, counts, strict=True) if count}
 
 
 def column(dataset: lance.LanceDataset, name: str, where: str | None = None) -> pa.Array:
-    """One column in storage order."""
+    """Return one column in storage order."""
     return dataset.to_table(columns=[name], filter=where)[name].combine_chunks()
 
 
 def lookup(values: pa.Array, keys: pa.Array) -> Codes:
-    """The position of each value in `keys`, -1 where it is not there (or null)."""
-    found: Codes = pc.index_in(values, value_set=keys, skip_nulls=True).fill_null(-1).to_numpy(zero_copy_only=False)
-    return found.astype(np.int32, copy=False)
+    """Return the position of each value in `keys`, -1 if it is missing or null."""
+    positions: Codes = pc.index_in(values, value_set=keys, skip_nulls=True).fill_null(-1).to_numpy(zero_copy_only=False)
+    return positions.astype(np.int32, copy=False)
 
 
 def codes(values: pa.DictionaryArray) -> Codes:
-    """The codes of a dictionary-encoded column, -1 for null."""
-    found: Codes = values.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return found.astype(np.int32, copy=False)
+    """Return the codes of a dictionary-encoded column, -1 for null."""
+    indices: Codes = values.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return indices.astype(np.int32, copy=False)
 
 
-def count(values: pa.DictionaryArray, some: Flags) -> Counts:
-    """How often each value occurs among some candidates [N]."""
-    found = np.bincount(codes(values)[some], minlength=len(values.dictionary))
-    return {name: int(n) for name, n in zip(values.dictionary.to_pylist(), found, strict=True) if n}
+def count(values: pa.DictionaryArray, mask: Flags) -> Counts:
+    """Count how often each value occurs among the candidates of `mask` [N]."""
+    counts = np.bincount(codes(values)[mask], minlength=len(values.dictionary))
+    return {name: int(n) for name, n in zip(values.dictionary.to_pylist(), counts, strict=True) if n}
 
 
 def select(lake: Lake, tables: Pinned, where: str, policy: ReleasePolicy) -> Selection:
-    """The pairs of the pinned tables that `where` selects, under a policy. Raises `ValueError` where a clip is gone."""
+    """Apply takedowns and a policy to the pinned pairs that match `where`. Raises `ValueError` if a clip is missing."""
     pairs = tables["pairs"]
     clip_columns = ["clip_id", "source_id", "frames", "fps_num", "fps_den", "run_id"]
     clips = tables["clips"].to_table(columns=clip_columns).combine_chunks()
@@ -94,7 +94,7 @@ def select(lake: Lake, tables: Pinned, where: str, policy: ReleasePolicy) -> Sel
     driving = lookup(column(pairs, "driving_clip_id", where), clip_ids)
     target = lookup(column(pairs, "target_clip_id", where), clip_ids)
     if (driving < 0).any() or (target < 0).any():
-        raise ValueError(f"{lake.uri}: the newest pairs name clips that are not there; make the pairs again")
+        raise ValueError(f"{lake.uri}: the newest pairs refer to clips that do not exist; make the pairs again")
     pose = lookup(column(pairs, "pose_id", where), pose_ids)
     clip_source = lookup(_array(clips["source_id"]), _array(sources["source_id"]))
     reason, names = np.zeros(len(pose), np.int8), []
@@ -116,8 +116,8 @@ def select(lake: Lake, tables: Pinned, where: str, policy: ReleasePolicy) -> Sel
 
 
 def newest_set(lake: Lake, pairs: lance.LanceDataset) -> str:
-    """The condition that selects the current set: of the revision that was asked for last, the run that committed
-    last. Raises `ValueError` where there are no pairs."""
+    """Return the SQL condition that selects the current set of pairs: the last committed run of the most recently
+    requested revision. Raises `ValueError` if there are no pairs."""
     for run_id in (
         ranks(lake, "pairs").sort_by([("rank", "descending"), ("version", "descending")])["run_id"].to_pylist()
     ):
@@ -127,7 +127,7 @@ def newest_set(lake: Lake, pairs: lance.LanceDataset) -> str:
 
 
 def set_of(run_id: str) -> str:
-    """The condition that selects the set of a run."""
+    """Return the SQL condition that selects the pairs of a run."""
     return "run_id = '" + run_id.replace("'", "''") + "'"
 
 
@@ -140,7 +140,7 @@ def _filters(
     clip_source: Codes,
     rows: tuple[Codes, Codes, Codes],
 ) -> Iterator[tuple[str, Flags]]:
-    """(reason, [N] whether it leaves the candidate out), the first that holds counts."""
+    """Yield (reason, [N] whether it excludes the candidate); if several apply, the first one counts."""
     driving, target, pose = rows
 
     def of_clips(flags: Flags) -> Flags:
@@ -161,9 +161,9 @@ def _filters(
     limits = [(n, v, pc.less, "below") for n, v in sorted(policy.floors.items())]
     limits += [(n, v, pc.greater, "above") for n, v in sorted(policy.ceilings.items())]
     for name, value, fails, word in limits:
-        table, of = name.split(".")
-        wrong = _flags(pc.fill_null(fails(column(tables[table], of), value), False))
-        yield f"{word} {name}", of_clips(wrong) if table == "clips" else np.append(wrong, True)[pose]
+        table, measure = name.split(".")
+        failed = _flags(pc.fill_null(fails(column(tables[table], measure), value), False))
+        yield f"{word} {name}", of_clips(failed) if table == "clips" else np.append(failed, True)[pose]
 
 
 def _flags(values: pa.Array | pa.ChunkedArray) -> Flags:

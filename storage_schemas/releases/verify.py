@@ -1,4 +1,4 @@
-"""Reading every byte of a release again: is it still what was written?"""
+"""Verify that the files of a release are unchanged by reading all of them."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ SIDES = ("driving", "target")
 
 @dataclass
 class Findings:
-    """What `verify` found: one line for each damage; the sources that were taken down since, and their pairs."""
+    """The result of `verify`: one line per damage; sources taken down since, and the number of their pairs."""
 
     release: str
     files: int = 0
@@ -38,9 +38,9 @@ class Findings:
 
 
 def verify(lake: Lake, release_id: str, deep: bool = False, on_progress: OnProgress = lambda *_: None) -> Findings:
-    """Hash every file of a release and compare; with `deep` every stored video against its own hash as well.
+    """Hash every file of a release and compare; with `deep` also compare every stored video with its own hash.
 
-    Raises `ValueError` where there is no such release; damage is no error, it is found.
+    Damage is reported in the result and raises no error. Raises `ValueError` if there is no such release.
     """
     row = find_release(lake, release_id)
     findings = Findings(row["release_id"])
@@ -51,11 +51,11 @@ def verify(lake: Lake, release_id: str, deep: bool = False, on_progress: OnProgr
         return findings
     findings.files, findings.bytes = len(entries), total_size(entries.values())
     findings.damaged += misfits(lake, entries)
-    gone = {line.split(" ")[0] for line in findings.damaged}
-    there = {name: size for name, (size, _) in entries.items() if name not in gone}
-    hashes = hash_files(lake, there, on_progress)
-    findings.damaged += [f"{name} was changed" for name in there if hashes[name] != entries[name][1]]
-    if findings.damaged:  # what is inside of damaged files cannot be trusted
+    damaged = {line.split(" ")[0] for line in findings.damaged}
+    sizes = {name: size for name, (size, _) in entries.items() if name not in damaged}
+    hashes = hash_files(lake, sizes, on_progress)
+    findings.damaged += [f"{name} was changed" for name in sizes if hashes[name] != entries[name][1]]
+    if findings.damaged:  # the contents of damaged files cannot be trusted
         return findings
     try:
         release = open_row(lake, row)
@@ -65,7 +65,7 @@ def verify(lake: Lake, release_id: str, deep: bool = False, on_progress: OnProgr
     pairs = column(release.dataset("pairs"), "pair_id")
     pairs = pairs.take(pc.sort_indices(pairs))
     if row_set_sha256(pairs) != row["row_set_sha256"]:
-        findings.damaged.append(f"release {release_id}: its pairs are not those of its row set")
+        findings.damaged.append(f"release {release_id}: its pairs do not match its row set hash")
     if deep:
         _check_videos(release, findings)
     findings.taken_down, findings.taken_down_pairs = taken_down_since(lake, release)
@@ -73,7 +73,7 @@ def verify(lake: Lake, release_id: str, deep: bool = False, on_progress: OnProgr
 
 
 def check_bytes(lake: Lake, release_id: str, on_progress: OnProgress = lambda *_: None) -> None:
-    """Read every file of a release before it is relied on. Raises `ValueError` naming the first that is damaged."""
+    """Verify every file of a release before use. Raises `ValueError`, naming the first damage."""
     if damaged := verify(lake, release_id, on_progress=on_progress).damaged:
         more = f", and {len(damaged) - 1} more" if damaged[1:] else ""
         raise ValueError(f"release {release_id} was changed: {damaged[0]}{more}; see `dimo release verify`")
@@ -86,18 +86,18 @@ def _check_videos(release: Release, findings: Findings) -> None:
         videos = release.blobs("clip_videos", "video", ids)
         findings.videos += len(videos)
         findings.damaged += [
-            f"the video of clip {clip_id} is not what was stored"
+            f"the video of clip {clip_id} does not match its stored hash"
             for clip_id, video, sha256 in zip(ids, videos, batch["sha256"].to_pylist(), strict=True)
             if hashlib.sha256(video).hexdigest() != sha256
         ]
 
 
 def taken_down_since(lake: Lake, release: Release) -> tuple[list[str], int]:
-    """The sources of a release's pairs for which a tombstone is in force now, and the number of their pairs."""
+    """Return the sources of a release's pairs that are taken down now, and the number of their pairs."""
     clips = release.scan("clips", ["clip_id", "source_id"])
     clips = clips.filter(pc.is_in(clips["source_id"], value_set=taken_down(lake))).combine_chunks()
-    gone = clips["clip_id"].combine_chunks()
-    driving, target = (lookup(column(release.dataset("pairs"), f"{side}_clip_id"), gone) for side in SIDES)
+    clip_ids = clips["clip_id"].combine_chunks()
+    driving, target = (lookup(column(release.dataset("pairs"), f"{side}_clip_id"), clip_ids) for side in SIDES)
     used = np.unique(np.concatenate([driving, target]))
     sources = clips["source_id"].take(pa.array(used[used >= 0]))
     return sorted(set(sources.to_pylist())), int(((driving >= 0) | (target >= 0)).sum())

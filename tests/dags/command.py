@@ -1,4 +1,4 @@
-"""`dimo` as a shell sees it, without the seconds that a new interpreter takes."""
+"""Run `dimo` in this process, which saves the seconds that a new interpreter takes."""
 
 import io
 import signal
@@ -13,7 +13,7 @@ from opendimo.dags.cli import main
 
 @dataclass(frozen=True)
 class Answer:
-    """How a command ended and what it printed."""
+    """Exit code and output of a command."""
 
     returncode: int
     stdout: str
@@ -21,14 +21,14 @@ class Answer:
 
 
 def dimo(*args: str | Path) -> Answer:
-    """Run a command in this process."""
+    """Run a command in this process; return its exit code and output."""
     out, err = io.StringIO(), io.StringIO()
     handler, code = signal.getsignal(signal.SIGTERM), 0
     with patch.object(sys, "argv", ["dimo", *map(str, args)]), redirect_stdout(out), redirect_stderr(err):
         try:
             main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
+        except SystemExit as error:
+            code = int(error.code or 0)
         finally:
             signal.signal(signal.SIGTERM, handler)
     return Answer(code, out.getvalue(), err.getvalue())

@@ -1,4 +1,4 @@
-"""A whole ingestion in a process of its own, which tests may kill: three `dimo ingest` in one session."""
+"""Run a complete ingestion, three `dimo ingest` in one session, in a separate process that tests can kill."""
 
 import os
 import shutil
@@ -16,19 +16,22 @@ from tests.pipelines.render_jobs import only, writable
 
 ROOT = Path(__file__).parents[2]
 STARTS = 5
-"""Ray gives up where its agents take more than 15 seconds to start, as on a busy machine (its issue 65983)."""
-SHOWN = "pan_right.mp4", "static.mp4"
-FREE = bytes([0, 0, 0, 8]) + b"free"  # a box of MP4 without meaning
+"""Attempts to start Ray. It fails if its agents take more than 15 s, as on a busy machine (Ray issue 65983)."""
+VIDEOS = "pan_right.mp4", "static.mp4"
+FREE = bytes([0, 0, 0, 8]) + b"free"  # an empty MP4 `free` box, which changes the hash but not the video
 
 
 def make_inputs(data: Path, root: Path, server: MediaServer) -> None:
-    """Two short videos, one of them under another name and in another file as well, a broken one and one that is gone;
-    a render with truth; a rig of which two cameras have no video."""
+    """Write the inputs of an ingestion to `root`.
+
+    Internet: two short videos, of one also an exact copy and a repacked file, a broken video and a missing one. Unreal:
+    a render with ground truth. Multi-view: a rig in which two cameras have no video.
+    """
     root.mkdir()
-    for name in SHOWN:
+    for name in VIDEOS:
         server.files[name] = (data / "internet" / "virtual_camera" / name).read_bytes()
-    whole = server.files["static.mp4"]
-    server.files |= {"copy.mp4": whole, "repacked.mp4": whole + FREE, "broken.mp4": whole[:2000] + bytes(90_000)}
+    static = server.files["static.mp4"]
+    server.files |= {"copy.mp4": static, "repacked.mp4": static + FREE, "broken.mp4": static[:2000] + bytes(90_000)}
     urls = [f"{server.url}/file/{name}" for name in [*server.files, "gone.mp4"]]
     (root / "list.csv").write_text("\n".join(["url", *urls]))
     only(writable(data / "ue5" / "mini_bedlam1", root / "job"), "seq_000003")
@@ -39,7 +42,7 @@ def make_inputs(data: Path, root: Path, server: MediaServer) -> None:
 
 
 def drive(lake: str, inputs: Path, sign: Path) -> None:
-    """Ingest all of it; `sign` is made when the session stands. Exits with what went wrong."""
+    """Ingest all inputs; create the file `sign` once the session is up. On failure, exit with the error output."""
     internet = ["internet", inputs / "list.csv", "--allow-private", "--licence", "test", "--host-rate", "0"]
     with lake_session(lake):
         sign.touch()
@@ -51,42 +54,42 @@ def drive(lake: str, inputs: Path, sign: Path) -> None:
 
 @dataclass
 class Driver:
-    """A running ingestion, and every process that it was seen to have."""
+    """A running ingestion, and all descendant processes observed so far."""
 
     process: "subprocess.Popen[bytes]"
     seen: set[Process] = field(default_factory=set)
 
     @classmethod
     def start(cls, lake: Path, inputs: Path, sign: Path) -> "Driver":
-        """Start one, and wait until it works; again where Ray does not come up."""
+        """Start an ingestion and wait until its session is up; retry if Ray does not start."""
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "tests.dags.ingestion", *map(str, (lake, inputs, sign))]
-        said = Path(f"{sign}.log")
+        log_path = Path(f"{sign}.log")
         for _ in range(STARTS):
-            with said.open("wb") as log:
+            with log_path.open("wb") as log:
                 driver = cls(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
             while driver.runs and not sign.exists():
                 driver.family()
                 time.sleep(0.1)
             if sign.exists():
                 return driver
-        raise AssertionError(said.read_text())
+        raise AssertionError(log_path.read_text())
 
     @property
     def runs(self) -> bool:
-        """Whether it is not over."""
+        """Return whether the driver is still running."""
         return self.process.poll() is None
 
     def family(self) -> list[Process]:
-        """What it started that is alive now."""
-        found = descendants(self.process.pid)
-        self.seen.update(found)
-        return found
+        """Return the living descendants of the driver, and add them to `seen`."""
+        processes = descendants(self.process.pid)
+        self.seen.update(processes)
+        return processes
 
     def workers(self) -> list[Process]:
-        """Ray's workers that hold a stage, and what these started."""
-        held = [process for process in self.family() if process.command.startswith("ray::Worker")]
-        return held + [child for worker in held for child in descendants(worker.pid)]
+        """Return the Ray workers that run a stage, and their descendants."""
+        stage_workers = [process for process in self.family() if process.command.startswith("ray::Worker")]
+        return stage_workers + [child for worker in stage_workers for child in descendants(worker.pid)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Processes of this machine as /proc tells of them: whose children they are, and their end."""
+"""Inspect processes through /proc: descendants, whether they are alive, and waiting for their end."""
 
 import os
 import signal
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """A process, told from a later one of the same number by when it began."""
+    """A process, identified by its pid and start time, because pids are reused."""
 
     pid: int
     started: str
 
     @property
     def command(self) -> str:
-        """Its command line; empty where it is gone."""
+        """Return the command line; empty if the process has ended."""
         try:
             return Path(f"/proc/{self.pid}/cmdline").read_text(errors="replace").replace("\0", " ")
         except OSError:
@@ -24,11 +24,11 @@ class Process(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether it runs still."""
-        return (found := _look(self.pid)) is not None and found[0] == self
+        """Return whether the process is running."""
+        return (entry := _read_stat(self.pid)) is not None and entry[0] == self
 
     def kill(self) -> bool:
-        """SIGKILL it; whether it was there."""
+        """Send SIGKILL; return whether the process was alive."""
         with suppress(ProcessLookupError):
             if self.alive:
                 os.kill(self.pid, signal.SIGKILL)
@@ -37,27 +37,27 @@ class Process(NamedTuple):
 
 
 def descendants(pid: int) -> list[Process]:
-    """All children of a process, theirs, and so on; parents first."""
+    """Return all descendants of a process, parents before their children."""
     children: dict[int, list[Process]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (found := _look(int(entry.name))) is not None:
-            children.setdefault(found[1], []).append(found[0])
-    below = list(children.get(pid, ()))
-    for process in below:
-        below += children.get(process.pid, ())
-    return below
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and (entry := _read_stat(int(folder.name))) is not None:
+            children.setdefault(entry[1], []).append(entry[0])
+    result = list(children.get(pid, ()))
+    for process in result:
+        result += children.get(process.pid, ())
+    return result
 
 
 def wait_for_end(processes: set[Process], seconds: float) -> set[Process]:
-    """Those that are still there after so long."""
+    """Wait up to `seconds` for processes to end; return those that are still alive."""
     deadline = time.monotonic() + seconds
-    while (left := {process for process in processes if process.alive}) and time.monotonic() < deadline:
+    while (alive := {process for process in processes if process.alive}) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return left
+    return alive
 
 
-def _look(pid: int) -> tuple[Process, int] | None:
-    """A process and the number of its parent; None where it is over."""
+def _read_stat(pid: int) -> tuple[Process, int] | None:
+    """Return a process and the pid of its parent; None if it has ended or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

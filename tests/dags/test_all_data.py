@@ -1,7 +1,7 @@
-"""All real data in one lake: every file is accounted for, and what is known about it holds.
+"""Ingest all real test data into one lake: every file is accounted for, and known facts about it hold.
 
-A command takes in one kind of source, since a folder does not say which it is: the three commands of one lake are the
-run. Facts are those of the data's README; sizes, rates and frames are read a second time, by OpenCV.
+Runs three `dimo ingest` commands on one lake, because a command ingests one kind of source. The facts are from the
+README of the data; sizes, frame rates and frame counts are also compared with OpenCV.
 """
 
 from collections.abc import Iterator
@@ -39,21 +39,21 @@ FACTS = {
     "multiview/balance_1person_4cam/cam04.mp4": (1088, 1920, 60, 100),
     "multiview/desk_board_4cam/*.mp4": (1280, 720, 6, 57),
 }
-"""Width, height, frames per second, frames of every video."""
-BESIDE = "read with the videos it lies beside"
-TRUTH = "truth that tests compare with"
+"""Width, height (pixels), frames per second and number of frames of every video."""
+BESIDE = "metadata that is read with the videos in the same folder"
+TRUTH = "ground truth for tests"
 NO_VIDEO = {
-    "README.md": "words",
-    "ue5/FORMAT.md": "words",
-    "mocap/*": "motions without video, to drive a body",
+    "README.md": "documentation",
+    "ue5/FORMAT.md": "documentation",
+    "mocap/*": "body motions without video",
     "camera_trajectories/*": "cameras without video",
     "multiview/panoptic_format_sample/*": "calibration and joints without video, for parsers",
-    "multiview/interhand_format_sample/*": "calibration, joints and four pictures without video, for parsers",
+    "multiview/interhand_format_sample/*": "calibration, joints and four images without video, for parsers",
     "internet/virtual_camera/virtual_camera.json": TRUTH,
     "ue5/*/camera_labels.json": TRUTH,
     "ue5/*/processed_labels/*": TRUTH,
     "multiview/desk_board_4cam/board_corners_?d.csv": TRUTH,
-    "ue5/mini_bedlam2/png/*": "the first frames of a video that is there",
+    "ue5/mini_bedlam2/png/*": "first frames of a video that is also included",
     "ue5/*/be_seq.csv": BESIDE,
     "ue5/*/be_camera_animations.json": BESIDE,
     "ue5/*/ground_truth/*": BESIDE,
@@ -63,12 +63,14 @@ NO_VIDEO = {
     "multiview/desk_board_4cam/charuco.toml": BESIDE,
     "multiview/desk_board_4cam/timestamps.csv": BESIDE,
 }
-"""Files that are no inputs by themselves, and why."""
+"""Files that are not ingested by themselves, by reason."""
 STATED_RESIDUALS = {"0": 0.94, "1": 1.47, "2": 1.30, "3": 0.91}
-"""Pixels: medians of the published corners about the published points in space, by camera of the board's rig."""
+"""Median reprojection error of the published corners against the published 3D points, in pixels, by camera of the board
+rig."""
 LOWER, HIGHER = 0.5, 0.1
-"""By how much ours may differ: our points are the best of the rig's looks at one moment, not those that its tool fitted
-over the whole recording together with the cameras, so that they lie closer to what is seen, by up to half a pixel."""
+"""Tolerance of our residuals below and above the published ones, in pixels. We triangulate each moment on its own,
+while the published points were fitted jointly with the cameras over the whole recording. Our points therefore lie
+closer to the observations, by up to half a pixel."""
 SHOULDERS, ANKLES = [11, 12], [27, 28]
 
 
@@ -83,7 +85,7 @@ def lake(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 @pytest.fixture(scope="module")
 def sources(lake: Lake, data: Path) -> dict[str, dict[str, Any]]:
-    """Sources by their path in the data."""
+    """Return the rows of `sources` by their path relative to the data folder."""
     return {str(Path(row["local_path"]).relative_to(data.resolve())): row for row in lake.read("sources")}
 
 
@@ -91,8 +93,8 @@ def test_every_file_is_ingested_or_is_no_video_for_a_reason(
     lake: Lake, sources: dict[str, dict[str, Any]], data: Path
 ) -> None:
     files = {str(path.relative_to(data)) for path in data.rglob("*") if path.is_file()}
-    left = {name for name in files if not any(fnmatch(name, pattern) for pattern in NO_VIDEO)}
-    assert left == set(sources)
+    videos = {name for name in files if not any(fnmatch(name, pattern) for pattern in NO_VIDEO)}
+    assert videos == set(sources)
     assert [pattern for pattern in NO_VIDEO if not any(fnmatch(name, pattern) for name in files)] == []
     assert lake.read("rejects") == []
 
@@ -134,23 +136,26 @@ def test_people_are_counted_and_hands_are_seen(lake: Lake) -> None:
     assert of(lake, "pedestrians")[0]["people"] > 1
     for name in ("juggle", "dance_balloon", "cups", "generated_dance"):
         assert of(lake, name)[0]["hands_visible"] > 0.7, name
-    assert of(lake, "dance_balloon")[0]["body_visible"] < of(lake, "juggle")[0]["body_visible"]  # thighs up
+    assert (
+        of(lake, "dance_balloon")[0]["body_visible"] < of(lake, "juggle")[0]["body_visible"]
+    )  # framed from the thighs up
 
 
 def test_pedestrians_far_off_show_less_of_their_hands_than_anybody_and_are_not_kept(lake: Lake) -> None:
-    """Hands are read off the body's landmarks, which are guessed for people of any size: who is small is left out as
-    such."""
+    """Hand visibility comes from body landmarks, which are estimated for people of any size; small people are
+    filtered by their size."""
     rows = {row["clip_id"]: row for row in lake.read("clips", where="kind = 'internet'")}
     [pedestrians] = of(lake, "pedestrians")
     others = [row["hands_visible"] for row in rows.values() if row["clip_id"] != pedestrians["clip_id"]]
     assert pedestrians["hands_visible"] < min(0.7, *others)
-    found = judge(lake, Policy())
-    reasons = dict(zip(found["clip_id"].to_pylist(), found["reason"].to_pylist(), strict=True))
+    verdict_rows = judge(lake, Policy())
+    reasons = dict(zip(verdict_rows["clip_id"].to_pylist(), verdict_rows["reason"].to_pylist(), strict=True))
     assert reasons[pedestrians["clip_id"]] in ("several_people", "person_too_small")
 
 
 def test_portrait_views_are_upright(lake: Lake) -> None:
-    """One of them is VP9. Whoever stands has ankles below the shoulders, by more than half of the body's box."""
+    """A standing person has ankles below the shoulders, by more than half the height of the body box. One view is
+    VP9."""
     views = of(lake, "balance")
     assert {row["view"] for row in views} == {"cam01", "cam02", "cam03", "cam04"}
     detector = Detector(DetectorConfig())
@@ -161,15 +166,15 @@ def test_portrait_views_are_upright(lake: Lake) -> None:
 
 
 def people(lake: Lake, clip: dict[str, Any], detector: Detector) -> Iterator[np.ndarray]:
-    """Landmarks [33, 3] of the tallest person in four frames of a stored clip."""
-    [stored] = lake.blobs("clip_videos", "video", [clip["clip_id"]])
-    for image in video.decode(stored, step=clip["frames"] // 4):
-        if seen := detector.glance(image):
-            yield max(seen, key=lambda person: person.box[3] - person.box[1]).body.landmarks
+    """Yield the landmarks [33, 3] of the tallest person in four frames of a stored clip."""
+    [content] = lake.blobs("clip_videos", "video", [clip["clip_id"]])
+    for image in video.decode(content, step=clip["frames"] // 4):
+        if detections := detector.glance(image):
+            yield max(detections, key=lambda person: person.box[3] - person.box[1]).body.landmarks
 
 
 def levels(landmarks: np.ndarray) -> list[float]:
-    """How far down shoulders and ankles are, pixels."""
+    """Return the mean image y coordinate of shoulders and ankles, in pixels from the top."""
     return [float(landmarks[joints, 1].mean()) for joints in (SHOULDERS, ANKLES)]
 
 
@@ -182,6 +187,6 @@ def test_rigs_are_measured(lake: Lake) -> None:
     }  # fmt: skip
     assert balance["cam03"]["offset_frames"] == pytest.approx(2, abs=0.7)
     assert {camera["verdict"] for camera in board.values()} == {"ok"}
-    assert all(abs(camera["offset_frames"]) < 0.01 for camera in board.values())  # its timestamps say so
+    assert all(abs(camera["offset_frames"]) < 0.01 for camera in board.values())  # known from its timestamps
     for view, stated in STATED_RESIDUALS.items():
         assert stated - LOWER < board[view]["residual_px"] < stated + HIGHER, view

@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it."""
+"""Test the `dimo` command line: help texts, errors, JSON output and import time."""
 
 import json
 import subprocess
@@ -84,10 +84,10 @@ def test_mistakes_are_found_before_anything_starts(tmp_path: Path, args: tuple[s
     assert not (tmp_path / "lake" / "session").exists()
 
 
-def test_generate_looks_at_its_inputs_first(tmp_path: Path) -> None:
+def test_generate_checks_its_inputs_first(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     files = ["--reference", tmp_path / "text.png", "--driving", tmp_path / "text.png", "--checkpoint", tmp_path]
-    wrong_end = dimo("generate", *map(str, files), "--out", str(tmp_path / "clip.txt"))
-    assert "--out must end in .mp4" in wrong_end.stderr
-    no_image = dimo("generate", *map(str, files), "--out", str(tmp_path / "clip.mp4"))
-    assert "text.png: not a readable image" in no_image.stderr
+    wrong_suffix = dimo("generate", *map(str, files), "--out", str(tmp_path / "clip.txt"))
+    assert "--out must end in .mp4" in wrong_suffix.stderr
+    bad_image = dimo("generate", *map(str, files), "--out", str(tmp_path / "clip.mp4"))
+    assert "text.png: not a readable image" in bad_image.stderr

@@ -1,4 +1,4 @@
-"""`dimo plan`, `dimo retry` and `dimo status`: what would run, what is tried again, what failed."""
+"""Test `dimo plan`, `dimo retry` and `dimo status`: forecasts, retries and failures."""
 
 import json
 from fractions import Fraction
@@ -21,14 +21,14 @@ STATES = ("in", "done", "failed", "waiting", "left", "stale", "new", "due")
 
 
 def answer(*args: str | Path) -> Any:
-    found = dimo(*args, "--json")
-    assert found.returncode == 0, found.stderr
-    return json.loads(found.stdout)
+    result = dimo(*args, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two videos, and a text file that calls itself one."""
+    """Return a folder with two videos and a text file named like a video."""
     root = tmp_path / "clips"
     root.mkdir()
     for k, name in enumerate(("a.mp4", "b.mp4")):
@@ -91,13 +91,13 @@ def test_what_is_tried_of_a_lake_that_has_sources_says_what_comes_of_others(fold
     plan = ("plan", "ingest", "internet", folder, "--lake", lake.uri, "--sample", "4")
     sources, clips, _ = answer(*plan)
     assert (sources["tried"], sources["new"]) == (False, 3)
-    assert (clips["tried"], clips["left"], clips["later"]) == (True, 2, 2)  # of three sources two were no rejects
+    assert (clips["tried"], clips["left"], clips["later"]) == (True, 2, 2)  # two of three sources were not rejected
 
 
 def test_a_plan_takes_the_options_of_its_command_and_names_its_mistakes(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    mistake = dimo("plan", "caption", "--lake", lake.uri, "--server", "http://nowhere")
-    assert mistake.returncode == 1 and "--server needs --vlm" in mistake.stderr
+    failed = dimo("plan", "caption", "--lake", lake.uri, "--server", "http://nowhere")
+    assert failed.returncode == 1 and "--server needs --vlm" in failed.stderr
     assert "--num-frames" in dimo("plan", "encode", "--help").stdout
     assert "is not a lake" in dimo("plan", "label", "--lake", tmp_path / "nothing").stderr
 
@@ -105,15 +105,15 @@ def test_a_plan_takes_the_options_of_its_command_and_names_its_mistakes(tmp_path
 def test_a_plan_of_everything_has_a_line_per_stage(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     lake.append("clips", {"clips": [clip_row("a"), clip_row("b", people=3.0)]})
-    found = {row["stage"]: row for row in answer("plan", "all", "--lake", lake.uri)}
-    assert list(found) == ["clips", "duplicates", "rigs", "poses", "captions"]
-    assert [found[stage]["left"] for stage in ("clips", "rigs", "poses", "captions")] == [0, 0, 1, 1]
+    forecasts = {row["stage"]: row for row in answer("plan", "all", "--lake", lake.uri)}
+    assert list(forecasts) == ["clips", "duplicates", "rigs", "poses", "captions"]
+    assert [forecasts[stage]["left"] for stage in ("clips", "rigs", "poses", "captions")] == [0, 0, 1, 1]
     table = dimo("plan", "all", "--lake", lake.uri).stdout
-    assert all(word in table for word in (*STATES, "poses", "unknown yet"))
+    assert all(word in table for word in (*STATES, "poses", "unknown"))
     policy = tmp_path / "quality.toml"
     policy.write_text("max_people = 5.0")
-    found = {row["stage"]: row for row in answer("plan", "all", "--lake", lake.uri, "--policy", policy)}
-    assert [found[stage]["left"] for stage in ("poses", "captions")] == [2, 2]
+    forecasts = {row["stage"]: row for row in answer("plan", "all", "--lake", lake.uri, "--policy", policy)}
+    assert [forecasts[stage]["left"] for stage in ("poses", "captions")] == [2, 2]
 
 
 def test_failures_are_retried_on_request_with_the_command_to_run(tmp_path: Path) -> None:
@@ -127,20 +127,20 @@ def test_failures_are_retried_on_request_with_the_command_to_run(tmp_path: Path)
         (1, "name of item-3 is corrupt"), (3, "the server is busy"),
     ]  # fmt: skip
     for _ in range(2):
-        found = answer("retry", "--lake", lake.uri, "--class", "transient")
-        assert [group["count"] for group in found["due"]] == [3]
-        assert (found["refused"], found["commands"]) == ([], ["dimo caption"])
+        retried = answer("retry", "--lake", lake.uri, "--class", "transient")
+        assert [group["count"] for group in retried["due"]] == [3]
+        assert (retried["refused"], retried["commands"]) == ([], ["dimo caption"])
     assert "`dimo caption`" in dimo("retry", "--lake", lake.uri).stdout
     assert next(row for row in answer("status", "--lake", lake.uri)["stages"] if row["stage"] == "captions")["due"] == 4
-    assert "nothing failed that fits" in dimo("retry", "--lake", lake.uri, "--stage", "poses").stdout
+    assert "no failed work matches" in dimo("retry", "--lake", lake.uri, "--stage", "poses").stdout
 
 
 @pytest.mark.parametrize(("option", "value"), [("--class", "bad"), ("--stage", "dreams")])
 def test_an_unknown_class_or_stage_is_named(tmp_path: Path, option: str, value: str) -> None:
     Lake(tmp_path / "lake")
-    found = dimo("retry", "--lake", tmp_path / "lake", option, value)
-    assert found.returncode == 1
-    assert f"{option} '{value}': use one of" in found.stderr and len(found.stderr.strip().splitlines()) == 1
+    result = dimo("retry", "--lake", tmp_path / "lake", option, value)
+    assert result.returncode == 1
+    assert f"{option} '{value}': use one of" in result.stderr and len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["plan all", "retry"])

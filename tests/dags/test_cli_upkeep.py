@@ -1,4 +1,4 @@
-"""The upkeep commands as a stranger meets them."""
+"""Test output, JSON and error messages of the maintenance commands."""
 
 import json
 import os
@@ -35,13 +35,13 @@ def test_tables_show_sizes_and_pins(lake: Lake) -> None:
 def test_a_takedown_says_what_it_concerns(lake: Lake) -> None:
     create_release(lake, "demo")
     base = ("takedown", "--lake", lake.uri, "--source-id", "s-b", "--reason", "asked for", "--by", "ann")
-    told = dimo(*base, "--dry-run")
-    assert "concerned: source_id s-b: 1 sources, 1 clips" in told.stdout
-    assert "demo@1" in told.stdout
+    preview = dimo(*base, "--dry-run")
+    assert "affected: source_id s-b: 1 sources, 1 clips" in preview.stdout
+    assert "demo@1" in preview.stdout
     assert reasons(lake) == []
     done = dimo(*base)
     assert "taken down: source_id s-b" in done.stdout
-    assert "The next release leaves them out." in done.stdout
+    assert "The next release excludes them." in done.stdout
     assert taken_down(lake).to_pylist() == ["s-b"]
     assert create_release(lake, "demo")["pairs"] == 2
     lifted = json.loads(dimo(*base, "--lift", "--json").stdout)
@@ -52,7 +52,7 @@ def test_a_takedown_says_what_it_concerns(lake: Lake) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("takedown", "--reason", "x", "--by", "y"), "by one of --source-id, --content, --licence, --subject"),
+        (("takedown", "--reason", "x", "--by", "y"), "by exactly one of --source-id, --content, --licence, --subject"),
         (("takedown", "--licence", "GPL", "--reason", "x", "--by", "y"), "has licence 'GPL'"),
         (("clean", "--older-than", "soon"), "write a number and d, h, m or s"),
     ],
@@ -69,18 +69,18 @@ def test_a_dry_run_of_clean_changes_nothing_and_starts_nothing(lake: Lake) -> No
     before = {name: size for name, size in lake.store.sizes("").items() if not name.startswith("locks/")}
     answer = dimo("clean", "--lake", lake.uri, "--older-than", "0s", "--dry-run")
     assert answer.returncode == 0
-    assert "Would be freed" in answer.stdout
+    assert "Would be deleted" in answer.stdout
     assert {name: size for name, size in lake.store.sizes("").items() if not name.startswith("locks/")} == before
 
 
 def test_clean_is_a_flow_that_frees_and_keeps_what_is_pinned(lake: Lake) -> None:
     create_release(lake, "demo")
     lake.append("more", {"sources": []})
-    parts = _downloads_that_were_given_up(lake)
+    parts = _abandoned_downloads(lake)
     command = ("clean", "--lake", lake.uri, "--older-than", "0s", "--json")
-    shown, done = dimo(*command, "--dry-run"), dimo(*command)
+    preview, done = dimo(*command, "--dry-run"), dimo(*command)
     assert done.returncode == 0, done.stderr
-    for answer in (shown, done):
+    for answer in (preview, done):
         freed = {place["where"]: place for place in json.loads(answer.stdout)["freed"]}
         assert freed["runs"]["files"] > 0
         assert freed["tables/clips"]["kept"] == ["version 2: release.demo.1"]
@@ -90,7 +90,7 @@ def test_clean_is_a_flow_that_frees_and_keeps_what_is_pinned(lake: Lake) -> None
     assert not any(parts.iterdir())
 
 
-def _downloads_that_were_given_up(lake: Lake) -> Path:
+def _abandoned_downloads(lake: Lake) -> Path:
     parts = lake.local / "downloads" / "parts"
     parts.mkdir(parents=True)
     for name in ("0ab.part", "0ab.json", "0ab.lock", ".0ab.json.12.tmp"):

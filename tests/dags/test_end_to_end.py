@@ -1,4 +1,4 @@
-"""The whole DAG on real files, as a person runs it: `dimo demo` twice, and `dimo generate`."""
+"""Run the whole DAG on real files: `dimo demo` twice, and `dimo generate`."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tests.dags.command import dimo
 
 
 def demo(*args: str | Path) -> dict[str, Any]:
-    """Run it in a process of its own; what it answers."""
+    """Run `dimo demo` in a separate process; return its JSON result."""
     code = "from opendimo.dags.cli import main; main()"
     command = [sys.executable, "-c", code, "--debug", "demo", "--json", *map(str, args)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
@@ -28,19 +28,19 @@ def demo(*args: str | Path) -> dict[str, Any]:
 
 
 def copy_start(video: Path, out: Path, seconds: float) -> None:
-    """The first seconds of a video, its packets as they are."""
-    with av.open(str(video)) as given, av.open(str(out), "w") as made:
-        [stream] = given.streams.video
-        copy = made.add_stream_from_template(stream)
-        for packet in given.demux(stream):
+    """Write the first `seconds` of a video to `out`, without re-encoding."""
+    with av.open(str(video)) as source, av.open(str(out), "w") as target:
+        [stream] = source.streams.video
+        copy = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
             if packet.dts is not None and packet.pts * packet.time_base < seconds:
                 packet.stream = copy
-                made.mux(packet)
+                target.mux(packet)
 
 
 @pytest.fixture(scope="module")
 def inputs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Real clips among broken ones, renders with truth, and a rig with one camera too many."""
+    """Return paths of real and broken clips, renders with ground truth, and a rig with one uncalibrated camera."""
     root = tmp_path_factory.mktemp("inputs")
     internet = root / "internet"
     internet.mkdir()
@@ -48,8 +48,8 @@ def inputs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
         copy_start(data / "internet" / name, internet / name, seconds=5)
     (internet / "empty.mp4").touch()
     (internet / "text.mp4").write_text("I am a letter.")
-    whole = (data / "internet" / "juggle_static_fullbody.mp4").read_bytes()
-    (internet / "corrupt.mp4").write_bytes(whole[:2000] + bytes(4000))
+    content = (data / "internet" / "juggle_static_fullbody.mp4").read_bytes()
+    (internet / "corrupt.mp4").write_bytes(content[:2000] + bytes(4000))
     rig = root / "rig"
     shutil.copytree(data / "multiview" / "balance_1person_4cam", rig, copy_function=shutil.copyfile)
     shutil.copyfile(rig / "cam01.mp4", rig / "cam99.mp4")
@@ -58,7 +58,7 @@ def inputs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 
 @pytest.fixture(scope="module")
 def ran(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str | Path]]:
-    """What the demo answered, and the arguments that it was given."""
+    """Run the demo; return its result and its arguments."""
     args: list[str | Path] = ["--out", tmp_path_factory.mktemp("out"), "--steps", "64"]
     for kind, path in inputs.items():
         args += [f"--{kind}", path]
@@ -104,7 +104,7 @@ def test_four_views_are_one_capture_with_one_body(ran: tuple[dict[str, Any], Any
     usual, *others = [pose["body_pose"] for pose in poses.values()]
     for other in others:
         np.testing.assert_allclose(other, usual, atol=1e-4)
-    assert np.abs(late[2:] - usual[:-2]).mean() < 0.5 * np.abs(late - usual).mean()  # by 2.3 frames
+    assert np.abs(late[2:] - usual[:-2]).mean() < 0.5 * np.abs(late - usual).mean()  # cam03 is late by 2.3 frames
 
 
 def test_the_release_opens_and_holds_all_kinds_it_can(ran: tuple[dict[str, Any], Any]) -> None:
@@ -121,14 +121,14 @@ def test_the_loss_of_every_stage_falls(ran: tuple[dict[str, Any], Any]) -> None:
 
 def test_the_clip_follows_its_driving_video(ran: tuple[dict[str, Any], Any], data: Path, tmp_path: Path) -> None:
     clip = Path(ran[0]["clip"])
-    made_of = json.loads(clip.with_suffix(".json").read_text())
+    record = json.loads(clip.with_suffix(".json").read_text())
     drivers = [data / "internet" / name for name in ("dance_balloon_static.mp4", "generated_dance_indoor.mp4")]
     videos = []
     for k, driving in enumerate([*drivers, drivers[0]]):
         out = tmp_path / f"{k}.mp4"
-        pipeline = ["--checkpoint", made_of["pipeline"], "--reference", made_of["reference"]]
-        given = ["--driving", driving, "--prompt", "A test.", "--steps", "4", "--out", out]
-        answer = dimo("--debug", "generate", *pipeline, *given)
+        pipeline = ["--checkpoint", record["pipeline"], "--reference", record["reference"]]
+        options = ["--driving", driving, "--prompt", "A test.", "--steps", "4", "--out", out]
+        answer = dimo("--debug", "generate", *pipeline, *options)
         assert answer.returncode == 0, answer.stderr[-4000:]
         videos.append(decode(out).astype(int))
     assert np.array_equal(videos[0], videos[2])

@@ -1,4 +1,4 @@
-"""`dimo evaluate` as a person runs it, on a small release with pipelines that were not trained."""
+"""Test `dimo evaluate` on a small release with untrained pipelines."""
 
 import json
 from pathlib import Path
@@ -31,8 +31,8 @@ def run(made: tuple[Release, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def evaluate(release: Release, out: Path, *args: str | Path) -> tuple[int, str, str]:
-    given = ["--release", release.id, "--lake", release.lake_uri, "--out", out, "--steps", "1", "--limit", "2"]
-    answer = dimo("--debug", "evaluate", *given, *args)
+    options = ["--release", release.id, "--lake", release.lake_uri, "--out", out, "--steps", "1", "--limit", "2"]
+    answer = dimo("--debug", "evaluate", *options, *args)
     return answer.returncode, answer.stdout, answer.stderr
 
 
@@ -57,8 +57,8 @@ def test_checkpoints_and_clips_of_others_are_compared_in_one_table(
     ("args", "message"),
     [
         ((), "nothing to evaluate: give --checkpoint RUN or --clips NAME=FOLDER"),
-        (("--clips", "x=nowhere"), "clips x: nowhere is no folder"),
-        (("--clips", "truth=."), "a system cannot be called 'truth'"),
+        (("--clips", "x=nowhere"), "clips x: nowhere is not a folder"),
+        (("--clips", "truth=."), "a system cannot be named 'truth'"),
         (("--checkpoint", "."), "no pipeline in ."),
     ],
 )

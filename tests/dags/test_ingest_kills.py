@@ -1,4 +1,4 @@
-"""A whole ingestion whose drivers and workers are killed at random: run again, the tables are those of a calm one."""
+"""Kill drivers and workers of an ingestion at random, resume it, and compare the tables with an undisturbed run."""
 
 import random
 import time
@@ -19,39 +19,42 @@ from tests.dags.processes import Process, wait_for_end
 from tests.pipelines.media_server import MediaServer, media_server
 
 LIVES = 4
-"""Drivers that are killed before the last one, which only loses workers."""
+"""Number of drivers that are killed. One more driver follows, which loses only workers."""
 WORKERS = 2
-"""Workers that one driver loses at most: what kills more of them in a row may count as their killer."""
-TOLD_BY_TIME = {
+"""Maximum number of workers killed per driver. With three deaths, the work item may be rejected as their cause."""
+NONDETERMINISTIC = {
     "sources": {"fetched_at"},
     "rejects": {"next_attempt_at"},
     "fetches": {"fetch_id", "started", "seconds", "bytes", "resumed_from", "http_status"},
 }
-"""Columns that say when, or in how many pieces, something was done; as `run_id` does, who did it."""
+"""Columns that depend on time, on retries or on resumed downloads. `run_id`, which all tables have, is skipped too."""
 LOST = 1 << 16
-"""Bytes that were under way when a process was killed."""
+"""Maximum number of bytes in flight when a process is killed."""
 
 Stored = dict[tuple[str, str, str], str]
 
 
 def stored(lake: Lake) -> Stored:
-    """Every value that is no matter of time, by table, key and column; of `fetches` what became of each URL."""
-    found: Stored = {}
+    """Return every deterministic value by (table, key, column). The key of `fetches` is the hash of the URL.
+
+    All attempts at a URL must agree in these columns.
+    """
+    values: Stored = {}
     for name, table in TABLES.items():
         if name == "ledger":
             continue
         key = "url_sha256" if name == "fetches" else table.key
         for row in lake.scan(name).to_pylist():
-            for column in row.keys() - TOLD_BY_TIME.get(name, set()) - {"run_id"}:
-                assert found.setdefault((name, row[key], column), value := said(lake, row[column])) == value
+            for column in row.keys() - NONDETERMINISTIC.get(name, set()) - {"run_id"}:
+                assert values.setdefault((name, row[key], column), value := portable(lake, row[column])) == value
         for column in table.blobs:
             keys = lake.column(name, table.key).to_pylist()
             for clip, content in zip(keys, lake.blobs(name, column, keys), strict=True):
-                found[name, clip, column] = sha256_bytes(content)
-    return found
+                values[name, clip, column] = sha256_bytes(content)
+    return values
 
 
-def said(lake: Lake, value: object) -> str:
+def portable(lake: Lake, value: object) -> str:
     return repr(value).replace(lake.uri, "LAKE")
 
 
@@ -69,13 +72,14 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MediaSer
 
 
 class Life:
-    """A driver that loses workers, and its life, at moments that chance chooses."""
+    """Kill the workers of a driver, and the driver itself, at random times."""
 
     def __init__(self, driver: Driver, chance: random.Random, kills: Counter[str]) -> None:
         self.driver, self.chance, self.kills = driver, chance, kills
 
     def lose_workers(self, longest: float) -> None:
-        """Workers, or what they started, each within so many seconds, or as soon as there is one."""
+        """Kill `WORKERS` workers or child processes of workers, each after up to `longest` seconds, once there are
+        any."""
         for _ in range(WORKERS):
             self.wait(self.chance.uniform(0, longest))
             while self.driver.runs and not (victims := self.driver.workers()):
@@ -83,18 +87,18 @@ class Life:
             if self.driver.runs:
                 self.kills["worker"] += self.chance.choice(victims).kill()
 
-    def end(self, whole: bool) -> None:
-        """The driver alone, or with all that it started."""
-        below: list[Process] = self.driver.family() if whole else []
+    def end(self, with_children: bool) -> None:
+        """Kill the driver, and with `with_children` also all its descendants."""
+        children: list[Process] = self.driver.family() if with_children else []
         if self.driver.runs:
             self.driver.process.kill()
-            self.kills["all" if whole else "driver"] += 1
-        for process in below:
+            self.kills["all" if with_children else "driver"] += 1
+        for process in children:
             process.kill()
         self.driver.process.wait()
 
     def wait(self, seconds: float) -> None:
-        """So long, unless the driver ends before."""
+        """Wait for `seconds`, or until the driver ends."""
         deadline = time.monotonic() + seconds
         while self.driver.runs and time.monotonic() < deadline:
             self.driver.family()
@@ -107,10 +111,10 @@ def test_random_kills_during_an_ingestion_leave_no_trace(data: Path, tmp_path: P
     inputs, chance, kills = tmp_path / "inputs", random.Random(0), Counter[str]()
     make_inputs(data, inputs, server)
     started = time.monotonic()
-    calm = Driver.start(tmp_path / "calm", inputs, tmp_path / "sign")
-    begun = time.monotonic()
-    assert calm.process.wait(600) == 0, (tmp_path / "sign.log").read_text()
-    usual, took = time.monotonic() - begun, time.monotonic() - started
+    undisturbed = Driver.start(tmp_path / "calm", inputs, tmp_path / "sign")
+    ingest_started = time.monotonic()
+    assert undisturbed.process.wait(600) == 0, (tmp_path / "sign.log").read_text()
+    usual, took = time.monotonic() - ingest_started, time.monotonic() - started
     expected = stored(Lake(tmp_path / "calm"))
     assert len(server.sent) == 5
     server.sent.clear()
@@ -122,7 +126,7 @@ def test_random_kills_during_an_ingestion_leave_no_trace(data: Path, tmp_path: P
         life.lose_workers(usual / 6)
         if number < LIVES:
             life.wait(chance.uniform(0, usual / 6))
-            life.end(whole=number % 2 == 1)
+            life.end(with_children=number % 2 == 1)
         else:
             assert life.driver.process.wait(600) == 0, Path(f"{sign}.log").read_text()
         seen |= life.driver.seen

@@ -1,4 +1,4 @@
-"""Thresholds and cutting from files, on the command line."""
+"""Test the options that read settings from TOML files: --policy and --clips."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_a_key_that_is_none_is_an_error_in_one_line(tmp_path: Path) -> None:
     for args in (("status", "--policy"), ("ingest", "internet", str(tmp_path), "--clips")):
         answer = dimo(*args, str(wrong), "--lake", lake.uri)
         assert answer.returncode == 1 and "Traceback" not in answer.stderr
-        assert "wrong.toml: unknown key 'min_hands'; there are " in answer.stderr
+        assert "wrong.toml: unknown key 'min_hands'; known keys: " in answer.stderr
 
 
 def test_the_doctor_names_encoders_that_work() -> None:

@@ -1,4 +1,4 @@
-"""A manifest as tables for people."""
+"""Test the tables of a release manifest."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`dimo release ...` as people and machines meet it."""
+"""Test the output, JSON, exit codes and error messages of `dimo release ...`."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ COMMANDS = ("create", "list", "show", "diff", "verify", "approve", "rollback", "
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """demo@1, demo@2 and waiting@1; do not write to it."""
+    """Return a lake with the releases demo@1, demo@2 and waiting@1. Shared by the module: do not write to it."""
     lake = small_lake(tmp_path_factory.mktemp("lake"))
     create_release(lake, "demo")
     add(lake, "more", "z")
@@ -47,15 +47,15 @@ def test_list_says_what_may_be_used(lake: Lake) -> None:
 
 
 def test_show_has_the_counts(lake: Lake) -> None:
-    shown = ask(lake, "show", "demo@1")
-    assert "same_view" in shown and "CC-BY-4.0" in shown and "monocular" in shown
+    output = ask(lake, "show", "demo@1")
+    assert "same_view" in output and "CC-BY-4.0" in output and "monocular" in output
     assert json.loads(ask(lake, "show", "waiting@1", "--json"))["state"] == "pending"
 
 
 def test_diff_says_what_changed_and_why(lake: Lake) -> None:
     assert "new source 1" in ask(lake, "diff", "demo@1", "demo@2", "--rows", "2")
-    found = json.loads(ask(lake, "diff", "demo@1", "demo@2", "--json"))
-    assert (found["added"], found["removed"], found["by_field"]) == (1, 2, {"weight": 1})
+    result = json.loads(ask(lake, "diff", "demo@1", "demo@2", "--json"))
+    assert (result["added"], result["removed"], result["by_field"]) == (1, 2, {"weight": 1})
 
 
 def test_verify_ends_with_1_where_a_file_was_changed(tmp_path: Path) -> None:
@@ -63,14 +63,14 @@ def test_verify_ends_with_1_where_a_file_was_changed(tmp_path: Path) -> None:
     create_release(lake, "demo")
     take_down(lake, "subject", "ann", "asked for", "bob", ahead=True)
     take_down(lake, "source_id", "s-b", "asked for", "bob")
-    said = ask(lake, "verify", "demo@1", "--deep")
-    assert "warning: source s-b was taken down since" in said and "3 videos, all as written" in said
+    output = ask(lake, "verify", "demo@1", "--deep")
+    assert "warning: source s-b has been taken down since" in output and "3 videos, all intact" in output
     path = lake.local / next(name for name in lake.store.sizes("tables/poses.lance/data"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     answer = dimo("release", "verify", "demo@1", "--json", "--lake", lake.uri)
     assert answer.returncode == 1
-    found = json.loads(answer.stdout)
-    assert len(found["damaged"]) == 1 and path.name in found["damaged"][0]
+    result = json.loads(answer.stdout)
+    assert len(result["damaged"]) == 1 and path.name in result["damaged"][0]
 
 
 def test_export_writes_files(lake: Lake, tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_rollback_withdraws(tmp_path: Path) -> None:
     create_release(lake, "demo")
     lake.append("again", {"pairs": [pair("a", pair_id="2a")]})
     create_release(lake, "demo")
-    said = ask(lake, "rollback", "demo", "--by", "ann", "--reason", "bad hands")
-    assert said == "withdrawn: demo@2; the newest usable release is demo@1\n"
+    output = ask(lake, "rollback", "demo", "--by", "ann", "--reason", "bad hands")
+    assert output == "withdrawn: demo@2; the newest usable release is demo@1\n"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_mistake_in_the_policy_is_found_before_anything_starts(lake: Lake, tmp
     ("release", "message"),
     [
         ("waiting@1", "waiting@1 waits for approval"),
-        ("demo", "'demo' names no version"),
+        ("demo", "'demo' has no version"),
         ("demo@9", "no release demo@9"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Stages as Prefect tasks, and releases as events, on a real server and a real Ray cluster."""
+"""Test stages as Prefect tasks, and release events, on a real Prefect server and a real Ray cluster."""
 
 import logging
 import multiprocessing
@@ -24,11 +24,11 @@ log = logging.getLogger("opendimo.pipelines.test")
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to say."""
+    """Empty stage config."""
 
 
 class CaptureStage:
-    """A stage that fills `captures`; the item called `bad` is corrupt."""
+    """A stage that writes `captures`, and fails with a data error for the item named `bad`."""
 
     name, version, weights = "captures", "1", ""
     needs, config = Needs(), Config()
@@ -54,14 +54,14 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def eventually(url: str, body: dict, enough: int) -> list[dict]:
-    """What the server answers once it has written enough of it."""
+    """Poll the server until it returns at least `enough` rows; return them. The server writes asynchronously."""
     answer: list[dict] = []
     for _ in range(100):
         answer = httpx.post(url, json=body).raise_for_status().json()
         if len(answer) >= enough:
             return answer
         time.sleep(0.2)
-    raise AssertionError(f"{url} answered {len(answer)} of {enough}")
+    raise AssertionError(f"{url} returned {len(answer)} rows after 20 s, expected at least {enough}")
 
 
 def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
@@ -97,11 +97,11 @@ def test_the_server_keeps_to_itself(api: str) -> None:
 
 
 def published(api: str, count: int) -> list[str]:
-    """The releases of the events on the server, once there are `count` of them."""
-    asked = {"filter": {"event": {"name": ["dataset.release.published"]}}}
+    """Wait up to 60 s for `count` release events on the server; return the sorted ids of their releases."""
+    body = {"filter": {"event": {"name": ["dataset.release.published"]}}}
     deadline = time.monotonic() + 60
     while True:
-        events = httpx.post(f"{api}/events/filter", json=asked).raise_for_status().json()["events"]
+        events = httpx.post(f"{api}/events/filter", json=body).raise_for_status().json()["events"]
         if len(events) >= count or time.monotonic() > deadline:
             return sorted(event["payload"]["release"] for event in events)
         time.sleep(0.5)
@@ -122,9 +122,9 @@ def test_a_release_is_announced_when_it_may_be_used_and_once(api: str, tmp_path:
 
 
 def hold_a_session(state: str, url: Any) -> None:
-    os.environ.pop("PREFECT_API_URL", None)  # the session of the tests around this one
-    with session(Path(state), ray=False) as found:
-        url.put(found)
+    os.environ.pop("PREFECT_API_URL", None)  # set by the session fixture of this module
+    with session(Path(state), ray=False) as api:
+        url.put(api)
         time.sleep(600)
 
 
@@ -143,4 +143,4 @@ def test_the_server_ends_with_a_killed_command(tmp_path: Path) -> None:
         except httpx.TransportError:
             return
         time.sleep(0.1)
-    raise AssertionError("the server is still there")
+    raise AssertionError(f"the server at {api} is still running 60 s after its parent was killed")

@@ -1,4 +1,4 @@
-"""How the work of a stage becomes task runs."""
+"""Test how the shards of a run are split into task runs."""
 
 import pytest
 
@@ -17,6 +17,6 @@ from opendimo.dags.stages import parts
 def test_a_run_is_in_parts_that_keep_all_workers_busy_and_the_dashboard_readable(
     shards: int, workers: int, runs: int, count: int
 ) -> None:
-    made = parts(shards, workers, runs)
-    assert len(made) == count
-    assert sorted(number for part in made for number in part) == list(range(shards))
+    result = parts(shards, workers, runs)
+    assert len(result) == count
+    assert sorted(number for part in result for number in part) == list(range(shards))

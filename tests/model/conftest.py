@@ -1,4 +1,4 @@
-"""A tiny base, models on it and batches for it, shared by the tests of the model."""
+"""Shared fixtures: tiny base models, models built on them, and batches for them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,13 +26,13 @@ def tiny_base(tiny_bases: dict[str, Path]) -> Path:
 
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
-    """A test that asks for it runs on each family of base models."""
+    """Run a test for each family of base models."""
     return request.param
 
 
 @pytest.fixture(scope="session")
 def make_dimo(tiny_bases: dict[str, Path]) -> Callable[..., DiMo]:
-    """A model on a tiny base; `trained` moves the zero-initialised layers, so that motion has an effect."""
+    """Build a model on a tiny base; `trained` randomises zero-initialised layers, so that motion has an effect."""
 
     def make(*, family: str = "wan", trained: bool = False, **changes: Any) -> DiMo:
         torch.manual_seed(1)
@@ -51,7 +51,7 @@ def make_dimo(tiny_bases: dict[str, Path]) -> Callable[..., DiMo]:
 
 @pytest.fixture
 def inputs() -> dict[str, Any]:
-    """Arguments of a generator: two samples of three latent frames; the second text is shorter."""
+    """Return arguments of a generator: two samples of three latent frames; the second text is shorter."""
     g = torch.Generator().manual_seed(0)
     return {
         "latents": torch.randn(2, LATENT_CHANNELS, 3, 16, 16, generator=g),
@@ -65,7 +65,7 @@ def inputs() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def make_batch() -> Callable[..., Batch]:
-    """Random samples of nine frames of 64 x 64 pixels, three latent frames."""
+    """Build batches of random samples of nine frames of 64 x 64 pixels, three latent frames."""
 
     def make(samples: int = 2, seed: int = 0) -> Batch:
         g = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""A local server that speaks as much of the Hugging Face hub's protocol as fetching a model needs."""
+"""A local server that implements the part of the Hugging Face hub's protocol needed to download a model."""
 
 import hashlib
 import json
@@ -13,15 +13,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def hub(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serves a folder as the model `name`; yields the server's address, and the paths that were asked for."""
-    asked: list[str] = []
+    """Serve a folder as the model `name`; yield the server's address and the list of requests."""
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.do_GET()
 
         def do_GET(self) -> None:
-            asked.append(f"{self.command} {self.path}")
+            requests.append(f"{self.command} {self.path}")
             path = self.path.partition("?")[0]
             if path.startswith(f"/api/models/{name}/"):
                 files = [str(f.relative_to(folder)) for f in sorted(folder.rglob("*")) if f.is_file()]
@@ -56,7 +56,7 @@ def hub(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requests
     finally:
         server.shutdown()
         server.server_close()

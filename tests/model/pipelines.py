@@ -1,4 +1,4 @@
-"""Tiny pipelines and what to ask of them, shared by the tests of the pipeline."""
+"""Tiny pipelines and inputs for them, shared by the tests of the pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from opendimo.model.dimo import DiMo
 from opendimo.model.pipeline import DiMoPipeline
 
 WINDOW = {"num_frames": 9, "frame_step": 1, "height": 32, "width": 64}
-"""What the tiny models are trained on: three latent frames."""
+"""Training window of the tiny models: three latent frames."""
 
 
 def tiny_pipeline(base: Path, dimo: DiMo, **config: Any) -> DiMoPipeline:
@@ -22,7 +22,7 @@ def tiny_pipeline(base: Path, dimo: DiMo, **config: Any) -> DiMoPipeline:
 
 
 def driving(frames: int = 9, seed: int = 0) -> Driving:
-    """One sample of random frames and poses, everything labelled."""
+    """Return one sample of random frames and poses with all labels."""
     g = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -48,8 +48,8 @@ def picture() -> Image.Image:
 
 
 def sampled(pipeline: DiMoPipeline, **changes: Any) -> Any:
-    """Latents, or what `output_type` asks for, of two steps under a seed."""
-    asked = {
+    """Sample two steps with a fixed seed; return latents unless `output_type` is changed."""
+    arguments = {
         "reference": picture(),
         "driving": driving(),
         "prompt": "The camera arcs left.",
@@ -57,4 +57,4 @@ def sampled(pipeline: DiMoPipeline, **changes: Any) -> Any:
         "output_type": "latent",
         "generator": torch.Generator().manual_seed(0),
     }
-    return pipeline(**{**asked, **changes}).frames
+    return pipeline(**{**arguments, **changes}).frames

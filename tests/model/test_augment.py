@@ -21,7 +21,7 @@ def draws(seed: int) -> torch.Generator:
 
 
 def clip(body: torch.Tensor, hands: torch.Tensor, boxes: torch.Tensor) -> Driving:
-    """Pictures [B, T, ...] with labels of any value."""
+    """Return driving inputs with the given images [B, T, ...] and random labels."""
     b, t = body.shape[:2]
     ok = torch.ones(b, t, 2, dtype=torch.bool)
     return Driving(
@@ -39,7 +39,7 @@ def noise(seed: int = 0, samples: int = 2, frames: int = 3) -> Driving:
 
 
 def blobs(points: torch.Tensor, size: int, radius: float) -> torch.Tensor:
-    """Soft white dots of a radius in crops that are [-1, 1]: points [..., 2] -> [..., 3, size, size]."""
+    """Draw soft white dots in crops that span [-1, 1]: points [..., 2] -> [..., 3, size, size]."""
     line = (torch.arange(size) * 2 + 1) / size - 1
     x, y = (points[..., i, None, None] for i in (0, 1))
     picture = (-((line[None, :] - x) ** 2 + (line[:, None] - y) ** 2) / (2 * radius**2)).exp()
@@ -47,7 +47,7 @@ def blobs(points: torch.Tensor, size: int, radius: float) -> torch.Tensor:
 
 
 def centroids(pictures: torch.Tensor) -> torch.Tensor:
-    """[..., 3, S, S] with one dot -> [..., 2] in a crop that is [-1, 1]."""
+    """Locate one dot per image: [..., 3, S, S] -> [..., 2] in a crop that spans [-1, 1]."""
     size = pictures.shape[-1]
     line = (torch.arange(size) * 2 + 1) / size - 1
     mass = pictures[..., 0, :, :]
@@ -56,7 +56,7 @@ def centroids(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def mapped(h: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Points [n, 2] through one homography [3, 3]."""
+    """Map points [n, 2] by one homography [3, 3]."""
     homogeneous = torch.cat([points, torch.ones(len(points), 1, dtype=points.dtype)], 1) @ h.T
     return homogeneous[:, :2] / homogeneous[:, 2:]
 
@@ -98,10 +98,10 @@ def test_a_homography_is_recovered_from_four_points(seed: int, strength: float) 
 def test_a_homography_is_recovered_from_where_dots_are_seen_after_the_warp(seed: int, strength: float) -> None:
     true = random_homographies(1, 1, strength, draws(seed))[0, 0]
     dots = torch.tensor([[-0.5, -0.4], [0.4, -0.5], [0.5, 0.4], [-0.4, 0.5]])
-    seen = centroids(warp(blobs(dots, SIZE, 0.04), true.expand(4, 3, 3)))
-    found = homography(seen.double(), dots.double())  # the warp tells from where a pixel of the output comes
+    warped = centroids(warp(blobs(dots, SIZE, 0.04), true.expand(4, 3, 3)))
+    estimated = homography(warped.double(), dots.double())  # the warp maps output to input coordinates
     grid = torch.cartesian_prod(*[torch.linspace(-0.5, 0.5, 5, dtype=torch.float64)] * 2)
-    assert (mapped(found, grid) - mapped(true.double(), grid)).abs().max() < 1 / SIZE  # half a pixel
+    assert (mapped(estimated, grid) - mapped(true.double(), grid)).abs().max() < 1 / SIZE  # half a pixel
 
 
 @given(st.integers(0, 10**6), st.floats(-0.65, 0.65), st.floats(-0.65, 0.65), st.booleans())
@@ -110,7 +110,7 @@ def test_a_dot_in_body_and_hand_crop_lands_in_the_same_place_in_both(
     seed: int, x: float, y: float, per_frame: bool
 ) -> None:
     boxes = torch.tensor([[x, y, 0.25], [-x, y, 0.15]]).repeat(1, 2, 1, 1)  # [1, 2, 2, 3]
-    in_hand = torch.tensor([[0.3, -0.2], [-0.1, 0.35]])  # of the left hand in frame 0 and in frame 1
+    in_hand = torch.tensor([[0.3, -0.2], [-0.1, 0.35]])  # dots of the left hand in frame 0 and in frame 1
     dots = boxes[0, :, 0, :2] + boxes[0, :, 0, 2:] * in_hand
     hands = torch.stack([blobs(in_hand, HAND, 0.1), blobs(-in_hand, HAND, 0.1)], dim=1)  # [2, 2, 3, s, s]
     before = clip(blobs(dots, SIZE, 0.025)[None], hands[None], boxes)
@@ -124,7 +124,7 @@ def test_a_dot_in_body_and_hand_crop_lands_in_the_same_place_in_both(
 @given(st.integers(0, 10**6), st.floats(-3, 3), st.floats(-3, 3), st.floats(0.05, 1))
 @settings(max_examples=50)
 def test_hand_crops_are_those_of_the_warped_body_wherever_they_lie(seed: int, x: float, y: float, half: float) -> None:
-    """Conjugation: out of the new box, through the body's warp, into the old box."""
+    """The hand's warp is a conjugation: from the new box, through the body's warp, to the old box."""
     h = random_homographies(1, 1, 0.3, draws(seed)).double()
     box = torch.tensor([x, y, half], dtype=torch.float64)
     g, after = follow(box.expand(1, 1, 2, 3), h)

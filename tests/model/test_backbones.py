@@ -1,4 +1,4 @@
-"""What holds for the generators of both families."""
+"""Properties of the generators of both families."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,18 +56,18 @@ def test_a_checkpoint_of_something_else_is_refused(
     broken.mkdir()
     save_file({key: value for key, value in weights.items() if value is not None}, broken / WEIGHTS)
     (broken / "config.json").write_text((source / "config.json").read_text())
-    with pytest.raises(ValueError, match=f"is not a whole .*: {wrong}; download it again, or choose a base model"):
+    with pytest.raises(ValueError, match=f"is not a complete .*: {wrong}; download it again, or choose a base model"):
         generator_class(tmp_path).from_base(broken, **SETTINGS)
 
 
 def test_a_folder_without_a_known_transformer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"no base model in the diffusers layout: .*/transformer/config\.json is missing"
+        ValueError, match=r"not a base model in the diffusers layout: .*/transformer/config\.json is missing"
     ):
         generator_class(tmp_path)
     (tmp_path / "transformer").mkdir()
     (tmp_path / "transformer" / "config.json").write_text('{"_class_name": "FluxTransformer2DModel"}')
-    with pytest.raises(ValueError, match="FluxTransformer2DModel: no generator for it"):
+    with pytest.raises(ValueError, match="is of unsupported class FluxTransformer2DModel; supported are"):
         generator_class(tmp_path)
 
 
@@ -114,7 +114,7 @@ def test_the_null_that_stands_for_absent_motion_is_learned(family: str, make_dim
 def gradients(
     model: Generator, batches: list[Inputs], checkpointing: bool
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Of weights and of signals, for a loss over all batches at once: every forward precedes the backward."""
+    """Return gradients of weights and of signals for one loss over all batches: all forwards precede the backward."""
     model.train()
     (model.enable_gradient_checkpointing if checkpointing else model.disable_gradient_checkpointing)()
     model.zero_grad()
@@ -135,7 +135,7 @@ def gradients(
 def test_gradient_checkpointing_changes_no_gradient(
     family: str, forwards: int, attention: str, make_dimo: Make, inputs: Inputs
 ) -> None:
-    """Two forwards before one backward is where a signal kept outside of the arguments is lost."""
+    """Two forwards before one backward detect a signal that is not passed as an argument of the blocks."""
     model = make_dimo(family=family, trained=True, motion_attention=attention).transformer
     motion, grid = inputs["signal"].motion, model.grid(inputs["latents"])
     additions = torch.randn(2, 2, 2, grid.frames * grid.height * grid.width, grid.dim)
@@ -171,7 +171,7 @@ def test_additions_enter_in_front_of_their_block_and_the_reference_hears_none(
 
 
 def test_more_additions_than_blocks_are_refused(family: str, make_dimo: Make, inputs: Inputs) -> None:
-    with pytest.raises(ValueError, match="in front of 5 blocks, the generator has 4"):
+    with pytest.raises(ValueError, match="additions for 5 blocks, but the generator has 4"):
         make_dimo(family=family).transformer(**inputs | {"signal": Signal(additions=(torch.zeros(1),) * 5)})
 
 
@@ -220,17 +220,17 @@ def test_an_unknown_reference_mode_is_refused(kind: type[Generator]) -> None:
 def test_in_half_precision_silent_motion_changes_nothing_and_widens_nothing(
     family: str, attention: str, make_dimo: Make, make_batch: Callable[..., Batch], inputs: Inputs
 ) -> None:
-    """Autocast computes in bfloat16 from weights in float32; what is added to the tokens has to stay that narrow."""
+    """Autocast computes in bfloat16 from float32 weights; additions to the tokens must stay bfloat16, too."""
     dimo = make_dimo(family=family, motion_attention=attention)
     driving, present = make_batch().driving, torch.tensor([True, True])
-    seen: list[torch.dtype] = []
+    dtypes: list[torch.dtype] = []
     for block in blocks_of(dimo.transformer):
-        block.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].dtype))
+        block.register_forward_pre_hook(lambda _, arguments: dtypes.append(arguments[0].dtype))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         signal = dimo.control(driving, present, dimo.transformer.grid(inputs["latents"]))
-        given, without = (dimo.transformer(**inputs | {"signal": heard}) for heard in (signal, None))
+        given, without = (dimo.transformer(**inputs | {"signal": value}) for value in (signal, None))
     assert (given - without).abs().max() == 0.0
-    assert set(seen) == {torch.bfloat16}
+    assert set(dtypes) == {torch.bfloat16}
 
 
 def test_tokens_are_not_split_among_devices_in_the_middle_of_a_latent_frame(family: str, make_dimo: Make) -> None:

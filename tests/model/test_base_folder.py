@@ -1,4 +1,4 @@
-"""Where base models come from: folders, and a local server that speaks the hub's protocol."""
+"""Locating base models: local folders, and downloads from a local server that implements the hub's protocol."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def fetch(name: str, endpoint: str, home: Path) -> "subprocess.CompletedProcess[str]":
-    """In a process of its own: the address of the hub is read when its library is imported."""
+    """Fetch in a subprocess, because the hub's address is read when its library is imported."""
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
     environment.pop("HF_HUB_OFFLINE", None)
     return subprocess.run(
@@ -38,12 +38,12 @@ def test_a_model_of_the_hub_is_fetched_once_and_without_pickles(tiny_base: Path,
     (served / "vae" / "old.bin").write_bytes(b"pickled")
     (served / "notes.md").write_text("not needed")
     (served / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
-    with hub("wan-ai/tiny", served) as (endpoint, asked):
+    with hub("wan-ai/tiny", served) as (endpoint, requests):
         first = fetch("wan-ai/tiny", endpoint, tmp_path / "home")
         assert first.returncode == 0, first.stderr
-        asked.clear()
+        requests.clear()
         assert fetch("wan-ai/tiny", endpoint, tmp_path / "home").stdout == first.stdout
-    assert [path for path in asked if path.startswith("GET") and "/resolve/" in path] == []
+    assert [path for path in requests if path.startswith("GET") and "/resolve/" in path] == []
     expected = contents(tiny_base) | {"README.md": (served / "README.md").read_bytes()}
     assert contents(Path(first.stdout.strip())) == expected
 
@@ -51,7 +51,7 @@ def test_a_model_of_the_hub_is_fetched_once_and_without_pickles(tiny_base: Path,
 def test_what_the_hub_does_not_know_is_one_clear_line(tmp_path: Path) -> None:
     with hub("wan-ai/tiny", tmp_path) as (endpoint, _):
         failed = fetch("wan-ai/huge", endpoint, tmp_path / "home")
-    assert "ValueError: no folder wan-ai/huge, and the hub does not give a model of that name" in failed.stderr
+    assert "ValueError: wan-ai/huge is not a folder, and the hub does not provide a model of that name" in failed.stderr
 
 
 @pytest.mark.parametrize("name", ["missing", "../up/there", "a/b/c", "/no/where", "org/name@"])
@@ -69,7 +69,7 @@ def test_a_broken_config_of_a_part_is_named(content: str, tmp_path: Path) -> Non
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no base model .*/scheduler/scheduler_config\.json is missing"):
+    with pytest.raises(ValueError, match=r"not a base model .*/scheduler/scheduler_config\.json is missing"):
         part_config(tmp_path, "scheduler")
 
 
@@ -83,7 +83,7 @@ def test_what_made_latents_is_named_by_its_classes_and_bytes(tmp_path: Path) -> 
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    # stored in lakes: it must never change
+    # stored in data lakes, so it must never change
     expected = "AutoencoderKLWan+UMT5EncoderModel:d1ad61f3fc1d0798efc47ffeabb5a8a0"
     assert encoders_id(tmp_path) == expected
     (tmp_path / "model_index.json").write_text("{}")

@@ -21,7 +21,7 @@ def body():
 
 
 def pose(frames=1, **rotations):
-    """A pose with the given joints turned: arguments of `Body.joints` without betas."""
+    """Return a pose with the given joint rotations: arguments of `Body.joints` without betas."""
     every = torch.zeros(frames, 52, 3)
     for name, turn in rotations.items():
         every[:, JOINTS.index(name)] = torch.tensor(turn)
@@ -130,7 +130,7 @@ def test_more_coefficients_than_the_model_has_must_be_zero(body):
 def test_pickled_objects_are_refused(tmp_path):
     arrays = dict(np.load(mannequin_file()))
     np.savez(tmp_path / "evil.npz", **(arrays | {"weights": np.array([{"a": 1}], dtype=object)}))
-    with pytest.raises(ValueError, match="pickled objects are refused"):
+    with pytest.raises(ValueError, match="pickled objects are rejected"):
         load_body(tmp_path / "evil.npz")
 
 

@@ -1,4 +1,4 @@
-"""Capsules are seen where, as near, and turned as an independent computation says."""
+"""Renderings of capsules (position, depth, normals) match independent computations."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ def seen(*capsules: tuple[list[float], list[float], float], K: torch.Tensor = K,
 
 
 def distance(point: np.ndarray, start: np.ndarray, end: np.ndarray, radius: float) -> float:
-    """From a point to a capsule's surface."""
+    """Return the signed distance from a point to a capsule's surface."""
     axis = end - start
     share = np.clip((point - start) @ axis / max(axis @ axis, 1e-12), 0, 1)
     return float(np.linalg.norm(point - start - share * axis) - radius)
 
 
 def march(ray: np.ndarray, capsules: list[tuple[list[float], list[float], float]]) -> float:
-    """Depth of the first surface along a ray by sphere tracing; infinite where it passes by."""
+    """Return the depth of the first surface along a ray by sphere tracing; infinite if the ray misses."""
     t, speed = 0.0, np.linalg.norm(ray)
     for _ in range(2000):
         gap = min(distance(t * ray, np.array(a), np.array(b), r) for a, b, r in capsules)

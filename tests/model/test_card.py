@@ -1,4 +1,4 @@
-"""What a model card says of whether a model follows its driver, and of its evaluation."""
+"""Sections of the model card about the driver check and the evaluation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""torch.compile of the repeated block: one graph for all blocks, without a break."""
+"""torch.compile of the repeated block: one graph for all blocks, without graph breaks."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

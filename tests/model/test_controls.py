@@ -1,4 +1,4 @@
-"""Every control: silent at first, trains whole, hears nothing of samples without motion, saves, loads, and commutes."""
+"""Every control: no effect at first, all parameters train, motion can be dropped, saving, loading, permutation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +26,7 @@ ADDS = ["channel_concat", "pose2d", "mimicmotion", "smpl_render"]
 
 
 def made(name: str, *, trained: bool = False, **changes: object) -> Control:
-    """A control for the tiny base; `trained` moves what starts at zero."""
+    """Build a control for the tiny base; `trained` randomises zero-initialised parameters."""
     torch.manual_seed(3)
     control = control_class(name).fresh(Shapes(replace(ENCODERS["tiny"], **changes), GRID.dim))
     with torch.no_grad():
@@ -42,7 +42,7 @@ def driving(make_batch: Callable[..., Batch]) -> Driving:
 
 
 def both(signal: Signal) -> list[torch.Tensor]:
-    """All that reaches the generator's tokens."""
+    """Return everything that reaches the generator's tokens."""
     return [*signal.additions, *([] if signal.motion is None else [signal.motion.tokens])]
 
 
@@ -51,9 +51,10 @@ def test_a_fresh_control_changes_nothing(name: str, make_dimo: Callable[..., DiM
     batch, dimo = make_batch(), make_dimo(control=name).eval()
     with torch.no_grad():
         signal = dimo.control(batch.driving, torch.ones(2, dtype=torch.bool), dimo.transformer.grid(batch.target))
-        told = batch.target, torch.full((2,), 500.0), batch.text, batch.text_ok
-        heard, alone = dimo.transformer(*told, signal, batch.reference), dimo.transformer(*told, None, batch.reference)
-    assert (heard - alone).abs().max() == 0.0
+        inputs = batch.target, torch.full((2,), 500.0), batch.text, batch.text_ok
+        controlled = dimo.transformer(*inputs, signal, batch.reference)
+        uncontrolled = dimo.transformer(*inputs, None, batch.reference)
+    assert (controlled - uncontrolled).abs().max() == 0.0
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -63,11 +64,11 @@ def test_everything_in_a_control_trains(name: str, make_dimo: Callable[..., DiMo
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
     no = torch.zeros(2, dtype=torch.bool)
-    told = {"sigma": torch.full((2,), 0.5), "noise": torch.randn_like(batch.target), "augment_seed": None}
-    prediction = dimo(batch, drop_motion=no, **told)
+    arguments = {"sigma": torch.full((2,), 0.5), "noise": torch.randn_like(batch.target), "augment_seed": None}
+    prediction = dimo(batch, drop_motion=no, **arguments)
     (prediction.velocity.square().mean() + sum(prediction.losses.values())).backward()
-    still = [n for n, p in dimo.control.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not still
+    untrained = [n for n, p in dimo.control.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not untrained
 
 
 @pytest.mark.parametrize("name", ADDS)
@@ -81,7 +82,7 @@ def test_without_motion_nothing_is_added(name: str, driving: Driving) -> None:
 @pytest.mark.parametrize("name", [name for name in CONTROLS if name not in ADDS])
 def test_tokens_say_who_has_no_motion(name: str, driving: Driving) -> None:
     present = torch.tensor([True, False])
-    assert made(name)(driving, present, GRID).motion.present is present  # the generator hears its null token there
+    assert made(name)(driving, present, GRID).motion.present is present  # the generator uses its null token for False
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -132,30 +133,30 @@ def test_without_hands_nothing_of_them_is_read(name: str, driving: Driving) -> N
 
 
 def test_checkpointing_the_branch_gives_the_same_gradients(driving: Driving) -> None:
-    control, present, found = made("smpl_render", trained=True), torch.ones(2, dtype=torch.bool), []
+    control, present, gradients = made("smpl_render", trained=True), torch.ones(2, dtype=torch.bool), []
     for enabled in (False, True):
         control.zero_grad()
         if enabled:
             control.enable_gradient_checkpointing()
         sum(a.square().sum() for a in control(driving, present, GRID).additions).backward()
-        found.append([p.grad.clone() for p in control.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        gradients.append([p.grad.clone() for p in control.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_an_unknown_control_is_named() -> None:
-    with pytest.raises(ValueError, match="no control 'hvg': there are implicit, smpl_tokens"):
+    with pytest.raises(ValueError, match="unknown control 'hvg'; choose one of implicit, smpl_tokens"):
         control_class("hvg").fresh(Shapes(ENCODERS["tiny"], 96))
 
 
 def test_frame_0_fills_its_latent_frame_and_others_come_by_fours() -> None:
     frames = torch.arange(9)[None]
     assert by_latent_frame(frames, 3, 4).tolist() == [[[0, 0, 0, 0], [1, 2, 3, 4], [5, 6, 7, 8]]]
-    with pytest.raises(ValueError, match="3 latent frames stand for 9 frames, the driving has 8"):
+    with pytest.raises(ValueError, match="3 latent frames encode 9 frames, but the driving clip has 8"):
         by_latent_frame(frames[:, 1:], 3, 4)
 
 
 def seen_hand(driving: Driving, centre: tuple[float, float]) -> Driving:
-    """All is labelled and sure; the left hand's joints lie around `centre`, a tenth of the picture wide."""
+    """Return fully labelled, confident inputs whose left hand lies around `centre`, a tenth of the image wide."""
     joints = torch.full_like(driving.joints_2d, 0.9)
     offsets = torch.linspace(-0.05, 0.05, 16)
     hand = torch.stack([centre[0] + offsets, centre[1] + offsets, torch.full((16,), 0.8)], -1)
@@ -221,7 +222,7 @@ def test_joints_are_counted_from_the_middle_of_the_walk(driving: Driving) -> Non
 
 
 def full_size(name: str, **changes: object) -> int:
-    """Parameters with the encoder `base` on Wan2.2-TI2V-5B."""
+    """Return the number of parameters with the encoder `base` on Wan2.2-TI2V-5B."""
     with torch.device("meta"):
         return control_class(name).fresh(Shapes(replace(ENCODERS["base"], **changes), 3072)).num_parameters()
 
@@ -238,7 +239,7 @@ def test_the_number_of_parameters_is_known(name: str, tiny: int, full: int) -> N
 
 
 def readme_rows() -> list[list[str]]:
-    """Cells of the table of controls."""
+    """Return the cells of the README's table of controls."""
     readme = (Path(__file__).parents[2] / "model" / "README.md").read_text()
     table = readme.split("\n## Controls\n")[1].split("\n## ")[0]
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]

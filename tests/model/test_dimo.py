@@ -25,7 +25,7 @@ def predict(dimo: DiMo, batch: Batch, *, seed: int | None = None, **drop: bool) 
 
 
 def moved(batch: Batch) -> Batch:
-    """The same with other driving clips."""
+    """Return the batch with its driving clips swapped."""
     return replace(batch, driving=batch.driving.map(lambda x: x.flip(0)))
 
 
@@ -98,12 +98,12 @@ def test_latent_frame_0_is_predicted_where_the_base_does_so(make_dimo: Make, mak
 
 SILENT = {
     "wan": (),
-    # streams of other inputs, and what the last block makes of text
+    # streams of other inputs, and the text output of the last block
     "hunyuan": ("image_embedder.", "context_embedder_2.", *(
         f"transformer_blocks.3.{part}" for part in ("attn.to_add_out.", "ff_context.")
     )),
 }  # fmt: skip
-"""What the velocity does not depend on."""
+"""Parameters that the velocity does not depend on."""
 
 
 def test_every_parameter_that_matters_is_trained(family: str, make_dimo: Make, make_batch: MakeBatch) -> None:

@@ -7,7 +7,7 @@ from opendimo.model.encoder.config import EncoderConfig
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 WHOLE = np.tile([0.0, 0, 200, 120], (4, 1))
-"""A person who fills the scene."""
+"""Track of a person who fills the scene."""
 
 
 def sizes(body: int = 44, hand: int = 24, *, hands: bool = True) -> EncoderConfig:
@@ -26,7 +26,7 @@ def test_the_crop_is_the_square_around_all_boxes_of_the_window() -> None:
     frames = scene()
     frames[:, 30:70, 60:100] = RED
     track = np.tile([60.0, 30, 100, 70], (4, 1))
-    crops = body_crops(frames, track, size=44)  # a side of 40 and its margin: one pixel a pixel
+    crops = body_crops(frames, track, size=44)  # a side of 40 plus its margin: crop pixels equal frame pixels
     assert crops.shape == (4, 3, 44, 44) and crops.dtype == torch.float32
     red = torch.zeros(44, 44)
     red[2:42, 2:42] = 1
@@ -59,12 +59,12 @@ def test_outside_of_the_frame_is_black() -> None:
 
 
 def test_a_window_without_the_person_is_refused() -> None:
-    with pytest.raises(ValueError, match="no frame of the driving window"):
+    with pytest.raises(ValueError, match="visible in no frame of the driving window"):
         body_crops(scene(), np.full((4, 4), np.nan), size=44)
 
 
 def hands_scene() -> tuple[np.ndarray, np.ndarray]:
-    """A red left hand, 16 pixels wide, that moves by 10 pixels a frame, and a green right hand that rests."""
+    """Draw a red left hand, 16 pixels wide, that moves by 10 pixels per frame, and a green right hand at rest."""
     frames, joints = scene(), np.zeros((4, 52, 3), np.float32)
     joints[..., 2] = 1
     for t in range(4):

@@ -1,4 +1,4 @@
-"""A fresh motion encoder tells the frames of a clip apart: what it ignores at the start, training lets go of."""
+"""A new motion encoder distinguishes the frames of a clip: differences it ignores at first get lost in training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,28 +22,31 @@ CLIPS = ("dance_balloon_static", "generated_dance_indoor", "juggle_static_fullbo
 
 
 def spread(name: str, frames: np.ndarray, track: np.ndarray) -> float:
-    """Deviation of the body tokens over the frames [T, H, W, 3] of a clip, over their rms; the mean of some seeds."""
+    """Return the standard deviation of body tokens over the frames [T, H, W, 3] of a clip, relative to their RMS.
+
+    Averaged over seeds.
+    """
     config = replace(ENCODERS[name], hands=False)
     crops = driving_crops(frames, track, None, None, config).body
-    found = []
+    spreads = []
     for seed in range(3 if name == "tiny" else 1):  # a base encoder takes seconds
         torch.manual_seed(seed)
         encoder = MotionEncoder(config).eval()
         with torch.inference_mode():
             tokens: Tensor = encoder.body(crops)  # [T, K, d]
-        found.append(float(tokens.std(0).square().mean().sqrt() / tokens.square().mean().sqrt()))
-    return float(np.mean(found))
+        spreads.append(float(tokens.std(0).square().mean().sqrt() / tokens.square().mean().sqrt()))
+    return float(np.mean(spreads))
 
 
 @pytest.mark.parametrize("name", ["tiny", "base"])
 def test_frames_of_real_clips_differ_by_two_percent(data: Path, name: str) -> None:
-    found = {}
+    spreads = {}
     for clip in CLIPS:
         frames = decode(data / "internet" / f"{clip}.mp4", stop=18, step=2)
         track = track_person(frames, 12.0)
         assert track is not None
-        found[clip] = spread(name, frames, track)
-    assert min(found.values()) > 0.02, found
+        spreads[clip] = spread(name, frames, track)
+    assert min(spreads.values()) > 0.02, spreads
 
 
 @pytest.mark.parametrize("name", ["tiny", "base"])

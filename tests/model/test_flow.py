@@ -56,7 +56,7 @@ def test_schedulers_of_diffusers_walk_the_same_path(scheduler: Any) -> None:
     x = noise
     for t in scheduler.timesteps:
         x = scheduler.step((x - x0) / (t / flow.TIMESTEPS), t, x, return_dict=False)[0]
-    torch.testing.assert_close(x, x0, rtol=0, atol=1e-2)  # the oracle knows the rounded timestep
+    torch.testing.assert_close(x, x0, rtol=0, atol=1e-2)  # the oracle uses the rounded timestep
 
 
 def test_shift_moves_towards_noise() -> None:

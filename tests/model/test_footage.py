@@ -1,4 +1,4 @@
-"""Driving in every form that it may come in."""
+"""Driving clips in all supported forms."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ T, H, W = 9, 48, 96
 
 
 def film() -> np.ndarray:
-    """A bright figure that walks to the right before a dark wall [T, H, W, 3]."""
+    """Draw a bright figure that walks to the right in front of a dark wall [T, H, W, 3]."""
     frames = np.random.default_rng(0).integers(0, 60, (T, H, W, 3), dtype=np.uint8)
     for t in range(T):
         frames[t, 12:40, 8 + 6 * t : 18 + 6 * t] = 250
@@ -29,7 +29,7 @@ def film() -> np.ndarray:
 
 
 def find_bright(frames: np.ndarray, fps: float, poses: bool) -> Person:
-    """A finder of bright people, who hold their hands at the upper corners of their box."""
+    """Find a bright person, with all joints near the upper left corner of its box."""
     bright, n = frames.min(axis=3) > 128, len(frames)
     if not bright.any():
         raise ValueError(f"nobody is seen in {n} frames at {fps:g} a second")
@@ -52,13 +52,13 @@ def find_bright(frames: np.ndarray, fps: float, poses: bool) -> Person:
 
 
 def read(path: Path, count: int, rate: float | None) -> tuple[np.ndarray, Fraction]:
-    """A film of 24 frames a second, or of half as many where so few are asked for."""
+    """Return a video of 24 frames per second, or of 12 if that rate is requested."""
     every = 2 if rate == 12 else 1
     return film()[::every][:count], Fraction(24, every)
 
 
 def opened(given: Any, count: int = T, **changes: Any) -> Any:
-    asked = {
+    arguments = {
         "fps": Fraction(24),
         "frame_step": 1,
         "rate": None,
@@ -68,7 +68,7 @@ def opened(given: Any, count: int = T, **changes: Any) -> Any:
         "read_video": read,
         "find_person": find_bright,
     }
-    return open_footage(given, count, **{**asked, **changes})
+    return open_footage(given, count, **{**arguments, **changes})
 
 
 def test_frames_in_any_form_are_the_same_driving() -> None:
@@ -84,10 +84,10 @@ def test_frames_in_any_form_are_the_same_driving() -> None:
 def test_people_are_cropped_as_in_training_anew_in_each_window() -> None:
     frames, person = film(), find_bright(film(), 24, False)
     for chosen in (slice(0, 5), slice(4, 9)):
-        found = opened(frames).window(chosen)
+        window = opened(frames).window(chosen)
         track, joints, hands = (person[name][chosen] for name in ("track", "joints_2d", "hand_valid"))
         expected = driving_crops(frames[chosen], track, joints, hands, ENCODERS["tiny"])
-        assert all(torch.equal(getattr(found, name)[0], value) for name, value in expected._asdict().items())
+        assert all(torch.equal(getattr(window, name)[0], value) for name, value in expected._asdict().items())
 
 
 def test_of_a_file_every_step_th_frame_is_followed_and_of_frames_each() -> None:
@@ -126,7 +126,7 @@ def test_what_is_prepared_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (film()[:5], "the driving frames: 9 are needed, there are 5; give more, or lower num_frames"),
+        (film()[:5], "the driving frames: 9 frames are needed, but there are 5; give more, or lower num_frames"),
         (np.zeros((T, H, W, 3), np.uint8), "the driving frames: nobody is seen .*; choose another driving video"),
         (film().astype(np.float32), r"not ndarray \[9, 48, 96, 3\] of float32"),
         (torch.full((T, 3, H, W), 2.0), r"driving tensors must be in \[0, 1\], not 2 to 2: scale it"),

@@ -1,4 +1,4 @@
-"""The crop of the target's shape: points and cameras agree in it."""
+"""The centre crop to the target's aspect ratio: points and cameras are transformed consistently."""
 
 import numpy as np
 from hypothesis import given

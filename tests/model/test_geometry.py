@@ -29,13 +29,13 @@ def predict(batch: Batch, offset: float = 0.0) -> Prediction:
 
 
 def labelled(batch: Batch, *, body: bool, hands: bool, weight: list[float]) -> Batch:
-    """The same with every label of a part, or none."""
+    """Return the batch with all labels of a part, or none."""
     ok = {"pose_ok": torch.full((2, 9), body), "hands_pose_ok": torch.full((2, 9, 2), hands)}
     return replace(batch, weight=torch.tensor(weight), driving=replace(batch.driving, **ok))
 
 
 def random_pose(seed: int) -> torch.Tensor:
-    """[52, 3] axis-angle of moderate size."""
+    """Return a random pose of moderate angles, axis-angle [52, 3]."""
     return 0.5 * torch.randn(52, 3, generator=torch.Generator().manual_seed(seed))
 
 
@@ -110,7 +110,7 @@ def test_without_a_head_there_is_no_loss(make_batch: Callable[..., Batch]) -> No
 
 @pytest.fixture(scope="module")
 def smplx_body() -> SMPLX:
-    """The class of the package smplx on the mannequin's file."""
+    """Return the smplx package's model of the mannequin's file."""
     return load_body().layer
 
 

@@ -1,6 +1,6 @@
 """The generator on HunyuanVideo-1.5 against the base model it extends: the same class, weights and tokens.
 
-The base is fed text alone: no ByT5 and no image tokens. It masks padding with dense masks.
+The base receives text only, without ByT5 and image tokens. It masks padding with dense masks.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from opendimo.model.vae import encode
 
 Make = Callable[..., DiMo]
 Inputs = dict[str, Any]
-TOKENS = 16 * 16  # of a latent frame
+TOKENS = 16 * 16  # tokens per latent frame
 lengths = pytest.mark.parametrize("lengths", [(12, 12), (12, 7), (5, 9)])
 
 
@@ -57,7 +57,7 @@ def with_lengths(inputs: Inputs, lengths: tuple[int, int]) -> Inputs:
 
 
 def rounding(lengths: tuple[int, int]) -> float:
-    """Where padding is cut off, attention has fewer keys, and some processors' kernels sum them in another order."""
+    """Return the tolerance: with padding cut off, attention has fewer keys, which some kernels sum in another order."""
     return 0.0 if max(lengths) == 12 else 1e-6
 
 
@@ -76,7 +76,7 @@ def test_at_step_zero_it_is_the_base(
 def test_first_frame_mode_is_the_image_to_video_form_of_the_base(
     pipeline: HunyuanVideo15ImageToVideoPipeline, make_dimo: Make, inputs: Inputs
 ) -> None:
-    """The condition comes from diffusers' own pipeline; latent frame 0 stays noisy and is predicted."""
+    """The condition is computed by diffusers' own pipeline; latent frame 0 stays noisy and is predicted."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     condition = pipeline.prepare_cond_latents_and_mask(
         inputs["latents"], image, 2, 64, 64, torch.float32, torch.device("cpu")
@@ -128,18 +128,18 @@ def test_no_mask_is_dense(
     inputs: Inputs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Masks of the text refiner, which has as many as heads, and of the blocks."""
-    seen = set()
+    """Check the shapes of the masks of the text refiner and of the blocks."""
+    mask_shapes = set()
 
     def watched(*args: Any, attn_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
-        seen.add(None if attn_mask is None else tuple(attn_mask.shape))
+        mask_shapes.add(None if attn_mask is None else tuple(attn_mask.shape))
         return scaled_dot_product_attention(*args, attn_mask=attn_mask, **kwargs)
 
     transformer = make_dimo(family="hunyuan").transformer
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     with torch.no_grad():
         transformer(**with_lengths(inputs, lengths))
-    assert seen == masks
+    assert mask_shapes == masks
 
 
 @pytest.mark.parametrize("change", [{"use_meanflow": True}, {"in_channels": 32}])

@@ -1,4 +1,4 @@
-"""IM-Animation's weights: random ones, in the published layout, for an encoder of the published shape made small."""
+"""Loading of IM-Animation's weights, tested with random weights in the published layout for a small encoder."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ CONFIG = EncoderConfig(body_size=64, hand_size=32, width=WIDTH, depth=DEPTH, hea
 
 
 def published(seed: int = 0) -> dict[str, Tensor]:
-    """Names and shapes of `motion_encoder_latest.safetensors`."""
+    """Return random tensors with the names of `motion_encoder_latest.safetensors`."""
     g = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, around: float = 0.0, spread: float = 0.1) -> Tensor:
@@ -57,10 +57,10 @@ def published(seed: int = 0) -> dict[str, Tensor]:
 
 
 def reference(state: dict[str, Tensor], frames: Tensor, count: int) -> Tensor:
-    """The published encoder's latents after its last norm, written from its description: [M, 3, S, S] -> [M, K, width].
+    """Compute the published encoder's latents after its last norm: [M, 3, S, S] -> [M, K, width].
 
-    Patches with padding (4, 2); class token and latents, each with its positions; pre-norm blocks; the first `count`
-    latents alone, as many as our tokenizers have.
+    Implemented from its description: patches with padding (4, 2); class token and latents, each with positions;
+    pre-norm blocks; only the first `count` latents, as many as our tokenizers have.
     """
     s = {name.removeprefix("encoder."): x for name, x in state.items()}
 
@@ -90,7 +90,7 @@ def reference(state: dict[str, Tensor], frames: Tensor, count: int) -> Tensor:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Callable[..., Path]:
-    """A file of the published tensors with some changed, or left out (None)."""
+    """Write a file of the published tensors, with some changed or removed (None)."""
 
     def save(suffix: str = ".safetensors", **changes: Tensor | None) -> Path:
         path = tmp_path / f"encoder{suffix}"
@@ -102,7 +102,7 @@ def saved(tmp_path: Path) -> Callable[..., Path]:
 
 
 def latents_alone(encoder: MotionEncoder) -> MotionEncoder:
-    """Without our projection, which the file knows nothing of."""
+    """Set our output projection, which is not in the file, to the identity."""
     for tokenizer in (encoder.body, encoder.hand):
         if tokenizer is not None:
             torch.nn.init.eye_(tokenizer.out.weight)
@@ -158,7 +158,7 @@ def test_an_encoder_without_hands_is_initialised_too(saved: Callable[..., Path])
         ({"width": 192, "heads": 3}, r"'width': 128.*'width': 192"),
         ({"heads": 4}, r"'heads': 2.*'heads': 4"),
         ({"body_patch": 8}, r"'patch': 16.*'patch': 8"),
-        ({"body_tokens": 33}, r"latents would be \[1, 32, 128\], the encoder has \[1, 33, 128\]"),
+        ({"body_tokens": 33}, r"latents would be \[1, 32, 128\], but the encoder has \[1, 33, 128\]"),
     ],
 )
 def test_another_shape_of_encoder_is_refused(saved: Callable[..., Path], changes: dict[str, int], message: str) -> None:
@@ -169,12 +169,12 @@ def test_another_shape_of_encoder_is_refused(saved: Callable[..., Path], changes
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"decoder.ffn.weight": torch.zeros(2)}, "decoder.ffn.weight is new"),
+        ({"decoder.ffn.weight": torch.zeros(2)}, "decoder.ffn.weight is unknown"),
         ({"encoder.transformer.1.attn.in_proj_bias": None}, "transformer.1.attn.in_proj_bias is missing"),
         ({"encoder.patch_embed.weight": None}, "patch_embed.weight is missing"),
-        ({"encoder.positional_embedding": torch.zeros(8, WIDTH)}, "positions and tokens do not fit"),
-        ({"encoder.class_embedding": torch.zeros(1, 7)}, "positions and tokens do not fit"),
-        ({"encoder.ln_pre.bias": torch.zeros(7)}, r"norm_in.bias would be \[7\], the encoder has \[128\]"),
+        ({"encoder.positional_embedding": torch.zeros(8, WIDTH)}, "shapes of positions and tokens do not match"),
+        ({"encoder.class_embedding": torch.zeros(1, 7)}, "shapes of positions and tokens do not match"),
+        ({"encoder.ln_pre.bias": torch.zeros(7)}, r"norm_in.bias would be \[7\], but the encoder has \[128\]"),
     ],
 )
 def test_another_layout_is_refused_and_nothing_is_changed(

@@ -53,9 +53,9 @@ def test_aligned_latent_frame_t_hears_frames_4t_minus_3_to_4t(frame: int, latent
 def test_aligned_attention_is_plain_attention_over_the_slots_of_a_frame() -> None:
     layer, align, tokens = attention(), alignment("aligned"), motion()
     out = layer(video(), align(tokens, 3, 0))
-    seen = (tokens.tokens[:, 5:9] + align.slots).flatten(1, 2)  # what latent frame 2 encodes
+    keys = (tokens.tokens[:, 5:9] + align.slots).flatten(1, 2)  # motion of the frames that latent frame 2 encodes
     q = layer.norm_q(layer.to_q(layer.norm(video()[:, 2 * PER_FRAME :]))).unflatten(-1, (HEADS, -1))
-    k, v = layer.norm_k(layer.to_k(seen)).unflatten(-1, (HEADS, -1)), layer.to_v(seen).unflatten(-1, (HEADS, -1))
+    k, v = layer.norm_k(layer.to_k(keys)).unflatten(-1, (HEADS, -1)), layer.to_v(keys).unflatten(-1, (HEADS, -1))
     scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / (DIM // HEADS) ** 0.5
     plain = layer.to_out(torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v).flatten(2))
     torch.testing.assert_close(out[:, 2 * PER_FRAME :], plain)
@@ -111,12 +111,12 @@ def test_absent_motion_is_the_learned_null_at_every_place(mode: str) -> None:
 
 
 def test_aligned_equals_global_under_a_block_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Global attention over the aligned keys, at equal times, where the mask lets a latent frame see its own."""
+    """Global attention over the aligned keys, at equal times, with a mask that limits each latent frame to its own."""
     layer, aligned = attention(), alignment("aligned")(motion(), 3, 0)
     frames, keys = aligned.keys.shape[1:3]
     no_turn = torch.ones(frames, DIM // HEADS), torch.zeros(frames, DIM // HEADS)
     everywhere = MotionContext(
-        aligned.keys.flatten(1, 2), aligned.audible, no_turn, tuple(table.repeat(keys, 1) for table in no_turn)
+        aligned.keys.flatten(1, 2), aligned.motion_mask, no_turn, tuple(table.repeat(keys, 1) for table in no_turn)
     )
     block = torch.eye(frames, dtype=torch.bool).repeat_interleave(PER_FRAME, 0).repeat_interleave(keys, 1)
     expected, unmasked = layer(video(), aligned), layer(video(), everywhere)
@@ -132,7 +132,7 @@ def test_one_frame_is_one_latent_frame(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["aligned", "global"])
 def test_frame_counts_must_fit(mode: str) -> None:
-    with pytest.raises(ValueError, match="3 latent frames stand for 9 frames, the driving has 8"):
+    with pytest.raises(ValueError, match="3 latent frames encode 9 frames, but the driving clip has 8"):
         alignment(mode)(motion(8), 3, 0)
 
 

@@ -63,7 +63,7 @@ def test_tokens_are_as_many_as_the_patch_embedding_makes(k: int, h: int, w: int,
 
 
 def test_it_is_read_off_the_parts_of_a_base() -> None:
-    """The defaults of the transformers are the full sizes; Wan2.2's VAE says so in its config."""
+    """The transformers' defaults are the full sizes; the stride of Wan2.2's VAE is set in its config."""
     with torch.device("meta"):
         wan = AutoencoderKLWan(base_dim=8, scale_factor_spatial=16), WanMotionTransformer3DModel(num_layers=1)
         hunyuan = AutoencoderKLHunyuanVideo15(), HunyuanMotionTransformer3DModel(num_layers=1)

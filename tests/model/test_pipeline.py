@@ -158,11 +158,11 @@ def test_offloading_goes_through_all_models_in_the_order_of_use(make_pipeline: M
 
 
 def test_offloaded_it_gives_the_same_bits(family: str, make_pipeline: Make) -> None:
-    # the empty prompt is one token, whose products differ by 7e-7 with where the weights lie in memory
+    # not the empty prompt: it is one token, whose products vary by 7e-7 with the memory address of the weights
     given = {"negative_prompt": "The camera shakes.", "output_type": "pt"}
     expected = sampled(make_pipeline(family), **given)
     pipeline = make_pipeline(family)
-    pipeline.enable_model_cpu_offload(device="cpu")  # the hooks of a GPU, on the only device there is
+    pipeline.enable_model_cpu_offload(device="cpu")  # the hooks used for a GPU, on the CPU
     assert all(hasattr(getattr(pipeline, name), "_hf_hook") for name in pipeline.model_cpu_offload_seq.split("->"))
     assert torch.equal(sampled(pipeline, **given), expected)
 

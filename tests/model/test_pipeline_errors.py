@@ -1,4 +1,4 @@
-"""What is asked wrongly, or missing, is said in one clear line."""
+"""Invalid arguments and missing files raise errors with one clear line."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def folder(pipeline: DiMoPipeline, tmp_path: Path) -> Path:
         ({"num_frames": 0}, r"num_frames is 0, not 4 k \+ 1: take 1"),
         ({"height": 36}, "height is 36, not a multiple of 8: take 32 or 40"),
         ({"width": 4}, "width is 4, not a multiple of 8: take 8"),
-        ({"callback_on_step_end_tensor_inputs": ("noise",)}, r"callbacks can have .*, not \['noise'\]"),
+        ({"callback_on_step_end_tensor_inputs": ("noise",)}, r"callbacks can receive .*, not \['noise'\]"),
         ({"output_type": "mp4"}, "output_type is 'mp4': take one of np, pil, pt, latent"),
         ({"num_inference_steps": 0}, "num_inference_steps is 0: take 1 or more"),
         ({"num_frames": 13}, r"one sample and 13 frames is needed, not of \[B, T\] = \[1, 9\]"),
@@ -115,7 +115,7 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning(
 ) -> None:
     embedding = pipeline.encode_prompt("zebra " * 600)
     assert embedding.shape == (512, 32)
-    assert "the prompt is too long: only its first 512 tokens are read" in caplog.text
+    assert "the prompt is too long: only its first 512 tokens are used" in caplog.text
 
 
 def test_a_prompt_that_fits_gives_no_warning(pipeline: DiMoPipeline, caplog: pytest.LogCaptureFixture) -> None:

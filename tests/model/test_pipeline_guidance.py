@@ -1,4 +1,4 @@
-"""Guidance over text and motion, and what it costs."""
+"""Classifier-free guidance over text and motion, and its number of evaluations."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from opendimo.model.signal import Grid
 from tests.model.pipelines import driving, sampled, tiny_pipeline
 
 SCALES = [((1.0, 1.0), 1), ((5.0, 1.0), 2), ((1.0, 2.0), 2), ((5.0, 2.0), 3)]
-"""Scales of text and motion, and how many evaluations they take."""
+"""Scales of text and motion, and their number of evaluations per step."""
 
 
 @pytest.fixture
@@ -51,13 +51,13 @@ def test_a_negative_prompt_takes_the_place_of_no_text(pipeline: DiMoPipeline) ->
 def test_each_guidance_costs_one_evaluation_more(
     scales: tuple[float, float], rows: int, pipeline: DiMoPipeline
 ) -> None:
-    seen: list[int] = []
-    pipeline.transformer.patch_embedding.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    batch_sizes: list[int] = []
+    pipeline.transformer.patch_embedding.register_forward_pre_hook(lambda _, args: batch_sizes.append(len(args[0])))
     guided(pipeline, *scales)
-    assert seen == [rows, rows]
-    seen.clear()
+    assert batch_sizes == [rows, rows]
+    batch_sizes.clear()
     guided(pipeline, *scales, guidance_in_sequence=True)
-    assert seen == [1] * (2 * rows)
+    assert batch_sizes == [1] * (2 * rows)
 
 
 @pytest.mark.parametrize("scales", [scales for scales, _ in SCALES])
@@ -74,21 +74,24 @@ def test_a_control_is_asked_what_no_motion_is_only_where_it_adds_to_video_tokens
     control: str, scale: float, expected: list[bool], tiny_base: Path, make_dimo: Callable[..., DiMo]
 ) -> None:
     pipeline = tiny_pipeline(tiny_base, make_dimo(trained=True, control=control))
-    asked: list[bool] = []
-    pipeline.control.register_forward_pre_hook(lambda _, args: asked.append(bool(args[1])))
+    present: list[bool] = []
+    pipeline.control.register_forward_pre_hook(lambda _, args: present.append(bool(args[1])))
     guided(pipeline, 5, scale)
-    assert asked == expected
+    assert present == expected
 
 
 def test_motion_that_is_guided_away_from_is_marked_absent(tiny_base: Path, make_dimo: Callable[..., DiMo]) -> None:
     control = make_dimo(trained=True).control
-    words = torch.zeros(3, 32)
-    heard = evaluations(
-        words,
-        words,
+    text = torch.zeros(3, 32)
+    branches = evaluations(
+        text,
+        text,
         lambda present: control(driving(), torch.tensor([present]), Grid(3, 4, 8, 32)),
         text_scale=1,
         motion_scale=3,
         in_sequence=True,
     )
-    assert [(bool(told.signal.motion.present), told.weights) for told in heard] == [(True, (3,)), (False, (-2,))]
+    assert [(bool(branch.signal.motion.present), branch.weights) for branch in branches] == [
+        (True, (3,)),
+        (False, (-2,)),
+    ]

@@ -25,22 +25,22 @@ def test_a_long_video_comes_out_whole(pipeline: DiMoPipeline) -> None:
 
 
 def test_no_window_is_longer_than_in_training_and_each_has_the_reference(pipeline: DiMoPipeline) -> None:
-    seen: list[torch.Tensor] = []
-    pipeline.transformer.patch_embedding.register_forward_pre_hook(lambda _, args: seen.append(args[0][0].clone()))
+    latents: list[torch.Tensor] = []
+    pipeline.transformer.patch_embedding.register_forward_pre_hook(lambda _, args: latents.append(args[0][0].clone()))
     sampled(pipeline, num_frames=FRAMES, driving=driving(FRAMES))
-    assert len(seen) == 2 * 3  # steps, windows
-    assert {x.shape[1] for x in seen} == {1 + 5}
-    assert all(torch.equal(x[:, 0], seen[0][:, 0]) for x in seen)
+    assert len(latents) == 2 * 3  # steps, windows
+    assert {x.shape[1] for x in latents} == {1 + 5}
+    assert all(torch.equal(x[:, 0], latents[0][:, 0]) for x in latents)
 
 
 def test_each_window_hears_the_motion_of_its_frames_laid_out_as_in_training(pipeline: DiMoPipeline) -> None:
-    heard: list[torch.Tensor] = []
-    pipeline.control.register_forward_pre_hook(lambda _, args: heard.append(args[0].body))
+    bodies: list[torch.Tensor] = []
+    pipeline.control.register_forward_pre_hook(lambda _, args: bodies.append(args[0].body))
     given = driving(FRAMES)
     sampled(pipeline, num_frames=FRAMES, driving=given, motion_guidance_scale=1)
-    starts = [0, 3, 6]  # latent frames; a window from s > 0 stands for frames 4 s .. 4 (s + 4)
-    assert len(heard) == 3
-    assert all(torch.equal(x, given.body[:, 4 * s : 4 * s + 17]) for x, s in zip(heard, starts, strict=True))
+    starts = [0, 3, 6]  # latent frames; a window from s > 0 covers frames 4 s .. 4 (s + 4)
+    assert len(bodies) == 3
+    assert all(torch.equal(x, given.body[:, 4 * s : 4 * s + 17]) for x, s in zip(bodies, starts, strict=True))
 
 
 def test_one_window_that_covers_all_is_plain_sampling(
@@ -55,12 +55,12 @@ def test_one_window_that_covers_all_is_plain_sampling(
 def test_windows_that_agree_give_what_each_of_them_gives(
     tiny_base: Path, make_dimo: Callable[..., DiMo], pipeline: DiMoPipeline
 ) -> None:
-    """The velocity of a model without attention over time or motion does not depend on where windows are."""
+    """Without attention over time or motion, the velocity does not depend on the windows."""
     for block in pipeline.transformer.blocks:
         torch.nn.init.zeros_(block.attn1.to_out[0].weight)
         torch.nn.init.zeros_(block.motion.to_out.weight)
     noise = torch.randn(1, 8, 11, 8, 16, generator=torch.Generator().manual_seed(0))
-    asked = {"num_frames": FRAMES, "driving": driving(FRAMES), "latents": noise}
-    windowed = sampled(pipeline, **asked)
+    arguments = {"num_frames": FRAMES, "driving": driving(FRAMES), "latents": noise}
+    windowed = sampled(pipeline, **arguments)
     pipeline.register_to_config(num_frames=FRAMES)
-    torch.testing.assert_close(windowed, sampled(pipeline, **asked), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(windowed, sampled(pipeline, **arguments), rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""A transformer that knows the answer: whatever the windows, guidance, reference and scheduler, it must come out."""
+"""Sampling with an oracle velocity recovers its target for all windows, guidance, references and schedulers."""
 
 from itertools import cycle
 from pathlib import Path
@@ -25,19 +25,22 @@ THREE: list[Span] = [(0, 3), (2, 5), (4, 7)]
 
 
 def knows(pipeline: DiMoPipeline, answer: Tensor, spans: list[Span]) -> list[float]:
-    """Its velocity is (x - x0) / sigma, which is noise - x0 on the way from noise to x0 [1, C, L, h, w]; asked for one
-    window after another, at times which UniPC rounds down. The sigmas that it is asked at."""
-    windows, asked = cycle(spans), []
+    """Replace the transformer by an oracle; return the list of the sigmas at which it is evaluated.
+
+    Its velocity is (x - x0) / sigma, which is noise - x0 on the path from noise to x0 [1, C, L, h, w]. Windows are
+    evaluated one after another; UniPC rounds timesteps down.
+    """
+    windows, sigmas = cycle(spans), []
 
     def velocity(latents: Tensor, timestep: Tensor, *_: Any) -> Tensor:
         start, stop = next(windows)
-        sigma = float(pipeline.scheduler.sigmas[len(asked) // len(spans)])
+        sigma = float(pipeline.scheduler.sigmas[len(sigmas) // len(spans)])
         assert timestep.tolist() == pytest.approx([1000 * sigma] * 3, abs=1)  # three evaluations, guided
-        asked.append(sigma)
+        sigmas.append(sigma)
         return (latents - answer[:, :, start:stop]) / sigma
 
     pipeline.transformer.forward = velocity
-    return asked
+    return sigmas
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -53,8 +56,8 @@ def test_an_oracle_velocity_recovers_the_answer(
     answer = torch.randn(1, 8, length, 8, 16, generator=torch.Generator().manual_seed(1))
     if pipeline.transformer.first_frame_is_given:
         answer[:, :, :1] = encode(pipeline.vae, fitted(picture(), 32, 64)).detach()
-    asked = knows(pipeline, answer, spans)
+    sigmas = knows(pipeline, answer, spans)
     frames = 4 * length - 3
-    found = sampled(pipeline, num_inference_steps=6, num_frames=frames, driving=driving(frames), window_overlap=1)
-    assert len(asked) == 6 * len(spans) and asked[0] == pytest.approx(1, abs=1e-5)
-    torch.testing.assert_close(found, answer, rtol=1e-4, atol=1e-4)
+    latents = sampled(pipeline, num_inference_steps=6, num_frames=frames, driving=driving(frames), window_overlap=1)
+    assert len(sigmas) == 6 * len(spans) and sigmas[0] == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(latents, answer, rtol=1e-4, atol=1e-4)

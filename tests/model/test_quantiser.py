@@ -1,4 +1,4 @@
-"""The codebook follows the data."""
+"""The EMA codebook adapts to the data."""
 
 import torch
 

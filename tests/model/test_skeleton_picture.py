@@ -1,4 +1,4 @@
-"""Skeleton pictures show each bone where its joints are."""
+"""Skeleton images show each bone between its joints."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ ELBOW = BONES.index((JOINTS.index("left_shoulder"), JOINTS.index("left_elbow")))
 
 
 def drawn(start: tuple[float, float], end: tuple[float, float], strength: float = 1.0) -> torch.Tensor:
-    """The left upper arm alone, in a picture of 40 x 80."""
+    """Draw only the left upper arm, in an image of 40 x 80."""
     joints, shown = torch.full((1, 52, 2), torch.nan), torch.zeros(1, len(BONES))
     joints[0, list(BONES[ELBOW])] = torch.tensor([start, end])
     shown[0, ELBOW] = strength
@@ -23,7 +23,7 @@ def test_a_bone_is_a_line_between_its_joints() -> None:
     rows, columns = (lit.any(axis).nonzero()[:, 0] for axis in (1, 0))
     assert (int(rows.min()), int(rows.max())) == (19, 20)
     assert abs(int(columns.min()) - 20) <= 1 and abs(int(columns.max()) - 59) <= 1
-    assert BODY_WIDTH * 40 < 0.75  # the line has the least width there is
+    assert BODY_WIDTH * 40 < 0.75  # the line has the minimum width
 
 
 def test_its_colour_is_its_own_and_fades_with_its_strength() -> None:

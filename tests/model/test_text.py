@@ -1,4 +1,4 @@
-"""Texts of both families are embedded as in diffusers' own pipelines, less the padding."""
+"""Texts of both families are embedded as in diffusers' own pipelines, without padding."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_a_text_of_just_the_greatest_length_is_not_cut(family: str, tiny_bases: 
 
 
 def test_the_chat_template_is_cut_off_in_front_of_the_prompt(tiny_bases: dict[str, Path]) -> None:
-    """What is left of an empty prompt and of one word differ by that word, and by a space for the empty one."""
+    """The embeddings of a word and of an empty prompt differ by the word's tokens and a space for the empty prompt."""
     tokenizer, encoder = load_text(tiny_bases["hunyuan"])
     word = tokenizer("person", add_special_tokens=False).input_ids
     empty, one = (len(encode_prompt(tokenizer, encoder, prompt).embedding) for prompt in ("", "person"))
@@ -61,10 +61,10 @@ def test_the_chat_template_is_cut_off_in_front_of_the_prompt(tiny_bases: dict[st
 
 def test_a_folder_without_a_known_text_encoder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"no base model in the diffusers layout: .*/text_encoder/config\.json is missing"
+        ValueError, match=r"not a base model in the diffusers layout: .*/text_encoder/config\.json is missing"
     ):
         load_text(tmp_path)
     (tmp_path / "text_encoder").mkdir()
     (tmp_path / "text_encoder" / "config.json").write_text('{"model_type": "clip"}')
-    with pytest.raises(ValueError, match="is of type clip: there are umt5, qwen2_5_vl_text"):
+    with pytest.raises(ValueError, match="is of unsupported type clip; supported are umt5, qwen2_5_vl_text"):
         load_text(tmp_path)

@@ -34,5 +34,5 @@ def test_a_tiny_base_follows_its_seed_and_leaves_that_of_others_alone(
 
 
 def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no family 'flux': there are wan, hunyuan"):
+    with pytest.raises(ValueError, match="unknown family 'flux'; choose one of wan, hunyuan"):
         make_tiny_base(tmp_path, family="flux")

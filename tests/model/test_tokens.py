@@ -12,7 +12,7 @@ TINY = EncoderConfig(
 
 
 def make(**changes: bool | int) -> MotionEncoder:
-    """The same weights at every call, where the shapes are the same."""
+    """Build an encoder; the weights are the same at every call with the same shapes."""
     torch.manual_seed(0)
     return MotionEncoder(replace(TINY, **changes))
 
@@ -112,20 +112,20 @@ def test_chunks_and_checkpoints_change_no_result_and_no_gradient(chunk: int, che
 
 
 def test_checkpoints_keep_pixels_and_not_what_is_computed_of_them() -> None:
-    def kept(checkpointing: bool) -> int:
-        one, held = make(frames_per_chunk=3), 0
+    def saved_values(checkpointing: bool) -> int:
+        one, count = make(frames_per_chunk=3), 0
 
         def pack(x: torch.Tensor) -> torch.Tensor:
-            nonlocal held
-            held += x.numel() if x.shape[:1] == (3,) else 0  # what belongs to a chunk rather than to the weights
+            nonlocal count
+            count += x.numel() if x.shape[:1] == (3,) else 0  # tensors of a chunk, not weights
             return x
 
         one.body.gradient_checkpointing = checkpointing
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
             one.body(drivers()[0].flatten(0, 1)[:9]).sum()
-        return held
+        return count
 
-    assert kept(True) <= 9 * 3 * 32 * 32 < kept(False)
+    assert saved_values(True) <= 9 * 3 * 32 * 32 < saved_values(False)
 
 
 def test_the_presets_are_what_they_are_called() -> None:

@@ -21,11 +21,11 @@ def video(frames: int = 9) -> torch.Tensor:
 
 @pytest.fixture
 def vae(family: str, tiny_bases: dict[str, Path]) -> VAE:
-    """With statistics worth dividing by."""
-    made = load_vae(tiny_bases[family])
+    """Load a VAE whose latent statistics are not trivial."""
+    vae = load_vae(tiny_bases[family])
     if family == "wan":
-        made.register_to_config(latents_mean=[0.1 * c for c in range(8)], latents_std=[0.5 + 0.1 * c for c in range(8)])
-    return made.requires_grad_(False)
+        vae.register_to_config(latents_mean=[0.1 * c for c in range(8)], latents_std=[0.5 + 0.1 * c for c in range(8)])
+    return vae.requires_grad_(False)
 
 
 def test_the_vae_is_of_the_real_class(tiny_bases: dict[str, Path]) -> None:
@@ -75,7 +75,7 @@ def test_latents_are_repeatable_and_of_the_dtype_of_the_vae(vae: VAE) -> None:
 
 
 def test_wan_latents_are_normalised_as_its_image_to_video_pipeline_does(tiny_bases: dict[str, Path]) -> None:
-    """`pipeline_wan_i2v.py`: preprocess to [-1, 1], mode, less the mean, times 1 / std."""
+    """As in `pipeline_wan_i2v.py`: preprocess to [-1, 1], encode to the mode, subtract the mean, divide by std."""
     pipe = WanPipeline.from_pretrained(tiny_bases["wan"])
     pipe.vae.register_to_config(latents_mean=[0.1 * c for c in range(8)], latents_std=[0.5 + c for c in range(8)])
     pixels = pipe.video_processor.preprocess_video(video().transpose(1, 2))
@@ -111,11 +111,12 @@ def test_decoding_undoes_the_normalisation(vae: VAE) -> None:
 
 
 def test_a_folder_without_a_known_vae_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no base model in the diffusers layout: .*/vae/config\.json is missing"):
+    with pytest.raises(ValueError, match=r"not a base model in the diffusers layout: .*/vae/config\.json is missing"):
         load_vae(tmp_path)
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
     with pytest.raises(
-        ValueError, match="is of class AutoencoderKL: there are AutoencoderKLWan, AutoencoderKLHunyuanVideo15"
+        ValueError,
+        match="is of unsupported class AutoencoderKL; supported are AutoencoderKLWan, AutoencoderKLHunyuanVideo15",
     ):
         load_vae(tmp_path)

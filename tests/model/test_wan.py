@@ -1,4 +1,4 @@
-"""The generator on Wan against the base model it extends: the same class and weights, without motion."""
+"""The generator on Wan compared with the base model it extends: the same class and weights, without motion."""
 
 import shutil
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from opendimo.model.dimo import DiMo
 
 Make = Callable[..., DiMo]
 Inputs = dict[str, Any]
-TOKENS = 8 * 8  # of a latent frame of 16 x 16
+TOKENS = 8 * 8  # tokens per latent frame of 16 x 16
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def base(tiny_base: Path) -> WanTransformer3DModel:
 
 
 def padded(inputs: Inputs) -> torch.Tensor:
-    """Text as diffusers' pipeline pads it."""
+    """Return the text padded as by diffusers' pipeline."""
     return pad(inputs["text"] * inputs["text_ok"][..., None], (0, 0, 0, 500))
 
 
@@ -43,7 +43,7 @@ def test_at_step_zero_it_is_the_base(
 def test_first_frame_mode_is_the_base_with_a_clean_first_latent(
     base: WanTransformer3DModel, make_dimo: Make, inputs: Inputs
 ) -> None:
-    """As diffusers' image-to-video pipeline calls Wan2.2-TI2V-5B (`expand_timesteps`)."""
+    """The base is called as diffusers' image-to-video pipeline calls Wan2.2-TI2V-5B (`expand_timesteps`)."""
     mask = torch.ones(1, 1, 3, 16, 16)
     mask[:, :, 0] = 0
     latents = (1 - mask) * inputs["reference"] + mask * inputs["latents"]

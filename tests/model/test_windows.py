@@ -1,4 +1,4 @@
-"""Spans and weights of the windows of long videos."""
+"""Spans and weights of the windows for long videos."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from opendimo.model.pipeline.windows import frames_of, window_weights, windows
 
 @st.composite
 def layouts(draw: st.DrawFn) -> tuple[int, int, int]:
-    """Length, size and overlap of windows that are possible."""
+    """Draw valid lengths, sizes and overlaps of windows."""
     size = draw(st.integers(2, 40))
     return draw(st.integers(1, 300)), size, draw(st.integers(1, size - 1))
 

@@ -1,4 +1,4 @@
-"""A video of a drawn ChArUco board that sways in front of a camera."""
+"""Render a video of a ChArUco board that moves in front of a camera."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -18,12 +18,14 @@ aruco_scale = {SCALE}
 square_size_override_cm = {100 * SQUARE}
 """
 PIXELS = 400
-"""Pixels of the drawn board for a metre."""
+"""Pixels per metre of the drawn board."""
 
 
 def board_video(path: Path, pose: np.ndarray, facing: float, frames: int, late: int) -> None:
-    """The board 1 m above the ground, turned to the angle `facing` about the vertical (radians), as a camera at `pose`
-    [3, 4] sees it that shows everything `late` frames later."""
+    """Write a video of the board 1 m above the ground, rotated by `facing` radians about the vertical.
+
+    `pose` [3, 4]: the camera, which is `late` by this many frames.
+    """
     dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50)
     board = cv2.aruco.CharucoBoard((COLUMNS, ROWS), SQUARE, SQUARE * SCALE, dictionary)
     drawn = board.generateImage((round(COLUMNS * SQUARE * PIXELS), round(ROWS * SQUARE * PIXELS)))

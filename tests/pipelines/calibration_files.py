@@ -1,4 +1,4 @@
-"""One rig of two cameras, written by hand in every format, and what it sees by `cv2`."""
+"""A rig of two cameras, written in every calibration format, and its projections by `cv2`."""
 
 import json
 from pathlib import Path
@@ -19,13 +19,13 @@ def matrix(name: str) -> np.ndarray:
 
 
 def pixels(name: str, distortion: np.ndarray = DISTORTION) -> np.ndarray:
-    """Where `WORLD` is seen, [N, 2], as OpenCV counts pixels."""
+    """Project `WORLD` to pixels [N, 2] in OpenCV's pixel convention."""
     found = cv2.projectPoints(WORLD, ROTATIONS[name], TRANSLATIONS[name], K, distortion)[0]
     return np.asarray(found[:, 0])
 
 
 def write_toml(path: Path) -> Path:
-    """As Pose2Sim writes it."""
+    """Write the rig in Pose2Sim's format."""
     text = "".join(
         f'[{n}]\nname = "{n}"\nsize = [{SIZE[0]}.0, {SIZE[1]}.0]\nmatrix = {K.tolist()}\n'
         f"distortions = {DISTORTION.tolist()}\nrotation = {ROTATIONS[n].tolist()}\n"
@@ -47,7 +47,7 @@ def write_json(path: Path) -> Path:
 
 
 def write_opencv(path: Path) -> Path:
-    """By `cv2.FileStorage`: YAML, XML or JSON, as the suffix says; a map per camera."""
+    """Write the rig with `cv2.FileStorage` (YAML, XML or JSON by suffix), one map per camera."""
     storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
     for n in ROTATIONS:
         storage.startWriteStruct(n, cv2.FileNode_MAP)
@@ -82,7 +82,10 @@ def write_easymocap(folder: Path) -> Path:
 
 
 def write_qualisys(path: Path, left: int = 0, top: int = 0) -> Path:
-    """By QTM's documentation: 1/64 pixel, millimetres, axes right, up, backwards as rows; `left`, `top`: the crop."""
+    """Write the rig by QTM's documentation: 1/64 pixel, millimetres, axes right, up, backwards as rows.
+
+    `left`, `top`: the crop.
+    """
     cameras = ""
     for n in ROTATIONS:
         axes = np.diag([1, -1, -1]) @ matrix(n)

@@ -1,4 +1,4 @@
-"""Camera paths of the test data, converted to OpenCV world_to_camera as its FORMAT.md says."""
+"""Read camera paths of the test data as OpenCV world_to_camera, following its FORMAT.md."""
 
 import csv
 import json
@@ -9,12 +9,12 @@ from scipy.spatial.transform import Rotation
 
 
 def unreal_point(x: float, y: float, z: float) -> np.ndarray:
-    """Unreal centimetres to metres with x right, y down, z forward."""
+    """Convert Unreal centimetres to metres with x right, y down, z forward."""
     return np.array([y, -z, x]) / 100
 
 
 def bedlam_cameras(path: Path, width: int = 1280, height: int = 720) -> tuple[np.ndarray, np.ndarray]:
-    """A BEDLAM camera csv -> world_to_camera [T, 3, 4], K [T, 3, 3]."""
+    """Read a BEDLAM camera csv: world_to_camera [T, 3, 4], K [T, 3, 3]."""
     cameras, intrinsics = [], []
     for row in csv.DictReader(path.open()):
         v = {k: float(x) for k, x in row.items() if k != "name"}
@@ -27,7 +27,7 @@ def bedlam_cameras(path: Path, width: int = 1280, height: int = 720) -> tuple[np
 
 
 def bedlam_subject(labels: Path, sequence: str, world_to_camera: np.ndarray) -> np.ndarray:
-    """Root joint of the first body of a sequence in the camera, [T, 3] metres."""
+    """Return the root joint of the first body of a sequence in the camera frame, [T, 3] metres."""
     data = np.load(labels)
     subject = np.full((len(world_to_camera), 3), np.nan)
     for name, joints in zip(data["imgname"], data["joints3d_world_ue"], strict=True):
@@ -39,7 +39,7 @@ def bedlam_subject(labels: Path, sequence: str, world_to_camera: np.ndarray) -> 
 
 
 def multicam_cameras(path: Path, camera: str) -> np.ndarray:
-    """One camera of a MultiCamVideo file -> world_to_camera [T, 3, 4]."""
+    """Read one camera of a MultiCamVideo file: world_to_camera [T, 3, 4]."""
     cameras = []
     for frame in json.loads(path.read_text()).values():
         rows = np.array(frame[camera].replace("[", "").replace("]", "").split(), dtype=float).reshape(4, 4)
@@ -52,7 +52,7 @@ def multicam_cameras(path: Path, camera: str) -> np.ndarray:
 
 
 def humanvid_cameras(path: Path) -> np.ndarray:
-    """A HumanVid trajectory (camera to world) -> world_to_camera [T, 3, 4]."""
+    """Read a HumanVid trajectory (camera to world) as world_to_camera [T, 3, 4]."""
     rows = np.loadtxt(path)
     R = Rotation.from_quat(rows[:, 4:8]).as_matrix().transpose(0, 2, 1)
     centres = rows[:, 1:4] * rows[:, 10:11]

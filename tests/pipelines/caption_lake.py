@@ -1,4 +1,4 @@
-"""A lake with clips of known cameras and pictures, for tests of captions."""
+"""Build a lake of clips with known cameras and videos, for tests of captions."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,18 +11,18 @@ from opendimo.storage_schemas.media.video import encode
 
 FRAMES, WIDTH, HEIGHT = 48, 192, 128
 FPS = Fraction(24)
-SLIDE = 2  # pixels per frame, to the left: the picture of a pan, or a truck, to the right
+SLIDE = 2  # pixels per frame to the left, as in a pan or a truck to the right
 
 
 def sliding_picture() -> np.ndarray:
-    """[T, H, W, 3]: a textured wall that moves to the left."""
+    """Return frames [T, H, W, 3] of a textured wall that moves to the left."""
     noise = np.random.default_rng(0).integers(0, 255, (HEIGHT // 8, (WIDTH + SLIDE * FRAMES) // 8 + 1, 3))
     wall = cv2.resize(noise.astype(np.uint8), None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
     return np.stack([wall[:HEIGHT, SLIDE * i : SLIDE * i + WIDTH] for i in range(FRAMES)])
 
 
 def cameras(right: float) -> np.ndarray:
-    """[T, 3, 4]: cameras that travel `right` metres."""
+    """Return cameras [T, 3, 4] that move `right` metres to the right."""
     world_to_camera = np.zeros((FRAMES, 3, 4), dtype=np.float32)
     world_to_camera[:, :, :3] = np.eye(3)
     world_to_camera[:, 0, 3] = -right * np.linspace(0, 1, FRAMES)
@@ -30,7 +30,7 @@ def cameras(right: float) -> np.ndarray:
 
 
 def clip_row(clip_id: str, **changes) -> dict:
-    """A row of `clips` that every policy keeps, without cameras."""
+    """Return a row of `clips` without cameras that every policy keeps."""
     row = {
         "clip_id": clip_id,
         "source_id": f"source of {clip_id}",
@@ -70,7 +70,7 @@ def clip_row(clip_id: str, **changes) -> dict:
 
 
 def pose_row(clip_id: str, transl: np.ndarray) -> dict:
-    """A row of `poses` that says where the person is, [T, 3] metres in the camera."""
+    """Return a row of `poses` with the person at `transl` [T, 3], metres in the camera frame."""
     T = len(transl)
     shapes = {
         "global_orient": (T, 3),
@@ -96,7 +96,7 @@ def pose_row(clip_id: str, transl: np.ndarray) -> dict:
 
 
 def make_lake(path: Path, rows: list[dict]) -> Lake:
-    """A lake with these clips, all of which show the sliding picture."""
+    """Create a lake with these clips, all with the video of the sliding wall."""
     lake = Lake(path)
     video = encode(sliding_picture(), FPS)
     videos = [{"clip_id": r["clip_id"], "video": video, "sha256": "0", "work_key": r["work_key"]} for r in rows]

@@ -1,4 +1,4 @@
-"""A real stage that costs nothing: fills `captions` with rows that say nothing, and fails where it is told to."""
+"""A cheap but complete stage: fills `captions` with dummy rows, and fails for configured items."""
 
 import json
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ TEXTS = ("captioner", "camera_sentence", "content_sentence", "text")
 
 @dataclass(frozen=True)
 class CheapConfig:
-    """A number that answers depend on."""
+    """A config with one number, which is written into the rows."""
 
     number: int = 0
 
 
 @dataclass
 class CheapStage:
-    """`corrupt` and `busy` items fail; `ran` lists the items that were run."""
+    """Fails for `corrupt` items (`DataError`) and `busy` items (`TransientError`); `ran` lists the items that ran."""
 
     config: CheapConfig = CheapConfig()
     corrupt: frozenset[str] = frozenset()
@@ -35,19 +35,19 @@ class CheapStage:
     needs: Needs = field(default_factory=Needs)
 
     def setup(self) -> None:
-        """Nothing to load."""
+        """Load nothing."""
 
     def run(self, batch: list[Work]) -> Outcome:
-        """One row for each piece of work that does not fail."""
+        """Return one row for each piece of work that does not fail."""
         return run_each(batch, self._row)
 
     def plan(self, items: Iterable[str]) -> Planned:
-        """A piece of work per item."""
-        listed = list(items)
-        keys = [work_key(item, self.name, self.version, self.config, self.weights) for item in listed]
+        """Plan one piece of work per item."""
+        item_ids = list(items)
+        keys = [work_key(item, self.name, self.version, self.config, self.weights) for item in item_ids]
         revision = stable_id(self.version, self.config, self.weights)
         return Planned.of(
-            [Work(key, item, f"name of {item}") for key, item in zip(keys, listed, strict=True)], revision
+            [Work(key, item, f"name of {item}") for key, item in zip(keys, item_ids, strict=True)], revision
         )
 
     def _row(self, work: Work) -> dict[str, list[dict]]:
@@ -57,12 +57,12 @@ class CheapStage:
         if work.item_id in self.busy:
             raise TransientError("the server is busy")
         facts = {"caption_id": stable_id("caption", work.key), "clip_id": work.item_id, "camera_terms": []}
-        said = dict.fromkeys(TEXTS, str(self.config.number))
-        return {self.name: [{**facts, **said, "evidence": json.dumps({})}]}
+        texts = dict.fromkeys(TEXTS, str(self.config.number))
+        return {self.name: [{**facts, **texts, "evidence": json.dumps({})}]}
 
 
 def run_all(lake: Lake, stage: CheapStage, items: Iterable[str], limit: int = RUN_LIMIT, shard_size: int = 3) -> int:
-    """Run by run until nothing is left, in this process; how much work there was."""
+    """Run everything in this process, run after run; return the number of works that were run."""
     planned, total = stage.plan(items), 0
     while True:
         with prepare(lake, stage, planned, shard_size, limit) as run:
@@ -75,7 +75,7 @@ def run_all(lake: Lake, stage: CheapStage, items: Iterable[str], limit: int = RU
 
 
 def drive(uri: str, items: list[str], number: int, seen: Path) -> None:
-    """A driver in a process of its own; leaves the items that it ran."""
+    """Run all items as the driver in a child process; write the items that it ran to the file `number` in `seen`."""
     stage = CheapStage(corrupt=frozenset({"item-3"}))
     run_all(Lake(uri), stage, items, limit=5, shard_size=2)
     (seen / str(number)).write_text("\n".join(stage.ran))

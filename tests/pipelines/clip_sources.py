@@ -1,4 +1,4 @@
-"""Rows of `sources` for the tests of clips, made without the stage that normally writes them."""
+"""Build rows of `sources` for the tests of clips, without the sources stage."""
 
 import csv
 from pathlib import Path
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def verdict(clip: Row, policy: Policy) -> str | None:
-    """The verdict over the scores of one row of `clips`."""
+    """Return the verdict on the scores of one row of `clips`."""
     schema = TABLES["clips"].schema
     columns = {name: pa.array([clip.get(name)], schema.field(name).type) for name in score_columns(policy)}
     (reason,) = reasons(pa.table(columns), policy).to_pylist()
@@ -25,10 +25,10 @@ def verdict(clip: Row, policy: Policy) -> str | None:
 
 
 def source_row(path: Path, **columns: Any) -> Row:
-    """A complete row for a video file, without cameras unless given."""
+    """Return a complete row of `sources` for a video file; it has no cameras unless given in `columns`."""
     info = video.probe(path)
     content = sha256_file(path)
-    nothing = dict.fromkeys(("world_to_camera", "K", "distortion", "metric"))
+    no_camera = dict.fromkeys(("world_to_camera", "K", "distortion", "metric"))
     truth = ("joints", "global_orient", "body_pose", "hand_pose", "transl", "betas")
     return {
         "source_id": stable_id("source", content, str(path)),
@@ -54,14 +54,14 @@ def source_row(path: Path, **columns: Any) -> Row:
         "attribution": None,
         "fetched_at": 0,
         "work_key": stable_id("fetch", content),
-        **nothing,
+        **no_camera,
         **dict.fromkeys(f"truth_{name}" for name in truth),
         **columns,
     }
 
 
 def start_of(path: Path, out: Path, frames: int, height: int = 360) -> Path:
-    """The first `frames` of a video as a file in the folder `out`, `height` high or less."""
+    """Write the first `frames` of a video into the folder `out`, scaled to at most `height`; return the file."""
     info = video.probe(path)
     height = min(height, info.height)
     width = info.width * height // info.height // 2 * 2
@@ -72,9 +72,9 @@ def start_of(path: Path, out: Path, frames: int, height: int = 360) -> Path:
 
 
 def render_row(job: Path, sequence: str) -> tuple[Row, np.ndarray]:
-    """The row of a sequence of a mini BEDLAM job with its true joints, and their pixels by its labels [P, T, J, 2].
+    """Return the row of a sequence of a mini BEDLAM job with its true joints, and their labelled pixels [P, T, J, 2].
 
-    Conversions as in data/ue5/FORMAT.md, section 1.
+    Conversions follow data/ue5/FORMAT.md, section 1.
     """
     cameras = next((job / "ground_truth").glob(f"*/{sequence}_camera.csv"))
     rows = [{k: v for k, v in row.items() if k != "name"} for row in csv.DictReader(cameras.open())]
@@ -87,10 +87,11 @@ def render_row(job: Path, sequence: str) -> tuple[Row, np.ndarray]:
     K[:, 1, 1] = camera["focal_length"] / camera["sensor_height"] * 720
     K[:, :, 2] = 640, 360, 1
     with np.load(job / "processed_labels" / f"{job.name}.npz", allow_pickle=False) as labels:
-        mine = np.char.startswith(labels["imgname"], sequence)
-        bodies = sorted(set(labels["sub"][mine]))
-        unreal = np.stack([labels["joints3d_world_ue"][mine & (labels["sub"] == b)] for b in bodies])  # [P, T, J, 3]
-        pixels = np.stack([labels["gtkps"][mine & (labels["sub"] == b), :, :2] for b in bodies])
+        rows_of_sequence = np.char.startswith(labels["imgname"], sequence)
+        bodies = sorted(set(labels["sub"][rows_of_sequence]))
+        selections = [rows_of_sequence & (labels["sub"] == body) for body in bodies]
+        unreal = np.stack([labels["joints3d_world_ue"][selected] for selected in selections])  # [P, T, J, 3]
+        pixels = np.stack([labels["gtkps"][selected, :, :2] for selected in selections])
     joints = np.stack([unreal[..., 1], -unreal[..., 2], unreal[..., 0]], -1) / 100
     row = source_row(
         job / "mp4" / f"{sequence}.mp4",
@@ -105,7 +106,7 @@ def render_row(job: Path, sequence: str) -> tuple[Row, np.ndarray]:
 
 
 def _about(axis: int, angle: np.ndarray) -> np.ndarray:
-    """Right-handed rotations about x, y or z, [T, 3, 3]."""
+    """Return right-handed rotations [T, 3, 3] about x, y or z."""
     i, j = (axis + 1) % 3, (axis + 2) % 3
     out = np.tile(np.eye(3), (len(angle), 1, 1))
     out[:, i, i] = out[:, j, j] = np.cos(angle)

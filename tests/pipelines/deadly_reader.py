@@ -1,4 +1,4 @@
-"""The process that opens media, and dies, hangs or eats memory where the name of a file says so."""
+"""Stand-in for the probing subprocess that crashes, hangs or exhausts memory depending on the file name."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ answer = probe_child._answer
 
 
 def deadly(path: str, asked: str) -> dict:
-    """What the name says."""
+    """Behave as the file name says."""
     if "dies" in path:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "hangs" in path:

@@ -1,4 +1,4 @@
-"""Clips for the tests of duplicates, made of pictures without the stage that normally cuts them."""
+"""Build clips from pictures for the tests of duplicates, without the clips stage."""
 
 from fractions import Fraction
 from itertools import islice
@@ -19,29 +19,29 @@ Images = np.ndarray  # [T, H, W, 3]
 
 
 def pictures(path: Path, frames: int, short_side: int = 120) -> Images:
-    """The first frames of a video, small."""
-    found = []
+    """Return the first frames of a video, scaled down."""
+    images = []
     for image in islice(video.frames(path), frames):
         scale = short_side / min(image.shape[:2])
         width, height = (round(side * scale) // 2 * 2 for side in image.shape[1::-1])
-        found.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
-    return np.stack(found)
+        images.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+    return np.stack(images)
 
 
 def encoded(images: Images, fps: float, crf: int = 32) -> Images:
-    """The same after a round through a codec; sizes are made even."""
+    """Encode and decode pictures; sizes are rounded down to even numbers."""
     height, width = (side // 2 * 2 for side in images.shape[1:3])
     cut = (np.ascontiguousarray(image[:height, :width]) for image in images)
     return video.decode(video.encode(cut, Fraction(fps).limit_denominator(1001), crf=crf))
 
 
 def scaled(images: Images, width: int, height: int) -> Images:
-    """Resized."""
+    """Resize pictures."""
     return np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images])
 
 
 def cropped(images: Images, top: float, bottom: float, left: float, right: float) -> Images:
-    """Without these shares of height and width."""
+    """Crop pictures by these shares of height and width."""
     height, width = images.shape[1:3]
     return images[
         :, round(height * top) : round(height * (1 - bottom)), round(width * left) : round(width * (1 - right))
@@ -49,13 +49,13 @@ def cropped(images: Images, top: float, bottom: float, left: float, right: float
 
 
 def boxed(images: Images, share: float) -> Images:
-    """Between black bars above and below, each with this share of the height."""
+    """Add black bars above and below, each with this share of the height."""
     bar = round(images.shape[1] * share)
     return np.pad(images, ((0, 0), (bar, bar), (0, 0), (0, 0)))
 
 
 def clip(name: str, images: Images, fps: float, **columns: Any) -> dict[str, list[Row]]:
-    """Rows of a clip that is all of its source."""
+    """Return the rows of a clip that covers its whole source."""
     fingerprint = Fingerprint(fps)
     for image in images:
         fingerprint.add(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8))
@@ -71,13 +71,13 @@ def clip(name: str, images: Images, fps: float, **columns: Any) -> dict[str, lis
 
 
 def add(lake: Lake, clips: list[dict[str, list[Row]]], run: str = "clips") -> None:
-    """Put clips into a lake."""
+    """Append clips to a lake."""
     tables = ("clips", "fingerprints")
     lake.append(run, {name: [row for rows in clips for row in rows[name]] for name in tables})
 
 
 def compare(lake: Lake, run: str = "compare", config: DuplicatesConfig | None = None) -> list[Row]:
-    """Do what the stage has left to do; return all rows of `duplicates` with a finding."""
+    """Run the stage's open work; return all rows of `duplicates` that name another clip."""
     stage = DuplicatesStage(lake.uri, config)
     done = set(lake.column("duplicates", "work_key").to_pylist())
     works = [work for work in plan(lake, stage).all() if work.key not in done]

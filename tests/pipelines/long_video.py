@@ -1,4 +1,4 @@
-"""The most memory that cutting and staging a long video takes, in a process of its own:
+"""Measure the peak memory of cutting and staging a long video; run as a child process:
 `python -m tests.pipelines.long_video FILE SECONDS WIDTH HEIGHT NOISE`."""
 
 import sys
@@ -16,15 +16,17 @@ from opendimo.storage_schemas.lake import runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media import video
 from tests.pipelines.clip_sources import source_row
-from tests.pipelines.test_cutting import Standing, counted
+from tests.pipelines.test_cutting import FixedPerson, counted
 
 FPS = 10
-PART = 2 * FPS  # frames that are repeated
+PART = 2 * FPS  # number of frames that are repeated
 
 
 def lengthen(path: Path, seconds: int, size: tuple[int, int], noise: int) -> Path:
-    """A file of `seconds`: the packets of two seconds over and over, so that it costs no encoding. With `noise`
-    (standard deviation) a frame takes many bytes."""
+    """Write a video of `seconds` that repeats the packets of two seconds, so that little is encoded.
+
+    `noise` (standard deviation, grey levels) makes frames take many bytes.
+    """
     part, rng = path.with_name("part.mp4"), np.random.default_rng(0)
     images = [cv2.resize(image, size) for image in counted(PART)]
     images = [np.clip(image + rng.normal(0, noise, image.shape), 0, 255).astype(np.uint8) for image in images]
@@ -44,11 +46,11 @@ def lengthen(path: Path, seconds: int, size: tuple[int, int], noise: int) -> Pat
 
 
 def main(path: Path, seconds: int, width: int, height: int, noise: int) -> None:
-    """Print frames, clips, bytes of clips, seconds, and MiB at most."""
+    """Print the number of frames, clips and bytes of clips, the seconds taken, and the peak memory in MiB."""
     cv2.setNumThreads(1)
     lengthen(path, seconds, (width, height), noise)
     source, started = source_row(path), time.perf_counter()
-    rows, outcome = clips_of(source, ClipsConfig(), Standing()), Outcome()
+    rows, outcome = clips_of(source, ClipsConfig(), FixedPerson()), Outcome()
     outcome.add(Work("key", "item", "name"), rows)
     runs.stage_shard(Lake(path.parent / "lake"), "run", 0, outcome.rows, {})
     frames = sum(row["frames"] for row in rows["clips"])
@@ -57,7 +59,7 @@ def main(path: Path, seconds: int, width: int, height: int, noise: int) -> None:
 
 
 def most_memory() -> int:
-    """MiB that this program took at most. `ru_maxrss` also counts what the process took that started it."""
+    """Return the peak memory of this program in MiB. `ru_maxrss` would include the process that started it."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) // 1024
 

@@ -1,4 +1,4 @@
-"""An HTTP server on this machine that serves a video in every way a server can, and counts who asks for what."""
+"""Local HTTP server that serves a video with many kinds of server behaviour and records all requests."""
 
 import gzip
 import re
@@ -19,8 +19,8 @@ MODIFIED = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
 class MediaServer(ThreadingHTTPServer):
-    """`requests`: (path, headers) of every request. `release` lets bodies of /held go on. `files`: what /file/NAME is;
-    `sent`: (path, bytes) of every answer of these."""
+    """The server. `requests`: (path, headers) of every request; `release`: event that lets bodies of /held continue;
+    `files`: contents of /file/NAME; `sent`: (path, bytes) of every response to these."""
 
     daemon_threads = True
 
@@ -37,19 +37,19 @@ class MediaServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Return the base URL."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def asked(self, path: str) -> list[dict[str, str]]:
-        """Headers of the requests of a path."""
-        return [headers for found, headers in self.requests if found == path]
+        """Return the headers of all requests of a path."""
+        return [headers for requested, headers in self.requests if requested == path]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are the point."""
+        """Ignore errors: clients are expected to close connections."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The first part of the path says how it is served."""
+    """Request handler: the first part of the path selects the method that serves it."""
 
     server: MediaServer
     protocol_version = "HTTP/1.0"
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.at_once -= 1
 
     def do_HEAD(self) -> None:
-        """Only what is below /tagged, which also knows GET; what is below /headless is not found."""
+        """Answer HEAD below /tagged only, which also supports GET; 404 below /headless."""
         with self.server.lock:
             self.server.heads.append(self.path)
         if self.path.startswith("/headless/"):
@@ -77,79 +77,79 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(self.server.tagged_status, b"", length=len(VIDEO), ETag=self.server.tag)
 
     def tagged(self, _: str) -> None:
-        """The server's `tag`, and only as its `tagged_status` allows."""
+        """Serve with the server's `tag` as ETag and its `tagged_status` as status."""
         if self.server.tagged_status != 200:
             return self.answer(self.server.tagged_status, b"")
         return self.ranged(ETag=self.server.tag)
 
     def video(self, _: str) -> None:
-        """As a good server does: tagged, with ranges."""
+        """Well-behaved server: ETag and ranges."""
         self.ranged(ETag=ETAG)
 
     def dated(self, _: str) -> None:
-        """Ranges, and a date instead of a tag."""
+        """Ranges, and Last-Modified instead of an ETag."""
         self.ranged(**{"Last-Modified": MODIFIED})
 
     def chunked(self, _: str) -> None:
-        """Ranges and a tag, but no length."""
+        """Ranges and an ETag, but no Content-Length."""
         self.ranged(length=False, ETag=ETAG)
 
     def headless(self, _: str) -> None:
-        """Known to GET only, and who brings the cookie."""
+        """Serve GET only, and only with the cookie."""
         if "session=SECRET" in self.headers.get("Cookie", ""):
             return self.ranged(ETag=ETAG)
         return self.answer(403, b"")
 
     def torn(self, _: str) -> None:
-        """Hangs up between chunks."""
+        """Close the connection between chunks."""
         self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n" + VIDEO[:1000] + b"\r\n")
 
     def longer(self, _: str) -> None:
-        """Sends more than it says."""
+        """Send more bytes than Content-Length."""
         self.answer(200, VIDEO, length=len(VIDEO) // 2)
 
     def unsaid(self, _: str) -> None:
-        """Says no length, and hangs up in the middle."""
+        """Send no Content-Length, and close the connection in the middle."""
         self.send_response(200)
         self.end_headers()
         self.wfile.write(VIDEO[: len(VIDEO) // 2])
 
     def plain(self, _: str) -> None:
-        """Neither ranges nor tags."""
+        """Neither ranges nor ETag."""
         self.answer(200, VIDEO)
 
     def breaks(self, count: str) -> None:
-        """Hangs up after each `count` bytes."""
+        """Close the connection after each `count` bytes."""
         self.ranged(most=int(count.partition("/")[0]), ETag=ETAG)
 
     def untagged(self, count: str) -> None:
-        """Hangs up, and there is nothing to tell versions by."""
+        """Close the connection, and send no validator."""
         self.answer(200, VIDEO[: int(count)], length=len(VIDEO))
 
     def ignores(self, _: str) -> None:
-        """Tags, but always sends the whole."""
+        """Send an ETag, but always the full body."""
         first = len(self.server.asked(self.path)) == 1
         self.answer(200, VIDEO[: 1000 if first else None], length=len(VIDEO), ETag=ETAG)
 
     def changes(self, _: str) -> None:
-        """Another file at the second request."""
+        """Serve a different file from the second request on."""
         if len(self.server.asked(self.path)) == 1:
             return self.answer(200, b"\0" * 1000, length=5000, ETag='"zero"')
         return self.ranged(ETag=ETAG)
 
     def liar(self, _: str) -> None:
-        """Answers a range with another part of the file."""
+        """Answer a range request with another range of the file."""
         if "Range" in self.headers:
             return self.answer(206, VIDEO[:50], ETag=ETAG, **{"Content-Range": f"bytes 0-49/{len(VIDEO)}"})
         first = len(self.server.asked(self.path)) == 1
         return self.answer(200, VIDEO[: 1000 if first else None], length=len(VIDEO), ETag=ETAG)
 
     def held(self, _: str) -> None:
-        """The first half; the rest when the test lets it."""
+        """Send the first half, and the rest once the test sets `release`."""
         self.ranged(hold=True, ETag=ETAG)
 
     def file(self, name: str) -> None:
-        """One of `files`, with ranges, slowly: in about two seconds."""
+        """Serve one of `files` with ranges, slowly (about two seconds)."""
         if (body := self.server.files.get(name)) is None:
             return self.answer(404, b"sorry")
         tag = f'"{name}"'
@@ -169,53 +169,53 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def busy(self, _: str) -> None:
-        """Takes its time."""
+        """Serve slowly."""
         time.sleep(0.15)
         self.ranged(ETag=ETAG)
 
     def status(self, number: str) -> None:
-        """Nothing but a status."""
+        """Send the status given by the path, without a body."""
         self.answer(int(number), b"sorry")
 
     def later(self, wait: str) -> None:
-        """Too many requests: `Retry-After` as the path says."""
+        """Send 429 with the `Retry-After` given by the path."""
         self.answer(429, b"", **{"Retry-After": wait.replace("_", " ").replace("%2C", ",")})
 
     def redirect(self, count: str) -> None:
-        """So many hops."""
+        """Redirect as many times as the path says."""
         self.answer(302, b"", Location="/video" if count == "1" else f"/redirect/{int(count) - 1}")
 
     def to(self, _: str) -> None:
-        """To the URL behind the question mark."""
+        """Redirect to the URL after the question mark."""
         self.answer(302, b"", Location=self.path.partition("?")[2])
 
     def html(self, _: str) -> None:
-        """A page."""
+        """Serve a web page."""
         self.answer(200, b"<html>", **{"Content-Type": "text/html; charset=utf-8"})
 
     def page(self, _: str) -> None:
-        """A page with a video in it."""
+        """Serve a web page that contains a video."""
         body = b'<html><head><title>A dance</title></head><body><video src="/video/dance.mp4"></video></body></html>'
         self.answer(200, body, **{"Content-Type": "text/html; charset=utf-8"})
 
     def lies(self, _: str) -> None:
-        """A page that is called a video."""
+        """Serve a web page with the content type of a video."""
         self.answer(200, b"<!DOCTYPE html><html>" + b" " * 5000, **{"Content-Type": "video/mp4"})
 
     def noise(self, _: str) -> None:
-        """No video."""
+        """Serve a file that is not a video."""
         self.answer(200, b"noise" * 100)
 
     def mended(self, _: str) -> None:
-        """No video at the first request."""
+        """Serve a file that is not a video at the first request only."""
         return self.noise("") if len(self.server.asked(self.path)) == 1 else self.ranged(ETag=ETAG)
 
     def zip(self, _: str) -> None:
-        """An archive that is called a video."""
+        """Serve an archive with the content type of a video."""
         self.answer(200, b"PK\x03\x04" + b"\0" * 5000, **{"Content-Type": "video/mp4"})
 
     def gzip(self, _: str) -> None:
-        """A small body that would become a large one."""
+        """Serve a small compressed body that expands to a large one."""
         self.answer(200, gzip.compress(b"\0" * 10_000_000), **{"Content-Encoding": "gzip"})
 
     def empty(self, _: str) -> None:
@@ -223,19 +223,19 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, b"")
 
     def endless(self, _: str) -> None:
-        """A body without an end."""
+        """Send an endless body."""
         self.drip(b"x" * 1000, 0.01)
 
     def dripping(self, _: str) -> None:
-        """A byte now and then."""
+        """Send a byte now and then."""
         self.drip(b"x", 0.05)
 
     def silent(self, _: str) -> None:
-        """No answer."""
+        """Never answer."""
         time.sleep(1)
 
     def headers_drip(self, _: str) -> None:
-        """Headers without an end."""
+        """Send endless headers."""
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
         for number in range(200):
             self.wfile.write(f"X-{number}: 0\r\n".encode())
@@ -249,7 +249,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(seconds)
 
     def ranged(self, most: int | None = None, length: bool = True, hold: bool = False, **headers: str) -> None:
-        """The video, or the rest of it where `If-Range` names this version."""
+        """Send the video, or only the requested rest if `If-Range` matches this version."""
         start = 0
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked and self.headers.get("If-Range") in headers.values():
@@ -285,7 +285,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def media_server() -> Iterator[MediaServer]:
-    """A running server."""
+    """Run the server."""
     server = MediaServer()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

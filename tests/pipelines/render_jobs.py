@@ -1,4 +1,4 @@
-"""Render jobs for tests: writable copies of the test data, made ones, and what becomes of them."""
+"""Render jobs for tests: writable copies of the test data, synthetic jobs, and helpers that ingest them."""
 
 import csv
 import json
@@ -18,14 +18,14 @@ from opendimo.storage_schemas.media.video import encode
 
 
 def make(work: Work) -> dict[str, list[dict[str, Any]]]:
-    """What the stage does with a piece of work of a render."""
+    """Process a piece of work of a render as the stage does."""
     if work.payload["problem"]:
         raise DataError(work.payload["problem"])
     return unreal.rows(work.payload)
 
 
 def ingest(path: Path, config: SourcesConfig | None = None) -> Outcome:
-    """List and convert all that is at `path`."""
+    """List and convert everything at `path`."""
     works = unreal.discover(path, config or SourcesConfig())
     outcome = run_each(works, make)
     outcome.check(works)
@@ -33,14 +33,14 @@ def ingest(path: Path, config: SourcesConfig | None = None) -> Outcome:
 
 
 def message(path: Path, config: SourcesConfig | None = None) -> str:
-    """The only reject at `path`, which the input has to be at fault for."""
+    """Return the message of the only reject at `path`, which must be a data error."""
     (reject,) = ingest(path, config).rejects
     assert reject.error_class == "data", reject
     return reject.message
 
 
 def writable(source: Path, target: Path) -> Path:
-    """A copy whose files may be changed; the original may be read-only."""
+    """Make a writable copy; the original may be read-only."""
     copy = Path(shutil.copytree(source, target, copy_function=shutil.copyfile))
     for folder in (copy, *(p for p in copy.rglob("*") if p.is_dir())):
         folder.chmod(0o755)
@@ -48,18 +48,18 @@ def writable(source: Path, target: Path) -> Path:
 
 
 def only(job: Path, sequence: str) -> Path:
-    """Take all sequences but one out of a job."""
+    """Remove all sequences but one from a job."""
     kept = False
 
     def change(rows: list[list[str]]) -> None:
         nonlocal kept
-        chosen = rows[:1]
+        selected = rows[:1]
         for row in rows[1:]:
             if row[1] == "Group":
                 kept = f"sequence_name={sequence};" in row[9]
             if kept:
-                chosen.append(row)
-        rows[:] = chosen
+                selected.append(row)
+        rows[:] = selected
 
     edit(job / "be_seq.csv", change)
     for video in (job / "mp4").glob("*.mp4"):
@@ -69,7 +69,7 @@ def only(job: Path, sequence: str) -> Path:
 
 
 def edit(path: Path, change: Callable[[list[list[str]]], Any]) -> None:
-    """Change the rows of a CSV file in place."""
+    """Edit the rows of a CSV file in place."""
     with path.open(newline="") as stream:
         rows = list(csv.reader(stream))
     change(rows)
@@ -78,21 +78,21 @@ def edit(path: Path, change: Callable[[list[list[str]]], Any]) -> None:
 
 
 def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 36), fps: int = 30) -> None:
-    """A small video with something in it."""
+    """Write a small video with a moving pattern."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ramp = np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(size[1], size[0], 3)
     path.write_bytes(encode((np.roll(ramp, frame) for frame in range(frames)), Fraction(fps)))
 
 
 def write_pictures(pattern: Path, numbers: range, size: tuple[int, int] = (64, 36)) -> None:
-    """Small pictures, each of one colour: its number."""
+    """Write small pictures, each of one colour that encodes its number."""
     pattern.parent.mkdir(parents=True, exist_ok=True)
     for number in numbers:
         Image.new("RGB", size, (number, 2 * number % 256, 7)).save(str(pattern) % number)
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """JSON, and where it is."""
+    """Write JSON and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
     return path

@@ -1,4 +1,4 @@
-"""Rows of a small lake that is not from a camera, for tests of reports."""
+"""Build a small synthetic lake for tests of reports."""
 
 from fractions import Fraction
 

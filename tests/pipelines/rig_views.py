@@ -1,4 +1,4 @@
-"""A made rig: cameras in a ring about a person who walks in a circle, seen by `cv2`, late and askew as one likes."""
+"""Synthetic rig: cameras in a ring around a walking person, projected with `cv2`, with delays and rotations."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ DOWN = np.array([0.0, 0.0, -1.0])
 
 
 def body(seconds: np.ndarray, upright: bool = True, moves: bool = True) -> np.ndarray:
-    """33 landmarks [T, 33, 3] in metres, z up, of somebody 1.7 m tall who walks and waves."""
+    """Return 33 landmarks [T, 33, 3] in metres, z up, of a person 1.7 m tall who walks and waves."""
     rng = np.random.default_rng(3)
     points = np.zeros((33, 3))
     points[:11] = rng.normal([0, 0.08, 1.6], 0.05, (11, 3))
@@ -25,16 +25,16 @@ def body(seconds: np.ndarray, upright: bool = True, moves: bool = True) -> np.nd
     points[27], points[28] = [0, 0.12, 0.08], [0, -0.12, 0.08]
     points[29:] = points[[27, 28] * 2] + rng.normal(0, 0.04, (4, 3))
     phase = 2 * np.pi * np.asarray(seconds)[:, None] * moves
-    whole = np.repeat(points[None], len(phase), 0)
-    whole[:, 13:23, 0] += 0.3 * np.sin(2 * phase + np.arange(10))
-    whole[:, :, 0] += 0.5 * np.cos(phase)
-    whole[:, :, 1] += 0.5 * np.sin(phase)
-    whole[:, :, 2] += 0.05 * np.sin(3 * phase)
-    return whole if upright else whole[..., [2, 1, 0]]
+    moved = np.repeat(points[None], len(phase), 0)
+    moved[:, 13:23, 0] += 0.3 * np.sin(2 * phase + np.arange(10))
+    moved[:, :, 0] += 0.5 * np.cos(phase)
+    moved[:, :, 1] += 0.5 * np.sin(phase)
+    moved[:, :, 2] += 0.05 * np.sin(3 * phase)
+    return moved if upright else moved[..., [2, 1, 0]]
 
 
 def ring(count: int = 4) -> list[np.ndarray]:
-    """world_to_camera [3, 4] of cameras 4 m about the origin, 1.6 m up, that look at 1 m above it."""
+    """Return world_to_camera [3, 4] of cameras 4 m around the origin, 1.6 m high, that look at 1 m above it."""
     poses = []
     for k in range(count):
         angle = 2 * np.pi * k / count + 0.2
@@ -57,7 +57,7 @@ def view(name: str, pose: np.ndarray, **changes: object) -> RigView:
 
 
 def turned(pose: np.ndarray, degrees: float) -> np.ndarray:
-    """A camera that was turned to the side."""
+    """Return the camera pose rotated sideways."""
     return np.asarray(Rotation.from_euler("y", degrees, degrees=True).as_matrix() @ pose)
 
 
@@ -69,20 +69,22 @@ def seen(
     shifts: list[int] | None = None,
     **person: bool,
 ) -> list[Seen]:
-    """What views see that are `late` by so many frames, and stand where the calibration says but for `askew`: by view,
-    how many degrees it was turned since. `shifts`: by how many frames later each is looked at."""
+    """Return the points detected by views that are `late` by this many frames.
+
+    `askew`: view -> degrees by which it was rotated after calibration. `shifts`: sampling shift of each view in frames.
+    """
     rng = np.random.default_rng(0)
     moments = np.arange(blocks)[:, None] * 50 + np.arange(40)
-    found = []
+    views = []
     for k, (pose, delay) in enumerate(zip(ring(len(late)), late, strict=True)):
         shift = (shifts or [0] * len(late))[k]
         frames = moments + shift
-        stands = turned(pose, (askew or {}).get(k, 0))
+        actual_pose = turned(pose, (askew or {}).get(k, 0))
         world = body((frames.ravel() - delay) / FPS, **person)
-        rotation = cv2.Rodrigues(stands[:, :3])[0]
-        pixels = cv2.projectPoints(world.reshape(-1, 3), rotation, stands[:, 3], K, np.array(DISTORTION))[0]
+        rotation = cv2.Rodrigues(actual_pose[:, :3])[0]
+        pixels = cv2.projectPoints(world.reshape(-1, 3), rotation, actual_pose[:, 3], K, np.array(DISTORTION))[0]
         pixels = pixels.reshape(*world.shape[:2], 2) + rng.normal(0, noise, (*world.shape[:2], 2))
-        own = view(f"cam{k}", pose)
-        points = own.pinhole(np.concatenate([pixels, np.ones_like(pixels[..., :1])], 2), frames.ravel())
-        found.append(Seen(own, frames, points.reshape(*frames.shape, 33, 3), shift))
-    return found
+        rig_view = view(f"cam{k}", pose)
+        points = rig_view.pinhole(np.concatenate([pixels, np.ones_like(pixels[..., :1])], 2), frames.ravel())
+        views.append(Seen(rig_view, frames, points.reshape(*frames.shape, 33, 3), shift))
+    return views

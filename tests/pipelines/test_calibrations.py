@@ -1,4 +1,4 @@
-"""Every calibration format, checked by projection with `cv2`; and what is no calibration."""
+"""Every calibration format, checked by projection with `cv2`; and files that are not calibrations."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ WRITERS = {
 
 
 def seen(camera: Camera) -> np.ndarray:
-    """`WORLD` in the camera's own pixels by `cv2`, without the half pixel between the conventions."""
+    """Project `WORLD` with `cv2` to the camera's pixels, minus the half pixel between the conventions."""
     R, t = camera.world_to_camera[0, :, :3], camera.world_to_camera[0, :, 3]
     found = cv2.projectPoints(files.WORLD, cv2.Rodrigues(R)[0], t, camera.K[0], np.array(camera.distortion))[0]
     return np.asarray(found[:, 0])
@@ -63,7 +63,7 @@ def test_the_real_qualisys_file_says_what_its_conversion_says(data: Path) -> Non
 
 
 def test_panoptic_is_in_metres_with_y_down(data: Path) -> None:
-    """The studio is a dome about 5.5 m wide; its people stand at y = 0 and their heads are above, at smaller y."""
+    """The studio is a dome about 5.5 m wide; people stand at y = 0, with their heads at smaller y."""
     folder = data / "multiview" / "panoptic_format_sample"
     calibration = read_calibration(folder / "calibration_160906_band1.json")
     assert len(calibration.cameras) == 520 and calibration.partial
@@ -73,7 +73,7 @@ def test_panoptic_is_in_metres_with_y_down(data: Path) -> None:
     inside = project(transform(joints[None], camera.world_to_camera), camera.K)[0]
     assert ((inside > 0) & (inside < camera.size)).mean() > 0.9
     down = np.array(calibration.gravity_down)
-    assert joints[8] @ down > joints[0] @ down  # the knee (or what else is there) below the neck
+    assert joints[8] @ down > joints[0] @ down  # the knee (or a neighbouring joint) is below the neck
 
 
 def test_easymocap_without_its_other_half_names_both(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_hostile_files_are_data_errors(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("lens", ["opencv", "fisheye"])
 def test_undistorting_points_is_what_the_maps_do_to_images(lens: str) -> None:
-    """A dot at a distorted place is found, in the undistorted image, where the point is undistorted to."""
+    """A dot at a distorted pixel moves to the undistorted pixel in the undistorted image."""
     distortion = [-0.2, 0.05, 0.001, -0.002] if lens == "opencv" else [0.05, -0.01, 0.003, 0.0]
     K = [[300.0, 0, 159.5], [0, 300, 119.5], [0, 0, 1]]
     camera = make_camera(size=(320, 240), K=K, R=np.eye(3), t=[0, 0, 0], distortion=distortion, lens=lens)

@@ -1,4 +1,4 @@
-"""Camera terms from known cameras, against exact paths, renders with labels, and real SLAM tracks."""
+"""Tests of camera terms from known cameras: exact paths, labelled renders, and real SLAM tracks."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ RAMP = np.linspace(0, 1, T)
 def path(
     *, heading: float = 0.0, start=(0.0, 0.0, 0.0), right=0.0, down=0.0, forward=0.0, yaw=0.0, pitch=0.0, roll=0.0
 ):
-    """Cameras that move from `start` by metres along their first axes and turn by degrees, steadily.
+    """Return cameras that move from `start` by metres along their initial axes and rotate by degrees, steadily.
 
     Written camera-to-world, apart from the code under test: right turn = +y, look up = +x, clockwise = +z.
     """
@@ -69,12 +69,12 @@ def test_panning_on_the_spot_away_from_the_origin_is_only_a_pan():
 
 
 def test_the_words_follow_the_camera_and_not_the_picture():
-    """A point straight ahead moves left in the picture when the camera pans right, up when it looks down."""
+    """A point straight ahead moves left in the image if the camera pans right, and up if it tilts down."""
     ahead = np.array([0, 0, 4, 1.0])
     right, up, clockwise = path(yaw=10)[-1], path(pitch=10)[-1], path(roll=10)[-1]
     assert (right @ ahead)[0] < 0
     assert (up @ ahead)[1] > 0
-    assert (clockwise @ [1, 0, 4, 1.0])[1] < 0  # what was at 3 o'clock is now higher: the picture turns the other way
+    assert (clockwise @ [1, 0, 4, 1.0])[1] < 0  # a point at 3 o'clock moves up: the image rotates the other way
 
 
 def test_rates_are_in_degrees_and_subject_distances_per_second():
@@ -140,7 +140,7 @@ def test_speeds_are_told_apart():
 
 
 def test_the_same_path_is_slower_for_a_far_subject():
-    near, far = (np.stack([-0.6 * RAMP, 0 * RAMP, 0 * RAMP + d], axis=1) for d in (2, 30))  # stands in the world
+    near, far = (np.stack([-0.6 * RAMP, 0 * RAMP, 0 * RAMP + d], axis=1) for d in (2, 30))  # fixed in the world
     assert said(path(right=0.6), subject=near) == {"truck_right"}
     assert said(path(right=0.6), subject=far) == {"static"}
 
@@ -200,7 +200,7 @@ def test_the_choice_of_world_changes_nothing(turn, shift, first, second):
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0.1, 20), st.sampled_from(sorted(MOVES)))
 def test_the_unit_of_length_changes_nothing(scale, term):
-    """Cameras and subject in other units: the words are about subject distances."""
+    """Terms are relative to the subject distance, so scaling cameras and subject changes nothing."""
     cameras = path(heading=25, start=(1, 0, 2), **MOVES[term])
     subject = np.tile([0.1, 0.2, 4.0], (T, 1)) + RAMP[:, None] * [0.8, 0, 0]
     scaled = np.concatenate([cameras[:, :, :3], cameras[:, :, 3:] * scale], axis=2)
@@ -221,7 +221,7 @@ def test_renders_are_named_as_they_were_made(data: Path, version: int, sequence:
     motion = camera_motion(cameras.astype(np.float32), K.astype(np.float32), 30.0, subject)
     assert words(motion.terms) == set(labels[sequence]["camera_motion"])
 
-    # the same with nothing but a trembling box of the person: 0.9 m wide, from the head to the feet
+    # the same with only a noisy box of the person: 0.9 m wide, from head to feet
     rng = np.random.default_rng(0)
     corners = project(subject[:, None] + np.array([[-0.45, -0.75, 0], [0.45, 0.95, 0]]), K)  # [T, 2, 2]
     track = corners.reshape(-1, 4) + rng.normal(scale=3, size=(len(corners), 4))
@@ -235,7 +235,7 @@ def test_renders_are_named_as_they_were_made(data: Path, version: int, sequence:
         ("cam01", {"pan_right"}),
         ("cam03", {"tilt_up"}),
         ("cam05", {"dolly_in"}),
-        ("cam07", {"pedestal_up", "tilt_down"}),  # rises while it looks at the subject
+        ("cam07", {"pedestal_up", "tilt_down"}),  # rises while looking at the subject
         ("cam09", {"arc_left"}),
     ],
 )
@@ -260,7 +260,7 @@ def test_jittery_slam_tracks_shake(data: Path, name: str):
 
 
 def test_a_violent_tremble_is_not_read_as_turns(data: Path):
-    """Its roll jerks by degrees within frames and ends where it began (net half a degree)."""
+    """The roll jumps by degrees between frames, with a net change of half a degree."""
     cameras = humanvid_cameras(data / "camera_trajectories/humanvid_7198499.txt")
     assert not words(camera_motion(cameras, None, 30.0).terms) & {"roll_cw", "pan_left"}
 
@@ -271,4 +271,4 @@ def test_a_person_is_placed_by_the_height_of_the_box():
     subject = subject_from_track(track, K, 640, 480)
     assert subject[0] == pytest.approx([120 / 800 * 4, 0, 4.0])  # 340 pixels tall: 800 * 1.7 / 340 = 4 m
     assert np.isnan(subject[1]).all()
-    assert np.isnan(subject[2]).all()  # cut off above and below: its height is unknown
+    assert np.isnan(subject[2]).all()  # cut off at top and bottom, so its height is unknown

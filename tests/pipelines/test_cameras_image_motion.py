@@ -1,4 +1,4 @@
-"""Camera terms from the picture: virtual cameras with exact labels, renders, still cameras and blank walls."""
+"""Tests of `image_motion`: virtual cameras with exact labels, renders, static cameras and blank walls."""
 
 import json
 from pathlib import Path
@@ -83,7 +83,7 @@ def texture(height: int = 240, width: int = 320) -> np.ndarray:
 
 
 def test_a_person_who_moves_does_not_move_the_camera():
-    """A patch that covers most of the picture slides to the right; the box says that it is the person."""
+    """A patch that covers most of the image moves right; the box marks it as the person."""
     ground, patch = texture(), texture(220, 180)[::-1]
     clip, track = [], []
     for i in range(30):
@@ -92,7 +92,7 @@ def test_a_person_who_moves_does_not_move_the_camera():
         clip.append(frame)
         track.append([x, 10, x + 180, 230])
     assert words(image_motion(clip, 25.0, np.array(track, dtype=float)).terms) == {"static"}
-    assert words(image_motion(clip, 25.0).terms) != {"static"}  # the box made the difference
+    assert words(image_motion(clip, 25.0).terms) != {"static"}  # without the box it counts as camera motion
 
 
 def test_a_blank_wall_tells_nothing():
@@ -106,8 +106,8 @@ def test_one_frame_tells_nothing():
 
 
 def seen_turning(turn: list[float], zoom: float, rays: np.ndarray) -> np.ndarray:
-    """Turn and zoom that `turn_and_zoom` reads when a camera of focal length 256 turns (about x, y, z) and zooms."""
-    turned = rays @ Rotation.from_rotvec(turn).inv().as_matrix().T  # points turn against the camera
+    """Return what `turn_and_zoom` measures for a camera of focal length 256 that rotates (about x, y, z) and zooms."""
+    turned = rays @ Rotation.from_rotvec(turn).inv().as_matrix().T  # points rotate opposite to the camera
     start, end = (f * r[:, :2] / r[:, 2:] + [159.5, 119.5] for f, r in ((256, rays), (256 * zoom, turned)))
     step, residual = turn_and_zoom(start, end, 320, 240, focal_over_width=0.8)
     assert residual < 0.05
@@ -130,7 +130,7 @@ def test_turn_and_zoom_are_measured(turn, zoom, expected):
 
 
 def test_a_pan_over_the_ground_alone_is_no_roll():
-    """Perspective lowers one side of the ground and lifts the other; a similarity would call that a roll."""
+    """Perspective lowers one side of the ground and lifts the other, which a similarity would report as a roll."""
     ground = np.random.default_rng(1).uniform([-0.5, 0.2, 1], [0.5, 0.4, 1], (120, 3))
     assert seen_turning([0, 0.026, 0], 1, ground) == pytest.approx([0.026, 0, 0, 0], abs=2e-4)
 

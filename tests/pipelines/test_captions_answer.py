@@ -1,4 +1,4 @@
-"""The form a model must answer in, and what becomes of an answer."""
+"""Tests of the answer format, retries, and how measured and model terms are merged."""
 
 import json
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from opendimo.pipelines.cameras.terms import CameraMotion, Term
 from opendimo.pipelines.captions.answer import converse, parse, prompt
-from opendimo.pipelines.captions.witnesses import agreement, combined
+from opendimo.pipelines.captions.estimators import agreement, combined
 
 GOOD = {
     "camera": [{"term": "pan_left", "speed": "slow", "start_frame": 0, "end_frame": 40}],
@@ -16,8 +16,8 @@ GOOD = {
 }
 
 
-def motion(witness: str, *names: str) -> CameraMotion:
-    return CameraMotion(witness, tuple(Term(0, 96, name, "slow") for name in names), {"zoom_factor": 1.0})
+def motion(estimator: str, *names: str) -> CameraMotion:
+    return CameraMotion(estimator, tuple(Term(0, 96, name, "slow") for name in names), {"zoom_factor": 1.0})
 
 
 @pytest.mark.parametrize("wrap", ["{}", "```json\n{}\n```", "Here it is: {} Hope it helps!"])
@@ -108,7 +108,7 @@ def test_the_question_holds_the_numbers_the_terms_and_the_form():
         (("geometry", "pan_left"), ("model", "pan_left"), 1.0),
         (("geometry", "pan_left", "dolly_in"), ("model", "pan_left"), 0.5),
         (("geometry", "dolly_in"), ("model", "zoom_in"), 0.0),
-        (("geometry", "dolly_in"), ("image_motion", "zoom_in"), 1.0),  # the picture cannot tell these apart
+        (("geometry", "dolly_in"), ("image_motion", "zoom_in"), 1.0),  # `image_motion` cannot distinguish these
         (("geometry", "arc_left"), ("image_motion", "pan_right"), 1.0),
         (("geometry", "follow"), ("image_motion", "pan_right"), None),
         (("geometry", "pan_left"), ("image_motion",), None),

@@ -1,4 +1,4 @@
-"""The client of OpenAI-compatible servers, against an HTTP server on this machine."""
+"""Tests of the client of OpenAI-compatible servers, against a local HTTP server."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ GOOD = json.dumps({"camera": [{"term": "truck_right"}], "content": "A wall slide
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each request with the next of `replies` (status, text) and remembers the requests."""
+    """Answers each request with the next of `replies` (status, text) and records the requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -138,14 +138,14 @@ def test_addresses_are_checked_and_hold_no_secrets(url):
 
 
 def test_a_good_answer_makes_the_caption(server, tmp_path):
-    """Two clips with one picture: for the first the cameras are known, for the second only the picture is."""
+    """Two clips with the same video: the first has known cameras, the second has none."""
     standing = np.tile(np.float32([80, 30, 100, 90]), (FRAMES, 1))
     standing[:, [0, 2]] -= np.linspace(0, 71, FRAMES)[:, None]  # 6.5 m away, passed by 2 m
     rows = [clip_row("known", world_to_camera=cameras(right=2.0), metric=True, track=standing), clip_row("unknown")]
     lake = make_lake(tmp_path / "lake", rows)
     stage = CaptionsStage(lake.uri, CaptionsConfig(vlm=OpenAIServer(server.url, "qwen2.5-vl-7b", frames=6)))
     stage.setup()
-    server.replies = [(200, "let me think"), (200, GOOD), (200, GOOD)]  # the first answer has to be repaired
+    server.replies = [(200, "let me think"), (200, GOOD), (200, GOOD)]  # the first answer is invalid and is retried
     outcome = stage.run(plan(lake, stage, Policy()).all())
     assert not outcome.rejects
     known, unknown = outcome.rows["captions"]
@@ -154,7 +154,7 @@ def test_a_good_answer_makes_the_caption(server, tmp_path):
     assert known["agreement"] == 1.0
     assert "let me think" in known["raw_answer"]
     assert unknown["raw_answer"] == GOOD
-    # the picture said pan; the model, which can see parallax, says truck: no contradiction, and the better word
+    # `image_motion` says pan, the model says truck: they agree, and the more specific term is used
     assert [t["term"] for t in unknown["camera_terms"]] == ["truck_right"]
     assert unknown["camera_terms"][0]["end_frame"] == FRAMES
     assert unknown["agreement"] == 1.0

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL through transformers and qwen-vl-utils, with tiny random weights in the real file format."""
+"""Tests of Qwen2.5-VL through transformers and qwen-vl-utils, with tiny random weights in the real file format."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def captioner(weights: Path) -> QwenCaptioner:
 
 
 class Spy:
-    """Stands before the model and notes what it is given."""
+    """Wraps the model and records its inputs."""
 
     def __init__(self, model) -> None:
         self.model, self.inputs = model, []
@@ -55,8 +55,8 @@ def test_frames_and_their_times_reach_the_model(spied):
     answer = captioner.ask(sliding_picture()[::12], 2.0, ["What does the camera do?"])
     assert isinstance(answer, str)
     inputs = spy.inputs[0]
-    assert inputs["video_grid_thw"][0, 0] == 2  # 4 frames, two to a token
-    # 2 frames/s: a pair of frames is a second (24 frames/s, what transformers assumes untold, would be 0.083)
+    assert inputs["video_grid_thw"][0, 0] == 2  # 4 frames, two per token
+    # at 2 frames/s a pair of frames lasts 1 s (0.083 s at 24 frames/s, which transformers assumes by default)
     assert inputs["second_per_grid_ts"].tolist() == [1.0]
     video_token = captioner.processor.video_token_id
     assert int((inputs["input_ids"] == video_token).sum()) == int(inputs["video_grid_thw"].prod()) // 4
@@ -91,7 +91,7 @@ def test_garbage_ends_as_the_measured_caption_with_the_answer_kept(weights, tmp_
     assert row["agreement"] is None
     assert "asked again" in row["raw_answer"]
     assert json.loads(row["evidence"])["model"]["error"]
-    lake.append("captions", {"captions": outcome.rows["captions"]})  # random text is still storable
+    lake.append("captions", {"captions": outcome.rows["captions"]})  # random text can still be stored
 
 
 def test_weights_are_known_by_content(weights, tmp_path):

@@ -1,4 +1,4 @@
-"""Camera terms in words."""
+"""Tests of camera sentences."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The captions stage on a small lake: which witness speaks, what is stored, what makes work anew."""
+"""Tests of the captions stage on a small lake: choice of estimator, stored rows, work keys."""
 
 import json
 
@@ -15,7 +15,7 @@ NO_CAMERAS, STANDS, WALKS, SLAM = "a", "b", "c", "d"
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
-    """Four clips with one picture: no cameras; a camera that trucks; the same beside a walking person; SLAM."""
+    """Four clips with the same video: no cameras; a camera that trucks; the same with a walking person; SLAM."""
     K = np.tile(np.float32([[200, 0, WIDTH / 2], [0, 200, HEIGHT / 2], [0, 0, 1]]), (FRAMES, 1, 1))
     truck = {"world_to_camera": cameras(right=1.5), "K": K, "metric": True, "kind": "unreal"}
     rows = [
@@ -63,7 +63,7 @@ def test_known_cameras_speak_first(rows):
 
 def test_the_pose_label_tells_a_walking_subject(rows):
     assert names(rows[WALKS]) == ["follow"]
-    assert rows[WALKS]["agreement"] is None  # a picture cannot confirm it
+    assert rows[WALKS]["agreement"] is None  # `image_motion` cannot confirm `follow`
 
 
 @pytest.mark.parametrize("clip", [NO_CAMERAS, SLAM])
@@ -135,5 +135,5 @@ def test_work_keys_follow_what_decides_the_answer(tmp_path):
     assert cpu == gpu
     lake.append("poses", {"poses": [pose_row("x", np.ones((FRAMES, 3))), pose_row("y", np.ones((FRAMES, 3)))]})
     later = keys(CaptionsConfig())
-    assert later[0] == plain[0]  # without cameras nobody asks where the subject is
+    assert later[0] == plain[0]  # without metric cameras the position of the subject is not used
     assert later[1] != plain[1]

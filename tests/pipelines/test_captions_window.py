@@ -1,4 +1,4 @@
-"""Which camera terms of a clip hold in one of its windows, and the words for them."""
+"""Tests of the camera terms of a window of a clip, and of its sentence."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,7 @@ TERMS = st.builds(
         (24, 44, "The camera arcs left around the subject slowly, then holds still."),
         (23, 43, "The camera arcs left around the subject slowly."),
         (60, 80, STATIC),
-        (100, 120, STATIC),  # nothing is said of these frames
+        (100, 120, STATIC),  # no term covers these frames
     ],
 )
 def test_a_window_is_told_what_happens_in_it(start: int, stop: int, text: str) -> None:
@@ -51,7 +51,7 @@ def test_terms_are_cut_to_the_window_and_counted_from_it() -> None:
 
 
 def test_moves_that_follow_each_other_in_the_clip_may_be_one_step_of_a_window() -> None:
-    """They share a sixth of their time in the clip, and two thirds of it in the window."""
+    """The two moves overlap by a sixth in the clip, and by two thirds in the window."""
     terms = [Term(0, 60, "pan_left", "medium"), Term(50, 110, "tilt_up", "medium")]
     assert window_text(terms, "", 0, 110) == "The camera pans left, then tilts up."
     assert window_text(terms, "", 45, 65) == "The camera pans left and tilts up."

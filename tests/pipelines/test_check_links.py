@@ -1,4 +1,4 @@
-"""Asking again whether what was fetched is still there."""
+"""Probing fetched URLs for link rot."""
 
 import json
 from dataclasses import replace
@@ -12,8 +12,8 @@ from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.pipelines.sources.check_links import Checked, check_links
 from opendimo.pipelines.sources.downloads import guard
-from opendimo.pipelines.sources.downloads.look import Known, look
 from opendimo.pipelines.sources.downloads.parts import Place, Version
+from opendimo.pipelines.sources.downloads.probe_url import Known, probe_url
 from opendimo.pipelines.sources.links import HostLinks, links
 from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
@@ -71,9 +71,9 @@ def test_another_file_behind_a_url_is_told(server: MediaServer, tmp_path: Path) 
 
 
 def test_another_length_is_another_file(server: MediaServer) -> None:
-    row = look(f"{server.url}/plain/a.mp4", Known("sha", len(VIDEO) - 1), CONFIG)
+    row = probe_url(f"{server.url}/plain/a.mp4", Known("sha", len(VIDEO) - 1), CONFIG)
     assert row is not None and (row["status"], row["reason"]) == ("refused", "changed")
-    row = look(f"{server.url}/plain/a.mp4", Known("sha", len(VIDEO)), CONFIG)
+    row = probe_url(f"{server.url}/plain/a.mp4", Known("sha", len(VIDEO)), CONFIG)
     assert row is not None and (row["status"], row["sha256"], row["bytes"]) == ("fetched", "sha", 0)
 
 
@@ -81,7 +81,7 @@ def test_a_redirect_to_a_private_address_is_not_followed(server: MediaServer, mo
     check = guard.check_address
     monkeypatch.setattr(guard, "check_address", lambda host, ip: None if ip == "127.0.0.1" else check(host, ip))
     url = f"{server.url}/to?http://127.0.0.2:{server.server_port}/video"
-    row = look(url, Known(), SourcesConfig(host_rate=0, timeout=3))
+    row = probe_url(url, Known(), SourcesConfig(host_rate=0, timeout=3))
     assert row is not None and row["reason"] == "private_address"
     assert {path.partition("?")[0] for path in [*server.heads, *(path for path, _ in server.requests)]} == {"/to"}
 
@@ -136,4 +136,4 @@ def test_the_command_asks_before_it_shows(server: MediaServer, tmp_path: Path) -
     lake = fetched(server, tmp_path, "tagged/a.mp4")
     server.tagged_status = 410
     assert '"gone": 1' in dimo("sources", "--lake", lake.uri, "--links", "--check", "--allow-private", "--json").stdout
-    assert "--check goes with --links" in dimo("sources", "--lake", lake.uri, "--check").stderr
+    assert "--check requires --links" in dimo("sources", "--lake", lake.uri, "--check").stderr

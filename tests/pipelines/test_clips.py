@@ -1,4 +1,4 @@
-"""Clips: what is kept of real videos, and that rows say the truth about their pictures."""
+"""Clips: which clips of real videos are kept, and that their rows match their pictures."""
 
 import pickle
 from fractions import Fraction
@@ -30,7 +30,7 @@ def detector() -> Detector:
 
 
 def moving(frames: int, seed: int, size: tuple[int, int] = (128, 96)) -> list[np.ndarray]:
-    """Pictures without people."""
+    """Return moving pictures without people."""
     wide = np.random.default_rng(seed).integers(0, 255, (size[1] // 8, 60, 3)).astype(np.uint8)
     wide = wide.repeat(8, axis=0).repeat(8, axis=1)
     return [np.ascontiguousarray(wide[:, k : k + size[0]]) for k in range(frames)]
@@ -41,7 +41,7 @@ def write(path: Path, images: list[np.ndarray], fps: int = 24) -> Path:
     return path
 
 
-# what is kept of real videos
+# clips of real videos that are kept
 
 KEPT = [
     "internet/juggle_static_fullbody.mp4",
@@ -142,7 +142,7 @@ def test_cameras_for_another_number_of_frames_are_refused(tmp_path: Path, detect
 
 def test_a_frame_of_another_size_than_the_row_says_is_refused(tmp_path: Path, detector: Detector) -> None:
     row = source_row(write(tmp_path / "a.mp4", moving(9, 1)), width=96, height=128)
-    with pytest.raises(DataError, match="frame 0 is 128x96, the source says 96x128"):
+    with pytest.raises(DataError, match="frame 0 is 128x96, the source table says 96x128"):
         clips_of(row, CONFIG, detector)
 
 

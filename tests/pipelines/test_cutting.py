@@ -1,4 +1,4 @@
-"""What becomes a clip: bars cut off, windows of training length, the right frames at the right time; and its scores."""
+"""Cutting clips: black bars are cropped, windows have training length, frames have the right times and scores."""
 
 import io
 import subprocess
@@ -29,8 +29,8 @@ from opendimo.storage_schemas.media import video
 from tests.pipelines.clip_sources import source_row
 
 
-class Standing:
-    """A detector that sees one person in the middle of every picture."""
+class FixedPerson:
+    """A detector that returns one person in the middle of every picture."""
 
     config = DetectorConfig()
 
@@ -52,7 +52,7 @@ class Standing:
 
 
 def counted(frames: int, size: tuple[int, int] = (160, 96), seed: int = 0) -> Iterator[np.ndarray]:
-    """Smooth pictures; the number of the frame is written into 12 blocks at the top, black or white."""
+    """Return smooth pictures that encode the frame number in 12 black or white blocks at the top."""
     rng = np.random.default_rng(seed)
     ground = cv2.resize(rng.integers(60, 200, (4, 6, 3), np.uint8), size, interpolation=cv2.INTER_CUBIC)
     for k in range(frames):
@@ -73,7 +73,7 @@ def made(path: Path, images: Iterator[np.ndarray] | list[np.ndarray], fps: int =
 
 
 def cut(path: Path, config: ClipsConfig, **columns: object) -> list[dict]:
-    rows = clips_of(source_row(path, **columns), config, Standing())
+    rows = clips_of(source_row(path, **columns), config, FixedPerson())
     videos = {row["clip_id"]: bytes(row["video"]) for row in rows["clip_videos"]}
     return [clip | {"pictures": video.decode(videos[clip["clip_id"]])} for clip in rows["clips"]]
 
@@ -110,7 +110,7 @@ def test_windows_that_overlap_are_measured_once(tmp_path: Path) -> None:
     row = source_row(made(tmp_path / "a.mp4", counted(100)))
     looks = []
     for stride in (0, 10):
-        detector = Standing()
+        detector = FixedPerson()
         clips_of(row, ClipsConfig(windows=WindowsConfig(max_frames=40, stride=stride)), detector)
         looks.append(detector.looks)
     assert looks[0] == looks[1]
@@ -118,7 +118,7 @@ def test_windows_that_overlap_are_measured_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"max_frames": 0}, {"margin": -1}, {"stride": -5}])
 def test_windows_that_cannot_be_are_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="windows: max_frames has to be 1 or more"):
+    with pytest.raises(ValueError, match="windows: max_frames must be 1 or more"):
         WindowsConfig(**wrong)
 
 
@@ -130,12 +130,12 @@ def test_a_source_without_a_frame_between_its_cuts_is_rejected(tmp_path: Path) -
 
     config = ClipsConfig(windows=WindowsConfig(margin=5))
     with pytest.raises(DataError, match="every shot is shorter than the margins"):
-        clips_of(source_row(path), config, Standing(), every_third)
+        clips_of(source_row(path), config, FixedPerson(), every_third)
 
 
 def test_the_same_file_gives_the_same_rows_and_bytes(tmp_path: Path) -> None:
     path = made(tmp_path / "a.mp4", counted(60))
-    first, second = (clips_of(source_row(path), ClipsConfig(), Standing()) for _ in range(2))
+    first, second = (clips_of(source_row(path), ClipsConfig(), FixedPerson()) for _ in range(2))
     videos = [[bytes(row["video"]) for row in rows["clip_videos"]] for rows in (first, second)]
     assert videos[0] == videos[1]
     for a, b in zip(first["clips"], second["clips"], strict=True):
@@ -195,7 +195,7 @@ def test_a_turned_file_with_bars_and_wide_pixels_becomes_right(tmp_path: Path) -
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     (clip,) = cut(path, ClipsConfig(windows=WindowsConfig()))
-    x0, y0, x1, y1 = clip["region"]  # of the upright picture, 96 wide and 208 high
+    x0, y0, x1, y1 = clip["region"]  # in the upright picture, 96 wide and 208 high
     assert (x0, x1) == (0, 96) and abs(y0 - 24) <= 2 and abs(y1 - 184) <= 2
     assert abs(clip["width"] / clip["height"] - 96 / (160 * 1.5)) < 0.02
     upright = np.rot90(images[7][:, 24:-24], -1)
@@ -219,7 +219,7 @@ def test_a_variable_rate_becomes_constant(tmp_path: Path) -> None:
     shown = [number(image) for image in clip["pictures"]]
     assert len(shown) == 55 and shown[:25] == list(range(25))
     assert shown[30:] == list(range(25, 50)) and set(shown[25:30]) <= {24, 25}
-    (stored,) = cut(path, ClipsConfig(), fps_num=25, fps_den=1, kind="multiview")  # a rig counts what is stored
+    (stored,) = cut(path, ClipsConfig(), fps_num=25, fps_den=1, kind="multiview")  # a rig counts stored frames
     assert stored["frames"] == 50
 
 
@@ -233,14 +233,14 @@ def test_a_video_of_two_hours_takes_little_memory(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_memory_does_not_grow_with_the_bytes_of_the_clips(tmp_path: Path) -> None:
-    """Both are longer than what is on its way into the table at a time, some hundred megabytes."""
+    """Both videos exceed what is buffered for writing into the table, some hundred megabytes."""
     _, _, short, _, less = measured(tmp_path / "short", 180, 1280, 720, 25)
     _, _, long, _, more = measured(tmp_path / "long", 300, 1280, 720, 25)
     assert long - short > 128 << 20 and more - less < 64, (short, long, less, more)
 
 
 def measured(folder: Path, *how: int) -> list[int]:
-    """What `long_video` prints for a video of so many seconds, width, height, noise."""
+    """Return what `long_video` prints for a video of these seconds, width, height and noise."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "tests.pipelines.long_video", str(folder / "long.mp4"), *map(str, how)]
     return [int(word) for word in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()]
@@ -258,7 +258,7 @@ def test_packets_are_copied_where_a_clip_lies_between_key_frames(tmp_path: Path)
     assert spans(clips) == [(0, 50), (50, 90)] and [clip["encoder"] for clip in clips] == ["copy", "copy"]
     for clip in clips:
         assert [number(image) for image in clip["pictures"]] == list(range(clip["start_frame"], clip["end_frame"]))
-    videos = [bytes(row["video"]) for row in clips_of(source_row(path), config, Standing())["clip_videos"]]
+    videos = [bytes(row["video"]) for row in clips_of(source_row(path), config, FixedPerson())["clip_videos"]]
     whole = packets(path)
     assert packets(videos[0]) == whole[:50] and packets(videos[1]) == whole[50:]
     assert video.probe(videos[1]).frames == 40
@@ -273,7 +273,7 @@ def test_what_ends_elsewhere_is_encoded(tmp_path: Path, windows: WindowsConfig, 
         return ((frame.number == 95, frame) for frame in frames)
 
     path = made(tmp_path / "a.mp4", counted(100))
-    rows = clips_of(source_row(path), ClipsConfig(copy=True, windows=windows), Standing(), begins_at_95)
+    rows = clips_of(source_row(path), ClipsConfig(copy=True, windows=windows), FixedPerson(), begins_at_95)
     assert [clip["encoder"] for clip in rows["clips"]][: len(encoders)] == encoders
     for clip, stored in zip(rows["clips"], rows["clip_videos"], strict=True):
         shown = [number(image) for image in video.decode(bytes(stored["video"]))]
@@ -379,8 +379,8 @@ def test_how_clips_are_cut_is_a_file(tmp_path: Path) -> None:
         shots=ShotsConfig(ratio=4.0, weights="t.pth"),
     )
     path.write_text("[windows]\nlength = 121\n")
-    with pytest.raises(ValueError, match=r"unknown key 'windows.length'; there are margin, max_frames, stride"):
+    with pytest.raises(ValueError, match=r"unknown key 'windows.length'; known keys: margin, max_frames, stride"):
         load_settings(path, ClipsConfig)
     path.write_text("[windows]\nmax_frames = 0\n")
-    with pytest.raises(ValueError, match=r"clips.toml: windows: max_frames has to be 1 or more"):
+    with pytest.raises(ValueError, match=r"clips.toml: windows: max_frames must be 1 or more"):
         load_settings(path, ClipsConfig)

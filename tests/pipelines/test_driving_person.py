@@ -1,4 +1,4 @@
-"""The person of a driving video is labelled as the same video's clip is for training."""
+"""The person in a driving video gets the same label as in a training clip of that video."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -27,14 +27,14 @@ FRAMES, WINDOW = 51, 34
 
 @pytest.fixture(scope="module")
 def dance(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second and a half of a woman who dances, hands raised, 1280 x 720."""
+    """A video of 1.5 s of a dancing woman with raised hands, 1280 x 720."""
     path = tmp_path_factory.mktemp("dance") / "dance.mp4"
     path.write_bytes(encode(decode(data / "internet" / "dance_balloon_static.mp4", stop=FRAMES), Fraction(30)))
     return path
 
 
 def label(video: Path, lake: Lake) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The clip of a video and its pose label, by the stages."""
+    """Return the clip of a video and its pose label, computed by the stages."""
     ingest = sources.SourcesStage(lake.uri, SourcesConfig())
     cut, fit = clips.ClipsStage(lake.uri, ClipsConfig()), poses.PosesStage(lake.uri, poses.PosesConfig())
     for stage, plan in (
@@ -49,7 +49,7 @@ def label(video: Path, lake: Lake) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def test_hands_are_cropped_as_from_the_label_of_a_clip(dance: Path, tmp_path: Path) -> None:
-    """Sides agree to 10 %, middles to 10 % of the side, of hands that both see in 10 frames of a window or more."""
+    """Sides agree to 10 %, centres to 10 % of the side, for hands visible in both in at least 10 frames of a window."""
     clip, pose = label(dance, Lake(tmp_path))
     frames, fps = read_video(dance, WINDOW)
     person = find_person(frames, float(fps))

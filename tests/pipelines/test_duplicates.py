@@ -1,4 +1,4 @@
-"""Planted copies of real clips are found with the right evidence, and different clips are left alone."""
+"""Duplicates: modified copies of real clips are found with the right evidence, different clips are not matched."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ CAMERAS = ("static", "shake", "pan_right", "tilt_up", "zoom_in", "roll_cw", "pan
 
 @pytest.fixture(scope="module")
 def footage(data: Path) -> dict[str, tuple[np.ndarray, float]]:
-    """Pictures and frame rate of the originals; of two dancers two windows that share no frame."""
+    """Return pictures and frame rate of the originals; for two dancers, two windows without common frames."""
     found = {"juggle": (made.pictures(data / "internet/juggle_static_fullbody.mp4", 100), 24.0)}
     found["cups"] = made.pictures(data / "internet/cups_hands_static.mp4", 100), 30.0
     for name, file in (("balloon", "dance_balloon_static"), ("indoor", "generated_dance_indoor")):
@@ -31,7 +31,7 @@ def footage(data: Path) -> dict[str, tuple[np.ndarray, float]]:
 
 @pytest.fixture(scope="module")
 def planted(footage: dict[str, tuple[np.ndarray, float]]) -> dict[str, tuple[np.ndarray, float]]:
-    """Copies by what was done to them; `of` is the first word."""
+    """Return copies by their modification; `of` is the name's first word."""
     copies = {}
     for of in ("juggle", "cups", "balloon 0", "indoor 1"):
         images, fps = footage[of]
@@ -47,7 +47,7 @@ def planted(footage: dict[str, tuple[np.ndarray, float]]) -> dict[str, tuple[np.
             "mirrored": made.encoded(images[:, :, ::-1], fps),
             "slower": made.encoded(images[::2], fps / 2),
         }
-        if of in ("cups", "balloon 0"):  # a few kinds of each are enough
+        if of in ("cups", "balloon 0"):  # a few modifications of each are enough
             changed = {how: changed[how] for how in ("re-encoded", "trimmed", "mirrored")}
         copies |= {f"{of}, {how}": (found, fps / 2 if how == "slower" else fps) for how, found in changed.items()}
     return copies
@@ -59,7 +59,7 @@ def lake(
     footage: dict[str, tuple[np.ndarray, float]],
     planted: dict[str, tuple[np.ndarray, float]],
 ) -> Lake:
-    """All of them compared; originals have the most pixels."""
+    """A lake in which all clips were compared; originals have the most pixels."""
     lake = Lake(tmp_path_factory.mktemp("duplicates"))
     large = {"source_width": 1920, "source_height": 1080}
     clips = [made.clip(name, images, fps, **large) for name, (images, fps) in footage.items()]
@@ -115,7 +115,7 @@ def test_the_evidence_says_where_the_footage_is(lake: Lake, of: str) -> None:
 
 def test_a_part_of_a_larger_picture_is_not_left_out_whole(lake: Lake) -> None:
     row = evidence(lake, "juggle, re-encoded", "juggle, trimmed")
-    assert row["representative_id"] == "juggle, re-encoded"  # of equal size the longer one
+    assert row["representative_id"] == "juggle, re-encoded"  # same size: the longer one is kept
 
 
 def test_a_re_mux_is_known_by_its_bytes(lake: Lake) -> None:
@@ -163,4 +163,4 @@ def test_a_still_picture_is_no_evidence(tmp_path: Path) -> None:
     still = made.scaled(np.stack([noise] * 60), 160, 90)
     made.add(lake, [made.clip("a", still, 24), made.clip("b", still, 24)])
     assert made.compare(lake) == []
-    assert lake.dataset("duplicates").count_rows() == 2  # one row each, so that the work is done
+    assert lake.dataset("duplicates").count_rows() == 2  # one row each, which marks the work as done

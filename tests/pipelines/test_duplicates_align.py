@@ -1,4 +1,4 @@
-"""Holding two clips against each other: what it costs, however long they are."""
+"""Memory of aligning two clips, by their length."""
 
 import tracemalloc
 
@@ -10,7 +10,7 @@ from opendimo.pipelines.duplicates.pictures import SIDE
 
 
 def test_memory_goes_with_the_length_of_clips_and_not_with_its_square() -> None:
-    """Four minutes: a number for every pair of moments would be over a hundred MiB each time."""
+    """Two clips of four minutes: a matrix over all pairs of moments would take over 100 MiB."""
     steps = np.random.default_rng(0).normal(0, 3, (2400, SIDE, SIDE))
     pictures = np.clip(128 + np.cumsum(steps, 0), 0, 255).astype(np.uint8)
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Who is left out: whatever the order of clips, and the same when asked again of what was kept."""
+"""Filtered duplicates: independent of the order of clips, and idempotent on the clips that are kept."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ EDGES = st.lists(
 
 
 def shown_by(edges: list[tuple[int, int, int, int]]) -> Shown:
-    """A clip of a lower number is better."""
+    """Return the evidence of edges (clip, clip, start, end); clips with lower numbers are better."""
     shown: Shown = {}
     for a, b, start, end in edges:
         if a != b:

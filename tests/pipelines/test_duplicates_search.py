@@ -1,4 +1,4 @@
-"""Hashes: what mirroring and light do to them, and that near ones are found."""
+"""Hashes: effects of mirroring and brightness, and that near ones are found."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""The same coded pictures in another container, from files to verdicts."""
+"""The same video packets in another container are detected, from files to verdicts."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.pipelines.clip_sources import start_of
 
 
 def remuxed(path: Path, out: Path) -> None:
-    """The packets of a video in another container."""
+    """Copy the packets of a video into another container."""
     with av.open(str(path)) as given, av.open(str(out), "w") as written:
         stream = given.streams.video[0]
         copy = written.add_stream_from_template(stream)
@@ -34,7 +34,7 @@ def test_a_re_mux_is_known_by_its_stream_and_one_of_both_is_kept(data: Path, tmp
     config = SourcesConfig()
     store(lake, SourcesStage(lake.uri, config), discover("internet", folder, config))
     contents = lake.column("sources", "content_sha256").to_pylist()
-    assert len(set(contents)) == 2  # as files they differ
+    assert len(set(contents)) == 2  # the files differ
     cut = ClipsStage(lake.uri, ClipsConfig())
     cut.setup()
     store(lake, cut, plan_clips(lake, cut).all())
@@ -49,7 +49,7 @@ def test_a_re_mux_is_known_by_its_stream_and_one_of_both_is_kept(data: Path, tmp
 
 
 def store(lake: Lake, stage: SourcesStage | ClipsStage, works: list[Work]) -> Outcome:
-    """Do `works`, and put what comes of it into the lake."""
+    """Run `works` and append the rows to the lake."""
     outcome = stage.run(works)
     outcome.check(works)
     assert not outcome.rejects, outcome.rejects

@@ -1,4 +1,4 @@
-"""Estimates of time and disk by what earlier runs measured, or by a few items that are tried."""
+"""Estimates of time and disk space from earlier runs or from a sample."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
 from opendimo.pipelines.engine.stage import Needs
-from opendimo.pipelines.engine.timing import spent
+from opendimo.pipelines.engine.timing import run_timing
 from opendimo.pipelines.progress import Tried, forecast, measured, try_out
 from opendimo.pipelines.progress.rates import Rates
 from opendimo.pipelines.progress.sizes import DOWNLOAD_START, Sizes
@@ -26,14 +26,14 @@ from tests.pipelines.report_lake import clip_row
 
 
 class SeesGpus(CheapStage):
-    """Its rows say which GPUs it may use."""
+    """Writes the GPUs it may use into its rows."""
 
     def setup(self) -> None:
         self.config = CheapConfig(os.environ["CUDA_VISIBLE_DEVICES"])
 
 
 def run(lake: Lake, stage: CheapStage, planned: Planned, limit: int, seconds: float, away: Lake | None = None) -> None:
-    """One run of `limit` pieces of work that all begin at once, each for `seconds` a frame; or a trial of them."""
+    """Run `limit` pieces of work that start together and take `seconds` per frame; as a sample if `away` is given."""
     frames, out = {row["clip_id"]: row["frames"] for row in lake.read("clips", ["clip_id", "frames"])}, away or lake
     with prepare(out, stage, planned, shard_size=limit, limit=limit) as found:
         outcome = stage.run(found.shards[0])
@@ -44,7 +44,7 @@ def run(lake: Lake, stage: CheapStage, planned: Planned, limit: int, seconds: fl
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """40 clips, half of them ten times as long."""
+    """A lake of 40 clips, half of them ten times as long."""
     lake = Lake(tmp_path / "lake")
     clips = [clip_row(f"{k}", frames=100 * (10 if k % 2 else 1), video_sha256=None) for k in range(40)]
     lake.append("clips", {"clips": clips})
@@ -90,7 +90,7 @@ def test_the_start_of_workers_is_that_of_the_quickest_run_of_which_it_is_known(
     planned = stage.plan(items(lake))
     for idle in ({"idle": 9.0}, {"idle": 4.0}, {}):
         monkeypatch.setattr(
-            "opendimo.pipelines.engine.planning.spent", lambda *clocks, idle=idle: {**spent(*clocks), **idle}
+            "opendimo.pipelines.engine.planning.run_timing", lambda *clocks, idle=idle: {**run_timing(*clocks), **idle}
         )
         run(lake, stage, planned, 10, seconds=0.01)
     assert measured(lake, "captions", planned.revision).start == 4.0
@@ -144,7 +144,7 @@ def test_a_few_items_are_tried_in_a_lake_of_their_own(folder: Path, tmp_path: Pa
     tried = try_out(lake, away, SourcesStage(away.uri, SourcesConfig()), planned, 3, time.monotonic() + 100)
     assert lake.dataset("sources").count_rows() == 0
     found = forecast(lake, "sources", planned, tried)
-    assert found.tried and 3 <= found.measured < 12 and found.basis == f"{found.measured} items tried"
+    assert found.tried and 3 <= found.measured < 12 and found.basis == f"{found.measured} items sampled"
     assert 0 < found.least <= found.seconds <= found.most and found.bytes > 0
 
 
@@ -152,7 +152,7 @@ def test_what_takes_too_long_to_try_is_ended(folder: Path, tmp_path: Path) -> No
     lake, away = Lake(tmp_path / "lake"), Lake(tmp_path / "away")
     planned = Planned.of(discover("internet", folder, SourcesConfig()))
     tried = try_out(lake, away, SourcesStage(away.uri, SourcesConfig()), planned, 3, time.monotonic() + 0.01)
-    assert forecast(lake, "sources", planned, tried).basis == "nothing ended in time: raise --sample-minutes"
+    assert forecast(lake, "sources", planned, tried).basis == "no sampled item finished in time: raise --sample-minutes"
 
 
 def test_items_that_were_tried_are_as_large_as_the_lake_says_that_they_are_in(lake: Lake, tmp_path: Path) -> None:
@@ -161,15 +161,15 @@ def test_items_that_were_tried_are_as_large_as_the_lake_says_that_they_are_in(la
     run(lake, stage, planned, 4, seconds=0.01, away=away)
     found = forecast(lake, "captions", planned, Tried(away, lake, planned, count=4))
     total = sum(row["frames"] for row in lake.read("clips", ["frames"]))
-    assert (found.left, found.basis) == (40, "4 items tried")
+    assert (found.left, found.basis) == (40, "4 items sampled")
     assert found.seconds == pytest.approx(0.01 * total / 4) and found.most == pytest.approx(found.seconds)  # all alike
 
 
 def test_a_trial_that_tells_nothing_says_why(lake: Lake, tmp_path: Path) -> None:
     away, stage = Lake(tmp_path / "away"), CheapStage(corrupt=frozenset(items(lake)))
     for planned, why in (
-        (stage.plan([]), "no run yet, and nothing to try"),
-        (stage.plan(items(lake)), "what was tried failed"),
+        (stage.plan([]), "no run yet, and no work left to sample"),
+        (stage.plan(items(lake)), "all sampled items failed"),
     ):
         tried = try_out(lake, away, stage, planned, 3, time.monotonic() + 100)
         assert forecast(lake, "captions", planned, tried).basis == why

@@ -1,4 +1,4 @@
-"""Latents are what diffusers computes; windows of views lie at the same source frames."""
+"""Latents equal those of diffusers; windows of different views start at the same source frames."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -26,7 +26,7 @@ FRAMES = 40
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny base whose latents have statistics worth dividing by."""
+    """A tiny base model whose latents have a mean and standard deviation other than 0 and 1."""
     made = make_tiny_base(tmp_path_factory.mktemp("base"))
     vae = AutoencoderKLWan.from_pretrained(made / "vae")
     vae.register_to_config(latents_mean=[0.1 * c for c in range(8)], latents_std=[0.5 + 0.1 * c for c in range(8)])
@@ -36,7 +36,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """One wide clip with a caption, one too short for a window, one without a caption."""
+    """A lake with a wide clip with a caption, one too short for a window, and one without a caption."""
     made = Lake(tmp_path_factory.mktemp("lake"))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (FRAMES, 6, 8, 3), np.uint8).repeat(16, 1).repeat(16, 2)
@@ -53,7 +53,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 
 def encoded(lake: Lake, base: Path) -> list[dict[str, Any]]:
-    """Rows of the wide clip."""
+    """Return the rows of the wide clip."""
     stage = LatentsStage(lake.uri, LatentsConfig(str(base), max_windows=2))
     stage.setup()
     work = [w for w in plan(lake, stage, Policy()).all() if w.item_id == "wide"]
@@ -104,14 +104,14 @@ def test_a_hunyuan_base_gives_the_latents_and_text_of_its_own_pipeline(lake: Lak
 
 
 def second_window(lake: Lake) -> torch.Tensor:
-    """Its pixels [1, T, 3, H, W] in [0, 1]."""
+    """Return the pixels [1, T, 3, H, W] of the second window, in [0, 1]."""
     [video] = lake.blobs("clip_videos", "video", ["wide"])
     window = centre_crop(decode(video, start=17, stop=34, step=2), 64, 64)
     return torch.from_numpy(window)[None].permute(0, 1, 4, 2, 3).float() / 255
 
 
 def test_each_window_has_the_text_of_its_own_frames(lake: Lake, base: Path) -> None:
-    """The camera arcs in the first window, and stands in the others."""
+    """The camera arcs in the first window and is static in the others."""
     stage = LatentsStage(lake.uri, LatentsConfig(str(base), Window(num_frames=5)))
     stage.setup()
     [work] = [w for w in plan(lake, stage, Policy()).all() if w.item_id == "wide"]

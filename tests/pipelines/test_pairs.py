@@ -1,4 +1,4 @@
-"""Who drives whom, and who is kept for testing."""
+"""Pairs: which clips are paired, and which are held out for testing."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -125,8 +125,8 @@ def test_the_last_capture_of_a_kind_of_pair_trains() -> None:
 
 
 def test_windows_count_whose_text_is_of_the_current_caption(tmp_path: Path) -> None:
-    """Of a clip captioned three times, the third time as the first; none of the rows of schema 3, whose text is that of
-    the whole clip."""
+    """A clip was captioned three times, the third time as the first. Rows of schema 3 are ignored, because their text
+    is that of the whole clip."""
     lake, stage = Lake(tmp_path), PairsStage(str(tmp_path), CONFIG)
     track = np.float32([[0, 0, 9, 9]] * SPAN)
     clip = rows.clip("c", track=track, frames=SPAN, person_height=0.7, people=1.0, exposure=0.5)

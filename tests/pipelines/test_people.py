@@ -1,4 +1,4 @@
-"""People: found whole, told apart, followed; and read off the truth of a render."""
+"""Tests of person detection and tracking, and of boxes from the ground truth of a render."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def follow(looks: dict[int, list[Person]], patience: int = 10) -> Traces:
     return traces
 
 
-# following
+# tracking
 
 
 def test_two_people_keep_their_tracks_whatever_the_order_of_detection() -> None:
@@ -75,7 +75,7 @@ def test_a_missed_person_gets_a_second_look_where_they_were() -> None:
     traces.update(0, [person(10)], nobody)
     boxes = traces.update(4, [], lambda p: person(14))
     assert [b[0] for b in boxes] == [14]
-    boxes = traces.update(8, [], lambda p: person(150))  # somebody else
+    boxes = traces.update(8, [], lambda p: person(150))  # another person
     assert boxes == []
 
 
@@ -104,7 +104,9 @@ def test_the_main_person_is_large_and_there() -> None:
 
 
 def test_people_count_from_half_the_size_of_the_main_person() -> None:
-    assert people_count(np.stack([still(100), still(26), still(24)]), 0) == 2  # of one width: a quarter of the area
+    assert (
+        people_count(np.stack([still(100), still(26), still(24)]), 0) == 2
+    )  # boxes of equal width; half the size is a quarter of the area
     assert people_count(np.stack([still(100), still(90, seen=4)]), 0) == 1
 
 
@@ -146,7 +148,7 @@ def test_bodies_behind_the_camera_or_outside_the_frame_are_not_seen() -> None:
     assert np.isfinite(tracks[:, 0, 0]).tolist() == [True, False, False]
 
 
-# detection, on real pictures
+# detection on real frames
 
 
 def test_the_box_covers_a_standing_man_from_hair_to_shoes(data: Path, detector: Detector) -> None:

@@ -1,4 +1,4 @@
-"""Planning is exact: what is left, whose run it is, what the ledger counts; whatever was interrupted or overlaps."""
+"""Planning: open work, run ownership and ledger counts are exact, even if runs are interrupted or overlap."""
 
 import multiprocessing
 from collections import Counter
@@ -46,17 +46,17 @@ def lake(tmp_path: Path) -> Lake:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """A lake for examples that keep their items apart."""
+    """A lake shared by examples that use distinct items."""
     return Lake(tmp_path_factory.mktemp("shared") / "lake")
 
 
 def counted(lake: Lake, stage: str = "captions") -> Account:
-    """What `dimo status` says of a stage; raises where ledger and tables do not agree."""
+    """Return the account of a stage as in `dimo status`; raises if the ledger and the tables do not agree."""
     return next(found for found in funnel(lake, Policy()) if found.stage == stage)
 
 
 def kill_in_the_middle(lake: Lake, stage: CheapStage, items: list[str], shards: int) -> None:
-    """A driver that dies after some shards of 2 were staged."""
+    """Simulate a driver that dies after staging some shards of 2."""
     with pytest.raises(KeyboardInterrupt), prepare(lake, stage, stage.plan(items), shard_size=2) as run:
         for k in range(shards):
             stage_outcome(lake, run.shard(k), stage, stage.run(run.shards[k]))
@@ -87,11 +87,11 @@ def test_the_last_of_each_group_is_found(rows: list[tuple[str, str | None, int]]
     assert distinct(data, ["a", "b"]).num_rows == len(last)
 
 
-# what is left
+# open work
 
 
 class Model:
-    """The plain account of what planning should do."""
+    """A simple reference model of planning."""
 
     def __init__(self, patient: bool) -> None:
         self.patient = patient
@@ -167,12 +167,12 @@ def test_a_forecast_is_what_the_run_does(lake: Lake, monkeypatch: pytest.MonkeyP
     assert forecast(lake, "captions", stage.plan(ITEMS)).due == 1
 
 
-# what makes work anew
+# changes that create new work
 
 
 @pytest.fixture
 def labelled(lake: Lake) -> Lake:
-    """Three kept clips with poses and captions of the default configs."""
+    """A lake of three kept clips with poses and captions of the default configs."""
     clips = [clip_row(name, sharpness=30.0 * (k + 1)) for k, name in enumerate("abc")]
     lake.append("clips", {"clips": clips})
     poses = plan_poses(lake, PosesStage(lake.uri, PosesConfig()), Policy()).all()
@@ -188,7 +188,7 @@ def labelled(lake: Lake) -> Lake:
 def forecasts(
     lake: Lake, captions: CaptionsConfig | None = None, poses: PosesConfig | None = None, policy: Policy | None = None
 ) -> dict[str, tuple[int, int, int]]:
-    """In, done and stale of both stages."""
+    """Return the inputs, done and stale counts of both stages."""
     plans = {
         "poses": plan_poses(lake, PosesStage(lake.uri, poses or PosesConfig()), policy or Policy()),
         "captions": plan_captions(lake, CaptionsStage(lake.uri, captions or CaptionsConfig()), policy or Policy()),
@@ -224,7 +224,7 @@ def test_the_revision_that_was_asked_for_last_is_current_also_where_it_was_there
         assert current() == {str(number)}
     ledger = lake.dataset("ledger").version
     run_all(lake, CheapStage(CheapConfig(0)), ITEMS)
-    assert lake.dataset("ledger").version == ledger  # said once
+    assert lake.dataset("ledger").version == ledger  # recorded once
     assert counted(lake).done == 16
 
 
@@ -235,7 +235,7 @@ def test_the_same_request_goes_on_where_it_was_killed(lake: Lake) -> None:
     stage = CheapStage()
     kill_in_the_middle(lake, stage, ITEMS, shards=2)
     with prepare(lake, stage, stage.plan(ITEMS), shard_size=5) as run:
-        assert [len(shard) for shard in run.shards] == [2, 2, 2, 2]  # as they were cut at first
+        assert [len(shard) for shard in run.shards] == [2, 2, 2, 2]  # same shards as in the first attempt
         assert [runs.staged(lake, run.run_id, k) is not None for k in range(4)] == [True, True, False, False]
 
 
@@ -265,7 +265,7 @@ def test_a_run_whose_driver_lives_is_left_alone(lake: Lake) -> None:
 
 
 def drive_at_once(lake: Lake, plans: list[list[str]], seen: Path) -> list[str]:
-    """Drivers of these plans, started together; what they ran, all together."""
+    """Start drivers of these plans together; return all items that they ran."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=drive, args=(lake.uri, items, k, seen)) for k, items in enumerate(plans)]
     for process in processes:
@@ -313,7 +313,7 @@ def test_failures_wait_longer_each_time_and_end(lake: Lake, monkeypatch: pytest.
 def test_a_failure_that_was_overcome_leaves_no_trace_in_the_account(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the row is replaced later, as sources are."""
+    """This also holds if the row is replaced later, as in `sources`."""
     monkeypatch.setattr(planning, "BACKOFF_NS", 0)
 
     class Sources(CheapStage):

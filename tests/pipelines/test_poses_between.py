@@ -1,4 +1,4 @@
-"""What lies between frames: straight lines and even turns are exact, and nothing is claimed beyond what was seen."""
+"""Tests of interpolation between frames: exact for linear tracks and constant rotations, unknown outside the clip."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SHIFTS = st.floats(-6, 6, allow_nan=False)
 
 
 def there_and_back(track: np.ndarray, shift: float) -> tuple[np.ndarray, np.ndarray]:
-    """A track [T, P, 2] moved by `shift` frames and back again, and which frames [T] are known then."""
+    """Return a track [T, P, 2] shifted by `shift` frames and back, and which frames [T] are still known."""
     frames = np.arange(len(track))
     seen = np.concatenate([track, np.ones_like(track[..., :1])], 2)
     back = points_at(points_at(seen, frames + shift), frames - shift)
@@ -27,14 +27,14 @@ def test_straight_tracks_come_back_exactly(shift: float, seed: int) -> None:
     track = 100 * start + 10 * speed * np.arange(FRAMES)[:, None, None]
     back, known = there_and_back(track, shift)
     assert known.sum() >= FRAMES - 2 * 7
-    assert np.abs(back - track)[known].max() < 1e-3  # pixels; times are kept to a millionth of a frame
+    assert np.abs(back - track)[known].max() < 1e-3  # pixels; times are rounded to a millionth of a frame
 
 
 @given(shift=SHIFTS, seed=st.integers(0, 10_000), period=st.floats(8, 40))
 def test_band_limited_tracks_come_back_within_the_bound_of_straight_lines(
     shift: float, seed: int, period: float
 ) -> None:
-    """Linear interpolation is off by no more than max |f''| / 8 (a frame is 1); here it is done twice."""
+    """The error of linear interpolation is at most max |f''| / 8 (per frame spacing of 1); it is applied twice here."""
     phase = np.random.default_rng(seed).uniform(0, 6, (5, 2))
     pace = 2 * np.pi / period
     track = 50 * np.sin(pace * np.arange(FRAMES)[:, None, None] + phase)
@@ -53,7 +53,7 @@ def test_whole_times_give_the_frames_bit_for_bit() -> None:
     rng = np.random.default_rng(0)
     points, turns = rng.normal(size=(9, 4, 3)), rng.normal(size=(9, 21, 3))
     cameras = np.concatenate([Rotation.from_rotvec(turns[:, 0]).as_matrix(), rng.normal(size=(9, 3, 1))], 2)
-    times = np.array([4, 0.1 + 0.2 + 6.7, 8])  # 7, but for the last digit
+    times = np.array([4, 0.1 + 0.2 + 6.7, 8])  # 7 up to floating-point error
     for found, expected in ((points_at, points), (rotations_at, turns), (cameras_at, cameras)):
         assert np.array_equal(found(expected, times), expected[[4, 7, 8]])
 

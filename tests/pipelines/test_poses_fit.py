@@ -1,4 +1,4 @@
-"""The fit: it finds a motion again from what its joints look like, and its parts are what they say."""
+"""Tests of the fit: it recovers a motion from observations of its joints; tests of its parts."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,8 @@ def set_joint(pose: np.ndarray, name: str, angles: np.ndarray) -> None:
 
 
 def dance(body: Body) -> Motion:
-    """A person who waves, bends the knees, leans, turns by 60 degrees and closes the hands, 3.5 m before the camera."""
+    """Return the motion of a person 3.5 m in front of the camera who waves, bends the knees, leans, turns by 60 degrees
+    and closes the hands."""
     phase = np.linspace(0, 2 * np.pi, FRAMES)[:, None]
     pose, zero = np.zeros((FRAMES, 51, 3)), 0 * phase
     for side, sign in zip(SIDES, (1, -1), strict=True):
@@ -60,7 +61,7 @@ def dance(body: Body) -> Motion:
 
 
 def one_view(points: np.ndarray, K: np.ndarray, pixel_noise: float, shape_noise: float) -> Target:
-    """What a landmark model would say of true points [T, P, 3] in the camera."""
+    """Return the target that a landmark model would give for true points [T, P, 3] in the camera frame."""
     rng = np.random.default_rng(0)
     confidence = np.where(GROUP == 0, 0.9, 1.0)[None, :, None].repeat(len(points), 0)
     pixels = project(points, K) + rng.normal(0, pixel_noise, (*points.shape[:2], 2))
@@ -133,7 +134,7 @@ def test_limits_are_mirror_images() -> None:
     assert most[right, 1] > 2 and least[right, 1] > -0.2
     assert most[knee, 0] > 2 and least[knee, 0] > -0.2
     forearm = Rotation.from_rotvec([0, -np.pi / 2, 0]).apply([1, 0, 0])
-    assert forearm[2] > 0.99  # the left forearm, which lies along +X, ends in front
+    assert forearm[2] > 0.99  # the left forearm, along +X at rest, points forward
 
 
 def test_fast_kinematics_are_those_of_the_body(body: Body) -> None:

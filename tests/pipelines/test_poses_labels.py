@@ -1,4 +1,4 @@
-"""Labels of whole clips: truth moved into the camera, several views, one view, and the stage that writes the rows."""
+"""Tests of labels of complete clips: from ground truth, several views, and one view; and of the poses stage."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -38,7 +38,7 @@ def body() -> Body:
 
 
 def looking_at(centre: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """world_to_camera [3, 4] of a camera at `centre` in a world with Z up."""
+    """Return world_to_camera [3, 4] of a camera at `centre` that looks at `target`, in a world with Z up."""
     forward = (target - centre) / np.linalg.norm(target - centre)
     right = np.cross(forward, [0, 0, 1.0])
     right /= np.linalg.norm(right)
@@ -63,7 +63,7 @@ def clip_row(**changes: Any) -> dict[str, Any]:
 
 
 def source_row(body: Body, bodies: int = 1) -> dict[str, Any]:
-    """Frames 0..19 of people who stand 2 m apart, turn, and swing their arms, in a world with Z up."""
+    """Return a source row with frames 0..19 of people who stand 2 m apart, turn, and swing their arms; Z up."""
     T = 20
     upright = Rotation.from_rotvec([np.pi / 2, 0, 0])  # the body's Y up to the world's Z up
     root = np.stack([(Rotation.from_rotvec([0, 0, 0.05 * t]) * upright).as_rotvec() for t in range(T)])
@@ -95,7 +95,7 @@ def test_truth_projects_to_the_given_joints(body: Body, joints: int) -> None:
     pixels = project(true, np.broadcast_to(K, (FRAMES, 3, 3)))
     assert np.abs(label.joints_2d[..., :2] - pixels).max() < 0.01
     assert np.abs(label.motion.joints - true).max() < 1e-5
-    assert np.abs(posed(body, label) - true).max() < 1e-4  # the parameters say the same as the joints
+    assert np.abs(posed(body, label) - true).max() < 1e-4  # parameters and joints are consistent
     assert label.valid.all() and label.hand_valid.all() and label.weight == 1
 
 
@@ -144,7 +144,7 @@ def test_truth_without_cameras_or_of_another_length_is_refused(body: Body) -> No
 
 
 def seen(label: Any, joints: np.ndarray, clip: dict[str, Any], noise: float) -> Landmarks:
-    """Landmarks as a model would see true joints [T, 52, 3] of the camera: one per named joint, the face left out."""
+    """Return landmarks of true joints [T, 52, 3] in the camera frame: one per named joint, without the face."""
     view = view_of(clip)
     pixels = view.pixels(joints) + np.random.default_rng(0).normal(0, noise, (*joints.shape[:2], 2))
     found = Landmarks.nothing(len(joints))
@@ -162,7 +162,7 @@ def test_views_agree_on_the_motion_and_one_lying_view_does_not_matter(body: Body
     distortion = [0.05, -0.02, 1e-3, 0.0]
     clips = [clip_row(world_to_camera=orbit(1, s), distortion=distortion) for s in (0.0, 1.5, 3.0, 4.5)]
     landmarks = [seen(None, view_of(c).in_camera(world), c, noise=1.0) for c in clips]
-    landmarks[2].body[..., :2] += 60  # late, or badly calibrated
+    landmarks[2].body[..., :2] += 60  # out of sync, or badly calibrated
     labels = multi_view_labels(landmarks, [view_of(c) for c in clips], body, FitConfig(), GRAVITY)
     residual = [label.cross_view for label in labels]
     assert residual[2] > 50 and max(residual[:2] + residual[3:]) < 5
@@ -199,7 +199,7 @@ def test_frames_without_a_person_are_invalid_and_finite(body: Body) -> None:
 
 @pytest.fixture(scope="module")
 def juggler(data: Path) -> dict[str, Any]:
-    """16 frames of a man who juggles a ball, his landmarks, and his clip row without cameras."""
+    """Return 16 frames of a man juggling a ball, his landmarks, and his clip row without cameras."""
     frames = video.decode(data / "internet" / "juggle_static_fullbody.mp4", start=20, stop=36, size=(854, 480))
     track = np.repeat([[330.0, 0, 560, 480]], 16, 0).astype(np.float32)
     clip = clip_row(
@@ -242,7 +242,7 @@ def lake_with(
     bytes_of: dict[str, bytes],
     unstated: tuple[str, ...] = (),
 ) -> Lake:
-    """A lake of these clips; the captures `unstated` say nothing of gravity."""
+    """Create a lake of these clips; the captures `unstated` have no gravity."""
     lake = Lake(tmp_path / "lake")
     base = {n: "x" for n in ("uri", "local_path", "content_sha256", "container", "codec", "view")}
     base |= {"size": 1, "width": 640, "height": 480, "rotation": 0, "fps_num": 30, "fps_den": 1}
@@ -286,8 +286,8 @@ def test_the_stage_labels_every_kept_clip_once(tmp_path: Path, body: Body, juggl
 
 
 def test_work_is_known_by_content(tmp_path: Path, body: Body) -> None:
-    """Calibrated views of one take are one piece of work; the place of a model's file is no part of a key, a threshold
-    of the fit is."""
+    """Calibrated views of one take are one work item. Its key depends on settings of the fit, not on the path of the
+    model file."""
     rig = {"kind": "multiview", "capture_id": "p3", "track": np.zeros((FRAMES, 4), np.float32)}
     clips = [clip_row(clip_id=f"m{i}", source_id=f"s{i}", view=str(i), **rig) for i in range(3)]
     clips.append(clip_row(clip_id="m9", source_id="s9", view="9", **{**rig, "K": None}))

@@ -1,4 +1,4 @@
-"""Labels of rigs with a late view: they honour what `rigs` measured, and are made anew where that changes."""
+"""Tests of labels of rigs with a late view: they use the measurement of `rigs`, and are redone if it changes."""
 
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,10 @@ def body() -> Body:
 
 
 def walker(body: Body, frames: np.ndarray) -> np.ndarray:
-    """True joints [T, 52, 3] in a world with Z up, at any (also broken) frames at 30 a second, of somebody who walks in
-    a circle at 1.3 m/s and swings the arms."""
+    """Return true joints [T, 52, 3] of a person who walks in a circle at 1.3 m/s and swings the arms.
+
+    The world is Z up; `frames` may be fractional, at 30 frames per second.
+    """
     T, phase = len(frames), frames / 30 * 2 * np.pi / 2.4
     upright = Rotation.from_rotvec([np.pi / 2, 0, 0])
     root = (Rotation.from_rotvec(np.stack([0 * phase, 0 * phase, phase], 1)) * upright).as_rotvec()
@@ -57,7 +59,7 @@ def walker(body: Body, frames: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def filmed(body: Body) -> tuple[list[np.ndarray], list[Landmarks], list[View]]:
-    """What three views show, of which one is late and moves: true joints in each camera, exact landmarks, cameras."""
+    """Return true joints in each camera, exact landmarks and cameras of three views; one is late and moves."""
     clips = [clip_row(world_to_camera=orbit(1, s)) for s in (0.0, 2.1)]
     clips.append(clip_row(world_to_camera=orbit(FRAMES, 4.0, turn=0.3)))
     views = [view_of(clip) for clip in clips]
@@ -67,7 +69,7 @@ def filmed(body: Body) -> tuple[list[np.ndarray], list[Landmarks], list[View]]:
 
 
 def errors(labels: list[Label], true: list[np.ndarray]) -> list[float]:
-    """Mean distance in mm of the limbs of each view from the truth at its own frames, where the label is valid."""
+    """Return the mean error of the limbs of each view in mm, at its own frames, where the label is valid."""
     off = [np.linalg.norm(one.motion.joints - joints, axis=-1) for one, joints in zip(labels, true, strict=True)]
     return [1000 * float(o[one.valid][:, LIMBS].mean()) for o, one in zip(off, labels, strict=True)]
 
@@ -76,13 +78,13 @@ def test_a_late_view_is_labelled_as_well_as_the_others(body: Body, filmed: Any) 
     true, landmarks, views = filmed
     quick = FitConfig(iterations=15)
     labels = multi_view_labels(landmarks, views, body, quick, GRAVITY, LATE)
-    assert max(errors(labels, true)) < 9  # 12 where the offset is taken for 2
+    assert max(errors(labels, true)) < 9  # 12 if the offset is rounded to 2
     assert max(label.cross_view for label in labels) < 1
     for label, view, joints in zip(labels, views, true, strict=True):
         off = np.linalg.norm(label.joints_2d[..., :2] - view.pixels(joints), axis=-1)
-        assert np.median(off[label.valid][:, LIMBS]) < 1.5  # pixels of its own picture, 3.5 m away
+        assert np.median(off[label.valid][:, LIMBS]) < 1.5  # pixels of that view, at 3.5 m distance
         assert np.abs(posed(body, label) - label.motion.joints).max() < 1e-4
-        assert label.valid.sum() >= FRAMES - 3  # what only one view shows is not valid
+        assert label.valid.sum() >= FRAMES - 3  # frames that only one view shows are not valid
     as_if_in_time = multi_view_labels(landmarks, views, body, quick, GRAVITY)
     assert max(errors(as_if_in_time, true)) > 100
     assert max(label.cross_view for label in as_if_in_time) > 10
@@ -97,7 +99,7 @@ def test_views_that_are_alike_late_are_in_time(body: Body, filmed: Any) -> None:
 
 @pytest.fixture
 def rig_lake(tmp_path: Path) -> Lake:
-    """Two rigs of three calibrated views each, `p3` and `p4`, and a video by itself; no gravity is stated for `p4`."""
+    """Create a lake with two rigs of three calibrated views, `p3` and `p4` (without gravity), and a single video."""
     takes = [{"capture_id": c, "view": str(v), "source_id": f"{c}{v}"} for c in ("p3", "p4") for v in range(3)]
     track = np.zeros((FRAMES, 4), np.float32)
     clips = [clip_row(clip_id=f"c-{t['source_id']}", kind="multiview", track=track, **t) for t in takes]
@@ -106,12 +108,12 @@ def rig_lake(tmp_path: Path) -> Lake:
 
 
 def works(lake: Lake) -> dict[str, Work]:
-    """All work by the first clip."""
+    """Return all planned work by its first clip."""
     return {work.item_id: work for work in plan(lake, PosesStage(lake.uri, PosesConfig()), Policy(min_frames=10)).all()}
 
 
 def measured(lake: Lake, run: str, *offsets: float | None, **changes: Any) -> None:
-    """A measurement of the rig `p3`."""
+    """Commit a measurement of the rig `p3`."""
     cameras = [camera(str(k), "ok", offset_frames=o, offset_residual=0.3, **changes) for k, o in enumerate(offsets)]
     lake.append(run, {"rigs": [rig("p3", run, *cameras)]})
 
@@ -123,7 +125,7 @@ def test_another_offset_relabels_the_views_of_that_rig_only(rig_lake: Lake) -> N
     after = works(rig_lake)
     assert after["c-p30"].payload["late"] == [0, 0, 2.3]
     assert {name for name in before if before[name].key != after[name].key} == {"c-p30"}
-    measured(rig_lake, "second", 0.2, None, 2.31)  # what is contradicted does not count, nor do hundredths
+    measured(rig_lake, "second", 0.2, None, 2.31)  # contradicted offsets and hundredths are ignored
     assert works(rig_lake)["c-p30"] == after["c-p30"]
     measured(rig_lake, "third", 0.2, None, None)
     assert works(rig_lake)["c-p30"] == before["c-p30"]
@@ -138,7 +140,7 @@ def test_a_quarantined_camera_labels_nobody(rig_lake: Lake) -> None:
     cameras[1] = camera("1", "quarantined")
     rig_lake.append("two", {"rigs": [rig("p3", "two", *cameras)]})
     alone = works(rig_lake)["c-p32"]
-    assert (alone.payload["clip_ids"], alone.payload["late"]) == (["c-p32"], [0])  # one view is late for nobody
+    assert (alone.payload["clip_ids"], alone.payload["late"]) == (["c-p32"], [0])  # a single view has no offset
 
 
 def test_gravity_that_only_people_tell_is_used(rig_lake: Lake) -> None:
@@ -146,7 +148,9 @@ def test_gravity_that_only_people_tell_is_used(rig_lake: Lake) -> None:
     for capture in ("p3", "p4"):
         rig_lake.append(capture, {"rigs": [rig(capture, capture, camera("0", "ok"), gravity_down=down)]})
     after = works(rig_lake)
-    assert {name for name in before if before[name].key != after[name].key} == {"c-p40"}  # the other states its own
+    assert {name for name in before if before[name].key != after[name].key} == {
+        "c-p40"
+    }  # the other capture states its gravity
     assert after["c-p40"].payload["measured_gravity"] == [0, 0.6, -0.8]
     assert after["c-p30"].payload["measured_gravity"] is None
 
@@ -164,7 +168,7 @@ def test_a_label_made_anew_counts_though_the_old_one_was_surer(tmp_path: Path) -
 
 
 def real_rig(lake: Lake, folder: Path) -> None:
-    """Take in a rig, cut it and measure it, stage by stage."""
+    """Ingest, cut and measure a rig, stage by stage."""
     sources = SourcesStage(lake.uri, SourcesConfig())
     lake.append("sources", sources.run(discover("multiview", folder, sources.config)).rows)
     clips = cutting.ClipsStage(lake.uri, ClipsConfig())
@@ -178,7 +182,7 @@ def real_rig(lake: Lake, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_late_camera_of_the_real_rig_is_met_better(tmp_path: Path, data: Path, body: Body) -> None:
-    """The data's README: cam03 seems about two frames late."""
+    """Compare with the data's README: cam03 is about two frames late."""
     lake = Lake(tmp_path / "lake")
     real_rig(lake, data / "multiview" / "balance_1person_4cam")
     (work,) = works(lake).values()
@@ -195,7 +199,7 @@ def test_the_late_camera_of_the_real_rig_is_met_better(tmp_path: Path, data: Pat
     pixels = [observe(drop_strange_hands(found)).pixels for found in landmarks]
 
     def off(labels: list[Label]) -> np.ndarray:
-        """Median distance in pixels [V] of the fit from each view's own landmarks of the body."""
+        """Return the median distance in pixels [V] of the fit from each view's own body landmarks."""
         fitted = [view.pixels(points_of(body, label.motion)) for view, label in zip(views, labels, strict=True)]
         apart = [np.linalg.norm(f - p[..., :2], axis=-1) for f, p in zip(fitted, pixels, strict=True)]
         return np.array([np.median(a[(p[..., 2] > 0) & (GROUP == 0)]) for a, p in zip(apart, pixels, strict=True)])

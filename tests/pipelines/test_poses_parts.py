@@ -1,4 +1,4 @@
-"""The parts around the fit: mapping, cameras, quality, accuracy, windows on the person, hands, and the drawing."""
+"""Tests of the parts around the fit: mapping, cameras, quality, accuracy, crop windows, hands, and drawing."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from opendimo.storage_schemas.conventions import project
 
 
 def landmarks(frames: int = 3) -> Landmarks:
-    """Every landmark at a place of its own, all seen."""
+    """Return landmarks at distinct positions, all observed."""
     rng = np.random.default_rng(0)
     found = Landmarks.nothing(frames)
     found.body[:] = np.concatenate([rng.uniform(0, 200, (frames, 33, 3)), np.ones((frames, 33, 1))], 2)
@@ -33,8 +33,8 @@ def landmarks(frames: int = 3) -> Landmarks:
 
 
 def test_points_come_from_the_landmarks_of_their_name() -> None:
-    """MediaPipe's numbers: 11 and 14 are the left shoulder and right elbow; 8 and 17 the tip of the index finger and
-    the first joint of the little one."""
+    """MediaPipe indices: 11 and 14 are the left shoulder and right elbow; 8 and 17 the tip of the index finger and the
+    first joint of the little finger."""
     found = landmarks()
     pixels = observe(found).pixels
     assert np.allclose(pixels[:, INDEX["left_shoulder"], :2], found.body[:, 11, :2])
@@ -165,8 +165,8 @@ def test_hands_of_others_and_doubles_are_dropped() -> None:
     for side, wrist in enumerate((15, 16)):
         found.body[:, wrist, :2] = [100 + 60 * side, 100]
         found.hands[:, side, :, :2] = hand - hand[0] + found.body[0, wrist, :2]
-    found.hands[1, 0, :, :2] += 80  # somebody else's
-    found.hands[2, 1, :, :2] = found.hands[2, 0, :, :2] + 1  # the left hand again
+    found.hands[1, 0, :, :2] += 80  # another person's hand
+    found.hands[2, 1, :, :2] = found.hands[2, 0, :, :2] + 1  # the left hand, detected twice
     assert drop_strange_hands(found).hands_found.tolist() == [[True, True], [False, True], [True, False]]
 
 
@@ -183,6 +183,6 @@ def test_left_is_orange_and_right_is_blue() -> None:
     frame = np.zeros((200, 200, 3), np.uint8)
     drawn = draw_skeleton(frame, joints, hands=(False, False))
     assert tuple(drawn[50, 150]) == LEFT and tuple(drawn[150, 50]) == RIGHT
-    assert not frame.any()  # the frame itself is left alone
+    assert not frame.any()  # the input is not modified
     joints[5] = np.nan
     draw_skeleton(frame, joints)

@@ -1,4 +1,4 @@
-"""Points in space from several views: exact without noise, unmoved by a wrong view, unknown where nobody can know."""
+"""Tests of triangulation: exact without noise, robust to a wrong view, unknown if undetermined."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -9,7 +9,7 @@ from opendimo.pipelines.poses.triangulation import triangulate
 
 
 def ring(views: int, seed: int) -> np.ndarray:
-    """Projections [V, 3, 4] of cameras about 4 m from the origin that look at it, each with its own lens."""
+    """Return projections [V, 3, 4] of cameras about 4 m from the origin that look at it, with different intrinsics."""
     rng = np.random.default_rng(seed)
     projections = []
     for i in range(views):
@@ -34,7 +34,7 @@ def spread(projections: np.ndarray, points: int) -> np.ndarray:
 def test_noise_free_points_are_recovered_exactly(seed: int, views: int) -> None:
     points = np.random.default_rng(seed).uniform(-0.9, 0.9, (20, 3))
     projections = ring(views, seed)
-    if views == 2:  # two cameras face to face see no depth between them
+    if views == 2:  # two cameras that face each other give no depth
         projections = ring(3, seed)[:2]
     pixels = look(points, projections)
     found = triangulate(pixels, np.ones(pixels.shape[:2]), spread(projections, 20), 5.0)
@@ -53,7 +53,7 @@ def test_a_wrong_view_does_not_move_the_points(seed: int) -> None:
     found = triangulate(pixels, np.ones((4, 20)), spread(projections, 20), 10.0)
     assert np.median(np.linalg.norm(found.points - points, axis=1)) < 1e-6
     assert found.inliers[liar].mean() < 0.1
-    assert np.nanmedian(found.residual[liar]) > 50  # and the residual tells on the view
+    assert np.nanmedian(found.residual[liar]) > 50  # the residual identifies the view
 
 
 def test_noise_of_a_pixel_stays_within_a_centimetre() -> None:

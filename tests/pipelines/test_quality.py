@@ -1,4 +1,4 @@
-"""Verdicts: every reason, and that they are a query."""
+"""Verdicts on clips: every reason, and that a new policy needs no recomputation."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_each_optional_limit(limit: str, reason: str) -> None:
     policy = Policy(**{limit: 0.3})
     assert verdict(dropped, policy) == reason and verdict(dropped, Policy()) is None
     assert verdict(kept, policy) is None
-    assert verdict({**GOOD, limit[4:]: None}, policy) is None  # cut before it was measured
+    assert verdict({**GOOD, limit[4:]: None}, policy) is None  # cut by a version without this score
 
 
 def test_a_policy_is_a_file_of_thresholds(tmp_path: Path) -> None:
@@ -84,12 +84,12 @@ def test_a_policy_is_a_file_of_thresholds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("min_hands = 0.5", r"quality.toml: unknown key 'min_hands'; there are min_frames, .*min_hands_visible"),
-        ("min_frames = 0.5", "min_frames has to be a whole number, got 0.5"),
-        ("max_people = true", "max_people has to be a number, got True"),
-        ('min_hands_visible = "half"', "min_hands_visible has to be a number, got 'half'"),
+        ("min_hands = 0.5", r"quality.toml: unknown key 'min_hands'; known keys: min_frames, .*min_hands_visible"),
+        ("min_frames = 0.5", "min_frames must be an integer, got 0.5"),
+        ("max_people = true", "max_people must be a number, got True"),
+        ('min_hands_visible = "half"', "min_hands_visible must be a number, got 'half'"),
         ("min_frames = ", "quality.toml is not TOML"),
-        ("[min_frames]\na = 1", "min_frames has to be a whole number"),
+        ("[min_frames]\na = 1", "min_frames must be an integer"),
     ],
 )
 def test_what_is_no_policy_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Drivers and Ray workers killed at random: run again, the tables are those of an undisturbed run."""
+"""Drivers and Ray workers are killed at random; after a restart the tables equal those of an undisturbed run."""
 
 import multiprocessing
 import os
@@ -25,7 +25,7 @@ ROUNDS = 5
 
 
 class SlowStage(CheapStage):
-    """Takes its time, and leaves word of the process it runs in."""
+    """Is slow, and creates a file named after the id of its process."""
 
     folder = ""
 
@@ -36,7 +36,7 @@ class SlowStage(CheapStage):
 
 
 def drive(home: str, folder: str) -> None:
-    """Everything that is left, on a Ray of its own; runs of 16 works, shards of 4."""
+    """Run all open work on a separate Ray cluster, in runs of 16 works and shards of 4."""
     lake, stage = Lake(home), SlowStage(corrupt=frozenset(ITEMS[5:7]))
     stage.folder = folder
     with ray_session(cpus=2):
@@ -53,10 +53,10 @@ def drive(home: str, folder: str) -> None:
 
 def stored(home: str) -> dict[str, Any]:
     lake = Lake(home)
-    said = [{k: v for k, v in row.items() if k != "run_id"} for row in lake.read("captions")]
+    captions = [{k: v for k, v in row.items() if k != "run_id"} for row in lake.read("captions")]
     failed = lake.read("rejects", ["work_key", "error_class", "attempts", "message"])
     account = next(found for found in funnel(lake, Policy()) if found.stage == "captions")
-    return {"captions": said, "rejects": failed, "account": account, "unfinished": unfinished(lake)}
+    return {"captions": captions, "rejects": failed, "account": account, "unfinished": unfinished(lake)}
 
 
 def until_driving(home: str, folder: Path) -> Any:

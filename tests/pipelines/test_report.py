@@ -1,4 +1,4 @@
-"""The static page of a lake: what it shows, what it hides, and that it stays cheap and harmless."""
+"""Tests of the report page: content, hidden clips, caching of media, and escaping."""
 
 import html
 import json
@@ -36,7 +36,7 @@ from tests.pipelines.report_lake import (
 
 
 class Tags(HTMLParser):
-    """Names of all tags, and what they link to."""
+    """Collects all tag names, links and event handlers of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -53,7 +53,8 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory) -> Lake:
-    """Two views of a take and a hostile clip are kept; one clip is blurred, one taken down; three files were empty."""
+    """Lake with two kept views of a take, a kept clip with hostile text, a blurred clip, a taken-down clip, and three
+    rejected files."""
     lake = Lake(tmp_path_factory.mktemp("lake") / "lake")
     names = ["left", "right", HOSTILE, "soft", "gone"]
     sources = [source_row(name) for name in names]
@@ -99,7 +100,7 @@ def test_text_from_the_lake_is_escaped(lake, tmp_path) -> None:
     source = page(lake, tmp_path)
     tags = Tags(source)
     assert tags.tags["script"] == 0 and not tags.handlers
-    assert text_of(source).count("<script>alert('clip')</script>") >= 3  # clip, caption, rejects: there, but as text
+    assert text_of(source).count("<script>alert('clip')</script>") >= 3  # clip, caption, rejects: as escaped text
 
 
 def test_every_link_is_a_file_beside_the_page_or_a_place_on_it(lake, tmp_path) -> None:
@@ -153,7 +154,7 @@ def test_a_path_that_is_no_lake_is_refused_and_not_made(tmp_path) -> None:
 def test_a_lake_whose_accounts_disagree_is_shown_with_a_warning(tmp_path) -> None:
     lake = Lake(tmp_path / "lake")
     lake.append("outside of any stage", {"clips": [clip_row("a", video_sha256=None, track=None)]})
-    assert "The accounts do not balance. clips: 0 in, but 1 accounted for" in text_of(page(lake, tmp_path / "out"))
+    assert "The accounts do not balance. clips: 0 inputs, but 1 accounted for" in text_of(page(lake, tmp_path / "out"))
 
 
 def test_a_video_that_cannot_be_read_does_not_stop_the_page(tmp_path) -> None:
@@ -171,15 +172,13 @@ def clips_of(lake: Lake, *clips: dict) -> None:
 def test_a_pair_of_duplicates_is_shown_with_the_evidence_and_who_is_dropped(tmp_path) -> None:
     lake = Lake(tmp_path / "lake")
     clips_of(lake, *(clip_row(name, capture_id=name) for name in ("copy", "best", "mirror")))
-    found = [duplicate_row("copy", "best"), duplicate_row("mirror", "best", mirrored=True, distance=3.25)]
-    seen_by_the_other = duplicate_row(
-        "copy", "best", duplicate_id="again", clip_id="clip best", other_clip_id="clip copy"
-    )
-    run(lake, "duplicates", {"duplicates": [*found, seen_by_the_other]}, 3)
+    links = [duplicate_row("copy", "best"), duplicate_row("mirror", "best", mirrored=True, distance=3.25)]
+    reverse_link = duplicate_row("copy", "best", duplicate_id="again", clip_id="clip best", other_clip_id="clip copy")
+    run(lake, "duplicates", {"duplicates": [*links, reverse_link]}, 3)
     source = page(lake, tmp_path / "out")
     text = text_of(source[source.index('id="duplicates"') : source.index('id="rigs"')])
-    assert "2 pairs of clips with footage in common; 1 clip dropped for it" in text
-    assert "kept rather: best , 96 x 64, 24 frames dropped: copy ," in text
+    assert "2 pairs of clips with footage in common; 1 clip dropped as duplicates" in text
+    assert "preferred: best , 96 x 64, 24 frames dropped: copy ," in text
     assert "not dropped: mirror" in text and "copy, mirrored: 100 % of its frames" in text and "3.2 bits" in text
     assert text.index("dropped: copy") < text.index("not dropped: mirror")
 
@@ -192,7 +191,7 @@ def test_both_pictures_of_a_pair_are_of_the_same_moment(tmp_path) -> None:
     source = page(lake, tmp_path / "out")
     section = source[source.index('id="duplicates"') : source.index('id="rigs"')]
     pictures = [np.asarray(Image.open(tmp_path / "out" / link)) for link in re.findall(r'src="([^"]+)"', section)]
-    # the square is 24 wide, begins at 10 + 2 t, and the picture is 240 wide for 96: frames 15 and 5
+    # the square is 24 wide and starts at x = 10 + 2 t; the picture is scaled from 96 to 240: frames 15 and 5
     left = [int((picture[80, :, 0] > 180).argmax()) for picture in pictures]
     assert left == pytest.approx([2.5 * (10 + 2 * 15), 2.5 * (10 + 2 * 5)], abs=4)
 
@@ -222,7 +221,7 @@ def test_limits_of_the_policy_are_lines_on_the_scores_they_limit(lake, tmp_path)
 def test_of_very_many_clips_a_fair_sample_is_drawn(lake, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(judged, "MOST_SCORED", 2)
     text = text_of(page(lake, tmp_path))
-    assert "A fair sample of 2 clips by score" in text or "A fair sample of 1 clip by score" in text
+    assert "A random sample of 2 clips by score" in text or "A random sample of 1 clip by score" in text
 
 
 def test_the_newest_release_is_shown(lake, tmp_path) -> None:

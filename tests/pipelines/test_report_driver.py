@@ -1,4 +1,5 @@
-"""What the page says of a run's driver checks, and of an evaluation; made by hand as `dimo train` and `evaluate` do."""
+"""Tests of how the report shows driver checks and an evaluation; input files are written as `dimo train` and
+`dimo evaluate` write them."""
 
 import json
 import re
@@ -22,7 +23,7 @@ LOSSES = {"true": 0.30, "other": 0.42, "none": 0.36, "other_text": 0.31, "no_tex
 
 
 def check(step: int, **changes: Any) -> dict[str, Any]:
-    """A line of metrics.jsonl."""
+    """Return a `driver_check` record of metrics.jsonl."""
     record = {
         "event": "driver_check", "step": step, "stage": "mixed_view", "split": "test", "pairs": 16, "loss": LOSSES,
         "by_kind": {"cross_view": LOSSES | {"other": 0.5}}, "by_noise": [{"sigma": 0.1, **LOSSES, "none": 0.77}],
@@ -82,19 +83,19 @@ def test_a_run_without_checks_says_so(lake: Lake, tmp_path: Path) -> None:
     training = write_run(tmp_path / "run")
     assert read_driver_checks(training) is None and read_driver_checks(tmp_path) is None
     text = text_of(section(lake, tmp_path / "out", "driver", training=training))
-    assert "The run has checked no driver yet." in text
+    assert "The run has no driver check yet." in text
 
 
 def test_gaps_below_zero_are_on_the_drawing(tmp_path: Path) -> None:
     found = read_driver_checks(write_run(tmp_path / "run", check(10, gap=-0.2), check(20, gap=0.4)))
     assert found is not None
     [(_, _, [(_, low), (_, high)])] = found.drawings[1].lines
-    assert 26 <= high < low <= 218  # down is larger
+    assert 26 <= high < low <= 218  # SVG y increases downwards
 
 
 @pytest.fixture
 def evaluation(tmp_path: Path) -> Path:
-    """An evaluation of two cases by hand, one without truth."""
+    """Write an evaluation of two cases, one without ground truth."""
     folder = tmp_path / "evaluation"
     facts = {"gap_degrees": 61.2, "gap": "60", "prompt": HOSTILE, "camera_asked": [], "has_truth": True}
     cases = [
@@ -127,12 +128,14 @@ def test_the_page_of_an_evaluation_needs_no_other_file(evaluation: Path) -> None
     source = write_evaluation_page(evaluation).read_text()
     tags = Tags(source)
     assert tags.links and all(re.match("data:(image/jpeg|video/mp4);base64,", link) for link in tags.links)
-    assert tags.tags["video"] == 4 + 3 and tags.tags["img"] == 2  # driver, ours, truth, copy; there is no second truth
+    assert (
+        tags.tags["video"] == 4 + 3 and tags.tags["img"] == 2
+    )  # driver, ours, truth, copy; the second case has no truth
     assert tags.tags["script"] == 0 and not tags.handlers
     text = text_of(source)
     assert "On release small@1 : 2 held-out clips." in text and "LPIPS is absent" in text
     assert "SSIM 0.500, PSNR infinite, pose off by 25 % of height" in text
-    assert text.count("<script>alert('clip')</script>") == 3  # two prompts and a system: there, but as text
+    assert text.count("<script>alert('clip')</script>") == 3  # two prompts and a system, as escaped text
 
 
 def test_figures_are_in_the_order_in_which_they_are_compared(evaluation: Path) -> None:

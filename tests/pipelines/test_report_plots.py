@@ -1,4 +1,4 @@
-"""What the drawings of a report say: contact sheets, camera paths, timelines, curves."""
+"""Tests of the drawings of a report: contact sheets, camera paths, timelines, curves."""
 
 import json
 import re
@@ -39,14 +39,14 @@ def test_rejects_that_differ_in_names_paths_and_numbers_are_one_line() -> None:
 
 
 def test_the_top_view_is_seen_from_above_with_the_first_camera_looking_up() -> None:
-    # OpenCV axes: a camera that looks along +z and moves along its own right stands below the person, and goes right
+    # OpenCV axes: a camera that looks along +z and moves to its right is drawn below the person and moves right
     clip = clip_row("a", world_to_camera=cameras(2.0))
     top = top_view([clip], {"clip a": pose_row("a")}, np.float32([0, 1, 0]))
     line = [tuple(map(float, p.split(","))) for p in top.paths[0].line.split()]
     assert line[-1][0] > line[0][0] and line[-1][1] == line[0][1]
     person = [tuple(map(float, p.split(","))) for p in top.person.split()]
-    assert person[0][1] < line[0][1]  # the person is 4 m ahead: nearer to the top
-    assert person[0][0] == line[0][0] and person[-1][0] == line[-1][0]  # the truth label keeps 0 m to the right of it
+    assert person[0][1] < line[0][1]  # the person is 4 m ahead, so closer to the top
+    assert person[0][0] == line[0][0] and person[-1][0] == line[-1][0]  # the label is 0 m to the right of the camera
     length, name = top.ruler
     assert name == "1 m" and length == pytest.approx((line[0][1] - person[0][1]) / 4, abs=0.1)
 

@@ -1,4 +1,4 @@
-"""The stage that measures rigs: what it plans, what it stores, and what its verdicts do to clips."""
+"""Tests of the rigs stage: planned work, stored rows, and the effect of verdicts on clips."""
 
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def test_views_of_different_rates_and_views_without_cameras_are_data_errors() ->
 
 
 def test_a_camera_that_was_moved_is_quarantined_where_another_started_two_seconds_early(tmp_path: Path) -> None:
-    """What the views show of one moment lies farther apart than the frames that are looked at in a row."""
+    """The offset between the views is longer than a block of sampled frames."""
     (tmp_path / "charuco.toml").write_text(board_video.DESCRIPTION)
     views, facing = [], 0.2 + np.pi / 6
     for k, (late, moved) in enumerate([(0, 0.0), (0, 4.0), (60, 0.0)]):
@@ -131,7 +131,7 @@ def test_a_camera_that_was_moved_is_quarantined_where_another_started_two_second
 
 @pytest.mark.slow
 def test_the_late_camera_of_the_real_rig_is_found(data: Path) -> None:
-    """As the data's README says: cam03 is about two frames late, the others are in time; residuals of 11 to 18 px."""
+    """Compare with the data's README: cam03 is about two frames late, the others are in sync; residuals 11 to 18 px."""
     views = [RigView.of(row) for row in rows(data / "multiview" / "balance_1person_4cam")]
     detector = Detector(DetectorConfig())
     found = measure_rig(views, RigsConfig(), lambda: detector)

@@ -1,4 +1,4 @@
-"""Planning and the Ray runner: every input accounted for, whatever dies."""
+"""Planning and the Ray runner: every input is accounted for, whichever process dies."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 
 @dataclass(frozen=True)
 class Config:
-    """What the test stage does to which item."""
+    """Configures for which items the test stage fails, hangs or kills its process."""
 
     corrupt: tuple[str, ...] = ()
     busy: tuple[str, ...] = ()
@@ -29,12 +29,12 @@ class Config:
 
 
 def row(work: Work) -> dict:
-    """What becomes of a piece of work."""
+    """Return the row of a piece of work."""
     return {"capture_id": work.item_id, "kind": "internet", "views": [], "sync_method": "single", "take": ""}
 
 
 class CaptureStage:
-    """A real stage that fills `captures`; some items are corrupt, hit a busy server, or kill their process."""
+    """A stage that fills `captures`; items in its config are corrupt, hit a busy server, hang or kill the process."""
 
     name, version, weights = "captures", "1", ""
     needs = Needs()
@@ -60,7 +60,7 @@ class CaptureStage:
         return {"captures": [row(work)]}
 
     def _dies(self) -> bool:
-        """As often as it shall, whatever worker it is in."""
+        """Return whether to kill the process: `deaths` times, counted in a file across workers."""
         flag = Path(self.config.flag) if self.config.flag else None
         died = len(flag.read_bytes()) if flag is not None and flag.exists() else 0
         if flag is None or died == self.config.deaths:
@@ -70,7 +70,7 @@ class CaptureStage:
 
 
 class DeadlyRow(dict):
-    """Kills the process that stages it."""
+    """A row that kills the process that stages it."""
 
     def __init__(self, stage: CaptureStage, row: dict) -> None:
         super().__init__(row)
@@ -83,7 +83,7 @@ class DeadlyRow(dict):
 
 
 class StagingStage(CaptureStage):
-    """Dies after its works are done, not on one of them."""
+    """Dies while staging, after all of its work is done."""
 
     def _make(self, work: Work) -> dict:
         return {"captures": [row(work)]}
@@ -110,7 +110,7 @@ def cluster() -> Iterator[None]:
 
 
 def run_here(lake: Lake, stage: CaptureStage, todo: Planned) -> int:
-    """Run a stage in this process; return how much work there was."""
+    """Run a stage in this process; return the number of works that were run."""
     with prepare(lake, stage, todo, shard_size=2) as run:
         for k, shard in enumerate(run.shards):
             stage_outcome(lake, run.shard(k), stage, stage.run(shard))
@@ -160,9 +160,12 @@ def test_attempts_are_bounded(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_work_without_an_answer_is_noticed(lake: Lake) -> None:
     stage = CaptureStage(Config())
-    with prepare(lake, stage, works(2), shard_size=2) as run, pytest.raises(AssertionError, match="answered 1 of 2"):
+    with (
+        prepare(lake, stage, works(2), shard_size=2) as run,
+        pytest.raises(AssertionError, match="completed or rejected 1 of 2"),
+    ):
         stage_outcome(lake, run.shard(0), stage, stage.run(works(1).all()))
-    with pytest.raises(AssertionError, match="2 in, but 0 accounted for"):
+    with pytest.raises(AssertionError, match="2 inputs, but 0 accounted for"):
         account(lake, stage, works(2))
 
 
@@ -177,7 +180,7 @@ def test_workers_fill_the_table(lake: Lake, cluster: None) -> None:
 def test_workers_that_die_of_something_else_cost_nothing(
     lake: Lake, cluster: None, tmp_path: Path, kind: type[CaptureStage]
 ) -> None:
-    """All of them on one work, or while they stage."""
+    """They die on one piece of work, or while staging."""
     stage = kind(Config(flag=str(tmp_path / "died"), deaths=DEATHS - 1 if kind is CaptureStage else DEATHS))
     assert run_on_ray(lake, stage, works(4)) == 4
     assert (account(lake, stage, works(4)).done, lake.read("rejects")) == (4, [])

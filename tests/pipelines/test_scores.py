@@ -1,4 +1,4 @@
-"""Scores: what they measure, on pictures with a known answer."""
+"""Scores on pictures with known results."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def test_flow_of_a_shifted_picture_is_the_shift_over_the_diagonal() -> None:
 def test_motion_is_that_of_the_background_and_subject_motion_that_of_the_person() -> None:
     before = texture()
     after = before.copy()
-    after[50:150, 100:200] = before[50:150, 104:204]  # the person moves by 4 pixels, nothing else does
+    after[50:150, 100:200] = before[50:150, 104:204]  # only the person moves, by 4 pixels
     scores = Scores()
     scores.add(0, after, before, [np.array([90, 40, 210, 160], np.float32)])
     values = scores.over(range(1))

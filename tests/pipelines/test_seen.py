@@ -1,4 +1,4 @@
-"""What is measured of clips that a model made, on real footage and on pictures made here."""
+"""Joints and camera moves measured for the evaluation of generated clips, on real footage and synthetic pictures."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from opendimo.pipelines.generation.seen import camera_moves, joint_finder
 
 
 def texture(frames: int, per_frame: int) -> np.ndarray:
-    """A picture [T, 120, 160, 3] of smooth blobs that goes by to the left."""
+    """Return pictures [T, 120, 160, 3] of smooth blobs that move to the left."""
     rng = np.random.default_rng(0)
     blobs = rng.integers(0, 255, (30, 120), dtype=np.uint8).repeat(4, axis=0).repeat(4, axis=1)
     return np.stack([np.repeat(blobs[:, per_frame * t : per_frame * t + 160, None], 3, axis=2) for t in range(frames)])

@@ -1,4 +1,4 @@
-"""Shots: the right cut, no frame lost, nothing held."""
+"""Shots: cuts are correct, no frame is lost, and few frames are buffered."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from opendimo.pipelines.clips.windows import shots
 
 
 def scene(seed: int, frames: int, speed: int = 0) -> list[np.ndarray]:
-    """Pictures [36, 64, 3] of blocks that move by `speed` pixels a frame."""
+    """Return pictures [36, 64, 3] of blocks that move by `speed` pixels per frame."""
     blocks = np.random.default_rng(seed).integers(0, 255, (6, 40, 3)).astype(np.uint8)
     wide = blocks.repeat(6, axis=0).repeat(6, axis=1)  # [36, 240, 3]
     return [np.ascontiguousarray(wide[:, k * speed % 170 :][:, :64]) for k in range(frames)]

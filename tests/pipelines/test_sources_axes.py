@@ -1,4 +1,4 @@
-"""Unreal's axes by projection: where a point lands in the picture, worked out by hand from the format notes."""
+"""Unreal's axes by projection: pixel positions of points, derived by hand from the format notes."""
 
 import numpy as np
 import pytest

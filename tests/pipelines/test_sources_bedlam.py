@@ -1,4 +1,4 @@
-"""What a BEDLAM job may consist of: pictures instead of videos, and all places where its cameras can be told."""
+"""BEDLAM jobs with pictures instead of videos, and with every source of cameras."""
 
 import json
 import shutil
@@ -17,18 +17,18 @@ CSV = "ground_truth/meta_exr_csv"
 
 @pytest.fixture
 def first(data, tmp_path):
-    """A v1 job of one static sequence, called static."""
+    """Return a v1 job of one static sequence, with "static" in its name."""
     return only(writable(data / "ue5" / "mini_bedlam1", tmp_path / "1_static"), "seq_000000")
 
 
 @pytest.fixture
 def second(data, tmp_path):
-    """A v2 job of one sequence with a camera that pans."""
+    """Return a v2 job of one sequence with a panning camera."""
     return only(writable(data / "ue5" / "mini_bedlam2", tmp_path / "2_pan"), "seq_000000")
 
 
 def unpack(job, step=1, size=(320, 180)):
-    """Turn the video of a job into pictures."""
+    """Convert the video of a job to pictures."""
     (path,) = (job / "mp4").glob("*.mp4")
     folder = job / "png" / path.stem
     shutil.rmtree(folder, ignore_errors=True)
@@ -74,13 +74,13 @@ def test_a_camera_file_of_every_fifth_picture_only(first):
     assert row["truth_joints"] == pytest.approx(every["truth_joints"][:, ::5])
 
 
-@pytest.mark.parametrize(("gone", "said"), [(7, "picture 7 is missing"), (59, "pictures 0 to 58 by 1")])
-def test_a_missing_picture_is_told(first, gone, said):
+@pytest.mark.parametrize(("gone", "expected"), [(7, "image 7 is missing"), (59, "pictures 0 to 58 by 1")])
+def test_a_missing_picture_is_told(first, gone, expected):
     shutil.rmtree(first / "mp4")
     folder = first / "png/seq_000000"
     write_pictures(folder / "seq_000000_%04d.png", range(60))
     (folder / f"seq_000000_{gone:04d}.png").unlink()
-    assert said in message(first)
+    assert expected in message(first)
 
 
 def test_pictures_without_rows_are_told(second):
@@ -123,7 +123,7 @@ def test_csv_and_json_of_different_renders_are_told(second):
 
 @pytest.mark.parametrize("number", range(8))
 def test_keyframes_replace_the_csv_where_they_say_it_all(data, number):
-    """The renderer's own cameras are the judge: pans, tilts, zooms, shake by a key per frame."""
+    """Compare with the renderer's cameras: pans, tilts, zooms, shake as a keyframe per frame."""
     name, job = f"seq_{number:06d}", data / "ue5" / "mini_bedlam2"
     told = {"kind": "csv", "path": str(job / CSV / f"{name}_camera.csv"), "meta": None}
     true = bedlam_cameras.read_cameras(told, turned=False)
@@ -140,11 +140,11 @@ def test_keyframes_under_shake_are_not_believed(second):
     path.write_text(json.dumps(animations))
     for folder in ("meta_exr_csv", "meta_exr"):
         shutil.rmtree(second / "ground_truth" / folder)
-    assert "camera_shake leave open where the camera really was" in message(second)
+    assert "camera_shake leave the camera pose undetermined" in message(second)
 
 
 def test_root_and_camera_of_a_keyframe_are_chained(tmp_path):
-    """A root that is turned to +Y, raised and pitched: the camera lies behind it and looks where it looks."""
+    """The root is turned to +Y, raised and pitched; the camera is behind it and has the same view direction."""
     place = {"x": 100, "y": 200, "z": 50, "yaw": 90, "pitch": -30}
     key = {"hfov": 60, "cameraroot": place, "camera_local": {"x": -400, "y": 0, "z": 0}, "type": "linear"}
     keys = [{**key, "frame_index": index} for index in (-1, 3)]
@@ -154,7 +154,7 @@ def test_root_and_camera_of_a_keyframe_are_chained(tmp_path):
     cameras = bedlam_cameras.read_cameras(told, turned=False)
     seen = (
         cameras.world_to_camera[:, :, :3] @ [2.0, -0.5, 1.0] + cameras.world_to_camera[:, :, 3]
-    )  # the root, in our world
+    )  # position of the root in our world
     assert seen == pytest.approx(np.tile([0, 0, 4.0], (3, 1)), abs=1e-9)
     centre = -cameras.world_to_camera[0, :, :3].T @ cameras.world_to_camera[0, :, 3]
     assert centre == pytest.approx([2 - 4 * np.cos(np.pi / 6), -0.5 - 4 * np.sin(np.pi / 6), 1.0])
@@ -197,7 +197,7 @@ def test_masks_and_depth_are_left_as_references(second):
 
 
 def test_portrait_pictures_are_turned_with_their_camera(first):
-    """What the camera sees in the stored picture at (u, v) it sees upright at (H - v, u)."""
+    """A point at (u, v) in the stored picture is at (H - v, u) in the upright one."""
     lying = ingest(first).rows["sources"][0]
     unpack(first)
     upright = ingest(first.rename(first.with_name("1_closeup_static"))).rows["sources"][0]

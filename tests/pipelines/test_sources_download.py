@@ -1,4 +1,4 @@
-"""Downloads from a real HTTP server on this machine: what arrives, what is refused, and by which name."""
+"""Downloads from a local HTTP server: received files, rejected responses and their reasons."""
 
 import base64
 import logging
@@ -35,14 +35,14 @@ def config(**options):
 
 
 def get(server: MediaServer, path: str, cache: Path, **options):
-    """The downloaded file and the row of the attempt."""
+    """Download `path`; return the file and the row of the attempt."""
     rows: list[dict] = []
     found = download(server.url + path, cache, config(**options), rows)
     return found, rows[-1]
 
 
 def fails(server: MediaServer, path: str, cache: Path, **options):
-    """The failure and the row of the attempt."""
+    """Download `path`, which must fail; return the failure and the row of the attempt."""
     rows: list[dict] = []
     with pytest.raises(Failure) as caught:
         download(server.url + path, cache, config(**options), rows)
@@ -149,7 +149,7 @@ def test_a_host_that_asked_for_a_pause_is_left_alone(server, cache):
     with pytest.raises(TransientError) as caught:
         download(f"{server.url}/video", cache, config(patience=60), rows)
     assert (caught.value.reason, caught.value.untried) == ("paused", True)
-    assert len(server.requests) == 1 and not rows  # which is no attempt
+    assert len(server.requests) == 1 and not rows  # a pause is not an attempt
 
 
 def test_a_short_pause_is_waited_for(server, cache):
@@ -192,7 +192,7 @@ def test_a_name_that_turns_private_after_the_check_is_not_connected_to(server, c
     monkeypatch.setattr(guard, "check_address", lambda host, ip: None if ip == "127.0.0.1" else check(host, ip))
     monkeypatch.setattr(guard, "resolve", lambda host, port: answers.pop(0))
     assert get(server, "/video", cache, allow_private=False)[0].read_bytes() == VIDEO
-    assert answers == [["127.0.0.2"]]  # nobody asked again between the check and the connection
+    assert answers == [["127.0.0.2"]]  # the name was not resolved again between check and connection
 
 
 def test_nobody_listening_is_transient(server, cache):
@@ -248,7 +248,7 @@ def test_a_whole_part_of_unknown_length_costs_a_question_only(server, cache):
 
 
 def begun(server, path, cache, size=1000):
-    """What an attempt leaves that is killed after `size` bytes."""
+    """Create the leftovers of an attempt that was killed after `size` bytes."""
     from opendimo.pipelines.sources.downloads.parts import Place, Version
 
     part = Place(cache, server.url + path).open()
@@ -266,7 +266,7 @@ def test_a_body_in_chunks_that_breaks_off_is_not_whole(server, cache):
 
 @pytest.mark.parametrize("path", ["/longer", "/unsaid"])
 def test_of_a_body_that_ends_elsewhere_than_the_file_nothing_is_stored(server, tmp_path, path):
-    """Longer than its length, or without a length and cut short: only the video itself can tell."""
+    """Body longer than its stated length, or truncated without one: only reading the video reveals it."""
     (tmp_path / "list.csv").write_text(f"url\n{server.url}{path}\n")
     stage = SourcesStage(str(tmp_path / "lake"), FAST)
     outcome = stage.run(discover("internet", tmp_path / "list.csv", FAST))
@@ -334,7 +334,7 @@ def test_a_proxy_is_used_and_told_its_password(server, cache, tmp_path):
     place = server.url.removeprefix("http://")
     (tmp_path / "access.toml").write_text(f'proxy = "http://ann:SECRET@{place}"\n')
     rows: list[dict] = []
-    with pytest.raises(Failure):  # a proxy is asked for whole URLs, which this server does not know
+    with pytest.raises(Failure):  # requests to a proxy have absolute URLs, which this server does not serve
         download("http://video.example/x.mp4", cache, config(access=str(tmp_path / "access.toml")), rows)
     [(path, headers)] = server.requests
     assert path == "http://video.example/x.mp4"

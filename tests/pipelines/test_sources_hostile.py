@@ -1,4 +1,4 @@
-"""Folders and lists made to do harm: they cost rejects, and nothing else."""
+"""Malicious folders and lists: they cause rejects and nothing else."""
 
 import gzip
 import io
@@ -38,7 +38,7 @@ def reasons(outcome: Outcome) -> dict[str, tuple[str, str | None]]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with one good video, good.mp4."""
+    """Return a folder with one valid video, good.mp4."""
     root = tmp_path / "folder"
     root.mkdir()
     (root / "good.mp4").write_bytes(GOOD)
@@ -156,27 +156,27 @@ def test_a_hostile_csv_costs_rejects_only(folder):
 
 
 def fuzzed(whole: bytes, number: int, random: np.random.Generator) -> bytes:
-    """A video with its index at the end, broken in one of five ways."""
+    """Return a video with its index at the end, corrupted in one of five ways."""
     broken, index = bytearray(whole), whole.find(b"moov")
     kind = number % 5
-    if kind == 0:  # bytes of the index
+    if kind == 0:  # change bytes of the index
         for place in random.integers(index, len(whole), 12):
             broken[place] = int(random.integers(0, 256))
-    elif kind == 1:  # numbers in the index become huge
+    elif kind == 1:  # make numbers in the index huge
         place = index + int(random.integers(0, len(whole) - index)) // 4 * 4
         broken[place : place + 4] = b"\xff\xff\xff\xff" if number % 2 else b"\x7f\xff\xff\xff"
-    elif kind == 2:  # the file breaks off
+    elif kind == 2:  # truncate the file
         del broken[int(random.integers(1, len(broken))) :]
-    elif kind == 3:  # the start
+    elif kind == 3:  # change the first bytes
         broken[: int(random.integers(4, 64))] = random.integers(0, 256, 8, np.uint8).tobytes()
-    else:  # bytes of the pictures
+    else:  # change bytes of the pictures
         for place in random.integers(1000, index, 40):
             broken[place] = int(random.integers(0, 256))
     return bytes(broken)
 
 
 def somebody(source: dict) -> dict:
-    """Somebody who stands before the camera, as renders know it, so that nobody has to be looked for."""
+    """Add a true body in front of the camera, so that no person detection is needed."""
     width, height, frames = source["width"], source["height"], source["frames"]
     joints = np.zeros((1, frames, 22, 3), np.float32)
     joints[..., 1], joints[..., 2] = np.linspace(-0.8, 0.8, 22), 4
@@ -185,8 +185,10 @@ def somebody(source: dict) -> dict:
 
 
 def test_files_fuzzed_from_a_real_video_cost_rejects_only(data, tmp_path):
-    """Every file is done or rejected by name: no bug, no dead worker, no second process start for each. What can be
-    opened ends as clips or is rejected when it is cut."""
+    """Every file is completed or rejected with a reason, without bugs, dead workers or a new process for each file.
+
+    Files that can be opened yield clips or are rejected when they are cut.
+    """
     whole = (data / "multiview" / "desk_board_4cam" / "cam_0.mp4").read_bytes()
     random = np.random.default_rng(11)
     folder = tmp_path / "fuzzed"
@@ -197,12 +199,12 @@ def test_files_fuzzed_from_a_real_video_cost_rejects_only(data, tmp_path):
     assert {reject.error_class for reject in outcome.rejects} <= {"data"}
     assert {reject.reason for reject in outcome.rejects} <= {"not_a_video", "crashes", "hangs", "memory", "empty"}
     assert len(outcome.done) + len(outcome.rejects) == 40 and len(outcome.rejects) >= 15
-    ends = [ended(source) for source in outcome.rows["sources"][::2]]  # a half, for time
+    ends = [ended(source) for source in outcome.rows["sources"][::2]]  # half of them, to save time
     assert min(ends.count("clips"), ends.count("rejected")) >= 2
 
 
 def ended(source: dict) -> str:
-    """What becomes of a source that is cut; what is neither a clip nor the fault of its data is raised."""
+    """Cut a source and return the result; errors other than data errors are raised."""
     try:
         rows = clips_of(source | somebody(source), ClipsConfig(short_side=90, analysis_side=90), None)
     except DataError:
@@ -240,7 +242,7 @@ def test_a_reader_that_was_killed_by_somebody_else_costs_nothing(tmp_path):
 def test_a_frame_that_is_too_large_is_refused_before_it_is_decoded(tmp_path):
     path = tmp_path / "wide.mov"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("qtrle", rate=25)  # which believes the container about the size
+        stream = container.add_stream("qtrle", rate=25)  # this codec takes the size from the container
         stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
         frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
         container.mux([*stream.encode(frame), *stream.encode()])

@@ -1,4 +1,4 @@
-"""Folders and lists of videos with one view."""
+"""Folders and lists of single-view videos."""
 
 import json
 from fractions import Fraction
@@ -30,7 +30,7 @@ def reject_of(path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a.mp4 and deep/b.mp4."""
+    """Return a folder with a.mp4 and deep/b.mp4."""
     for name, shade in (("a.mp4", 60), ("deep/b.mp4", 160)):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -164,7 +164,7 @@ def test_content_that_the_list_did_not_mean_is_a_reject(folder):
 
 
 def shards(folder, count=2):
-    """A folder data/ beside the videos' folder, with shards that name both videos."""
+    """Return a folder data/ beside the videos' folder, with shards that list both videos."""
     root = folder / "lists"
     (root / "data").mkdir(parents=True)
     for number, name in enumerate(["a.mp4", "deep/b.mp4"][:count]):

@@ -1,4 +1,4 @@
-"""What a lake knows about downloads: every attempt once, when the next may be, and how links rot."""
+"""The table `fetches`: one row per attempt, time of the next attempt, and link rot."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def listed(tmp_path: Path, *urls: str) -> Path:
 
 
 def ingest(lake: Lake, path: Path, dies: bool = False, config: SourcesConfig = FAST) -> int:
-    """Do what is left; the pieces of work. `dies`: the worker is gone before it stages anything."""
+    """Run the remaining work and return its size. `dies`: the worker is killed before it stages anything."""
     stage = SourcesStage(lake.uri, config)
     with prepare(lake, stage, Planned.of(discover("internet", path, config)), shard_size=2) as run:
         for k, shard in enumerate(run.shards):
@@ -93,7 +93,7 @@ def test_a_short_retry_after_does_not_shorten_our_own_patience(server, lake, tmp
 
 
 def test_what_was_not_asked_for_stays_due(server, lake, tmp_path):
-    """A paused host may keep a file waiting as often as it likes."""
+    """A paused host may delay a file any number of times."""
     ingest(lake, listed(tmp_path, f"{server.url}/later/600"))
     path = listed(tmp_path, f"{server.url}/video/a")
     for _ in range(MAX_ATTEMPTS + 1):
@@ -111,7 +111,7 @@ def test_pauses_do_not_use_up_the_attempts_of_a_file(server, lake, tmp_path):
     for _ in range(MAX_ATTEMPTS):
         ingest(lake, path)
         retry(lake, Choice())
-    Path(hosts._path(host_of(busy))).unlink()  # the pause is over
+    Path(hosts._path(host_of(busy))).unlink()  # end the pause
     waits = []
     for _ in range(MAX_ATTEMPTS):
         ingest(lake, path)
@@ -137,7 +137,7 @@ def test_a_retry_fetches_what_the_list_did_not_mean_again(server, lake, tmp_path
     ingest(lake, path)
     assert len(server.asked("/video/a.mp4")) == 2
     [kept] = lake.column("sources", "local_path").to_pylist()
-    assert Path(kept).read_bytes() == VIDEO  # of the other URL
+    assert Path(kept).read_bytes() == VIDEO  # the file of the other URL is kept
 
 
 def test_rejects_are_grouped_by_reason(server, lake, tmp_path):
@@ -180,11 +180,12 @@ def test_a_page_of_a_platform_says_what_to_install(server, lake, tmp_path, monke
     assert reject.reason == "needs_ytdlp" and "pip install 'opendimo[platforms]'" in reject.message
     monkeypatch.setattr(platforms, "is_installed", lambda: True)
     present = discover("internet", path, FAST)
-    assert [a.key == b.key for a, b in zip(absent, present, strict=True)] == [True, False]  # installed, it is new work
+    # with yt-dlp installed, the page is new work
+    assert [a.key == b.key for a, b in zip(absent, present, strict=True)] == [True, False]
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "reason"),
+    ("error_text", "kind", "reason"),
     [
         ("ERROR: [youtube] abc: Video unavailable. This video has been removed", "PermanentError", "gone"),
         ("ERROR: [youtube] abc: Sign in to confirm you're not a bot", "PermanentError", "blocked"),
@@ -196,8 +197,8 @@ def test_a_page_of_a_platform_says_what_to_install(server, lake, tmp_path, monke
         ("KeyError: 'SECRET'", "PermanentError", "unknown"),
     ],
 )
-def test_what_yt_dlp_says_has_a_class_and_is_not_repeated(said, kind, reason):
-    failure = platforms._failure("page", said)
+def test_what_yt_dlp_says_has_a_class_and_is_not_repeated(error_text, kind, reason):
+    failure = platforms._failure("page", error_text)
     assert (type(failure).__name__, failure.reason) == (kind, reason) and "SECRET" not in str(failure)
 
 
@@ -206,7 +207,7 @@ import re, urllib.request
 
 
 class YoutubeDL:
-    """As little of yt-dlp as there can be: it reads the page, finds the file in it, and writes its cookies back."""
+    """Minimal stand-in for yt-dlp: reads the page, finds its video file, and writes the cookies back."""
 
     def __init__(self, options):
         self.cookiejar = self
@@ -235,7 +236,7 @@ class YoutubeDL:
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
-    """Something that is called yt_dlp, for the process that asks it."""
+    """Install the stand-in as the module yt_dlp for the subprocess."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "yt_dlp.py").write_text(READER)
     monkeypatch.syspath_prepend(tmp_path / "site")

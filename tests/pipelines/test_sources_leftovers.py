@@ -1,4 +1,4 @@
-"""Cleaning of downloads: what was given up goes, what somebody fetches or has fetched stays."""
+"""Cleaning of downloads: abandoned parts are removed; running and completed downloads stay."""
 
 import os
 import time
@@ -25,13 +25,13 @@ def cache(tmp_path: Path) -> Path:
 
 
 def give_up(url: str, cache: Path) -> None:
-    """Fetch 1000 bytes of it."""
+    """Leave a part of 1000 bytes of `url`, as an abandoned attempt does."""
     with pytest.raises(TransientError):
         download(url, cache, CONFIG, [])
 
 
 def names(cache: Path) -> dict[str, int]:
-    """Files that are no records, by kind, and how many bytes they have."""
+    """Return the size in bytes of every file that is not a record, by kind."""
     return {path.suffix: path.stat().st_size for path in (cache / "parts").iterdir()}
 
 
@@ -69,12 +69,12 @@ def test_what_somebody_fetches_stays(server: MediaServer, cache: Path) -> None:
     (lock,) = (cache / "parts").glob("*.lock")
     with FileLock(lock):
         freed = clean_downloads(cache, NOW)
-    assert (freed.files, freed.kept) == (0, ("downloads under way: 1",)) and len(names(cache)) == 3
+    assert (freed.files, freed.kept) == (0, ("downloads in progress: 1",)) and len(names(cache)) == 3
 
 
 def test_a_file_without_a_record_stays_whole(server: MediaServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(parts, "sync_folder", interrupt)  # right after the file has its name
+        patched.setattr(parts, "sync_folder", interrupt)  # right after the part was renamed
         with pytest.raises(KeyboardInterrupt):
             download(f"{server.url}/video/x", cache, CONFIG, [])
     (why,) = clean_downloads(cache, NOW).kept

@@ -1,4 +1,4 @@
-"""Our manifest for any engine: its axes and units by projection, its views, and what is refused, by field."""
+"""The render manifest: axes and units checked by projection, views, and rejected fields."""
 
 import json
 from itertools import permutations
@@ -35,12 +35,12 @@ places = st.tuples(*[st.floats(-10, 10)] * 3)
 
 
 def in_file(world, forward_right_up):
-    """What a file of that world calls a place that is told in metres forward, right and up."""
+    """Convert a point given in metres forward, right and up to the coordinates of a file with this world."""
     return np.array(forward_right_up) @ world.directions() / world.metres
 
 
 def camera_axes_of(yaw, pitch, roll):
-    """Forward, right and up of a camera, each in (forward, right, up) of the world, by elementary geometry."""
+    """Return forward, right and up of a camera in (forward, right, up) of the world, by elementary geometry."""
     y, p, r = np.deg2rad([yaw, pitch, roll])
     forward = np.array([np.cos(p) * np.cos(y), np.cos(p) * np.sin(y), np.sin(p)])
     level = np.array([-np.sin(y), np.cos(y), 0])
@@ -49,7 +49,7 @@ def camera_axes_of(yaw, pitch, roll):
 
 
 def by_hand(axes, place, seen):
-    """Where a pinhole camera sees a point: pixels right of and below the middle of the picture."""
+    """Project a point with a pinhole camera: pixels right of and below the picture's middle."""
     forward, right, up = (np.dot(axis, np.subtract(seen, place)) for axis in axes)
     assume(forward > 0.1)
     return [32 + 50 * right / forward, 18 - 50 * up / forward]
@@ -84,20 +84,20 @@ def test_distances_are_metres(world, place):
 
 
 def test_quaternion_of_a_left_handed_engine():
-    """Unreal: yaw by 90 degrees is a quaternion about +Z, and takes the camera's +X to +Y."""
+    """In Unreal, yaw by 90 degrees is a quaternion about +Z that rotates the camera's +X to +Y."""
     world, half = World("+x", "+y", "+z", 0.01), np.sqrt(0.5)
     turned = look_by_quaternion(world, world, [[1.0, 2, 3]], [[0, 0, half, half]])
     assert turned == pytest.approx(world_to_camera([[1, 2, 3]], [[90, 0, 0]]))
 
 
 def skeleton(x=400.0, frames=FRAMES):
-    """A body 1.7 m high that stands 4 m along +x, in Unreal's axes."""
+    """Return a body of 1.7 m height, 4 m along +x, in Unreal's axes."""
     heights = np.linspace(0, 170, len(BODY_JOINTS))
     return [[[x, 2.0 * i - 20 + frame, float(h)] for i, h in enumerate(heights)] for frame in range(frames)]
 
 
 def job(folder, **changes):
-    """A job with one sequence, one body, two cameras."""
+    """Return a job with one sequence, one body and two cameras."""
     camera = {"position": [[0, 0, 120]], "yaw_pitch_roll": [[0, 0, 0]], "focal_length": [18], "sensor": [36, 20.25]}
     views = [
         {"name": "cam1", "video": "cam1.mp4", "camera": camera},
@@ -141,7 +141,7 @@ def test_views_of_a_sequence_are_one_capture(tmp_path):
 
 def test_a_take_is_checked_once_for_all_its_views(tmp_path, monkeypatch):
     path = job(tmp_path)
-    change(path, lambda _, take: take["bodies"][0].update(joints=skeleton(-400.0)))  # no view sees it: all are asked
+    change(path, lambda _, take: take["bodies"][0].update(joints=skeleton(-400.0)))  # visible in no view
     listed = unreal.discover(tmp_path, SourcesConfig())
     checked = []
     read = manifest.read_take
@@ -190,7 +190,7 @@ def test_turned_pictures_are_upright_with_their_camera(tmp_path):
 
 
 def test_a_placed_motion_faces_where_it_is_turned_to(tmp_path):
-    """SMPL-X faces +Z with its left along +X: placed with yaw 0 it faces forward, its left side is on the left."""
+    """SMPL-X faces +Z with its left along +X; with yaw 0 it faces forward, with its left side on the left."""
     path = job(tmp_path)
     random = np.random.default_rng(0)
     poses = random.normal(0, 0.1, (FRAMES + 3, 165)) * (np.arange(165) >= 3)
@@ -258,14 +258,14 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("edit", "said"), FIELDS)
-def test_the_field_that_is_wrong_is_named(tmp_path, edit, said):
+@pytest.mark.parametrize(("edit", "expected"), FIELDS)
+def test_the_field_that_is_wrong_is_named(tmp_path, edit, expected):
     change(job(tmp_path), edit)
-    assert said in message(tmp_path)
+    assert expected in message(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "expected"),
     [
         (lambda c, t: t["bodies"][0]["joint_names"].__setitem__(15, "skull"), "lacks the joints head"),
         (lambda c, t: c.update(units="m"), "check the units"),
@@ -279,11 +279,11 @@ def test_the_field_that_is_wrong_is_named(tmp_path, edit, said):
         (lambda c, t: t["views"][0].update(video="gone.mp4"), "no video"),
     ],
 )
-def test_what_cannot_be_true_is_refused(tmp_path, edit, said):
+def test_what_cannot_be_true_is_refused(tmp_path, edit, expected):
     path = job(tmp_path)
     change(path, one_view)
     change(path, edit)
-    assert said in message(tmp_path)
+    assert expected in message(tmp_path)
 
 
 def test_frames_of_pictures_and_manifest_must_agree(tmp_path):

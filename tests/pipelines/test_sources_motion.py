@@ -1,4 +1,4 @@
-"""True SMPL-X parameters land on the true joints: posed by the body model in the world, they are the same body."""
+"""True SMPL-X parameters reproduce the true joints when posed by the body model in the world."""
 
 import numpy as np
 import pytest

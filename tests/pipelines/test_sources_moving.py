@@ -1,4 +1,4 @@
-"""Moving cameras: COLMAP and nerfstudio, by the formulas of their documentation, and frames without a pose."""
+"""Moving cameras: COLMAP and nerfstudio checked with the formulas of their documentation; frames without a pose."""
 
 import json
 import os
@@ -25,12 +25,12 @@ POINT = np.array([0.2, -0.3, 0.5])
 
 
 def pose(frame: int) -> tuple[Rotation, np.ndarray]:
-    """World to camera: a slow arc."""
+    """Return world to camera of a slow arc."""
     return Rotation.from_euler("yx", [4 * frame, 10], degrees=True), np.array([0.1 * frame, 0.2, 4.0])
 
 
 def expected(frame: int) -> np.ndarray:
-    """The pixel of `POINT` by COLMAP's documentation of its model OPENCV (pixels from the corner of the image)."""
+    """Project `POINT` by COLMAP's documentation of its model OPENCV (pixels counted from the corner of the image)."""
     R, t = pose(frame)
     x, y, z = R.as_matrix() @ POINT + t
     u, v = x / z, y / z
@@ -126,7 +126,7 @@ def test_short_gaps_are_filled_between_their_neighbours(tmp_path: Path, first: i
     (row,) = ingest(tmp_path).rows["sources"]
     for frame in (1, 4, 7):
         assert seen(row, frame) == pytest.approx(expected(frame), abs=1e-3)
-    assert seen(row, 2) == pytest.approx(expected(2), abs=0.02)  # turning at constant speed, as it does
+    assert seen(row, 2) == pytest.approx(expected(2), abs=0.02)  # the true rotation has constant speed too
 
 
 @pytest.mark.parametrize(("frames", "named"), [([0, 1, 2, 3], "4-7"), ([2, 3, 4, 7], "0-1, 5-6")])

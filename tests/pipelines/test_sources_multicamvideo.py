@@ -1,4 +1,4 @@
-"""MultiCamVideo: ten cameras of a scene, told in rows of text."""
+"""MultiCamVideo: ten cameras per scene, given as text rows."""
 
 import json
 import shutil
@@ -13,12 +13,12 @@ from tests.pipelines.camera_files import multicam_cameras
 from tests.pipelines.render_jobs import ingest, message, write_json, write_video
 
 FRAMES = 6
-UNREADABLE = Path("/proc/self/mem")  # a plain file by its kind, also for root
+UNREADABLE = Path("/proc/self/mem")  # a regular file that even root cannot read
 LOOKS = "[1 0 0 0] [-0 1 0 0] [0 -0 1 0]"
 
 
 def scene(folder, cameras=("cam01", "cam02"), frames=FRAMES, size=(64, 64)):
-    """A scene whose cameras stand in a row and look along +X."""
+    """Return a scene whose cameras are in a row and look along +X."""
     poses = {
         f"frame{f}": {camera: f"{LOOKS} [0 {100 * c} 150 1] " for c, camera in enumerate(cameras)}
         for f in range(frames)
@@ -35,7 +35,7 @@ def sample(data):
 
 
 def test_cameras_of_the_sample_are_those_of_the_format_notes(sample):
-    """The notes give camera-to-world in Unreal's world; relative poses do not depend on the world."""
+    """The format notes define camera-to-world in Unreal's world; relative poses do not depend on the world."""
     for name, cameras in read_extrinsics(sample).items():
         expected = multicam_cameras(sample, name)
         assert len(cameras) == 81
@@ -107,7 +107,7 @@ def change(folder, edit):
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "expected"),
     [
         (lambda f: f.pop("frame3"), "frame3 is missing of 5 frames"),
         (lambda f: f.pop("frame5"), "the pictures 6, the cameras 5"),
@@ -118,9 +118,9 @@ def change(folder, edit):
         (lambda f: f["frame2"].update(cam01="[2 0 0 0] [0 1 0 0] [0 0 1 0] [0 0 0 1]"), "frame2: rows should be"),
     ],
 )
-def test_bad_extrinsics_are_told(tmp_path, edit, said):
+def test_bad_extrinsics_are_told(tmp_path, edit, expected):
     change(scene(tmp_path / "f24_aperture5/scene1", ("cam01",)), edit)
-    assert said in message(tmp_path)
+    assert expected in message(tmp_path)
 
 
 def test_focal_length_comes_from_the_folder(tmp_path):

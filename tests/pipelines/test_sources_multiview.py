@@ -1,4 +1,4 @@
-"""Calibrated rigs: cameras checked against measured points, and every way a calibration can fail to fit."""
+"""Calibrated rigs: cameras checked against measured points, and calibrations that do not match their videos."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def entry(size=(64, 48), **changes):
 
 @pytest.fixture
 def take(tmp_path):
-    """A take of two cameras: videos a.mp4 and b.mp4 with their calibration."""
+    """Return a take of two cameras: videos a.mp4 and b.mp4 with their calibration."""
     folder = tmp_path / "take"
     video(folder / "a.mp4")
     video(folder / "b.mp4", shade=20)
@@ -54,7 +54,7 @@ def write(folder, cameras, **more):
 
 
 def test_stored_cameras_reproject_measured_corners(data):
-    """Corners of a board, found in the pictures and triangulated by the tool that calibrated the rig."""
+    """Check with the corners of a board, detected and triangulated by the tool that calibrated the rig."""
     folder = data / "multiview" / "desk_board_4cam"
     outcome = ingest(folder)
     assert len(outcome.done) == 4 and not outcome.rejects
@@ -68,12 +68,14 @@ def test_stored_cameras_reproject_measured_corners(data):
     for row in outcome.rows["sources"]:
         mine = [r for r in seen if r["cam_id"] == row["view"]]
         points = np.array([world[r["sync_index"], r["keypoint_id"]] for r in mine])
-        pixels = np.array([[float(r["img_loc_x"]), float(r["img_loc_y"])] for r in mine]) + 0.5  # as OpenCV counts
+        pixels = (
+            np.array([[float(r["img_loc_x"]), float(r["img_loc_y"])] for r in mine]) + 0.5
+        )  # OpenCV's pixel convention
         pose, K = row["world_to_camera"][0].astype(float), row["K"][0].astype(float)
         rotation = cv2.Rodrigues(pose[:, :3])[0]
         found = cv2.projectPoints(points, rotation, pose[:, 3], K, np.array(row["distortion"]))[0][:, 0]
         assert len(mine) > 100
-        assert np.median(np.linalg.norm(found - pixels, axis=1)) < 1.6  # the data's own check: 0.7 to 1.4
+        assert np.median(np.linalg.norm(found - pixels, axis=1)) < 1.6  # the data set reports 0.7 to 1.4
 
 
 def test_views_of_a_folder_are_one_capture_and_static_cameras_one_frame(data):

@@ -1,4 +1,4 @@
-"""Objects of an object store as items of a list."""
+"""Objects of an object store as list items."""
 
 import boto3
 import pytest
@@ -16,7 +16,7 @@ FAST = SourcesConfig(host_rate=0)
 
 @pytest.fixture
 def bucket(s3):  # noqa: F811
-    """Where a video lies: a prefix with dance.mp4 in it, zip.mp4 and empty.mp4."""
+    """Return the URL prefix of dance.mp4, zip.mp4 and empty.mp4."""
     client = boto3.client("s3")
     prefix = s3.rpartition("/")[2]
     for name, body in (("dance.mp4", VIDEO), ("zip.mp4", b"PK\x03\x04" + VIDEO), ("empty.mp4", b"")):

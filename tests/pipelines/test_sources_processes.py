@@ -1,4 +1,4 @@
-"""Several processes that download: nothing is fetched twice, budgets are shared, and a killed one loses nothing."""
+"""Downloads from several processes: nothing is fetched twice, rate limits are shared, killed downloads lose nothing."""
 
 import json
 import os
@@ -20,7 +20,7 @@ FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=10)
 PROGRAM = """
 import json, sys, types
 from pathlib import Path
-package = types.ModuleType("opendimo.pipelines.sources")  # without what its adapters import, which takes seconds
+package = types.ModuleType("opendimo.pipelines.sources")  # skip the imports of the adapters, which take seconds
 package.__path__ = [sys.argv.pop(1)]
 sys.modules["opendimo.pipelines.sources"] = package
 from opendimo.pipelines.sources.config import SourcesConfig
@@ -37,7 +37,7 @@ print(json.dumps(rows))
 
 
 def start(cache: Path, *urls: str, **options) -> subprocess.Popen:
-    """A process that downloads."""
+    """Start a process that downloads `urls`."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     package = str(ROOT / "pipelines" / "sources")
     command = [sys.executable, "-c", PROGRAM, package, str(cache), json.dumps({"host_rate": 0, **options}), *urls]
@@ -93,7 +93,7 @@ def test_a_file_that_was_whole_when_its_process_was_killed_is_not_fetched_again(
 def test_a_file_that_has_its_name_but_no_record_is_not_fetched_again(server, tmp_path, monkeypatch):
     cache, url = tmp_path / "cache", f"{server.url}/chunked/x"
     with monkeypatch.context() as patched:
-        patched.setattr(parts, "sync_folder", interrupt)  # right after the file has its name
+        patched.setattr(parts, "sync_folder", interrupt)  # right after the part was renamed
         with pytest.raises(KeyboardInterrupt):
             download(url, cache, FAST, [])
     assert download(url, cache, FAST, []).read_bytes() == VIDEO
@@ -124,4 +124,4 @@ def test_requests_to_a_host_are_counted_over_processes(server: MediaServer, tmp_
     rows = [row for process in processes for row in rows_of(process)]
     first = min(row["started"] for row in rows)
     last = max(row["started"] + row["seconds"] * 1e9 for row in rows)
-    assert (last - first) / 1e9 >= 0.7  # the eighth starts seven tenths of a second after the first
+    assert (last - first) / 1e9 >= 0.7  # the eighth starts 0.7 s after the first

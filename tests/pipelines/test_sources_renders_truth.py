@@ -1,4 +1,4 @@
-"""Truth is checked at the door: what cannot be true keeps a render out, and the message says what is wrong."""
+"""Plausibility checks of rendered ground truth: implausible renders are rejected with a message that says why."""
 
 import shutil
 from fractions import Fraction
@@ -14,13 +14,13 @@ LABELS = (("mini_bedlam1", 300), ("mini_bedlam2", 480))
 
 @pytest.fixture
 def job(data, tmp_path):
-    """A v1 job of one sequence."""
+    """Return a v1 job of one sequence."""
     return only(writable(data / "ue5" / "mini_bedlam1", tmp_path / "job"), "seq_000003")
 
 
 @pytest.mark.parametrize(("name", "count"), LABELS)
 def test_joints_project_to_the_labels_within_half_a_pixel(data, name, count):
-    """Every row of the data set's labels: frame by image name, person by subject."""
+    """Compare every row of the data set's labels, with frames by image name and persons by subject."""
     seen = {row["name"].split("/")[1]: row for row in ingest(data / "ue5" / name).rows["sources"]}
     with np.load(data / "ue5" / name / "processed_labels" / f"{name}.npz", allow_pickle=False) as labels:
         table = list(zip(labels["imgname"], labels["sub"], labels["gtkps"], strict=True))
@@ -36,7 +36,7 @@ def test_joints_project_to_the_labels_within_half_a_pixel(data, name, count):
 
 
 def place(job, body, **columns):
-    """Change the row of a body."""
+    """Edit the row of a body."""
 
     def change(rows):
         header = rows[0]
@@ -54,7 +54,7 @@ def test_a_body_that_is_never_in_the_picture_is_named(job):
 
 
 def test_a_body_that_another_view_sees_is_no_error(job):
-    """The camera of one view is turned away from everybody; the other view of the same capture sees them."""
+    """One view's camera is turned away from all bodies; the other view of the capture sees them."""
     rows = {}
 
     def add_group(table):
@@ -100,16 +100,16 @@ def test_a_stated_ground_counts_without_bodies(job):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "expected"),
     [("poses", np.nan, "not finite"), ("trans", np.inf, "not finite"), ("rest_joints", 100, "check the units")],
 )
-def test_motions_that_cannot_be_true_are_told(job, key, value, said):
+def test_motions_that_cannot_be_true_are_told(job, key, value, expected):
     path = job / "motions_npz/synth_c_0001.npz"
     with np.load(path) as file:
         motion = dict(file)
     motion[key] = motion[key] * value
     np.savez(path, **motion)
-    assert said in message(job)
+    assert expected in message(job)
 
 
 def test_cameras_that_are_not_finite_are_told(job):
@@ -133,7 +133,7 @@ def test_numbers_too_large_to_store_are_told(job):
 
 
 def test_frames_are_counted_where_the_container_says_nothing(job, tmp_path):
-    """An MP4 in fragments carries no number of frames in its header."""
+    """A fragmented MP4 does not state the number of frames in its header."""
     import av
 
     video = job / "mp4/seq_000003.mp4"

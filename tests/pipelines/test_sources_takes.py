@@ -1,4 +1,4 @@
-"""Which videos are a take and where its calibration is, in the layouts that people have."""
+"""Grouping of videos into takes and search for calibrations, in common layouts."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import encode
 from tests.pipelines import calibration_files as files
 
-UNREADABLE = Path("/proc/self/mem")  # a plain file by its kind, also for root
+UNREADABLE = Path("/proc/self/mem")  # a regular file that even root cannot read
 
 
 def video(path: Path, shade: int = 0) -> None:
@@ -32,7 +32,7 @@ def names(outcome: Outcome) -> list[str]:
 
 
 def test_easymocap_folders(tmp_path: Path) -> None:
-    """Without a size in intri.yml, the videos are as they were calibrated."""
+    """Without a size in intri.yml, the videos are assumed to have the size of the calibration."""
     for take in ("walk", "jump"):
         for k, camera in enumerate(files.ROTATIONS):
             video(tmp_path / take / "videos" / f"{camera}.mp4", k)
@@ -56,7 +56,7 @@ def test_a_take_that_comes_in_parts_keeps_all_its_views(tmp_path: Path) -> None:
 
 
 def test_pose2sim_projects(tmp_path: Path) -> None:
-    """Trials share the calibration of their session; the videos it was made of are no takes."""
+    """Trials share the calibration of their session; the calibration videos are not takes."""
     (tmp_path / "calibration").mkdir()
     files.write_toml(tmp_path / "calibration" / "Calib_scene.toml")
     video(tmp_path / "calibration" / "intrinsics" / "int_c01_img" / "board.mp4")
@@ -69,7 +69,7 @@ def test_pose2sim_projects(tmp_path: Path) -> None:
 
 
 def test_panoptic_sequences(tmp_path: Path) -> None:
-    """Of the studio's cameras those count of which there is a video."""
+    """Cameras of the studio without a video are ignored."""
     files.write_panoptic(tmp_path / "calibration_171026_pose1.json")
     video(tmp_path / "hdVideos" / "hd_c01.mp4")
     outcome = ingest(tmp_path)

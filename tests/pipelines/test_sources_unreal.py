@@ -1,4 +1,4 @@
-"""BEDLAM jobs: the data sets' own labels through the adapter, and what happens when parts are missing."""
+"""BEDLAM jobs: adapter output checked against the data sets' labels, and jobs with missing parts."""
 
 import shutil
 
@@ -14,13 +14,13 @@ from tests.pipelines.render_jobs import edit, ingest, writable
 
 @pytest.fixture
 def job(data, tmp_path):
-    """A writable copy of the v1 job."""
+    """Return a writable copy of the v1 job."""
     return writable(data / "ue5" / "mini_bedlam1", tmp_path / "job")
 
 
 @pytest.mark.parametrize("name", ["mini_bedlam1", "mini_bedlam2"])
 def test_stored_cameras_and_joints_reproduce_the_labels(data, name):
-    """Every label row, by image name and subject: label rows are not frame indices."""
+    """Compare every label row, by image name and subject, as label rows are not frame indices."""
     outcome = ingest(data / "ue5" / name)
     assert not outcome.rejects
     seen = {}
@@ -38,21 +38,21 @@ def test_stored_cameras_and_joints_reproduce_the_labels(data, name):
 
 
 def test_principal_point_agrees_with_the_rendered_pixels(data):
-    """Edges of the ground's 50 cm tiles lie on multiples of 50 cm, if pixels are back-projected with the stored K."""
+    """Back-projected with the stored K, the edges of the ground's 50 cm tiles are at multiples of 50 cm."""
     from PIL import Image
 
     row = next(r for r in ingest(data / "ue5" / "mini_bedlam2").rows["sources"] if r["name"].endswith("seq_000000"))
     image = Image.open(data / "ue5/mini_bedlam2/png/seq_000000/seq_000000_0000.png").convert("L")
     strip = np.asarray(image, np.float64)[600:]
     v, u = np.nonzero(abs(np.diff(strip, axis=1)) > 12)
-    rays = np.linalg.inv(row["K"][0]) @ np.stack([u + 1.0, v + 600.5, np.ones(len(u))])  # an edge lies between pixels
+    rays = np.linalg.inv(row["K"][0]) @ np.stack([u + 1.0, v + 600.5, np.ones(len(u))])  # edges are between pixels
     R, t = row["world_to_camera"][0, :, :3], row["world_to_camera"][0, :, 3]
     centre, directions = -R.T @ t, R.T @ rays
     across = centre[0] - directions[0] * centre[1] / directions[1]  # where the ray meets the ground, y = 0
     phase = (across + 0.25) % 0.5 - 0.25
     near = phase[abs(phase) < 0.025]
     assert len(near) > 300
-    assert abs(near.mean()) < 0.001  # half a pixel off it would be 2.8 mm
+    assert abs(near.mean()) < 0.001  # an error of half a pixel would give 2.8 mm
 
 
 def test_same_performance_in_two_jobs_is_one_capture(data, tmp_path):

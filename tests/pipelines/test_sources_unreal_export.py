@@ -1,4 +1,4 @@
-"""The arithmetic of the script for Unreal's editor, and that our reader takes what it writes."""
+"""The arithmetic of the export script for Unreal's editor, and reading its manifests back."""
 
 import ast
 import sys
@@ -91,7 +91,7 @@ def test_a_still_camera_is_written_once_and_a_changing_sensor_is_refused():
 
 
 def test_what_it_writes_is_ingested(tmp_path):
-    """A mannequin 4 m ahead of a camera that pans: the pelvis lands where a pinhole camera sees it."""
+    """The pelvis of a mannequin 4 m ahead of a panning camera projects to the expected pixel."""
     still = {joint: (400.0, 10.0 * i - 100, 60.0 + 5 * i) for i, joint in enumerate(BODY_JOINTS)}
     numbers = export.frame_numbers(100, 103, 1)
     pattern = export.picture_pattern("{sequence_name}.{frame_number}", {"sequence_name": "walk"}, 4, "png")

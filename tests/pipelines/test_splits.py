@@ -1,4 +1,4 @@
-"""Nothing of the test split is seen in training."""
+"""Splits: nothing in the test split occurs in training."""
 
 from itertools import permutations
 from typing import Any
@@ -98,8 +98,8 @@ def test_of_the_demo_every_kind_is_held_out_and_trained() -> None:
 
 @pytest.mark.parametrize("names", list(permutations("abc")))
 def test_cross_view_pairs_are_the_first_to_be_held_out(names: tuple[str, ...]) -> None:
-    """Were the first group held out for its moving camera, the second would be the last to train that, and the third is
-    the only one with single views."""
+    """If the first group were held out for its moving camera, the second would be the last training group of that kind;
+    the third is the only one with single views."""
     has = (("moving_camera",), ("moving_camera", "cross_view"), ("cross_view", "same_view"))
     pairs = [(group, kind) for group, kinds in zip(names, has, strict=True) for kind in kinds]
     assert sides(pairs, 0.001) == {names[1]}

@@ -1,4 +1,4 @@
-"""The funnel of a lake, from what the tables hold."""
+"""The accounts of a lake, counted from its tables."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ from opendimo.storage_schemas.tables import Table
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two videos, and a text file that calls itself one."""
+    """Two videos, and a text file with the name of a video."""
     root = tmp_path / "clips"
     root.mkdir()
     for k, name in enumerate(("a.mp4", "b.mp4")):

@@ -1,4 +1,4 @@
-"""What the studio publishes, read by the real source adapters."""
+"""Tests of the studio's output, read by the real source adapters."""
 
 import json
 
@@ -18,7 +18,7 @@ SMALL = {"frames": 5, "size": (128, 72)}
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory):
-    """Made where another was left unfinished."""
+    """Render a studio where an earlier run left an unfinished one."""
     root = tmp_path_factory.mktemp("set") / "studio"
     left = root.with_name(".studio.unfinished") / "internet"
     left.mkdir(parents=True)
@@ -117,9 +117,9 @@ def test_unfinished_work_is_redone(studio):
 
 def test_other_peoples_folders_are_refused(tmp_path, studio):
     (tmp_path / "holiday.mp4").write_bytes(b"precious")
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="does not hold the studio"):
         make_studio(tmp_path, **SMALL)
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="does not hold the studio"):
         make_studio(studio.internet.parent, seed=1, **SMALL)
     assert (tmp_path / "holiday.mp4").read_bytes() == b"precious"
 

@@ -31,7 +31,7 @@ def direction(points, start, end):
 
 
 def places(bvh):
-    """Joint positions [T, J, 3] by plain forward kinematics with matrices."""
+    """Compute joint positions [T, J, 3] by forward kinematics with matrices."""
     turns, where = [], []
     for joint, parent in enumerate(bvh.parents):
         local = Rotation.from_rotvec(bvh.rotations[:, joint]).as_matrix()
@@ -88,7 +88,7 @@ def test_limbs_point_where_those_of_the_actor_point(data, name, joints):
 def test_a_walk_goes_forward_on_the_floor(data):
     motion = retarget(read_bvh(data / "mocap/cmu_12_01_walk_cmurig.bvh"), "walk")
     joints = mannequin().joints(*motion.tensors()).double().numpy()
-    assert joints[-1, 0, 2] - joints[0, 0, 2] > 2.5  # metres along +Z, where the body faces
+    assert joints[-1, 0, 2] - joints[0, 0, 2] > 2.5  # metres along +Z, the direction the body faces
     left, right = (joints[:, JOINTS.index(name)] for name in ("left_shoulder", "right_shoulder"))
     assert (left[:, 0] > right[:, 0]).all()
     heights = sole_heights(motion)

@@ -1,4 +1,4 @@
-"""The renderer's cameras and pictures: what is drawn is where the stored camera says."""
+"""Tests of the renderer: drawn positions match the stored cameras."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ SIZE = (320, 180)
 
 
 def independent_camera(row, size):
-    """K and [R | t] of an Unreal camera row (x, y, z, yaw, pitch, roll, focal, 36, 20.25), written out by hand.
+    """Compute K and [R | t] of an Unreal camera row (x, y, z, yaw, pitch, roll, focal, 36, 20.25) independently.
 
     From the format notes: X_cam = Rz(-roll) Rx(-pitch) Ry(-yaw) (P(X) - P(C)), P(x, y, z) = (y, -z, x) / 100.
     """
@@ -90,7 +90,7 @@ def test_the_same_take_gives_the_same_pictures():
 
 
 def test_nearer_surfaces_hide_farther_ones_and_back_faces_are_not_drawn():
-    square = np.array([[4.0, 4], [4, 16], [16, 16], [16, 4]])  # anti-clockwise where y points up: it faces us
+    square = np.array([[4.0, 4], [4, 16], [16, 16], [16, 4]])  # counter-clockwise with y up: front-facing
     faces = np.array([[0, 1, 2], [0, 2, 3]])
     points, depths = np.concatenate([square, square + 6]), np.repeat([3.0, 2.0], 4)
     colours = np.repeat([[200.0, 0, 0], [0, 200.0, 0]], 4, axis=0)
@@ -164,7 +164,7 @@ def test_feet_carry_the_body(name):
     assert heights.min() == pytest.approx(0, abs=1e-3)
     assert heights.min(1).max() < (0.08 if name == "jumping-jacks" else 1e-5)
     steps = np.abs(np.diff(motion.rotations[:, 1:], axis=0)).max()
-    assert steps < 0.45  # radians a frame: fast, but no jump
+    assert steps < 0.45  # radians per frame: fast, but no jump
     pelvis = mannequin().joints(*motion.tensors()).numpy()[:, 0]
     assert np.linalg.norm(np.diff(pelvis, axis=0), axis=-1).max() * 30 < 3  # m/s
     assert np.ptp(motion.rotations[:, 1:22], axis=0).max() > 0.3  # it does move
@@ -177,7 +177,7 @@ def test_walking_in_a_circle_covers_ground_without_sliding():
     assert way > 1.0
     feet = joints[:, [JOINTS.index("left_foot"), JOINTS.index("right_foot")]]
     speed = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1).min(1) * 30
-    assert np.median(speed) < 0.2  # m/s of the slower foot: it stands
+    assert np.median(speed) < 0.2  # m/s of the slower foot, which stands
 
 
 def test_normals_of_a_ball_point_away_from_its_middle():

@@ -1,4 +1,4 @@
-"""TransNetV2: weights as they are published, and what is made of its answers."""
+"""TransNetV2: loading the published weights, and turning its predictions into cuts."""
 
 import pickle
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def test_both_kinds_of_file_give_the_same_answers(weights: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("count", [1, 76])
 def test_a_stream_is_answered_in_windows_of_100_every_50(weights: Path, count: int) -> None:
-    """By the authors' way of cutting a whole video into windows."""
+    """The result equals that of the authors' code, which splits a whole video into windows."""
     frames = np.stack(pictures(count))
     after = 25 + 50 - (count % 50 or 50)
     padded = np.concatenate([frames[:1].repeat(25, 0), frames, frames[-1:].repeat(after, 0)])
@@ -97,12 +97,12 @@ def test_other_files_are_named(tmp_path: Path, weights: Path) -> None:
     text, other, evil = tmp_path / "text.pth", tmp_path / "other.pth", tmp_path / "evil.pth"
     text.write_text("hello")
     torch.save({"fc1.bias": torch.zeros(3)}, other)
-    evil.write_bytes(pickle.dumps(print))  # anything but tensors is not even looked at
-    with pytest.raises(ValueError, match=r"text.pth is no PyTorch file of tensors"):
+    evil.write_bytes(pickle.dumps(print))  # objects other than tensors are not unpickled
+    with pytest.raises(ValueError, match=r"text.pth is not a PyTorch file of tensors"):
         load_model(text)
-    with pytest.raises(ValueError, match=r"other.pth holds no weights of TransNetV2"):
+    with pytest.raises(ValueError, match=r"other.pth does not hold PyTorch weights of TransNetV2"):
         load_model(other)
-    with pytest.raises(ValueError, match=r"evil.pth is no PyTorch file of tensors"):
+    with pytest.raises(ValueError, match=r"evil.pth is not a PyTorch file of tensors"):
         load_model(evil)
     with pytest.raises(ValueError, match=r"no TransNetV2 weights at .*nowhere.pth"):
         load_model(tmp_path / "nowhere.pth")

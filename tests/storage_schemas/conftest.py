@@ -1,4 +1,4 @@
-"""A local server that speaks S3, lakes on it and on the disk, and one that upkeep has work in."""
+"""Fixtures: a local S3 server, lakes on it and on disk, and a fragmented lake for compaction and cleaning."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from tests.storage_schemas.upkeep_lake import fill
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[dict[str, str]]:
-    """The environment with which lakes at s3:// are found on a server of this test run."""
+    """Start a local S3 server; yield the environment variables that point s3:// lakes to it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -57,7 +57,7 @@ def s3_server() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """An empty prefix on the server; the environment of this test points there."""
+    """An empty prefix on the S3 server; sets the environment variables of the test."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in s3_server.items():
@@ -68,13 +68,13 @@ def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 @pytest.fixture(params=["disk", "s3"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a lake can be: on the disk, and on an object store."""
+    """The location of a lake: on disk, and on an object store."""
     return str(tmp_path / "lake") if request.param == "disk" else str(request.getfixturevalue("s3"))
 
 
 @pytest.fixture(scope="session")
 def fragments_to_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake in which every table that was written is due for compaction."""
+    """A lake in which every non-empty table needs compaction; for copying."""
     home = tmp_path_factory.mktemp("fragmented") / "lake"
     fill(str(home), 0, ENOUGH_BLOBS)
     return home
@@ -82,5 +82,5 @@ def fragments_to_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fragmented(fragments_to_copy: Path, tmp_path: Path) -> str:
-    """Such a lake for one test."""
+    """A copy of that lake for one test."""
     return str(shutil.copytree(fragments_to_copy, tmp_path / "lake"))

@@ -1,4 +1,4 @@
-"""Processes that die by SIGKILL right before a change of a lake, counted from 0."""
+"""Run functions in processes that are killed by SIGKILL immediately before a given change of a lake."""
 
 import itertools
 import multiprocessing
@@ -12,7 +12,7 @@ import lance
 from lance import optimize
 from lance.dataset import MergeInsertBuilder, Tags
 
-from opendimo.storage_schemas.lake import commit, compact
+from opendimo.storage_schemas.lake import commit, compact, runs
 from opendimo.storage_schemas.lake.store import LocalStore, ObjectStore
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -20,7 +20,7 @@ SECONDS = 120
 
 
 class Task:
-    """Lance's own is native: its methods cannot be replaced."""
+    """Wrapper of Lance's compaction task, whose native methods cannot be replaced."""
 
     def __init__(self, native: optimize.CompactionTask) -> None:
         self.native, self.fragments = native, native.fragments
@@ -30,7 +30,7 @@ class Task:
 
 
 class Compaction:
-    """The same of Lance's own, as far as a lake uses it."""
+    """Wrapper of the part of Lance's `Compaction` that the lake uses."""
 
     @staticmethod
     def plan(*args: Any) -> SimpleNamespace:
@@ -42,11 +42,12 @@ class Compaction:
         return optimize.Compaction.commit(*args)
 
 
-# None of these calls another of them, so each change counts once. Leases are not among them: a thread renews them, so
-# when that is differs from run to run.
+# None of these calls another of them, so each change counts once. Leases are not included: a thread renews them, so
+# the time of a renewal differs from run to run.
 CHANGES = [
     *((store, name) for store in (LocalStore, ObjectStore) for name in ("write", "create", "delete")),
     (commit, "write_fragments"),
+    (runs, "write_fragments"),
     (lance, "write_dataset"),
     *((lance.LanceDataset, name) for name in ("commit", "add_columns", "drop_columns", "delete")),
     (lance.LanceDataset, "cleanup_old_versions"),
@@ -56,12 +57,14 @@ CHANGES = [
     (Task, "execute"),
     (Compaction, "commit"),
 ]
-"""Everything that changes a lake."""
+"""All functions that change a lake."""
 
 
 def killed(step: int, work: Callable[..., object], *args: object) -> bool:
-    """Run `work(*args)` in a process that dies right before its change number `step`; whether it died: otherwise it has
-    no more changes than that."""
+    """Run `work(*args)` in a process that is killed before its change number `step`, counted from 0.
+
+    Return whether it was killed; if not, it makes at most `step` changes.
+    """
     process = SPAWN.Process(target=_until, args=(step, work, args), daemon=True)
     process.start()
     process.join(SECONDS)

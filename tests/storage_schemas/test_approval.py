@@ -1,4 +1,4 @@
-"""Releases that wait for somebody's yes, and releases that were taken back."""
+"""Approval and rollback of releases."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_approving_twice_is_one_decision(lake: Lake) -> None:
 
 def test_somebody_has_to_decide_and_there_has_to_be_a_release(lake: Lake) -> None:
     create_release(lake, "demo", ASKING)
-    with pytest.raises(ValueError, match="say who decides"):
+    with pytest.raises(ValueError, match="needs the name of the person who decides"):
         approve_release(lake, "demo@1", " ")
     with pytest.raises(ValueError, match="no release demo@2"):
         approve_release(lake, "demo@2", "ann")
@@ -74,18 +74,18 @@ def test_a_rollback_to_a_version_withdraws_all_later_ones_once(lake: Lake) -> No
 
 def test_a_rollback_needs_a_usable_version_and_a_reason(lake: Lake) -> None:
     create_release(lake, "demo")
-    with pytest.raises(ValueError, match="there is none before it to roll back to"):
+    with pytest.raises(ValueError, match=r"cannot roll back demo: it has 1 usable version"):
         rollback(lake, "demo", None, "bob", "bad")
     with pytest.raises(ValueError, match="demo@7 is not usable; usable versions: 1"):
         rollback(lake, "demo", 7, "bob", "bad")
-    with pytest.raises(ValueError, match="say why"):
+    with pytest.raises(ValueError, match="a rollback needs a reason"):
         rollback(lake, "demo", None, "bob", "")
 
 
 def test_withdrawn_content_is_not_released_again_until_somebody_approves_it(lake: Lake) -> None:
     three(lake)
     rollback(lake, "demo", 2, "bob", "bad hands")
-    with pytest.raises(ValueError, match=r"content of demo@3, which bob withdrew \(bad hands\)"):
+    with pytest.raises(ValueError, match=r"content equals that of demo@3, which bob withdrew \(bad hands\)"):
         create_release(lake, "demo")
     assert approve_release(lake, "demo@3", "ann")
     assert create_release(lake, "demo")["release_id"] == "demo@3"

@@ -1,4 +1,4 @@
-"""Two captions have one hash where they give every window the same text."""
+"""Captions have the same hash if and only if they give every window the same text."""
 
 import copy
 from typing import Any

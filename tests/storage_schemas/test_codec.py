@@ -1,4 +1,4 @@
-"""Files as the world makes them: read right, or refused by name."""
+"""Video files of many formats are read correctly, or rejected with a specific message."""
 
 import io
 from fractions import Fraction
@@ -28,7 +28,7 @@ W, H = 96, 64
 
 
 def scene(count: int, width: int = W, height: int = H) -> list[np.ndarray]:
-    """A light square that moves right on a gradient; its top left corner of the picture is red, so turns show."""
+    """Return frames with a light square that moves right on a gradient; the red top left corner shows rotations."""
     images = []
     for k in range(count):
         image = np.linspace(40, 120, width).astype(np.uint8)[None, :, None].repeat(height, 0).repeat(3, 2)
@@ -46,7 +46,7 @@ def write(
     times: list[int] | None = None,
     **options: str,
 ) -> Path:
-    """A file by another way than ours; `times` in milliseconds, else 25 frames a second."""
+    """Write a video without our encoder; `times` in milliseconds, by default 25 frames per second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.height, stream.width = images[0].shape[:2]
@@ -118,7 +118,7 @@ def test_colour_tags_and_values_come_through(tmp_path: Path) -> None:
         context = stream.codec_context
         context.color_range, context.colorspace, context.color_primaries, context.color_trc = 2, 1, 1, 1
         frame = av.VideoFrame(W, H, "yuv420p")
-        for plane, value in zip(frame.planes, (250, 90, 160), strict=True):  # light above what video range allows
+        for plane, value in zip(frame.planes, (250, 90, 160), strict=True):  # luma above the limited range
             plane.update(bytes([value]) * plane.buffer_size)
         for k in range(3):
             frame.pts = k
@@ -136,7 +136,7 @@ def test_colour_tags_and_values_come_through(tmp_path: Path) -> None:
     assert np.abs(np.array(values, int) - (250, 90, 160)).max() <= 1
 
 
-# turns
+# rotation
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_pictures_stand_upright(tmp_path: Path, turn: int, corner: str) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
-        stream.set_display_rotation(-turn % 360)  # counter-clockwise, as FFmpeg counts
+        stream.set_display_rotation(-turn % 360)  # counter-clockwise, as in FFmpeg
         for image in scene(3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
@@ -165,7 +165,7 @@ def test_pictures_stand_upright(tmp_path: Path, turn: int, corner: str) -> None:
 
 
 def test_a_variable_rate_becomes_constant_by_the_times(tmp_path: Path) -> None:
-    times = [0, 40, 80, 240, 280, 300, 320, 340, 360, 400]  # a hold of four frames, then twice the rate
+    times = [0, 40, 80, 240, 280, 300, 320, 340, 360, 400]  # one frame of 160 ms, then twice the frame rate
     path = write(tmp_path / "variable.mkv", "libx264", scene(10), times=times)
     images, got = scene(10), read(path, fps=Fraction(25))
     shown = [min(range(10), key=lambda k: np.abs(images[k].astype(int) - seen).sum()) for seen in got]
@@ -190,7 +190,7 @@ def test_a_hole_of_an_hour_is_not_filled_and_a_step_back_begins_anew() -> None:
 
 
 def test_a_file_of_hardly_any_pictures_is_not_blown_up() -> None:
-    with pytest.raises(ValueError, match=r"202 pictures for \d+ s at 50 a second: re-encode it at its true rate"):
+    with pytest.raises(ValueError, match=r"only 202 frames for \d+ s at 50 fps: re-encode the video"):
         list(constant_rate(((k, 5.0 * k) for k in range(1000)), Fraction(50)))
 
 
@@ -236,7 +236,7 @@ def test_interlaced_pictures_lose_their_combs(tmp_path: Path) -> None:
     assert np.mean([comb(image) for image in got[2:-2]]) < 0.35 * np.mean([comb(image) for image in woven[2:-2]])
 
 
-# what is refused
+# rejected files
 
 
 def test_audio_alone_is_named(tmp_path: Path) -> None:
@@ -262,8 +262,8 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
     whole = (tmp_path / "whole.mp4").read_bytes()
     path = tmp_path / "half.mp4"
     path.write_bytes(whole[: len(whole) // 2])
-    assert probe(path).frames == 100  # by its header
-    with pytest.raises(ValueError, match=r"cut short: pictures for \d\.\d s of the 4\.0 s it states"):
+    assert probe(path).frames == 100  # as stated by the header
+    with pytest.raises(ValueError, match=r"truncated: frames for \d\.\d s of the stated 4\.0 s"):
         read(path)
 
 
@@ -293,11 +293,11 @@ def test_lists_of_other_files_are_no_videos(tmp_path: Path, text: str) -> None:
 def test_pictures_beyond_all_bounds_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.mp4", "libx264", scene(3))
     monkeypatch.setattr("opendimo.storage_schemas.media.opening.MAX_PIXELS", W * H - 1)
-    with pytest.raises(ValueError, match=f"pictures of {W}x{H} are more than"):
+    with pytest.raises(ValueError, match=f"frames of {W}x{H} have more than"):
         probe(path)
 
 
-# the rest
+# other properties
 
 
 def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:

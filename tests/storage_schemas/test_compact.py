@@ -1,4 +1,4 @@
-"""Compaction: few fragments, and every row and byte as it was."""
+"""Compaction reduces the number of fragments and changes no row or byte."""
 
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def test_a_merge_that_would_change_a_video_does_not_count(fragmented: str, monke
             yield rows, digest if own is not None or not table.blobs else "other"
 
     monkeypatch.setattr(compact, "_pieces", one_wrong)
-    with pytest.raises(RuntimeError, match="clip_videos would change rows: it was left as it is"):
+    with pytest.raises(RuntimeError, match="clip_videos would change rows: the table was left unchanged"):
         compact.compact(lake)
     assert stored(fragmented) == before
     assert fragments(lake)["clip_videos"] == 64

@@ -1,4 +1,4 @@
-"""Many processes at once: the same batches, and batches that overlap."""
+"""Concurrent commits from many processes, with identical and overlapping batches."""
 
 import multiprocessing
 import random
@@ -20,7 +20,7 @@ def batch(number: int) -> dict[str, Any]:
 
 
 def submit(home: str, seed: int) -> None:
-    """Six batches of eight, in an order of this process's own, under the run ids that every process uses."""
+    """Commit six of eight batches in random order, under run ids that all processes share."""
     lake = Lake(home)
     for number in random.Random(seed).sample(range(8), 6):
         lake.append(f"run{number}", batch(number))

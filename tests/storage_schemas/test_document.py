@@ -1,4 +1,4 @@
-"""The documentation of the tables is that of the code."""
+"""The generated documentation of the tables matches the code."""
 
 from opendimo.storage_schemas.document import PAGE, page
 

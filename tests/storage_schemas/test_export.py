@@ -1,4 +1,4 @@
-"""A release as files, read back by the libraries that they are for."""
+"""Exported releases are read back with the libraries they are made for."""
 
 import io
 import json
@@ -121,7 +121,7 @@ def test_a_clip_that_only_drives_has_the_caption_committed_last(lake: Lake, tmp_
     create_release(lake, "demo")
     export(open_release(lake.uri, "demo@1"), tmp_path / "out", "webdataset")
     texts = {key: json.loads(sample["json"])["text"] for key, sample in read_shards(tmp_path / "out").items()}
-    assert texts == {"a": "Newer.", "b": "The camera is static."}  # b: what its latents embed
+    assert texts == {"a": "Newer.", "b": "The camera is static."}  # b: the text its latents were encoded with
 
 
 def test_of_captions_with_one_text_that_one_is_exported_whose_terms_the_latents_embed(
@@ -142,7 +142,7 @@ def test_of_captions_with_one_text_that_one_is_exported_whose_terms_the_latents_
 
 def test_a_folder_with_something_else_is_refused(release: Release, tmp_path: Path) -> None:
     export(release, tmp_path / "out", "webdataset")
-    with pytest.raises(ValueError, match="holds an export of demo@1 as webdataset"):
+    with pytest.raises(ValueError, match="contains an export of demo@1 as webdataset"):
         export(release, tmp_path / "out", "huggingface")
     with pytest.raises(ValueError, match="is not empty"):
         export(release, tmp_path, "huggingface")

@@ -1,4 +1,4 @@
-"""A release says of every kind of pair how many are held out, or why none is."""
+"""The manifest states for every kind of pair how many are held out, or why none is."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def held_out(lake: Lake, pairs: list[tuple[str, str, str]], policy: ReleasePolicy | None = None) -> dict[str, Any]:
-    """Of a release of pairs (clip, kind, split), each clip a group."""
+    """Create a release of pairs (clip, kind, split), each clip a group; return `held_out` of its manifest."""
     rows = [
         pair(name, split, f"{k}", kind=kind, split_group=f"group {name}") for k, (name, kind, split) in enumerate(pairs)
     ]

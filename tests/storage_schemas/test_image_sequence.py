@@ -1,4 +1,4 @@
-"""Numbered pictures read like a video: order, gaps, and what is no picture."""
+"""Numbered images read like a video: order, gaps, and files that are not images."""
 
 import numpy as np
 import pytest
@@ -37,13 +37,13 @@ def test_every_fifth_picture_is_a_sequence(tmp_path):
 @pytest.mark.parametrize(("numbers", "missing"), [((0, 1, 3, 4), 2), ((0, 2, 3, 4), 1), ((0, 5, 10, 20), 15)])
 def test_a_missing_picture_is_named(tmp_path, numbers, missing):
     write(tmp_path, [f"a_{n:04d}.png" for n in numbers])
-    with pytest.raises(ValueError, match=f"picture {missing} is missing"):
+    with pytest.raises(ValueError, match=f"image {missing} is missing"):
         open_sequence(tmp_path / "a_%04d.png")
 
 
 def test_numbers_may_outgrow_their_zeros(tmp_path):
     write(tmp_path, ["a_09.png", "a_10.png", "a_99.png", "a_100.png"])
-    with pytest.raises(ValueError, match="picture 11 is missing"):
+    with pytest.raises(ValueError, match="image 11 is missing"):
         open_sequence(tmp_path / "a_%02d.png")
     for n in range(11, 99):
         (tmp_path / f"a_{n}.png").write_bytes(b"")
@@ -82,7 +82,7 @@ def test_what_is_no_picture_is_named(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "a_0.png")
     (tmp_path / "a_1.png").write_bytes((tmp_path / "a_0.png").read_bytes()[:-60])
-    with pytest.raises(ValueError, match=r"a_1.png: not a readable picture"):
+    with pytest.raises(ValueError, match=r"a_1.png: not a readable image"):
         list(video.frames(tmp_path / "a_%d.png"))
     (tmp_path / "a_1.png").write_bytes(b"GIF89a nothing")
     with pytest.raises(ValueError, match=r"a_1.png: not a readable PNG or JPEG"):
@@ -92,10 +92,10 @@ def test_what_is_no_picture_is_named(tmp_path):
 def test_pictures_of_another_size_or_depth_are_refused(tmp_path):
     write(tmp_path, ["a_0.png"])
     write(tmp_path, ["a_1.png"], (6, 8))
-    with pytest.raises(ValueError, match="all must be alike"):
+    with pytest.raises(ValueError, match="all images must have the same size and format"):
         open_sequence(tmp_path / "a_%d.png").facts()
     Image.fromarray(np.zeros((6, 8), np.uint16)).save(tmp_path / "b_0.png")
-    with pytest.raises(ValueError, match="8 bits"):
+    with pytest.raises(ValueError, match="use 8-bit RGB"):
         list(video.frames(tmp_path / "b_%d.png"))
 
 

@@ -1,4 +1,4 @@
-"""Killed anywhere and run again, the tables come out as if nothing had happened."""
+"""A run that is killed at any point and run again gives the same tables as an undisturbed run."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.storage_schemas.killing import killed
 
 
 def write(home: str) -> None:
-    """Two shards and a row that is replaced, one clip of which is stored already."""
+    """Commit a run with two shards that replaces a row and contains a clip that is stored already."""
     lake = Lake(home)
     runs.begin(lake, "r1", {"shards": 2})
     for shard, (one, other) in enumerate([("a", "b"), ("b", "c")]):
@@ -22,7 +22,7 @@ def write(home: str) -> None:
 
 
 def stored(home: str) -> dict[str, Any]:
-    """Everything in the lake that does not tell the time."""
+    """Return everything in the lake except time stamps."""
     lake = Lake(home)
     ledger = lake.read("ledger", ["table_name", "run_id", "rows", "replaced", "version", "counts", "stage"])
     videos = lake.read("clip_videos")
@@ -77,7 +77,7 @@ def commit_staged(home: str, run_id: str) -> None:
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4])
 def test_another_run_completes_first_what_was_killed(tmp_path: Path, step: int) -> None:
-    """Before the table, the ledger, the end, and the removal of what was decided."""
+    """Kill before writing the table, the ledger, `committed.json`, and before deleting `commit.json`."""
     home = str(tmp_path)
     old = stage_one(home, "r1", {"captures": [capture("a", take="old", work_key="1"), capture("b")]})
     stage_one(home, "r2", {"captures": [capture("a", take="new", work_key="2")]})
@@ -91,5 +91,5 @@ def test_another_run_completes_first_what_was_killed(tmp_path: Path, step: int) 
 def test_what_a_stage_makes_is_seen_after_what_it_refers_to(tmp_path: Path) -> None:
     home = str(tmp_path)
     lake = stage_one(home, "r1", {"captures": [capture("a")], "clip_videos": [clip_video("a")]})
-    assert killed(2, commit_staged, home, "r1")  # after the decision and the first table
+    assert killed(2, commit_staged, home, "r1")  # after writing `commit.json` and the first table
     assert [len(lake.read(table)) for table in ("clip_videos", "captures")] == [1, 0]

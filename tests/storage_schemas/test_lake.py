@@ -1,4 +1,4 @@
-"""The lake: rows in, the same rows out; exactly once."""
+"""Rows are read back as written, and committed exactly once."""
 
 import os
 from typing import Any
@@ -102,7 +102,7 @@ def test_a_fragment_appended_twice_is_dropped(lake: Lake, monkeypatch: pytest.Mo
     original = commit._transaction
 
     def twice(lake: Lake, table: Table, version: int, operation: Any) -> lance.LanceDataset:
-        if isinstance(operation, lance.LanceOperation.Append):  # the process that slept while its lock was taken over
+        if isinstance(operation, lance.LanceOperation.Append):  # a suspended process whose lock was taken over
             original(lake, table, version, operation)
         return original(lake, table, version, operation)
 
@@ -125,15 +125,15 @@ def test_of_rows_that_another_writer_doubled_the_first_stays(lake: Lake) -> None
 
 def test_a_shard_with_one_clip_twice_is_refused(lake: Lake) -> None:
     runs.begin(lake, "r1", {"shards": 1})
-    with pytest.raises(ValueError, match="two rows of clip_videos have one clip_id"):
+    with pytest.raises(ValueError, match="two rows of clip_videos have the same clip_id"):
         runs.stage_shard(lake, "r1", 0, {"clip_videos": [clip_video("a"), clip_video("a")]}, {})
 
 
 def test_of_two_workers_of_one_shard_the_first_counts(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     runs.begin(lake, "r1", {"shards": 1})
     runs.stage_shard(lake, "r1", 0, {"captures": [capture("a")]}, {"worker": 1})
-    with monkeypatch.context() as patched:  # the second looked for a manifest before there was one
-        patched.setattr(commit, "read_json", lambda store, name: None)
+    with monkeypatch.context() as patched:  # the second worker checked for a manifest before the first wrote it
+        patched.setattr(runs, "read_json", lambda store, name: None)
         runs.stage_shard(lake, "r1", 0, {"captures": [capture("b")]}, {"worker": 2})
     assert commit.commit(lake, "r1") == {"captures": 1}
     assert [row["capture_id"] for row in lake.read("captures")] == ["a"]
@@ -217,7 +217,7 @@ def test_a_store_that_ignores_conditions_is_refused(
 
 
 def test_a_url_of_nothing_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="no lake can be at ftp://, use a folder or s3, gs, az"):
+    with pytest.raises(ValueError, match="a lake cannot be stored at ftp://, use a folder or s3, gs, az"):
         Lake("ftp://somewhere/lake")
 
 

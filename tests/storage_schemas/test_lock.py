@@ -1,4 +1,4 @@
-"""Locks: one holder, whoever dies."""
+"""A lock has one holder at a time, and becomes free if its holder dies."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENDIMO_LEASE_SECONDS", "2")  # of the processes started here
+    monkeypatch.setenv("OPENDIMO_LEASE_SECONDS", "2")  # for child processes
     monkeypatch.setattr(locks, "LEASE_SECONDS", 2.0)
 
 
@@ -50,7 +50,7 @@ def holder(home: str) -> "multiprocessing.process.BaseProcess":
 def test_who_does_not_wait_is_told(home: str) -> None:
     process = holder(home)
     try:
-        time.sleep(3)  # longer than a lease: the holder renews it
+        time.sleep(3)  # longer than a lease, which the holder renews
         with pytest.raises(Held, match="held by"), Lake(home).lock("x", wait=False):
             pass
         with Lake(home).lock("other", wait=False):
@@ -125,13 +125,13 @@ def test_who_slept_through_its_lease_learns_it_before_the_next_write(s3: str, mo
 
     def frozen(self: ObjectStore, name: str, data: bytes, tag: str) -> str | None:
         if threading.current_thread().name.startswith("lease"):
-            asleep.wait()  # the heart of the first holder stands still
+            asleep.wait()  # the first holder cannot renew its lease
         return swap(self, name, data, tag)
 
     with pytest.raises(LockLost, match="taken over"), lake.lock("x") as check:
         with monkeypatch.context() as patched:
             patched.setattr(ObjectStore, "swap", frozen)
-            time.sleep(0.6)  # its next beat is on the way
+            time.sleep(0.6)  # its next renewal is in progress
             with Lake(s3).lock("x") as other:
                 other()
         asleep.set()

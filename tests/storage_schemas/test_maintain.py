@@ -1,4 +1,4 @@
-"""Cleaning: nothing useless on the disk, and everything that counts as it was; and what there is, in numbers."""
+"""Cleaning deletes unneeded files and keeps all data; the overview counts what is stored."""
 
 import os
 import time
@@ -106,7 +106,7 @@ def test_staged_bytes_that_lie_for_a_week_stay(tmp_path: Path) -> None:
     runs.stage_shard(lake, "r1", 0, batch(1), {})
     age(tmp_path, "r1", timedelta(days=8))
     place = by_place(clean(lake))["tables/clip_videos"]
-    assert "run r1 may have staged bytes here" in place.kept[0]
+    assert "run r1 may have files staged here" in place.kept[0]
     commit.commit(lake, "r1")
     assert lake.blobs("clip_videos", "video", ["v001"]) == [content(1)]
 
@@ -119,7 +119,7 @@ def test_a_note_that_was_killed_long_ago_keeps_nothing_from_being_cleaned(tmp_pa
 
 
 def age(root: Path, run_id: str, by: timedelta) -> None:
-    """Make a run and all files of the lake look older."""
+    """Make a run and all files of the lake appear older."""
     lake = Lake(root)
     plan = runs.read_plan(lake, run_id)
     plan["started_ns"] -= int(by.total_seconds() * 1e9)
@@ -145,7 +145,7 @@ def test_an_abandoned_run_is_reported_and_goes_only_when_asked(tmp_path: Path) -
     assert "run r1 has no driver" in by_place(clean(lake, NOW))["runs"].kept[0]
     assert runs.staged(lake, "r1", 0)
     with lake.lock("run-r1"):
-        assert "under way" in by_place(clean(lake, NOW, abandoned=True))["runs"].kept[0]
+        assert "in progress" in by_place(clean(lake, NOW, abandoned=True))["runs"].kept[0]
     assert runs.staged(lake, "r1", 0)
     freed = by_place(clean(lake, NOW, abandoned=True))
     assert freed["runs"].files == 3
@@ -186,7 +186,7 @@ def test_what_a_release_left_that_was_never_made_goes(tmp_path: Path) -> None:
     lake.store.write("releases/demo/2/pairs.lance/data/x.lance", b"half")
     lake.dataset("clips").tags.create("release.demo.2", lake.dataset("clips").version)
     place = by_place(clean(lake, NOW))["releases"]
-    assert (place.files, place.bytes) == (2, 4)  # a tag is a file
+    assert (place.files, place.bytes) == (2, 4)  # a tag counts as a file
     assert lake.store.sizes("releases") == kept
     assert sorted(lake.dataset("clips").tags.list()) == ["release.demo.1"]
 

@@ -1,4 +1,4 @@
-"""A lake of schema 1, as its code wrote it, becomes one of this schema."""
+"""Migrate a lake of schema 1, as written by the code of that version, to the current schema."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 
 def _sources_1() -> pa.Schema:
-    """Of schema 1: a flag said what was taken down."""
+    """Return the schema of `sources` in schema 1, which had a flag for takedowns."""
     schema = TABLES["sources"].schema
     flag = pa.field("tombstone", pa.bool_(), False, {"about": "taken down: the next release leaves it out"})
     return schema.insert(schema.get_field_index("attribution") + 1, flag)
@@ -77,7 +77,7 @@ def ledger_row(run_id: str, table: str, rows: int, version: int) -> dict[str, An
 
 
 def release_row(root: Path, version: int, approver: str | None) -> dict[str, Any]:
-    """As `create_release` of schema 1 made it, tags included."""
+    """Return a release as created by `create_release` of schema 1, and create its tags."""
     pins = []
     for table in PINNED:
         dataset = lance.dataset(str(root / f"tables/{table}.lance"))
@@ -106,7 +106,7 @@ def release_row(root: Path, version: int, approver: str | None) -> dict[str, Any
 
 
 def lake_1(root: Path) -> Path:
-    """Three sources, one of them down, their clips and pairs, two releases, and two runs that were killed."""
+    """Create a lake with three sources (one taken down), their clips and pairs, two releases and two killed runs."""
     for name in TABLES:
         if name not in NEW:
             schema = table_1(name).schema
@@ -136,7 +136,7 @@ def lake_1(root: Path) -> Path:
 
 
 def killed_around_its_commit(root: Path) -> None:
-    """A run with a source and a clip: the source was committed, the clip and the ledger were not."""
+    """Add a run with a source and a clip that was killed after committing the source, before the clip and ledger."""
     rows = {
         "sources": [source("d", tombstone=False)],
         "clips": [clip("d")],

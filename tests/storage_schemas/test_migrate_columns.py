@@ -1,4 +1,4 @@
-"""A lake of schema 2 or 3 gets the columns and tables that came later: nothing stored is rewritten."""
+"""Migrate lakes of schema 2 and 3: new columns and tables are added, and no stored data is rewritten."""
 
 import json
 import tarfile
@@ -23,7 +23,7 @@ from tests.storage_schemas.test_migrate import files, migrated, write
 
 
 def tables_of(version: int) -> dict[str, Table]:
-    """The tables of an older schema."""
+    """Return the tables of an older schema version."""
     columns: dict[str, list[str]] = json.loads(Path(__file__).with_name(f"schema_{version}.json").read_text())
     return {
         name: Table(name, "", TABLES[name].key, pa.schema([TABLES[name].schema.field(column) for column in stored]))
@@ -33,13 +33,13 @@ def tables_of(version: int) -> dict[str, Table]:
 
 @pytest.fixture(params=[2, 3])
 def version(request: pytest.FixtureRequest) -> int:
-    """The schema of the older lake."""
+    """The schema version of the older lake."""
     return int(request.param)
 
 
 @pytest.fixture
 def old(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two clips in a release, and a run that was killed before its commit."""
+    """A lake of an older schema with a release of two clips, and a run that was killed before its commit."""
     root, tables = tmp_path / "lake", tables_of(version)
     for name, table in tables.items():
         uri = str(root / f"tables/{name}.lance")
@@ -107,7 +107,7 @@ def test_a_release_from_before_opens_and_verifies(old: Path) -> None:
 
 
 def tar_member(path: Path, name: str) -> bytes:
-    """A file of an archive."""
+    """Return the content of a file in an archive."""
     with tarfile.open(path) as archive:
         return archive.extractfile(name).read()
 

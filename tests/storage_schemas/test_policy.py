@@ -1,4 +1,4 @@
-"""What a policy lets into a release, and how a policy is read."""
+"""Policies filter the pairs of a release and are read from TOML files."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_too_few_pairs_are_refused_with_counts_and_nothing_is_written(lake: Lake
     policy = ReleasePolicy(licences=("CC0-1.0",), counts={"same_view": 5, "cross_view": 1, "test": 2, "train": 1})
     with pytest.raises(ValueError, match="0 cross_view instead of 1, 0 test instead of 2; dropped: licence 2"):
         create_release(lake, "demo", policy)
-    with pytest.raises(ValueError, match=r"of 7 candidates none is left \(licence 6, unknown_licence 1\)"):
+    with pytest.raises(ValueError, match=r"all 7 candidates were dropped \(licence 6, unknown_licence 1\)"):
         create_release(lake, "demo", ReleasePolicy(licences=("none",), unknown_licence=False))
     assert list_releases(lake) == []
     assert lake.store.sizes("releases") == {}

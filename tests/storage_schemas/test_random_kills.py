@@ -1,4 +1,4 @@
-"""A hundred random SIGKILLs in writers, committer, compaction, release and cleaning: the lake never shows one."""
+"""A hundred random SIGKILLs in writers, committer, compaction, release and cleaning do not change the final lake."""
 
 import multiprocessing
 import random
@@ -26,7 +26,7 @@ LAKES, KILLS = 10, 16
 
 
 def rows(run: int, shard: int) -> dict[str, list[dict[str, Any]]]:
-    """Clips, one of which the shard before makes as well; facts that are newer than those of the run before."""
+    """Return the rows of a shard: a clip shared with the previous shard, and facts newer than in the previous run."""
     names = [f"c{run}-{max(0, shard - (k == 2)) * 10 + k % 2}" for k in (2, 0, 1)]
     names = list(dict.fromkeys(names))
     return {
@@ -39,7 +39,7 @@ def rows(run: int, shard: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def stage(home: str, worker: int) -> None:
-    """Every second shard of every run that has begun and is not over."""
+    """Stage every second shard of every unfinished run."""
     lake = Lake(home)
     while True:
         for plan in runs.unfinished(lake):
@@ -50,7 +50,7 @@ def stage(home: str, worker: int) -> None:
 
 
 def drive(home: str) -> None:
-    """Five runs; a release after the third; compaction and cleaning after each of the last three."""
+    """Commit five runs, with a release after the third, and compaction and cleaning after each of the last three."""
     lake = Lake(home)
     for run in range(RUNS):
         run_id = f"run{run}"
@@ -68,7 +68,7 @@ def drive(home: str) -> None:
 
 
 def finish(home: str) -> float:
-    """Run it until it ends, with workers that live; how long it took."""
+    """Run all runs to the end without kills; return the duration in seconds."""
     started = time.monotonic()
     workers = [begin(stage, home, k) for k in range(2)]
     driver = begin(drive, home)
@@ -91,7 +91,7 @@ def end(process: BaseProcess) -> None:
 
 
 def stored(home: str) -> dict[str, Any]:
-    """Everything that does not tell the time or the history."""
+    """Return everything in the lake except time stamps and history."""
     lake = Lake(home)
     tables = {name: lake.read(name) for name in ("sources", "captures", "clips", "clip_videos", "pairs")}
     ledger = lake.read("ledger", ["run_id", "table_name", "rows", "replaced", "counts"], "run_id LIKE 'run%'")

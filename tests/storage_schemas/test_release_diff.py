@@ -1,4 +1,4 @@
-"""What changed between two releases, and why, on an example made by hand."""
+"""The diff of two releases on a handmade example."""
 
 from dataclasses import asdict
 from typing import Any
@@ -21,7 +21,7 @@ from tests.storage_schemas.release_rows import add, small_lake
 
 
 def run(lake: Lake, run_id: str, config: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> None:
-    """Commit rows as a stage does, with its config in the ledger."""
+    """Commit rows like a stage, with its config in the ledger."""
     runs.begin(lake, run_id, {"shards": 1})
     runs.stage_shard(lake, run_id, 0, rows, {})
     commit.commit(lake, run_id, lambda notes: {"stage": "poses", "config": config, "counts": {}})
@@ -29,8 +29,8 @@ def run(lake: Lake, run_id: str, config: dict[str, Any], rows: dict[str, list[di
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """demo@1 and demo@2: a is relabelled, b taken down, c moved, d new, e newly kept, f filtered, g no longer kept, of
-    h one window is gone and one has other latents."""
+    """demo@1 and demo@2: a is relabelled, b taken down, c moved, d new, e newly kept, f filtered, g no longer kept; one
+    window of h is removed and one has new latents."""
     lake = small_lake(tmp_path_factory.mktemp("releases") / "lake")
     for name in "efgh":
         add(lake, f"more {name}", name)

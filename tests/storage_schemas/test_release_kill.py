@@ -1,4 +1,4 @@
-"""Killed anywhere while it is made and made again, it is one release, and a whole one."""
+"""Creating a release that is killed at any point and repeated gives one complete release."""
 
 from pathlib import Path
 
@@ -25,15 +25,15 @@ def make(home: str) -> None:
 
 
 def check(lake: Lake) -> None:
-    """One approved release, whole, and nothing else."""
+    """Check that there is one complete, approved release and nothing else."""
     [row] = list_releases(lake)
     assert (row["release_id"], row["state"], len(lake.read("decisions"))) == ("demo@1", "usable", 1)
     findings = verify(lake, "demo@1", deep=True)
     assert findings.damaged == []
     assert runs.unfinished(lake) == []
     assert all(list(lake.dataset(table).tags.list()) == ["release.demo.1"] for table in PINNED)
-    there = {name for name in lake.store.sizes("releases") if "/pairs.lance/data/" in name}
-    assert len(there) == 1, "the pairs of a killed attempt are gone"
+    pair_files = {name for name in lake.store.sizes("releases") if "/pairs.lance/data/" in name}
+    assert len(pair_files) == 1, "the pairs of a killed attempt must be deleted"
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def before(tmp_path: Path) -> Release:
 
 
 def dies_and_comes_back(home: str, step: int, before: Release) -> bool:
-    """Whether it was killed at this step, and was then made again as it should be."""
+    """Kill the creation before this step, repeat it and check the result; return whether it was killed."""
     small_lake(home)
     if not killed(step, make, home):
         return False
@@ -79,4 +79,4 @@ def test_killed_and_made_again_after_others_wrote(tmp_path: Path, step: int) -> 
     newest = list_releases(lake)[-1]
     assert open_release(lake.uri, "demo@1").manifest["pairs"] in (1, 3)
     assert all(verify(lake, row["release_id"]).damaged == [] for row in list_releases(lake))
-    assert newest["pairs"] == 1  # whether the killed one came to be or not, the newest holds what there is now
+    assert newest["pairs"] == 1  # the newest release has the current pairs, whether the killed one was completed or not

@@ -1,4 +1,4 @@
-"""What a manifest says about labels."""
+"""Label quality and accuracy in the manifest of a release."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(7)
 def test_accuracy_is_measured_where_there_is_truth(tmp_path: Path) -> None:
     lake = small_lake(tmp_path / "lake")
     true = RNG.normal(size=(FRAMES, 52, 3))
-    other = true + 2.0  # another place, so only the noise counts
+    other = true + 2.0  # a translation, which pelvis alignment removes
     other[:, 1:22] += [0.03, 0, 0]
     half = [True] * 6 + [False] * 6
     lake.append("labels", {"poses": [
@@ -30,7 +30,7 @@ def test_accuracy_is_measured_where_there_is_truth(tmp_path: Path) -> None:
     measured = manifest["accuracy"]["multiview"]
     assert (measured["clips"], measured["mpjpe_mm"]) == (1, pytest.approx(30 * 21 / 22, abs=0.01))
     assert 0 < measured["pa_mpjpe_mm"] < measured["mpjpe_mm"]
-    assert manifest["accuracy"].keys() == {"multiview", "monocular"}  # the label of `a` that is not in use is measured
+    assert manifest["accuracy"].keys() == {"multiview", "monocular"}  # also covers the label of `a` that no pair uses
     assert manifest["labels"]["multiview"] == {
         "labels": 1, "valid": 0.5, "weight": {"median": 1.0, "worst_tenth": 1.0},
         "reprojection": {"median": 0.5, "worst_tenth": 0.5},

@@ -1,4 +1,4 @@
-"""A release reads back bit for bit whatever happens to its lake, and what is no longer so is found."""
+"""A release reads back bit for bit after any change of its lake, and damage is detected."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ def content(release: Release) -> tuple[dict[str, pa.Table], list[bytes], list[by
 
 
 def hammer(lake: Lake) -> None:
-    """What a lake lives through: rows, other rows, labels, compaction, cleaning."""
+    """Change a lake in every usual way: new rows, replaced rows, labels, deletion, compaction, cleaning."""
     add(lake, "more", "z")
     lake.append("relabelled", {"sources": [source("a", licence="other")], "poses": [pose("a", "another", weight=0.9)],
                                "latents": [latent("a", "other latents", text="Another text.")]})  # fmt: skip
@@ -55,7 +55,7 @@ def test_a_hammered_lake_gives_the_release_back_bit_for_bit(lake: Lake) -> None:
 
 
 def released_with_deletions(lake: Lake) -> list[str]:
-    """A release that pins deleted rows, too; the names of its files."""
+    """Create a release that also pins deleted rows; return the names of its files."""
     lake.append("more", {"clips": [clip("y"), clip("z")]})
     lake.dataset("clips").delete("clip_id = 'z'")
     row = create_release(lake, "demo")
@@ -92,7 +92,7 @@ def test_a_lost_version_is_found_when_the_release_is_opened(lake: Lake) -> None:
     add(lake, "more", "z")
     [name] = [n for n in released_manifests(lake) if "/poses.lance/" in n]
     (lake.local / name).unlink()
-    with pytest.raises(ValueError, match="release demo@1: the pinned version of poses is gone"):
+    with pytest.raises(ValueError, match="release demo@1: the pinned version of poses is missing"):
         open_release(lake.uri, "demo@1")
     assert verify(lake, "demo@1").damaged == [f"{name} is missing"]
 
@@ -107,9 +107,9 @@ def test_a_moved_tag_is_found(lake: Lake) -> None:
     add(lake, "more", "z")
     dataset = lake.dataset("clips")
     dataset.tags.update("release.demo.1", dataset.version)
-    with pytest.raises(ValueError, match="clips is not what was pinned"):
+    with pytest.raises(ValueError, match="clips differs from what was pinned"):
         open_release(lake.uri, "demo@1")
-    assert "clips is not what was pinned" in verify(lake, "demo@1").damaged[0]
+    assert "clips differs from what was pinned" in verify(lake, "demo@1").damaged[0]
 
 
 def test_a_changed_list_of_files_is_found(lake: Lake) -> None:
@@ -125,7 +125,7 @@ def test_a_video_that_is_not_what_was_stored_is_found_by_looking_deep(lake: Lake
     lake.append("wrong", {"clip_videos": [clip_video("w", sha256="0" * 64)]})
     create_release(lake, "demo")
     assert verify(lake, "demo@1").damaged == []
-    assert verify(lake, "demo@1", deep=True).damaged == ["the video of clip w is not what was stored"]
+    assert verify(lake, "demo@1", deep=True).damaged == ["the video of clip w does not match its stored hash"]
 
 
 def test_what_was_taken_down_since_is_named_and_is_no_damage(lake: Lake) -> None:

@@ -1,4 +1,4 @@
-"""Releases: pinned, immutable, checked when opened."""
+"""Releases are pinned, immutable, and checked when opened."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_an_unknown_release_lists_the_known(lake: Lake) -> None:
 def test_a_release_without_a_version_names_the_newest_usable_one(lake: Lake) -> None:
     create_release(lake, "demo")
     create_release(lake, "demo", ReleasePolicy(approval=True))
-    with pytest.raises(ValueError, match=r"'demo' names no version.* newest usable one is demo@1"):
+    with pytest.raises(ValueError, match=r"'demo' has no version.* newest usable one is demo@1"):
         open_release(lake.uri, "demo")
     with pytest.raises(ValueError, match="there is no usable one of 'other'"):
         open_release(lake.uri, "other")

@@ -1,4 +1,4 @@
-"""One stream has one hash in every container."""
+"""The hash of a video stream is the same in every container."""
 
 import shutil
 from fractions import Fraction
@@ -13,7 +13,7 @@ from opendimo.storage_schemas.media.stream_hash import _pictures, stream_sha256
 
 
 def encoded(path: Path, codec: str, seed: int = 0) -> Path:
-    """A short video by a codec."""
+    """Write a short video with the given codec."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(24), options={"x265-params": "log-level=none"})
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
@@ -24,7 +24,7 @@ def encoded(path: Path, codec: str, seed: int = 0) -> Path:
 
 
 def copied(path: Path, to: Path) -> Path:
-    """The same packets in another container."""
+    """Remux a video into another container."""
     with av.open(str(path)) as source, av.open(str(to), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(source.streams.video[0]):
@@ -45,7 +45,7 @@ def test_a_re_mux_has_the_same_hash(tmp_path: Path, codec: str, suffixes: tuple[
 
 
 def test_a_real_file_keeps_its_hash_in_another_container(data: Path, tmp_path: Path) -> None:
-    path = data / "internet/cups_hands_static.mp4"  # has audio, which does not count
+    path = data / "internet/cups_hands_static.mp4"  # has audio, which the hash ignores
     assert stream_sha256(copied(path, tmp_path / "a.mkv")) == stream_sha256(path) == stream_sha256(path.read_bytes())
 
 

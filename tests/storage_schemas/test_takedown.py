@@ -1,4 +1,4 @@
-"""Takedown: by source, content, licence and person; now and for what comes later."""
+"""Takedowns by source, content, licence and subject, of stored and of later sources."""
 
 import string
 from pathlib import Path
@@ -128,7 +128,7 @@ def test_a_decision_whose_run_was_ended_with_nothing_staged_can_be_taken_again(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "stage_shard", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(runs, "stage_shard", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             take_down(lake, "source_id", "s-a", "first", "bob")
     commit.commit(lake, runs.unfinished(lake)[0]["run_id"], partial=True)

@@ -1,4 +1,4 @@
-"""Upkeep that is killed, or goes on beside writers, loses nothing."""
+"""Compaction and cleaning lose no data if they are killed or run concurrently with writers."""
 
 import random
 import shutil
@@ -30,7 +30,9 @@ def test_killed_before_any_change_and_run_again(tmp_path: Path) -> None:
         lake = Lake(again)
         assert fragments(lake) == {"captures": 1, "clip_videos": 1, "ledger": 1}
         assert len([n for n in lake.store.sizes("tables/clip_videos.lance/data") if n.endswith(".lance")]) == 1
-        step += 62 if 14 <= step < 200 else 1  # the first steps merge, then many are deleted, the last ones clean
+        step += (
+            62 if 14 <= step < 200 else 1
+        )  # the first steps merge, then there are many deletions, the last ones clean
     assert step > 100
 
 

@@ -1,4 +1,4 @@
-"""Video bytes to frames and back."""
+"""Decode video bytes to frames and encode frames to video."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +10,7 @@ from opendimo.storage_schemas.media.video import centre_crop, decode, encode, fr
 
 
 def moving_bar(count: int = 30, width: int = 64, height: int = 48) -> list[np.ndarray]:
-    """Frames with a white bar whose left edge is at 2 * frame."""
+    """Return frames with a white bar whose left edge is at 2 * frame."""
     images = np.zeros((count, height, width, 3), np.uint8)
     for i, image in enumerate(images):
         image[:, 2 * i : 2 * i + 4] = 255

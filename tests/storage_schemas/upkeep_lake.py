@@ -1,4 +1,4 @@
-"""Lakes that upkeep looks after: one of many small runs, and one with a release in mind."""
+"""Create lakes for tests of compaction and cleaning: one of many small runs, and one for a release."""
 
 import random
 from datetime import timedelta
@@ -17,25 +17,25 @@ NOW = timedelta(0)
 
 
 def content(number: int) -> bytes:
-    """A video that is too big to lie inline."""
+    """Return video bytes that are too large to be stored inline."""
     return random.Random(number).randbytes(20_000)
 
 
 def batch(number: int) -> dict[str, Any]:
-    """Two videos, one stored inline and one beside the rows, and a row that every batch replaces."""
+    """Return two videos, one stored inline and one outside the rows, and a row that every batch replaces."""
     videos = [clip_video(f"v{number:03d}-small", b"few"), clip_video(f"v{number:03d}", content(number))]
     return {"clip_videos": videos, "captures": [capture(f"k{number:03d}"), capture("all", take=str(number))]}
 
 
 def fill(home: str, first: int, last: int) -> None:
-    """Commit a run for each of these numbers."""
+    """Commit one run for each number in [first, last)."""
     lake = Lake(home)
     for number in range(first, last):
         lake.append(f"run-{number}", batch(number))
 
 
 def stored(home: str) -> dict[str, Any]:
-    """Everything that counts in a filled lake, times apart."""
+    """Return all data of a filled lake except time stamps."""
     lake = Lake(home)
     videos = lake.read("clip_videos")
     ledger = lake.read("ledger", ["table_name", "run_id", "rows", "replaced", "version"])
@@ -48,25 +48,25 @@ def stored(home: str) -> dict[str, Any]:
 
 
 def fragments(lake: Lake) -> dict[str, int]:
-    """How many fragments each table has that has any."""
+    """Return the number of fragments of each table that has any."""
     return {row["table"]: row["fragments"] for row in overview(lake) if row["fragments"]}
 
 
 def orphan(lake: Lake) -> None:
-    """What a worker leaves that was killed after it had written its fragments."""
+    """Write fragments that no version references, like a worker that was killed after writing them."""
     data = rows_to_arrow(TABLES["clip_videos"], [clip_video("lost", b"x" * 100_000, run_id="lost")])
     write_fragments(data, lake.table_uri("clip_videos"), mode="append", enable_stable_row_ids=True)
 
 
 def upkeep(home: str) -> None:
-    """Merge what can be merged and free what can be freed."""
+    """Compact and clean a lake."""
     lake = Lake(home)
     compact.compact(lake)
     clean(lake, NOW)
 
 
 def small_lake(home: str) -> Lake:
-    """Three sources, each with a clip of 20 KB of video and a pair; nothing is labelled."""
+    """Create a lake with three sources, each with a clip of 20 KB of video and a pair, without labels."""
     lake = Lake(home)
     lake.append("sources", {"sources": [source(name) for name in "abc"]})
     videos = [clip_video(name, name.encode() * 20_000) for name in "abc"]

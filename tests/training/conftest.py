@@ -1,4 +1,4 @@
-"""A small lake made in code: figures that wave, in single views, rigs and moving cameras; a release of it."""
+"""A small synthetic lake of waving figures, in single views, rigs and moving cameras; and a release of it."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -21,7 +21,7 @@ from opendimo.training.stages import three_stages
 from tests.rows import row
 
 FRAMES, SIZE = 36, 96
-CAPTURES = {  # capture: (kind, views, the camera moves)
+CAPTURES = {  # capture: (kind, views, whether the camera moves)
     "street": ("internet", ("a",), False),
     "park": ("internet", ("a",), False),
     "rig one": ("multiview", ("a", "b"), False),
@@ -32,7 +32,7 @@ CAPTURES = {  # capture: (kind, views, the camera moves)
 
 
 def film(seed: int, view: str, moves: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A bright figure that waves before a wall [T, S, S, 3]; two views mirror it. And its boxes [T, 4]."""
+    """Return frames [T, S, S, 3] of a bright figure waving before a wall, mirrored in view b, and its boxes [T, 4]."""
     rng = np.random.default_rng(seed)
     wall, coat = rng.integers(0, 120, 3), rng.integers(140, 255, 3)
     frames, boxes = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8), np.empty((FRAMES, 4), np.float32)
@@ -49,8 +49,10 @@ def film(seed: int, view: str, moves: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fill(lake: Lake, base: Path, cameras: dict[str, dict[str, object]] | None = None) -> None:
-    """Captures, clips, videos, poses, captions; then latents and pairs by their stages. `cameras`: further columns of
-    the clips of a view."""
+    """Append captures, clips, videos, poses and captions; then run the stages `latents` and `pairs`.
+
+    `cameras`: additional clip columns by view.
+    """
     rows: dict[str, list[dict[str, object]]] = {
         name: [] for name in ("captures", "clips", "clip_videos", "poses", "captions")
     }
@@ -67,15 +69,19 @@ def fill(lake: Lake, base: Path, cameras: dict[str, dict[str, object]] | None = 
             facts = {"frames": FRAMES, "end_frame": FRAMES, "fps_num": 24, "fps_den": 1, "width": SIZE, "height": SIZE}
             scores = {"people": 1.0, "person_share": 1.0, "person_height": 0.7, "sharpness": 99.0, "exposure": 0.5}
             sha = sha256_bytes(video)
-            seen = {"subject": capture, "video_sha256": sha, "track": boxes, **(cameras or {}).get(view, {})}
-            rows["clips"].append(row("clips", **clip, **facts, **scores, **seen, work_key=clip_id))
+            person = {"subject": capture, "video_sha256": sha, "track": boxes, **(cameras or {}).get(view, {})}
+            rows["clips"].append(row("clips", **clip, **facts, **scores, **person, work_key=clip_id))
             rows["clip_videos"].append(row("clip_videos", clip_id=clip_id, video=video, sha256=sha))
             joints = np.full((FRAMES, 52, 3), 50, np.float32) + np.arange(52, dtype=np.float32)[None, :, None] % 8
-            places = 0.2 * np.sin(times + np.arange(156).reshape(52, 3)) + (0, 0, 3)  # metres, in front of the camera
+            positions = 0.2 * np.sin(times + np.arange(156).reshape(52, 3)) + (
+                0,
+                0,
+                3,
+            )  # metres, in front of the camera
             pose = {
                 "body_pose": np.float32(np.sin(times + np.arange(63).reshape(21, 3))),
                 "joints_2d": joints,
-                "joints_3d": np.float32(places),
+                "joints_3d": np.float32(positions),
             }
             ok = {"valid": [True] * FRAMES, "hand_valid": np.ones((FRAMES, 2), np.float32), "weight": 1.0}
             rows["poses"].append(row("poses", FRAMES, pose_id=f"pose of {clip_id}", clip_id=clip_id, **pose, **ok))
@@ -93,7 +99,7 @@ def fill(lake: Lake, base: Path, cameras: dict[str, dict[str, object]] | None = 
 
 
 def run(lake: Lake, stage: object, work: list) -> None:
-    """Run a stage on all its work and commit."""
+    """Run a stage on the given work and commit its rows."""
     outcome = stage.run(work)  # type: ignore[attr-defined]
     outcome.check(work)
     assert not outcome.rejects, outcome.rejects[0].traceback or outcome.rejects[0].message
@@ -102,7 +108,7 @@ def run(lake: Lake, stage: object, work: list) -> None:
 
 @pytest.fixture(scope="session")
 def one_thread() -> None:
-    """Sums in one order, so that runs can be compared bit by bit."""
+    """Use one thread, so that sums have a fixed order and runs are bit-identical."""
     torch.set_num_threads(1)
 
 
@@ -114,15 +120,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def lake(tmp_path_factory: pytest.TempPathFactory, base: Path, one_thread: None) -> Lake:
-    """The lake; do not write to it."""
-    made = Lake(tmp_path_factory.mktemp("lake"))
-    fill(made, base)
-    return made
+    """The shared lake; tests must not write to it."""
+    filled = Lake(tmp_path_factory.mktemp("lake"))
+    fill(filled, base)
+    return filled
 
 
 @pytest.fixture(scope="session")
 def release(lake: Lake) -> Release:
-    """A release of it."""
+    """A release of the lake."""
     return open_release(lake.uri, create_release(lake, "small")["release_id"])
 
 

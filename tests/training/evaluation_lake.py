@@ -1,4 +1,4 @@
-"""A small release with cameras around the person, and a pipeline that was not trained."""
+"""A small release with cameras around the person, and an untrained pipeline."""
 
 from pathlib import Path
 
@@ -13,31 +13,31 @@ from opendimo.storage_schemas.releases.release import Release, create_release, o
 from tests.training.conftest import FRAMES, SIZE, fill
 
 APART = 60.0
-"""Degrees about gravity between the views a and b."""
+"""Azimuth gap in degrees between views a and b."""
 
 
 def camera(azimuth: float) -> dict[str, object]:
-    """Columns of a clip whose camera looks at the origin from 4 metres away; +y is down."""
+    """Return the columns of a clip whose camera looks at the origin from a distance of 4 metres; +y is down."""
     a = np.radians(azimuth)
-    place = 4 * np.array([np.sin(a), 0, np.cos(a)])
-    forward = -place / 4
+    position = 4 * np.array([np.sin(a), 0, np.cos(a)])
+    forward = -position / 4
     right = np.cross([0, 1, 0], forward)
     rotation = np.stack([right, np.cross(forward, right), forward])
-    pose = np.concatenate([rotation, -rotation @ place[:, None]], axis=1)
-    # so far away that a person beside the middle is seen from about the same side
+    pose = np.concatenate([rotation, -rotation @ position[:, None]], axis=1)
+    # long focal length: the azimuth hardly depends on where in the frame the person is
     K = np.array([[2000, 0, SIZE / 2], [0, 2000, SIZE / 2], [0, 0, 1]])
     return {"world_to_camera": np.tile(pose, (FRAMES, 1, 1)), "K": np.tile(K, (FRAMES, 1, 1)), "metric": True}
 
 
 def small_release(root: Path) -> tuple[Release, Path]:
-    """A release `small@1` in the lake ROOT/lake, and the base model."""
+    """Create the release `small@1` in the lake ROOT/lake; return it and the base model."""
     base, lake = make_tiny_base(root / "base"), Lake(root / "lake")
     fill(lake, base, {"a": camera(10), "b": camera(10 + APART)})
     return open_release(lake.uri, create_release(lake, "small")["release_id"]), base
 
 
 def small_pipeline(base: Path, out: Path, seed: int = 0, **config: object) -> Path:
-    """A pipeline as a run has it, with random weights."""
+    """Write a pipeline with random weights to the output folder `out` of a run."""
     torch.manual_seed(seed)
     dimo = DiMo.from_base(base, DiMoConfig.tiny())
     for block in dimo.transformer.blocks:

@@ -1,4 +1,4 @@
-"""Pairs without a release."""
+"""Synthetic pairs without a release."""
 
 from itertools import permutations
 
@@ -6,7 +6,7 @@ from opendimo.training.release import Pair
 
 
 def rig(capture: str, views: int, windows: int, source: str = "multiview", subject: str | None = None) -> list[Pair]:
-    """All pairs of a capture."""
+    """Return all same-view and cross-view pairs of a capture."""
     pairs = []
     for start in range(0, 17 * windows, 17):
         for driving, target in [*permutations(range(views), 2), *((v, v) for v in range(views))]:

@@ -1,4 +1,4 @@
-"""Costs of full-size runs, against figures from elsewhere."""
+"""Estimated costs of full-size runs, against independent figures."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ def test_the_published_sizes_of_the_backbones_come_out(wan: Budget) -> None:
     hunyuan = budget(preset("hunyuanvideo-1.5", "base"))
     assert wan.base == pytest.approx(5.0e9, rel=0.002)
     assert hunyuan.base == pytest.approx(8.33e9, rel=0.002)
-    assert (wan.tokens, hunyuan.tokens) == (12_090 + 390, 49_290 + 1_590)  # of the video, and of the reference
+    assert (wan.tokens, hunyuan.tokens) == (12_090 + 390, 49_290 + 1_590)  # video + reference
 
 
 def test_operations_of_the_base_are_those_of_its_matrices(wan: Budget) -> None:
-    """By hand: 8 D^2 of two attentions' projections and 2 D F of the feed-forward a token, scores and sums over all."""
+    """Analytic: per token 8 D^2 for the projections of two attentions, 2 D F for the feed-forward, plus attention."""
     tokens, width, ffn, layers, text = wan.tokens, 3072, 14336, 30, 512
     matrices = tokens * (6 * width**2 + 2 * width * ffn) + text * 2 * width**2
     attention = 2 * tokens * (tokens + text) * width
@@ -40,7 +40,7 @@ def test_motion_costs_what_its_own_matrices_cost(wan: Budget) -> None:
     tokens, width, motion, frames = wan.tokens, 3072, 768, 121
     projections = tokens * 2 * width**2 + 2 * 32 * 4 * 15 * motion * width
     attention = 2 * tokens * 60 * width
-    encoder = 8.67e12 / 2  # measured apart: multiplications of one forward over the driving frames
+    encoder = 8.67e12 / 2  # measured separately: multiplications of one forward pass over the driving frames
     by_hand = 3 * 2 * (30 * (projections + attention) + encoder)
     assert wan.flops is not None and frames == wan.video[0]
     assert wan.flops - wan.base_flops == pytest.approx(by_hand, rel=0.02)
@@ -61,20 +61,20 @@ def test_a_variant_without_motion_tokens_has_no_motion_attention(wan: Budget) ->
 
 @pytest.mark.parametrize("variant", ["smpl_vq", "smpl_ctrl"])
 def test_operations_are_counted_of_what_reads_poses_and_does_not_draw(variant: str, wan: Budget) -> None:
-    found = budget(with_variant(preset("wan2.2-ti2v-5b", "base"), variant))
-    assert found.flops is not None and 1 < found.flops / wan.base_flops < 1.2
+    estimate = budget(with_variant(preset("wan2.2-ti2v-5b", "base"), variant))
+    assert estimate.flops is not None and 1 < estimate.flops / wan.base_flops < 1.2
 
 
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_the_documents_say_what_is_counted(name: str) -> None:
     config = preset(name, "base")
-    found = budget(config)
-    assert found.flops is not None
-    memory = [f"{found.memory(gpus) / 2**30:.0f}" for gpus in (1, 8)]
-    frames, height, width = found.video
-    operations = f"{found.base_flops / 1e15:.3f} / {found.flops / 1e15:.3f}"
-    days = found.flops * config.batch_size * config.schedule.steps / (8 * 250e12) / 86_400
-    row = [f"`{name}`", f"{found.parameters / 1e9:.2f} B", operations, *memory, f"{days:.1f}"]
+    estimate = budget(config)
+    assert estimate.flops is not None
+    memory = [f"{estimate.memory(gpus) / 2**30:.0f}" for gpus in (1, 8)]
+    frames, height, width = estimate.video
+    operations = f"{estimate.base_flops / 1e15:.3f} / {estimate.flops / 1e15:.3f}"
+    days = estimate.flops * config.batch_size * config.schedule.steps / (8 * 250e12) / 86_400
+    row = [f"`{name}`", f"{estimate.parameters / 1e9:.2f} B", operations, *memory, f"{days:.1f}"]
     assert f"| {' | '.join(row)} |" in (ROOT / "model" / "README.md").read_text()
     row = [f"`{name}`", f"{height} x {width}", *memory]
     assert f"| {' | '.join(row)} |" in (ROOT / "README.md").read_text() and frames == 121

@@ -1,4 +1,4 @@
-"""Batches are what the release says."""
+"""Batches match the content of the release."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ def pair_of(data: TrainingData, kind: str) -> Pair:
 
 
 class Unlabelled:
-    """A release in which the pairs of some kinds of sources (None: all) have no pose labels."""
+    """A release in which the pairs of the given kinds of sources (None: all) have no pose labels."""
 
     def __init__(self, release: Release, kinds: list[str] | None = None) -> None:
         self._release, self._kinds = release, kinds
@@ -48,7 +48,7 @@ class Unlabelled:
 
 
 def equal(a: object, b: object) -> bool:
-    """Whether all tensors of two batches are the same."""
+    """Return whether all tensors of two batches are equal."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     return all(equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
@@ -77,7 +77,7 @@ def test_driving_frames_are_those_of_the_driving_view(data: TrainingData) -> Non
     mirrored = replace(pair, driving_clip_id=pair.target_clip_id, pose_id=None)
     batch = data.batch([pair, mirrored])
     assert batch.driving.body.shape == (2, 9, 3, 32, 32) and batch.driving.hands.shape == (2, 9, 2, 3, 16, 16)
-    # view b is view a in the mirror, and so are the boxes: the crops are mirror images, but for the codec
+    # view b is view a mirrored, as are the boxes: the crops are mirror images up to codec noise
     one, other = batch.driving.body
     assert (one - other.flip(-1)).abs().mean() < 0.03 < (one - other).abs().mean()
 
@@ -158,7 +158,7 @@ def test_reading_ahead_may_be_broken_off(data: TrainingData) -> None:
 def test_a_batch_reads_each_column_once(release: Release) -> None:
     calls: list[tuple[str, ...]] = []
 
-    class Watched:
+    class CountedCalls:
         def rows(self, table: str, keys: list[str], columns: list[str]) -> list[dict]:
             calls.append(("rows", table))
             return release.rows(table, keys, columns)
@@ -170,7 +170,7 @@ def test_a_batch_reads_each_column_once(release: Release) -> None:
         def __getattr__(self, name: str) -> object:
             return getattr(release, name)
 
-    data = TrainingData(Watched(), "train", DiMoConfig.tiny())
+    data = TrainingData(CountedCalls(), "train", DiMoConfig.tiny())
     pairs = data.pairs[:8]
     data.batch(pairs)
     assert sorted(calls) == [
@@ -181,7 +181,7 @@ def test_a_batch_reads_each_column_once(release: Release) -> None:
         ("rows", "poses"),
     ]
     data.batch(pairs)
-    assert len(calls) == 5  # all of it was kept
+    assert len(calls) == 5  # all data was cached
 
 
 def test_a_video_that_is_too_short_is_named_with_its_pair(data: TrainingData) -> None:
@@ -236,13 +236,13 @@ def test_the_cache_stays_within_its_bytes() -> None:
 
     def read(names: list[str]) -> list[torch.Tensor]:
         reads.append("".join(names))
-        return [torch.zeros(700, dtype=torch.uint8)[:10] for _ in names]  # a view keeps all of it in memory
+        return [torch.zeros(700, dtype=torch.uint8)[:10] for _ in names]  # a view keeps the whole tensor in memory
 
     cache = ByteCache(1500)
     for names in ("ab", "ac", "a", "ba"):
         assert len(cache.get(names, read)) == len(names)
         assert cache.held == 1400
-    assert reads == ["ab", "c", "b"]  # b went when c came, a was used since
+    assert reads == ["ab", "c", "b"]  # c evicted b; a was used more recently
     cache.get("abcd", read)
     assert cache.held == 1400
 
@@ -254,15 +254,15 @@ def test_threads_share_a_cache() -> None:
     cache = ByteCache(550)
 
     def use(seed: int) -> bool:
-        asked = np.random.default_rng(seed).integers(0, 9, (200, 3)).tolist()
-        return all([int(value[0]) for value in cache.get(keys, read)] == keys for keys in asked)
+        requests = np.random.default_rng(seed).integers(0, 9, (200, 3)).tolist()
+        return all([int(value[0]) for value in cache.get(keys, read)] == keys for keys in requests)
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(use, range(8)))
     last = [20, 21, 22, 23, 24]
     cache.get(last, read)
     assert cache.held == 500
-    cache.get(last, lambda missing: pytest.fail(f"{missing} are not held"))
+    cache.get(last, lambda missing: pytest.fail(f"{missing} are not cached"))
 
 
 def test_what_is_larger_than_the_cache_is_not_kept() -> None:

@@ -1,4 +1,4 @@
-"""The check that a model follows its driver: it tells a model that does from one that does not."""
+"""The driver check distinguishes a model that follows its driver from one that ignores it."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,8 +18,8 @@ from opendimo.training.driver_check import CONDITIONS, DriverCheck
 KINDS = ["cross_view", "moving_camera", "same_view"]
 
 
-class Answers(torch.nn.Module):
-    """A model whose error is large unless it is given the driver (or the text) that belongs to the target."""
+class ConditionedModel(torch.nn.Module):
+    """Model whose error is small only if it is given the driver (or the text) that belongs to the target."""
 
     def __init__(self, belongs: dict[bytes, list[bytes]], reads: str) -> None:
         super().__init__()
@@ -28,15 +28,15 @@ class Answers(torch.nn.Module):
         self.belongs, self.reads = belongs, reads
 
     def forward(self, batch: Batch, *, noise: Tensor, drop_motion: Tensor, **_: Any) -> Prediction:
-        told = batch.driving.body if self.reads == "driver" else batch.text
-        known = torch.tensor(
+        condition = batch.driving.body if self.reads == "driver" else batch.text
+        matches = torch.tensor(
             [
-                told[i].numpy().tobytes() in self.belongs[batch.target[i].numpy().tobytes()]
+                condition[i].numpy().tobytes() in self.belongs[batch.target[i].numpy().tobytes()]
                 and not (self.reads == "driver" and drop_motion[i])
-                for i in range(len(told))
+                for i in range(len(condition))
             ]
         )
-        error = torch.where(known, 0.1, 0.3)[:, None, None, None, None]
+        error = torch.where(matches, 0.1, 0.3)[:, None, None, None, None]
         return Prediction(noise - batch.target + error.sqrt(), None, None, None, {})
 
 
@@ -50,18 +50,18 @@ def check(data: dict[str, TrainingData], config: TrainConfig, **policy: Any) -> 
     return DriverCheck(data["train"], data["test"], KINDS, config, torch.zeros(1, 32), 3.0)
 
 
-def answers(made: DriverCheck, reads: str) -> Answers:
+def model_of(driver_check: DriverCheck, reads: str) -> ConditionedModel:
     belongs: dict[bytes, list[bytes]] = {}
-    for pair in made.pairs:
-        batch = made.data.batch([pair])
-        told = batch.driving.body if reads == "driver" else batch.text
-        belongs.setdefault(batch.target[0].numpy().tobytes(), []).append(told[0].numpy().tobytes())
-    return Answers(belongs, reads)
+    for pair in driver_check.pairs:
+        batch = driver_check.data.batch([pair])
+        condition = batch.driving.body if reads == "driver" else batch.text
+        belongs.setdefault(batch.target[0].numpy().tobytes(), []).append(condition[0].numpy().tobytes())
+    return ConditionedModel(belongs, reads)
 
 
 def test_a_model_that_follows_its_driver_has_a_gap(data: dict[str, TrainingData], config: TrainConfig) -> None:
-    made = check(data, config, from_step=0)
-    record = made.measure(answers(made, "driver"), 10, "mixed_view")
+    driver_check = check(data, config, from_step=0)
+    record = driver_check.measure(model_of(driver_check, "driver"), 10, "mixed_view")
     assert record["split"] == "test" and record["note"] is None
     assert record["loss"]["true"] == pytest.approx(0.1) and record["loss"]["other"] == pytest.approx(0.3)
     assert record["loss"]["none"] == pytest.approx(0.3)
@@ -71,10 +71,10 @@ def test_a_model_that_follows_its_driver_has_a_gap(data: dict[str, TrainingData]
 
 
 def test_a_model_that_ignores_its_driver_is_named(data: dict[str, TrainingData], config: TrainConfig) -> None:
-    made = check(data, config, from_step=8)
-    model = answers(made, "text")
-    assert made.measure(model, 5, "mixed_view")["warning"] is None  # too early to tell
-    record = made.measure(model, 10, "mixed_view")
+    driver_check = check(data, config, from_step=8)
+    model = model_of(driver_check, "text")
+    assert driver_check.measure(model, 5, "mixed_view")["warning"] is None  # before `from_step`
+    record = driver_check.measure(model, 10, "mixed_view")
     assert record["gap"] == pytest.approx(0) and "hardly follows its driver" in record["warning"]
     assert record["loss"]["no_text"] == pytest.approx(0.3)
 
@@ -82,21 +82,21 @@ def test_a_model_that_ignores_its_driver_is_named(data: dict[str, TrainingData],
 def test_without_held_out_pairs_training_pairs_are_used_and_it_is_noted(
     data: dict[str, TrainingData], config: TrainConfig
 ) -> None:
-    made = DriverCheck(data["train"], data["train"], ["no such kind"], config, torch.zeros(1, 32), 3.0)
-    assert made.pairs == []
+    driver_check = DriverCheck(data["train"], data["train"], ["no such kind"], config, torch.zeros(1, 32), 3.0)
+    assert driver_check.pairs == []
     empty = SimpleNamespace(fixed=lambda *_: (_ for _ in ()).throw(ValueError("none")))
-    made = DriverCheck(data["train"], empty, KINDS, config, torch.zeros(1, 32), 3.0)  # type: ignore[arg-type]
-    assert made.split == "train" and "holds out none" in str(made.note)
+    driver_check = DriverCheck(data["train"], empty, KINDS, config, torch.zeros(1, 32), 3.0)  # type: ignore[arg-type]
+    assert driver_check.split == "train" and "holds out none" in str(driver_check.note)
 
 
 def test_the_other_driver_is_of_another_capture(data: dict[str, TrainingData], config: TrainConfig) -> None:
-    made = check(data, config)
-    found = [(pair, other) for pair, other in zip(made.pairs, made.others, strict=True) if other]
+    driver_check = check(data, config)
+    found = [(pair, other) for pair, other in zip(driver_check.pairs, driver_check.others, strict=True) if other]
     assert found and all(pair.capture_id != other.capture_id for pair, other in found)
 
 
 def test_the_same_check_twice_gives_the_same_numbers(data: dict[str, TrainingData], config: TrainConfig) -> None:
-    made = check(data, config)
-    model = answers(made, "driver")
-    assert made.measure(model, 5, "x") == made.measure(model, 5, "x")
-    assert set(made.measure(model, 5, "x")["loss"]) == set(CONDITIONS)
+    driver_check = check(data, config)
+    model = model_of(driver_check, "driver")
+    assert driver_check.measure(model, 5, "x") == driver_check.measure(model, 5, "x")
+    assert set(driver_check.measure(model, 5, "x")["loss"]) == set(CONDITIONS)

@@ -1,4 +1,4 @@
-"""Evaluations from cases to tables: on a small release, with pipelines that were not trained."""
+"""Evaluations from cases to tables, on a small release with untrained pipelines."""
 
 import json
 import math
@@ -29,12 +29,12 @@ from tests.training.test_evaluation_metrics import I3D, Inception, saved
 CONFIG = EvaluationConfig(limit=4, steps=1)
 
 
-def nothing(frames: np.ndarray, *_: object) -> np.ndarray:
-    """Who finds no joints."""
+def no_landmarks(frames: np.ndarray, *_: object) -> np.ndarray:
+    """Landmark detector that finds no joints."""
     return np.zeros((len(frames), 52, 3), np.float32)
 
 
-MEASURES = Measures.of(Weights(), nothing, lambda *_: set())
+MEASURES = Measures.of(Weights(), no_landmarks, lambda *_: set())
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +101,14 @@ def test_a_limit_takes_as_many_of_each_kind_and_a_larger_one_goes_on(release: Re
 
 def test_the_paper_reconstructs_clips_and_moves_other_people(release: Release) -> None:
     cases = choose_cases(release, EvaluationConfig(protocol="paper", split="train"))
-    own = [case for case in cases if case.kind == SELF]
+    reconstructed = [case for case in cases if case.kind == SELF]
     crossed = [case for case in cases if case.kind == CROSS]
-    assert own and crossed and len(own) + len(crossed) == len(cases)
-    assert all(c.has_truth and c.pair.driving_clip_id == c.target.clip_id for c in own)
+    assert reconstructed and crossed and len(reconstructed) + len(crossed) == len(cases)
+    assert all(c.has_truth and c.pair.driving_clip_id == c.target.clip_id for c in reconstructed)
     for case in crossed:
         assert not case.has_truth and case.gap is None
         assert case.target.clip_id.split()[:2] != case.pair.driving_clip_id.split()[:2]
-    assert all("stage" not in case.target.clip_id for case in cases)  # their cameras move
+    assert all("stage" not in case.target.clip_id for case in cases)  # these have moving cameras
 
 
 def test_what_has_no_truth_is_measured_by_its_camera_alone(release: Release, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_inputs_are_the_windows_of_the_pair(release: Release, cases: list[Case],
     start, step = case.pair.target_start, case.pair.frame_step
     true = known.frames(case.target)
     assert true.shape == (case.pair.num_frames, 64, 64, 3)
-    # 96 x 96 to 64 x 64 by areas: means hardly change
+    # 96 x 96 to 64 x 64 by area averaging: means hardly change
     assert abs(true[3].mean() - whole[start + 3 * step].mean()) < 1
     assert np.array_equal(np.asarray(Image.open(out / "reference" / f"{name}.png")), true[0])
     still = decode(out / BASELINE / f"{name}.mp4").astype(int)
@@ -161,7 +161,7 @@ def test_clips_of_another_model_or_seed_are_not_mixed(
     release: Release, run: Path, made: tuple[Release, Path], tmp_path: Path
 ) -> None:
     check_checkpoint(run, "ours", tmp_path, release, CONFIG)
-    check_checkpoint(run, "ours", tmp_path, release, replace(CONFIG, limit=7))  # more clips of the same
+    check_checkpoint(run, "ours", tmp_path, release, replace(CONFIG, limit=7))  # more clips with the same settings
     with pytest.raises(ValueError, match="made with another seed: use another --out"):
         check_checkpoint(run, "ours", tmp_path, release, replace(CONFIG, seed=1))
     other = small_pipeline(made[1], tmp_path / "other", seed=1)
@@ -177,11 +177,11 @@ def test_clips_of_others_are_fitted_or_refused(tmp_path: Path) -> None:
     (tmp_path / "large.mp4").write_bytes(grey(12, 128, 128))
     (tmp_path / "wide.mp4").write_bytes(grey(9, 128, 64))
     (tmp_path / "short.mp4").write_bytes(grey(5, 64, 64))
-    found = read_clip(tmp_path / "large.mp4", 9, (64, 64))
-    assert found is not None and found.frames.shape == (9, 64, 64, 3)
-    assert found.note == "resized from 128 x 128, cut from 12 frames"
+    clip = read_clip(tmp_path / "large.mp4", 9, (64, 64))
+    assert clip is not None and clip.frames.shape == (9, 64, 64, 3)
+    assert clip.note == "resized from 128 x 128, cut from 12 frames"
     assert read_clip(tmp_path / "none.mp4", 9, (64, 64)) is None
-    with pytest.raises(ValueError, match=r"wide\.mp4 is 128 x 64, which has not the shape of 64 x 64: crop it"):
+    with pytest.raises(ValueError, match=r"wide\.mp4 is 128 x 64, another aspect ratio than 64 x 64: crop it"):
         read_clip(tmp_path / "wide.mp4", 9, (64, 64))
     with pytest.raises(ValueError, match=r"short\.mp4: .*got 5; 9 frames are needed"):
         read_clip(tmp_path / "short.mp4", 9, (64, 64))
@@ -198,7 +198,7 @@ def test_the_truth_wins_over_the_reference_and_gaps_in_a_folder_are_named(
     assert systems["rival"]["all"]["ssim"]["mean"] > 0.97 > systems[BASELINE]["all"]["ssim"]["mean"]
     assert systems["rival"]["all"]["psnr"]["mean"] > systems[BASELINE]["all"]["psnr"]["mean"] + 5
     assert systems[BASELINE]["groups"]["gap"].keys() == {"0", "60"}
-    assert f"rival lacks 1 clips, so its means are over others: {cases[0].case_id}." in result["notes"]
+    assert f"rival lacks 1 clips, so its means are over fewer clips: {cases[0].case_id}." in result["notes"]
     written = json.loads((out / "evaluation.json").read_text())
     assert written == json.loads(json.dumps(result))
     text = (out / "evaluation.md").read_text()
@@ -210,7 +210,7 @@ def test_distances_of_sets_come_from_the_weights_given(
     release: Release, cases: list[Case], out: Path, tmp_path: Path
 ) -> None:
     weights = Weights(inception=str(saved(Inception(), tmp_path / "a.pt")), fvd=str(saved(I3D(), tmp_path / "b.pt")))
-    measures = Measures.of(weights, nothing, lambda *_: set())
+    measures = Measures.of(weights, no_landmarks, lambda *_: set())
     result = evaluate(release, cases, {"true": out / "truth"}, out, CONFIG, measures)
     true, copy = (next(s for s in result["systems"] if s["name"] == name)["distances"] for name in ("true", BASELINE))
     assert copy["fid"]["n"] == 9 * len(cases) and copy["fvd"]["n"] == len(cases)
@@ -228,7 +228,7 @@ def test_what_is_found_of_person_and_camera_is_compared_with_labels_and_prompt(
     assert truth.height == pytest.approx(68 * 64 / 96) and truth.focal_over_width == pytest.approx(2000 / 96)
 
     def shifted(frames: np.ndarray, track: np.ndarray) -> np.ndarray:
-        """Joints that are off by a tenth of the person's height."""
+        """Return joints shifted by a tenth of the person's height."""
         return truth.joints + np.array([truth.height / 10, 0, 0], np.float32)
 
     measures = replace(MEASURES, find_landmarks=shifted, name_moves=lambda *_: {"static", "zoom_in"})
@@ -283,11 +283,11 @@ def test_folders_have_names_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "b" / "run").mkdir(parents=True)
     both = [str(tmp_path / name / "run") for name in "ab"]
     assert named_folders([both[0], f"other={both[1]}"], "checkpoint") == {"run": Path(both[0]), "other": Path(both[1])}
-    with pytest.raises(ValueError, match="two systems are called run: write NAME=run"):
+    with pytest.raises(ValueError, match="two systems are named run: give one of them another name"):
         named_folders(both, "checkpoint")
-    with pytest.raises(ValueError, match="cannot be called 'truth'"):
+    with pytest.raises(ValueError, match="cannot be named 'truth'"):
         named_folders([f"truth={both[0]}"], "clips")
-    with pytest.raises(ValueError, match="clips x: nowhere is no folder"):
+    with pytest.raises(ValueError, match="clips x: nowhere is not a folder"):
         named_folders(["x=nowhere"], "clips")
 
 

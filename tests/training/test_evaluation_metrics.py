@@ -1,4 +1,4 @@
-"""The numbers of an evaluation against independent sources: scikit-image, closed forms, and small modules on disk."""
+"""Evaluation metrics against independent references: scikit-image, closed forms, and small TorchScript modules."""
 
 import math
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_equal_clips_are_as_good_as_can_be() -> None:
 
 def test_frames_smaller_than_the_window_of_ssim_are_refused() -> None:
     small = np.zeros((2, 8, 20, 3), np.uint8)
-    with pytest.raises(ValueError, match="11 x 11 pixels or more, not 20 x 8"):
+    with pytest.raises(ValueError, match="at least 11 x 11 pixels, got 20 x 8"):
         ssim(small, small)
 
 
@@ -77,12 +77,12 @@ def test_the_frechet_distance_agrees_with_the_closed_form_of_gaussians(samples: 
 
 
 def test_a_frechet_distance_of_one_sample_is_none() -> None:
-    with pytest.raises(ValueError, match="needs two samples of each, not 1 and 3"):
+    with pytest.raises(ValueError, match="needs two samples of each set, got 1 and 3"):
         frechet_distance(np.zeros((1, 4)), np.zeros((3, 4)))
 
 
 class Inception(torch.nn.Module):
-    """Colours of 4 x 4 parts of a frame, with the arguments of the published module."""
+    """Mean colours of 4 x 4 cells of a frame, with the arguments of the published module."""
 
     def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
         features = torch.nn.functional.adaptive_avg_pool2d(images.float(), 4).flatten(1)
@@ -90,7 +90,7 @@ class Inception(torch.nn.Module):
 
 
 class I3D(torch.nn.Module):
-    """What changes from frame to frame in each colour, and its spread, with the arguments of the published module."""
+    """Mean frame difference and temporal spread of each colour, with the arguments of the published module."""
 
     def forward(
         self, video: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False
@@ -119,7 +119,7 @@ def test_features_come_from_modules_on_disk_called_as_they_were_published(tmp_pa
 
 def test_a_module_that_cannot_take_the_clips_is_named(tmp_path: Path) -> None:
     path = saved(torch.nn.Linear(7, 2), tmp_path / "linear.pt")
-    with pytest.raises(ValueError, match=r"linear\.pt cannot take \[11, 3, 40, 56\] torch\.uint8"):
+    with pytest.raises(ValueError, match=r"linear\.pt cannot process input \[11, 3, 40, 56\] torch\.uint8"):
         Features(path).of_frames(clips()[0])
 
 
@@ -138,7 +138,7 @@ def test_weights_that_are_not_what_they_should_be_are_named(tmp_path: Path) -> N
 
 
 class Opener:
-    """What a pickle would run."""
+    """Object whose unpickling opens a file."""
 
     def __reduce__(self) -> tuple:
         return open, ("opened", "w")
@@ -153,7 +153,7 @@ def test_nothing_of_a_pickle_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_lpips_is_the_weighted_distance_of_normalised_features(tmp_path: Path) -> None:
-    """By the formula of its paper, with the backbone of torchvision and the published linear layers."""
+    """Formula of the paper, with torchvision's backbone and the published linear layers."""
     torch.manual_seed(0)
     backbone = alexnet(weights=None).eval()
     torch.save(backbone.state_dict(), tmp_path / "alexnet.pth")
@@ -165,12 +165,12 @@ def test_lpips_is_the_weighted_distance_of_normalised_features(tmp_path: Path) -
 
     def features(clip: np.ndarray) -> list[torch.Tensor]:
         x = (torch.from_numpy(clip).float() / 127.5 - 1 - shift) / scale
-        x, found = x.permute(0, 3, 1, 2), []
+        x, maps = x.permute(0, 3, 1, 2), []
         for k, layer in enumerate(backbone.features):
             x = layer(x)
             if k in (1, 4, 7, 9, 11):
-                found.append(x / x.norm(dim=1, keepdim=True).clamp(min=1e-8))
-        return found
+                maps.append(x / x.norm(dim=1, keepdim=True).clamp(min=1e-8))
+        return maps
 
     with torch.no_grad():
         parts = [
@@ -184,7 +184,7 @@ def test_lpips_is_the_weighted_distance_of_normalised_features(tmp_path: Path) -
 def looking_at(
     person: np.ndarray, place: np.ndarray, roll: float, focal: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A camera [1, 3, 4], K [1, 3, 3] at `place` that has `person` somewhere off the middle, and that pixel [1, 2]."""
+    """A camera [1, 3, 4] at `place` with K [1, 3, 3] that sees `person` off-centre, and that pixel [1, 2]."""
     forward = person + np.array([0.3, -0.2, 0.1]) - place
     forward = forward / np.linalg.norm(forward)
     right = np.cross(forward, (0.3, 0.9, 0.2))
@@ -204,7 +204,7 @@ angles = st.floats(-180, 180)
 def test_the_gap_is_the_angle_about_gravity_wherever_cameras_are(
     one: float, two: float, up_one: float, up_two: float, far: float, roll: float, world: int
 ) -> None:
-    turn = Rotation.random(random_state=world)  # whatever way the world is turned
+    turn = Rotation.random(random_state=world)  # random orientation of the world
     person = np.array([0.4, 1.0, -0.7])
 
     def ray(azimuth: float, elevation: float, distance: float) -> np.ndarray:
@@ -234,10 +234,10 @@ def test_gaps_belong_to_the_nearest_bucket(gap: float | None, name: str) -> None
 
 def test_the_error_of_a_pose_is_in_heights_and_over_what_is_found() -> None:
     truth = np.ones((3, 4, 3), np.float32) * (50, 40, 1)
-    truth[:, 3, 0] = 140  # outside the picture
+    truth[:, 3, 0] = 140  # outside the frame
     landmarks = truth.copy()
     landmarks[0, :, :2] += (3, 4)
-    landmarks[1, :, 2] = 0  # nobody is found
+    landmarks[1, :, 2] = 0  # not detected
     landmarks[2, 0, 2] = 0
     landmarks[2, :, 0] += 10
     valid = np.array([True, True, True])
@@ -249,10 +249,10 @@ def test_the_error_of_a_pose_is_in_heights_and_over_what_is_found() -> None:
 
 def test_a_prompt_asks_for_what_a_picture_can_show_in_the_window() -> None:
     terms = [("truck_left", 0, 20), ("zoom_in", 18, 90), ("static", 90, 120)]
-    assert asked_moves(terms, 0, 20) == ["pan_left"]  # two frames of a long zoom do not count
+    assert asked_moves(terms, 0, 20) == ["pan_left"]  # two frames of a long zoom are ignored
     assert asked_moves(terms, 10, 40) == ["pan_left", "zoom_in"]
     assert asked_moves(terms, 95, 110) == ["static"]
-    assert asked_moves([("pan_left", 40, 43)], 0, 100) == ["pan_left"]  # short, but all of it is there
+    assert asked_moves([("pan_left", 40, 43)], 0, 100) == ["pan_left"]  # short, but entirely inside the window
     assert asked_moves([("arc_left", 0, 20), ("zoom_in", 0, 20)], 0, 20) == []
     assert asked_moves(terms, 200, 220) == ["static"]
     assert asked_moves([], 0, 20) == []

@@ -1,4 +1,4 @@
-"""From a trained run, and from a tiny random pipeline on disk, to a video file of a real driving clip."""
+"""Generate videos from a real driving clip, with a trained run and with a tiny random pipeline on disk."""
 
 import tomllib
 from fractions import Fraction
@@ -22,7 +22,7 @@ from opendimo.training.export import base_licence, read_facts
 from opendimo.training.generate import Placing, Sampling, find_pipeline, generate, load_pipeline
 from opendimo.training.trainer import train
 
-GIVEN = {"find_person": find_person, "read_video": read_video}
+PLUGINS = {"find_person": find_person, "read_video": read_video}
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def reference(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random pipeline on disk: nine frames of 64 x 48, every second one of a clip."""
+    """A random pipeline on disk: nine frames of 64 x 48, with frame step 2."""
     base = make_tiny_base(tmp_path_factory.mktemp("base"))
     torch.manual_seed(0)
     dimo = DiMo.from_base(base, DiMoConfig.tiny())
@@ -55,7 +55,7 @@ def test_a_clip_comes_out_of_a_trained_run_and_follows_its_driver(
 ) -> None:
     train(release, config, tmp_path / "run")
 
-    def found(clip_id: str, frames: np.ndarray) -> dict[str, np.ndarray]:
+    def labels(clip_id: str, frames: np.ndarray) -> dict[str, np.ndarray]:
         [row] = lake.read("clips", ["track"], f"clip_id = '{clip_id}'")
         [pose] = lake.read("poses", ["body_pose", "joints_2d", "hand_valid", "valid"], f"clip_id = '{clip_id}'")
         n = len(frames)
@@ -66,7 +66,7 @@ def test_a_clip_comes_out_of_a_trained_run_and_follows_its_driver(
         }
         return {name: np.asarray(values)[:n] for name, values in {**row, **pose}.items()} | unknown
 
-    def made(clip_id: str, **options: float) -> np.ndarray:
+    def generated(clip_id: str, **options: float) -> np.ndarray:
         frames = decode(lake.blobs("clip_videos", "video", [clip_id])[0])
         out = generate(
             tmp_path / "run",
@@ -75,31 +75,33 @@ def test_a_clip_comes_out_of_a_trained_run_and_follows_its_driver(
             "The camera is static.",
             tmp_path / "clip.mp4",
             Sampling(num_inference_steps=2, **options),
-            find_person=lambda frames, fps, poses: found(clip_id, frames),
+            find_person=lambda frames, fps, poses: labels(clip_id, frames),
         )
         facts = probe(out)
         assert (facts.width, facts.height, facts.frames) == (64, 64, 9)
         return decode(out)
 
-    one = made("street a")
-    assert (one == made("street a")).all()
-    assert (one != made("rig one b", motion_guidance_scale=5.0)).any()
+    one = generated("street a")
+    assert (one == generated("street a")).all()
+    assert (one != generated("rig one b", motion_guidance_scale=5.0)).any()
     card = (tmp_path / "run" / "pipeline" / "README.md").read_text()
     assert release.id in card and release.sha256 in card and "| data: unknown |" in card
 
 
 def test_a_real_video_drives_a_pipeline_from_disk(folder: Path, dance: Path, reference: Path, tmp_path: Path) -> None:
 
-    def made(seed: int, name: str) -> np.ndarray:
+    def generated(seed: int, name: str) -> np.ndarray:
         sampling = Sampling(num_inference_steps=3)
-        out = generate(folder, reference, dance, "The camera arcs left.", tmp_path / name, sampling, seed=seed, **GIVEN)
+        out = generate(
+            folder, reference, dance, "The camera arcs left.", tmp_path / name, sampling, seed=seed, **PLUGINS
+        )
         facts = probe(out)
         assert (facts.width, facts.height, facts.frames, facts.fps) == (64, 48, 9, Fraction(15))
         return decode(out)
 
-    one = made(0, "one.mp4")
-    assert (one == made(0, "two.mp4")).all()
-    assert (one != made(1, "three.mp4")).any()
+    one = generated(0, "one.mp4")
+    assert (one == generated(0, "two.mp4")).all()
+    assert (one != generated(1, "three.mp4")).any()
     assert one.std() > 1
 
 
@@ -107,7 +109,7 @@ def test_a_video_longer_than_in_training_comes_out_whole(
     folder: Path, dance: Path, reference: Path, tmp_path: Path
 ) -> None:
     sampling = Sampling(num_inference_steps=2, num_frames=25)
-    out = generate(folder, reference, dance, "", tmp_path / "a.mp4", sampling, **GIVEN)
+    out = generate(folder, reference, dance, "", tmp_path / "a.mp4", sampling, **PLUGINS)
     assert probe(out).frames == 25
 
 
@@ -122,7 +124,7 @@ def test_without_a_gpu_there_is_full_precision_and_nothing_to_offload_from(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert Placing() == Placing("float32", offload=False)
-    with pytest.raises(ValueError, match="no GPU to offload from: generate without offload"):
+    with pytest.raises(ValueError, match="offload needs a GPU and PyTorch sees none: generate without offload"):
         load_pipeline(folder, Placing(offload=True))
 
 
@@ -132,7 +134,7 @@ def test_every_step_is_reported_in_any_precision_and_order(
     steps: list[None] = []
     sampling = Sampling(num_inference_steps=2, guidance_in_sequence=True)
     how = {"placing": Placing("bfloat16"), "on_step": lambda: steps.append(None)}
-    out = generate(folder, reference, dance, "", tmp_path / "a.mp4", sampling, **how, **GIVEN)
+    out = generate(folder, reference, dance, "", tmp_path / "a.mp4", sampling, **how, **PLUGINS)
     assert len(steps) == 2 and decode(out).std() > 1
 
 
@@ -140,8 +142,8 @@ def test_every_step_is_reported_in_any_precision_and_order(
 def test_a_driving_video_is_read_at_the_rate_asked_for_as_nearly_as_whole_steps_allow(
     rate: float | None, fps: int, dance: Path
 ) -> None:
-    frames, found = read_video(dance, 5, rate)
-    assert found == fps and np.array_equal(frames, decode(dance, stop=150)[:: 30 // fps][:5])
+    frames, actual = read_video(dance, 5, rate)
+    assert actual == fps and np.array_equal(frames, decode(dance, stop=150)[:: 30 // fps][:5])
 
 
 def test_a_pipeline_that_knows_the_rate_of_its_clips_follows_that_rate(
@@ -150,14 +152,14 @@ def test_a_pipeline_that_knows_the_rate_of_its_clips_follows_that_rate(
     pipeline = DiMoPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.register_to_config(fps=10.0)
-    made = pipeline(reference, dance, "", num_inference_steps=1, output_type="latent", **GIVEN)
+    made = pipeline(reference, dance, "", num_inference_steps=1, output_type="latent", **PLUGINS)
     assert made.fps == 10
 
 
 def test_the_finder_and_the_reader_are_known_by_their_entry_points(
     folder: Path, dance: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As pyproject.toml names them, whatever is installed here."""
+    """Uses the entry points in pyproject.toml, independent of the installed packages."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     stated = {group: EntryPoint(*next(iter(named.items())), group) for group, named in project["entry-points"].items()}
     monkeypatch.setattr(plugs, "entry_points", lambda group: [stated[group]])
@@ -170,8 +172,8 @@ def test_the_finder_and_the_reader_are_known_by_their_entry_points(
 @pytest.mark.parametrize(
     ("driving", "message"),
     [
-        ("nobody.mp4", r"nobody\.mp4: nobody is seen in its first 17 frames; choose another driving video"),
-        ("short.mp4", r"short\.mp4: .*ends too early: asked for frames \[0, 17\), got 10; choose another driving"),
+        ("nobody.mp4", r"nobody\.mp4: no person was detected in its first 17 frames; choose another driving video"),
+        ("short.mp4", r"short\.mp4: .*ends too early: requested frames \[0, 17\), got 10; choose another driving"),
         ("text.mp4", r"text\.mp4: .*; choose another driving video"),
         ("missing.mp4", r"missing\.mp4.*; choose another driving video"),
     ],
@@ -184,7 +186,7 @@ def test_driving_videos_that_cannot_drive_are_named(
     (tmp_path / "short.mp4").write_bytes(encode(noise[:10], Fraction(24)))
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ValueError, match=message):
-        generate(folder, reference, tmp_path / driving, "", tmp_path / "out.mp4", **GIVEN)
+        generate(folder, reference, tmp_path / driving, "", tmp_path / "out.mp4", **PLUGINS)
 
 
 def test_an_unfinished_run_cannot_generate(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run may start from a whole trained 3DiMo, of the same settings and base."""
+"""A run can start from a trained 3DiMo with the same settings and base model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from opendimo.training.variants import with_variant
 
 @pytest.fixture(scope="module")
 def trained(base: Path, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model in half precision whose weights are not those of a fresh one."""
+    """A half-precision model whose weights differ from those of a newly initialised one."""
     model = DiMo.from_base(base, config.model)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -79,7 +79,7 @@ def test_two_encoders_to_start_from_are_refused(config: TrainConfig, trained: Pa
 
 
 def test_a_folder_without_a_model_is_refused(config: TrainConfig, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no 3DiMo model: dimo\.json is missing"):
+    with pytest.raises(ValueError, match=r"is not a 3DiMo model: dimo\.json is missing"):
         initial_model(config.from_trained(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""Latents of another base model, of several, or of another window are refused before the first step."""
+"""Latents of another base model, mixed formats or another window are rejected before the first step."""
 
 import shutil
 from dataclasses import replace
@@ -44,17 +44,22 @@ def test_latents_made_for_another_base_model_are_refused(release: Release, confi
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"shape": (8, 5, 16, 16)}, r"have shape \(8, 5, 16, 16\), the VAE of .* makes \(8, 3, 16, 16\)"),
+        ({"shape": (8, 5, 16, 16)}, r"have shape \(8, 5, 16, 16\), but the VAE of .* makes \(8, 3, 16, 16\)"),
         ({"shape": (48, 3, 16, 16)}, r"have shape \(48, 3, 16, 16\)"),
         ({"num_frames": 10}, "num_frames is 10, not 4 k"),
-        ({"text_width": 64}, "text embeddings are 64 wide, the transformer of .* reads 32"),
-        ({"vae": "AutoencoderKLWan+UMT5EncoderModel:0"}, "were made by AutoencoderKLWan.UMT5EncoderModel:0, the VAE"),
+        ({"text_width": 64}, "text embeddings are 64 wide, but the transformer of .* reads 32"),
+        (
+            {"vae": "AutoencoderKLWan+UMT5EncoderModel:0"},
+            "were made by AutoencoderKLWan.UMT5EncoderModel:0, but the VAE",
+        ),
     ],
 )
-def test_what_does_not_fit_is_named(latents: LatentFormat, base: Path, changes: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_does_not_fit_is_named(
+    latents: LatentFormat, base: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         check_latents(replace(latents, **changes), base)
 
 
@@ -64,7 +69,7 @@ def test_a_preset_that_states_its_window_wants_that(latents: LatentFormat, base:
 
 
 def rows(*changes: dict[str, object]) -> tuple[SimpleNamespace, Pairs]:
-    """A release of two latents, and pairs of them."""
+    """A release of two latents and one unused row, and pairs of them."""
     pairs = Pairs.of(rig("one", 2, windows=1))
     usual = {"vae": "v", "num_frames": 9, "frame_step": 2, "width": 64, "height": 64}
     shapes = {"shape": [8, 3, 16, 16], "text_shape": [5, 32]}

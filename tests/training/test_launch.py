@@ -1,4 +1,4 @@
-"""Training in a Ray worker."""
+"""Train in a Ray worker."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ from opendimo.training.launch import Launcher
 from opendimo.training.log import read_metrics
 from opendimo.training.summary import stage_losses
 
-News = tuple[int, float | None, list[tuple[int, str]]]
+Progress = tuple[int, float | None, list[tuple[int, str]]]
 
 
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[Launcher]:
-    """On a small Ray of this machine."""
+    """A launcher on a local Ray with two CPUs."""
     with ray_session(cpus=2), Launcher() as started:
         yield started
 
@@ -27,20 +27,25 @@ def launcher() -> Iterator[Launcher]:
 def test_progress_log_lines_and_refusals_arrive(
     launcher: Launcher, release: Release, config: TrainConfig, tmp_path: Path
 ) -> None:
-    news: list[News] = []
+    updates: list[Progress] = []
     result = launcher.train(
-        release.lake_uri, release.id, config, tmp_path, until_stage=1, on_progress=lambda *said: news.append(said)
+        release.lake_uri,
+        release.id,
+        config,
+        tmp_path,
+        until_stage=1,
+        on_progress=lambda *update: updates.append(update),
     )
-    assert result.steps_done == sum(steps for steps, _, _ in news) == 5
-    assert isinstance(news[-1][1], float)
-    assert any("single_view stage_end" in text for text in _texts(news))
-    refused: list[str] = []
+    assert result.steps_done == sum(steps for steps, _, _ in updates) == 5
+    assert isinstance(updates[-1][1], float)
+    assert any("single_view stage_end" in text for text in _texts(updates))
+    rejected: list[str] = []
     with pytest.raises(ValueError, match="no release small@9"):
         launcher.train(
-            release.lake_uri, "small@9", config, tmp_path, on_progress=lambda *said: refused.extend(_texts([said]))
+            release.lake_uri, "small@9", config, tmp_path, on_progress=lambda *update: rejected.extend(_texts([update]))
         )
-    process = _processes(_texts(news))
-    assert _processes(refused) == process
+    process = _processes(_texts(updates))
+    assert _processes(rejected) == process
     again: list[str] = []
     result = launcher.train(
         release.lake_uri,
@@ -48,13 +53,13 @@ def test_progress_log_lines_and_refusals_arrive(
         config,
         tmp_path,
         until_stage=2,
-        on_progress=lambda *said: again.extend(_texts([said])),
+        on_progress=lambda *update: again.extend(_texts([update])),
     )
-    assert result.steps_done == 9 and _processes(again) == process  # the next stage waits for no new one
+    assert result.steps_done == 9 and _processes(again) == process  # the next stage reuses the worker
 
 
-def _texts(news: Iterable[News]) -> list[str]:
-    return [text for _, _, lines in news for _, text in lines]
+def _texts(updates: Iterable[Progress]) -> list[str]:
+    return [text for _, _, lines in updates for _, text in lines]
 
 
 def _processes(lines: Iterable[str]) -> list[int]:
@@ -67,9 +72,9 @@ def test_a_worker_that_is_killed_is_replaced(
 ) -> None:
     steps, lines, killed = [], [], []
 
-    def progress(done: int, _loss: float | None, said: list[tuple[int, str]]) -> None:
+    def progress(done: int, _loss: float | None, new_lines: list[tuple[int, str]]) -> None:
         steps.append(done)
-        lines.extend(text for _, text in said)
+        lines.extend(text for _, text in new_lines)
         if sum(steps) >= 2 and not killed:
             killed.append(_processes(lines)[0])
             os.kill(killed[0], signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Which errors count in the loss of a step, and how much; the model is one that says what it is told to."""
+"""Weights of errors in the training loss, with a stub model of given errors."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +13,8 @@ from opendimo.training.objective import Conditions, Terms, training_loss, with_t
 SHAPE = 2, 4, 3, 8, 8
 
 
-class Says:
-    """A model whose squared errors are these [B, C, L, h, w], on a target and noise of zeros."""
+class StubModel:
+    """Model with the given squared errors [B, C, L, h, w], for zero target and zero noise."""
 
     def __init__(self, errors: Tensor, loss_weight: Tensor | None = None, *, first_is_given: bool = False) -> None:
         self.transformer = SimpleNamespace(first_frame_is_given=first_is_given)
@@ -24,7 +24,7 @@ class Says:
         return self.prediction
 
 
-def terms(model: Says, same_view: tuple[bool, bool] = (True, True)) -> Terms:
+def terms(model: StubModel, same_view: tuple[bool, bool] = (True, True)) -> Terms:
     none = torch.zeros(2, dtype=torch.bool)
     batch = Batch(
         target=torch.zeros(SHAPE),
@@ -39,7 +39,7 @@ def terms(model: Says, same_view: tuple[bool, bool] = (True, True)) -> Terms:
 
 
 def left_half() -> Tensor:
-    """Weights of mean 1 of 4 x 4 tokens, ten times as large on the left."""
+    """Return weights with mean 1 over 4 x 4 tokens, ten times as large on the left."""
     weight = torch.ones(2, 1, 3, 4, 4)
     weight[..., :2] = 10
     return weight / 5.5
@@ -49,13 +49,13 @@ def test_a_map_of_the_drivers_view_weighs_targets_in_that_view_only() -> None:
     errors = torch.zeros(SHAPE)
     errors[..., :4] = 1  # on the left
     both, one, none = (
-        terms(Says(errors, left_half()), same_view) for same_view in ((True, True), (True, False), (False, False))
+        terms(StubModel(errors, left_half()), same_view) for same_view in ((True, True), (True, False), (False, False))
     )
     assert both.weighted_flow == pytest.approx(0.5 * 10 / 5.5)
     assert one.weighted_flow == pytest.approx((0.5 * 10 / 5.5 + 0.5) / 2)
     assert none.weighted_flow == pytest.approx(0.5)
-    assert [found.flow for found in (both, one, none)] == [0.5] * 3
-    assert all(found.loss == found.weighted_flow for found in (both, one, none))
+    assert [result.flow for result in (both, one, none)] == [0.5] * 3
+    assert all(result.loss == result.weighted_flow for result in (both, one, none))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -63,14 +63,14 @@ def test_a_given_frame_does_not_lower_the_mean_over_those_predicted(weighted: bo
     errors = torch.ones(SHAPE)
     errors[:, :, 0] = 0
     weight = left_half() if weighted else None
-    given, predicted = (terms(Says(errors, weight, first_is_given=first)) for first in (True, False))
+    given, predicted = (terms(StubModel(errors, weight, first_is_given=first)) for first in (True, False))
     assert (float(given.loss), float(predicted.loss)) == pytest.approx((1, 2 / 3))
 
 
 def test_weights_are_1_in_the_mean_over_frames_that_are_predicted() -> None:
     weight = left_half()
-    weight[:, :, 0] = 0.1  # and so more than 1 in the mean of the others
-    assert terms(Says(torch.ones(SHAPE), weight, first_is_given=True)).loss == pytest.approx(1)
+    weight[:, :, 0] = 0.1  # so the mean over the other frames exceeds 1
+    assert terms(StubModel(torch.ones(SHAPE), weight, first_is_given=True)).loss == pytest.approx(1)
 
 
 def test_a_dropped_text_is_replaced_by_the_empty_prompt_whatever_their_lengths() -> None:
@@ -85,7 +85,7 @@ def test_a_dropped_text_is_replaced_by_the_empty_prompt_whatever_their_lengths()
     )
     chosen = torch.tensor([True, False])
     for length in (1, 4):
-        found = with_text(batch, chosen, torch.full((length, 3), 5.0))
-        assert found.text_ok.sum(1).tolist() == [length, 1]
-        assert torch.equal(found.text[0][found.text_ok[0]], torch.full((length, 3), 5.0))
-        assert torch.equal(found.text[1][found.text_ok[1]], torch.ones(1, 3))
+        replaced = with_text(batch, chosen, torch.full((length, 3), 5.0))
+        assert replaced.text_ok.sum(1).tolist() == [length, 1]
+        assert torch.equal(replaced.text[0][replaced.text_ok[0]], torch.full((length, 3), 5.0))
+        assert torch.equal(replaced.text[1][replaced.text_ok[1]], torch.ones(1, 3))

@@ -86,5 +86,5 @@ def test_a_removed_module_stays_as_it_is(model: DiMo) -> None:
 
 
 def test_an_unknown_optimizer_is_refused(model: DiMo) -> None:
-    with pytest.raises(ValueError, match=r"no optimizer 'sgd': there are adamw, muon"):
+    with pytest.raises(ValueError, match=r"no optimizer 'sgd': choose one of adamw, muon"):
         PartsOptimizer(model, "sgd", betas=(0.9, 0.99), weight_decay=0.0)  # type: ignore[arg-type]

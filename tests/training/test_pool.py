@@ -1,4 +1,4 @@
-"""Draws from pairs: shares of captures, drivers in turn, fixed choices."""
+"""Sampling of pairs: shares of captures, rotation of drivers, fixed pairs."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -98,22 +98,22 @@ def test_another_driver_is_of_another_capture_and_subject() -> None:
     ann = rig("ann walks", 2, 1, subject="ann")
     pairs = ann + rig("ann runs", 2, 1, subject="ann") + rig("unknown", 2, 1) + rig("bob", 2, 1, subject="bob")
 
-    def captures(among: list[Pair], of: Pair) -> set[str]:
+    def other_captures(among: list[Pair], pair: Pair) -> set[str]:
         pool = Pool(Pairs.of(among))
-        others = [pool.pairs[pool.other_driver(of, seed)] for seed in range(30)]
+        others = [pool.pairs[pool.other_driver(pair, seed)] for seed in range(30)]
         return {other.capture_id for other in others}
 
-    assert captures(pairs, ann[0]) == {"bob"}
-    assert captures([p for p in pairs if p.subject != "bob"], ann[0]) == {"unknown"}
-    assert captures([p for p in pairs if p.subject == "ann"], ann[0]) == {"ann runs"}
-    assert captures(pairs, next(p for p in pairs if p.subject is None)) == {"ann walks", "ann runs", "bob"}
+    assert other_captures(pairs, ann[0]) == {"bob"}
+    assert other_captures([p for p in pairs if p.subject != "bob"], ann[0]) == {"unknown"}
+    assert other_captures([p for p in pairs if p.subject == "ann"], ann[0]) == {"ann runs"}
+    assert other_captures(pairs, next(p for p in pairs if p.subject is None)) == {"ann walks", "ann runs", "bob"}
     elsewhere = rig("of the other split", 2, 1, subject="eve")[0]
-    assert captures(pairs, elsewhere) == {"ann walks", "ann runs", "bob"}
+    assert other_captures(pairs, elsewhere) == {"ann walks", "ann runs", "bob"}
 
 
 def test_another_driver_has_the_same_window_length() -> None:
     [first, *_], longer = rig("one", 2, 1), [replace(pair, num_frames=13) for pair in rig("two", 2, 1)]
-    with pytest.raises(ValueError, match="no pair of another capture than 'one'"):
+    with pytest.raises(ValueError, match="no pair from another capture than 'one'"):
         Pool(Pairs.of([first, *longer])).other_driver(first, 0)
 
 

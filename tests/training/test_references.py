@@ -1,4 +1,4 @@
-"""References that show another pose: of which windows, how often, and what they hold."""
+"""References that show another pose: which windows, how often, and their content."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ def test_a_draw_depends_on_seed_and_step_alone() -> None:
 
 
 def captions(*rows: tuple[str, list[str]]) -> SimpleNamespace:
-    terms = [[{"term": term, "start_frame": 0, "end_frame": 9} for term in said] for _, said in rows]
+    terms = [[{"term": term, "start_frame": 0, "end_frame": 9} for term in names] for _, names in rows]
     table = pa.table({"clip_id": [clip for clip, _ in rows], "camera_terms": terms})
     return SimpleNamespace(scan=lambda *_: table)
 
@@ -73,7 +73,7 @@ def test_without_captions_no_camera_is_known_to_stand_still(caplog: pytest.LogCa
         raise KeyError("captions")
 
     assert len(still_clips(SimpleNamespace(scan=scan))) == 0
-    assert "always frame 0 of its target" in caplog.text
+    assert "every reference is frame 0 of its target" in caplog.text
 
 
 def test_a_reference_is_frame_0_of_the_latents_that_were_drawn(release: Release) -> None:

@@ -1,4 +1,4 @@
-"""Sampling by absolute position."""
+"""Sampling of cells and windows by absolute position."""
 
 from collections import Counter, defaultdict
 
@@ -19,7 +19,7 @@ weights = st.integers(1, 4).flatmap(
 
 @st.composite
 def runs(make: st.DrawFn) -> tuple[dict[str, dict[str, int]], list[Stretch]]:
-    """Numbers of target windows by kind and source, and stages that mix some of the kinds in any way."""
+    """Return numbers of target windows by kind and source, and stages with random mixes of the kinds."""
     sizes = {
         kind: {s: make(st.integers(1, 6)) for s in make(st.sets(st.sampled_from("xy"), min_size=1))} for kind in "abc"
     }
@@ -34,11 +34,11 @@ def runs(make: st.DrawFn) -> tuple[dict[str, dict[str, int]], list[Stretch]]:
 
 @given(weights, st.integers(0, 10_000))
 def test_counts_are_whole_and_close_to_the_shares(shares: dict[str, int], draws: int) -> None:
-    total, found = sum(shares.values()), counts(draws, shares)
-    assert sum(found.values()) == draws
-    assert all(abs(found[n] - draws * w / total) <= (len(shares) - 1) / 2 for n, w in shares.items())
+    total, before = sum(shares.values()), counts(draws, shares)
+    assert sum(before.values()) == draws
+    assert all(abs(before[n] - draws * w / total) <= (len(shares) - 1) / 2 for n, w in shares.items())
     after = counts(draws + 1, shares)
-    assert sorted(after[name] - found[name] for name in shares) == [0] * (len(shares) - 1) + [1]
+    assert sorted(after[name] - before[name] for name in shares) == [0] * (len(shares) - 1) + [1]
 
 
 @given(weights, st.integers(1, 5))

@@ -1,4 +1,4 @@
-"""The schedule of the paper, as a pure function of the step."""
+"""The training schedule as a pure function of the step."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Exact resume, refusals, and losses that fall."""
+"""Bit-exact resume, rejected runs, and decreasing losses."""
 
 import json
 import os
@@ -27,14 +27,14 @@ from opendimo.training.trainer import train
 
 @pytest.fixture(scope="module")
 def undisturbed(release: Release, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing happened to."""
+    """An uninterrupted run."""
     out = tmp_path_factory.mktemp("undisturbed")
     train(release, config, out)
     return out
 
 
 class Killed(Exception):
-    """Stands for a crash."""
+    """Simulated crash."""
 
 
 def crash_after(step: int) -> object:
@@ -45,8 +45,8 @@ def crash_after(step: int) -> object:
     return progress
 
 
-def story(out: Path) -> list[dict]:
-    """All records, without wall times."""
+def records(out: Path) -> list[dict]:
+    """Return all records without wall times."""
     return [{k: v for k, v in record.items() if k != "seconds"} for record in read_metrics(out / "metrics.jsonl")]
 
 
@@ -60,7 +60,7 @@ def adamw_state(checkpoint: Path) -> dict:
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    assert story(a) == story(b)
+    assert records(a) == records(b)
     one, other = weights(a), weights(b)
     assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
     moments = [adamw_state(latest(out))["state"] for out in (a, b)]
@@ -70,12 +70,12 @@ def assert_same_run(a: Path, b: Path) -> None:
 def test_resuming_twice_is_the_same_run_bit_by_bit(
     release: Release, config: TrainConfig, undisturbed: Path, tmp_path: Path
 ) -> None:
-    for step in (5, 8):  # both lie behind the newest checkpoint: steps are done again, records are cut back
+    for step in (5, 8):  # both are after the newest checkpoint: steps are repeated, records truncated
         with pytest.raises(Killed):
             train(release, config, tmp_path, on_progress=crash_after(step))
     result = train(release, config, tmp_path)
     assert result.steps_done == 12 and result.pipeline == tmp_path / "pipeline"
-    assert [r["step"] for r in story(tmp_path) if "event" not in r] == list(range(1, 13))
+    assert [r["step"] for r in records(tmp_path) if "event" not in r] == list(range(1, 13))
     assert_same_run(undisturbed, tmp_path)
 
 
@@ -163,12 +163,12 @@ def test_a_second_process_is_refused(release: Release, config: TrainConfig, tmp_
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(release: Release, config: TrainConfig, tmp_path: Path) -> None:
-    with pytest.raises(FloatingPointError, match="Look at pairs"):
+    with pytest.raises(FloatingPointError, match="Inspect pairs"):
         train(release, replace(config, schedule=three_stages((5, 4, 3), lr=1e30)), tmp_path)
 
 
 def test_events_tell_the_fixed_loss_and_whether_the_driver_is_followed(undisturbed: Path) -> None:
-    events = [r for r in story(undisturbed) if "event" in r]
+    events = [r for r in records(undisturbed) if "event" in r]
     assert [(e["event"], e["stage"], e["step"]) for e in events] == [
         ("start", "single_view", 0),
         ("stage_start", "single_view", 0),
@@ -187,7 +187,7 @@ def test_events_tell_the_fixed_loss_and_whether_the_driver_is_followed(undisturb
 def test_a_geometry_head_that_has_ended_is_in_no_checkpoint(
     release: Release, config: TrainConfig, tmp_path: Path
 ) -> None:
-    result = train(release, config, tmp_path, until_stage=1)  # its weight is 0 from step 6.3 on
+    result = train(release, config, tmp_path, until_stage=1)  # the weight of its loss is 0 from step 6.3 on
     assert (result.checkpoint / "model" / "geometry").is_dir()
     groups = len(adamw_state(result.checkpoint)["param_groups"])
     result = train(release, config, tmp_path)
@@ -202,9 +202,9 @@ def test_the_encoder_trains_alone_first(release: Release, config: TrainConfig, t
     begun = DiMo.from_base(Path(config.base), config.model)
     trained = DiMo.load(latest(tmp_path) / "model")
     before, after = begun.transformer.state_dict(), trained.transformer.state_dict()
-    kept = [name for name in before if "motion" not in name]  # motion modules begin at random
-    assert all(torch.equal(before[name], after[name]) for name in kept)
-    steps = [r for r in story(tmp_path) if "event" not in r]
+    frozen = [name for name in before if "motion" not in name]  # motion modules are initialised at random
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    steps = [r for r in records(tmp_path) if "event" not in r]
     assert [step["flow"] == 0 for step in steps] == [True, True, True, False]
 
 
@@ -225,9 +225,9 @@ def test_while_the_generator_learns_to_read_tokens_they_stay(
 
 @pytest.mark.slow
 def test_the_loss_of_every_stage_falls(release: Release, base: Path, tmp_path: Path) -> None:
-    # a third of the preset's steps: these six small captures are learnt to their floor before its last stage
+    # a third of the preset's steps: on these six small captures the loss converges before its last stage
     config = preset("tiny", base)
     train(release, replace(config, schedule=three_stages((30, 30, 20), lr=config.schedule.stages[0].lr)), tmp_path)
-    events = [r for r in story(tmp_path) if r.get("event", "").startswith("stage")]
+    events = [r for r in records(tmp_path) if r.get("event", "").startswith("stage")]
     for start, end in zip(events[::2], events[1::2], strict=True):
         assert end["fixed_loss"] < 0.9 * start["fixed_loss"]

@@ -1,4 +1,4 @@
-"""Every row of the tables of ablations and comparisons is one name, and trains."""
+"""Every variant of the ablation and comparison tables trains, by its name."""
 
 import json
 import math
@@ -28,7 +28,7 @@ def records(out: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def runs(release: Release, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the runs of two steps of the first stage are, by variant; each made when it is asked for."""
+    """Folder of two-step runs of the first stage, by variant; each run is created on demand."""
     return tmp_path_factory.mktemp("variants")
 
 
@@ -40,7 +40,7 @@ def run(release: Release, config: TrainConfig, runs: Path, name: str) -> Path:
 
 
 QUICK = ("full", "channel_concat", "no_geometry", "smpl_ctrl", "mimicmotion", "smpl_vq")
-"""One of each sort of terms; the others take as long and are tried with the slow tests."""
+"""One variant per combination of loss terms; the others are slow tests."""
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_the_log_tells_the_terms_that_a_variant_has(
     name: str, terms: set[str], release: Release, config: TrainConfig, runs: Path
 ) -> None:
     first = records(run(release, config, runs, name))[0]
-    found = {t for t in ("weighted_flow", "geometry", "reconstruction", "commitment") if first.get(t) is not None}
-    assert found == terms
+    logged = {t for t in ("weighted_flow", "geometry", "reconstruction", "commitment") if first.get(t) is not None}
+    assert logged == terms
     flow = first["flow"] if first.get("weighted_flow") is None else first["weighted_flow"]
     geometry = first["geometry_weight"] * (first["geometry"] or 0)
     extra = (first.get("reconstruction") or 0) + (first.get("commitment") or 0)
@@ -98,7 +98,7 @@ def test_resuming_a_codebook_is_the_same_run_bit_by_bit(release: Release, config
         pass
 
     def crash(done: int, _total: int, record: dict) -> None:
-        if done == 3 and "event" not in record:  # a step behind the newest checkpoint
+        if done == 3 and "event" not in record:  # one step after the newest checkpoint
             raise Killed
 
     with pytest.raises(Killed):
@@ -113,8 +113,8 @@ def test_the_trainer_moves_the_control(release: Release, config: TrainConfig, ru
     for name in ("smpl_render", "channel_concat"):
         out = run(release, config, runs, name)
         control = CONTROLS[with_variant(config, name).model.control].from_pretrained(latest(out) / "model" / "control")
-        silent = [p for n, p in control.named_parameters() if n.startswith(("outs", "widening"))]
-        assert silent and all(p.any() for p in silent)  # they started at zero
+        zero_initialised = [p for n, p in control.named_parameters() if n.startswith(("outs", "widening"))]
+        assert zero_initialised and all(p.any() for p in zero_initialised)
 
 
 def test_the_help_names_every_variant() -> None:
@@ -122,11 +122,11 @@ def test_the_help_names_every_variant() -> None:
 
 
 def test_unknown_names_are_refused_with_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no variant 'hvg': there are full, smpl_ctrl"):
+    with pytest.raises(ValueError, match="no variant 'hvg': choose one of full, smpl_ctrl"):
         with_variant(preset("tiny", tmp_path), "hvg")
-    with pytest.raises(ValueError, match=r"no preset 'wan': there are tiny, wan2.2-ti2v-5b, hunyuanvideo-1.5"):
+    with pytest.raises(ValueError, match=r"no preset 'wan': choose one of tiny, wan2.2-ti2v-5b, hunyuanvideo-1.5"):
         preset("wan", tmp_path)
-    with pytest.raises(ValueError, match="no encoder 'huge': there are tiny, base, paper"):
+    with pytest.raises(ValueError, match="no encoder 'huge': choose one of tiny, base, paper"):
         preset("tiny", tmp_path, "huge")
 
 
@@ -138,7 +138,7 @@ def test_a_variant_changes_one_thing(tmp_path: Path) -> None:
         parts = [f for f in ("control", "encoder", "augment", "motion_attention", "reference", "geometry")
                  if getattr(changed.model, f) != getattr(config.model, f)]  # fmt: skip
         rescheduled = changed.schedule != config.schedule
-        if name == "no_geometry":  # what trains on poses alone goes with the head
+        if name == "no_geometry":  # encoder-only steps need the head
             assert parts == ["geometry"] and changed.schedule == config.schedule.without_geometry()
         else:
             assert len(parts) + rescheduled == (name != "full")

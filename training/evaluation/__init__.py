@@ -1,1 +1,1 @@
-"""How good generated clips are: against the truth, the prompt's camera, and the driver's motion."""
+"""Evaluate generated clips against the ground truth, the camera moves of the prompt, and the driver's motion."""

@@ -1,4 +1,4 @@
-"""Which clips an evaluation makes: held-out pairs of a release, or what the paper's protocol makes of them."""
+"""Choose the cases of an evaluation: held-out pairs of a release, or cases built from them by the paper's protocol."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from opendimo.training.evaluation.known import Known, Window, target_frames
 from opendimo.training.release import Pair, Pairs, Release, read_pairs
 
 STATIC = "The camera is static."
-"""As captions say it."""
+"""The sentence that captions use."""
 SELF, CROSS = "self_reconstruction", "cross_identity"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One clip to be made: `pair` drives, the first frame of `target` is the reference.
+    """One clip to generate: the driving window of `pair` drives, the first frame of `target` is the reference.
 
-    `kind`: of the pair, or of the paper's protocol. `gap`: degrees between the cameras of driver and target about
-    gravity, None where unknown. `asked`: camera moves of the prompt that a picture can show. `has_truth`: the target
-    window shows what should come out. `fps` of the window.
+    `kind`: kind of the pair, or of the case in the paper's protocol. `fps`: frame rate of the window. `gap`: azimuth
+    gap in degrees between the cameras of driver and target, None if unknown. `asked`: camera moves of the prompt that
+    can be recognised in a video. `has_truth`: whether the target window is the expected output.
     """
 
     case_id: str
@@ -41,18 +41,18 @@ class Case:
 
     @property
     def driver(self) -> Window:
-        """What drives, cut as the target is: to be looked at."""
+        """Return the driving window, cropped to the size of the target, for viewing."""
         return Window(self.pair.driving_clip_id, self.pair.driving_frames, self.target.size)
 
     def facts(self) -> dict[str, Any]:
-        """What is written down of it."""
+        """Return the JSON record of the case."""
         gap = None if self.gap is None else round(self.gap, 1)
-        told = {"prompt": self.prompt, "camera_asked": self.asked, "has_truth": self.has_truth}
-        return {"case": self.case_id, "kind": self.kind, "gap_degrees": gap, "gap": bucket(self.gap), **told}
+        prompt = {"prompt": self.prompt, "camera_asked": self.asked, "has_truth": self.has_truth}
+        return {"case": self.case_id, "kind": self.kind, "gap_degrees": gap, "gap": bucket(self.gap), **prompt}
 
 
 def choose_cases(release: Release, config: EvaluationConfig) -> list[Case]:
-    """The cases of an evaluation, in a stable order. Raises `ValueError` where there is none."""
+    """Return the cases of an evaluation, in a stable order. Raises `ValueError` if there are none."""
     pairs = read_pairs(release, config.split)
     check_split(release.id, {config.split: len(pairs)}, config.split)
     known = Known(release)
@@ -62,44 +62,44 @@ def choose_cases(release: Release, config: EvaluationConfig) -> list[Case]:
 
 
 def spread(pairs: Pairs, limit: int | None) -> list[Pair]:
-    """At most `limit` pairs, as equally many of each kind as there are, in an order that a larger limit continues."""
+    """Return at most `limit` pairs, balanced over kinds; a larger limit only appends to the result of a smaller one."""
     kinds = pairs.codes("kind")
     turns = np.zeros(len(kinds), np.int64)
     for kind in np.unique(kinds):
-        turns[kinds == kind] = np.arange((kinds == kind).sum())  # by id, which is a hash: a fair sample
+        turns[kinds == kind] = np.arange((kinds == kind).sum())  # ordered by id, a hash: an unbiased sample
     names = pc.rank(pairs.texts("kind")).to_numpy()[kinds]
     return pairs.take(np.lexsort((names, turns))[:limit])
 
 
 def strangers(pairs: Sequence[Pair]) -> list[tuple[Pair, Pair]]:
-    """Each pair with the next one, going round, of another person; none where all are of one."""
-    found = []
+    """Match each pair with the next pair, cyclically, of another person; empty if all are of one person."""
+    matches = []
     for k, driver in enumerate(pairs):
         others = (pairs[(k + step) % len(pairs)] for step in range(1, len(pairs)))
         other = next((other for other in others if _person(other) != _person(driver)), None)
         if other is not None:
-            found.append((driver, other))
-    return found
+            matches.append((driver, other))
+    return matches
 
 
 def _person(pair: Pair) -> str:
-    """Who is seen: the subject, or of an unknown one the performance."""
+    """Return the subject of a pair, or its capture if the subject is unknown."""
     return pair.subject or pair.capture_id
 
 
 def _paper_cases(pairs: Pairs, known: Known) -> list[Case]:
-    """Windows of a still camera, made from themselves, and then driven by other people."""
-    own_view = pairs.codes("kind") == pairs.texts("kind").index("same_view").as_py()
-    still = list(islice((pair for pair in pairs.where(own_view) if known.is_still(pair)), PAPER_SELF))
+    """Return cases for windows with a static camera: reconstruction from themselves, and motion of another person."""
+    same_view = pairs.codes("kind") == pairs.texts("kind").index("same_view").as_py()
+    still = list(islice((pair for pair in pairs.where(same_view) if known.is_still(pair)), PAPER_SELF))
     if not still:
-        raise ValueError("the paper's protocol needs same_view pairs whose camera is static: there is none")
-    own = [_case(known, pair, SELF, _static_prompt(known, pair)) for pair in still]
-    crossed = [_crossed(known, *two) for two in strangers(still)[:PAPER_CROSS]]
-    return [case for both in zip_longest(own, crossed) for case in both if case]  # so that a limit leaves both kinds
+        raise ValueError("the paper's protocol needs same_view pairs with a static camera: the split has none")
+    reconstructed = [_case(known, pair, SELF, _static_prompt(known, pair)) for pair in still]
+    crossed = [_cross_case(known, *two) for two in strangers(still)[:PAPER_CROSS]]
+    return [case for both in zip_longest(reconstructed, crossed) for case in both if case]  # a limit keeps both kinds
 
 
 def _case(known: Known, pair: Pair, kind: str | None = None, prompt: str | None = None) -> Case:
-    """A pair as it is, or with a prompt for a static camera."""
+    """Return the case of a pair; a given `prompt` asks for a static camera."""
     asked = known.asked(pair) if prompt is None else ["static"]
     text = prompt or known.latents(pair.latent_id)["text"]
     return Case(
@@ -107,8 +107,8 @@ def _case(known: Known, pair: Pair, kind: str | None = None, prompt: str | None 
     )
 
 
-def _crossed(known: Known, driver: Pair, other: Pair) -> Case:
-    """The motion of one pair for the person of another: there is no truth."""
+def _cross_case(known: Known, driver: Pair, other: Pair) -> Case:
+    """Return a case with the motion of `driver` and the person of `other`, which has no ground truth."""
     case_id, prompt = stable_id(CROSS, driver.pair_id, other.pair_id), _static_prompt(known, other)
     target, fps = _target(known, other), _fps(known, driver)
     return Case(case_id, CROSS, driver, target, prompt, fps, None, ["static"], has_truth=False)
@@ -125,5 +125,5 @@ def _fps(known: Known, pair: Pair) -> Fraction:
 
 
 def _static_prompt(known: Known, pair: Pair) -> str:
-    """That the camera is static, and what is seen."""
+    """Return a prompt for a static camera and the content of the target clip."""
     return " ".join([STATIC, known.caption(pair)["content_sentence"] or ""]).strip()

@@ -1,7 +1,7 @@
-"""Clips of an evaluation on disk: OUT/NAME/CASE.mp4 of every system, and what they are compared with.
+"""Clips of an evaluation on disk: OUT/NAME/CASE.mp4 for every system, and the ground truth.
 
-OUT/reference/CASE.png, OUT/driver/CASE.mp4, OUT/truth/CASE.mp4 and OUT/cases.json are also what another program needs
-to make clips of its own for the same cases.
+OUT/reference/CASE.png, OUT/driver/CASE.mp4, OUT/truth/CASE.mp4 and OUT/cases.json are also the inputs with which other
+software can generate clips for the same cases.
 """
 
 import io
@@ -33,11 +33,14 @@ OnDone = Callable[[], None]
 
 
 def write_inputs(release: Release, cases: Sequence[Case], out: Path, on_done: OnDone = lambda: None) -> None:
-    """Write reference, driver and truth of every case, and the clip that repeats the reference; what is there stays."""
+    """Write reference, driver and truth of every case, and the baseline clip that repeats the reference.
+
+    Skips cases whose files exist.
+    """
     known = Known(release)
     for case in cases:
         name = case.case_id
-        if not (out / BASELINE / f"{name}.mp4").exists():  # the last that is written
+        if not (out / BASELINE / f"{name}.mp4").exists():  # the last file written for a case
             target = known.frames(case.target)
             buffer = io.BytesIO()
             Image.fromarray(target[0]).save(buffer, "PNG")
@@ -52,13 +55,15 @@ def write_inputs(release: Release, cases: Sequence[Case], out: Path, on_done: On
 
 
 def check_checkpoint(checkpoint: Path, name: str, out: Path, release: Release, config: EvaluationConfig) -> None:
-    """Claim OUT/NAME for this model and these settings. Raises `ValueError` where it holds clips of others."""
+    """Record model and settings in OUT/NAME. Raises `ValueError` if it holds clips of another model or settings."""
     identity = _identity(find_pipeline(checkpoint), release, config)
     record = out / name / "made_of.json"
     before = read_json(record)
     if before not in (None, identity):
         changed = ", ".join(sorted(key for key in identity if before.get(key) != identity[key]))
-        raise ValueError(f"{out / name} holds clips made with another {changed}: use another --out, or remove it")
+        raise ValueError(
+            f"{out / name} holds clips made with another {changed}: use another --out, or remove the folder"
+        )
     write_json(record, identity)
 
 
@@ -71,9 +76,11 @@ def make_clips(
     placing: Placing | None = None,
     on_done: OnDone = lambda: None,
 ) -> None:
-    """Write CASE.mp4 into `folder` for every case; clips that are there are not made again. `on_done` is called for
-    each that is there or made, or that the model's control cannot be told of: it reads pose labels, and the driver has
-    none."""
+    """Generate CASE.mp4 in `folder` for every case that has no clip yet.
+
+    Skips cases whose driver has no pose labels if the model's control reads them. `on_done` is called once for every
+    case, including existing and skipped ones.
+    """
     missing = [case for case in cases if not (folder / f"{case.case_id}.mp4").exists()]
     for _ in range(len(cases) - len(missing)):
         on_done()
@@ -89,25 +96,25 @@ def make_clips(
                 reference = Image.open(folder.parent / "reference" / f"{case.case_id}.png")
                 seed = int(stable_id("seed", config.seed, case.case_id)[:8], 16)
                 width, height = case.target.size
-                how: dict[str, Any] = {"num_frames": case.pair.num_frames, "width": width, "height": height}
+                window: dict[str, Any] = {"num_frames": case.pair.num_frames, "width": width, "height": height}
                 frames, _ = sample(
-                    pipeline, reference, _as_batch(driving), case.prompt, sampling, seed=seed, fps=case.fps, **how
+                    pipeline, reference, _as_batch(driving), case.prompt, sampling, seed=seed, fps=case.fps, **window
                 )
                 write_bytes(folder / f"{case.case_id}.mp4", encode(frames, case.fps))
             on_done()
 
 
 class Found(NamedTuple):
-    """A clip as it is compared: frames at the size and length of the case, and what had to be changed for that."""
+    """A clip converted to the size and length of its case; `note` lists the conversions."""
 
     frames: Frames
     note: str
 
 
 def read_clip(path: Path, num_frames: int, size: tuple[int, int]) -> Found | None:
-    """A clip of a case; None where there is none. Another size is resized, and said; longer clips are cut.
+    """Read the clip of a case, resized to `size` and cut to `num_frames`; None if the file does not exist.
 
-    Raises `ValueError` for what is no video, is too short, or has another aspect ratio.
+    Raises `ValueError` if it is not a video, is too short, or has another aspect ratio.
     """
     if not path.exists():
         return None
@@ -116,16 +123,16 @@ def read_clip(path: Path, num_frames: int, size: tuple[int, int]) -> Found | Non
         frames = decode(path, stop=num_frames)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {error}; {num_frames} frames are needed") from error
-    here = (frames.shape[2], frames.shape[1])
-    if abs(here[0] * size[1] - here[1] * size[0]) > 0.05 * here[1] * size[0]:
-        raise ValueError(f"{path} is {here[0]} x {here[1]}, which has not the shape of {size[0]} x {size[1]}: crop it")
-    notes = [f"resized from {here[0]} x {here[1]}"] if here != size else []
+    width, height = frames.shape[2], frames.shape[1]
+    if abs(width * size[1] - height * size[0]) > 0.05 * height * size[0]:
+        raise ValueError(f"{path} is {width} x {height}, another aspect ratio than {size[0]} x {size[1]}: crop it")
+    notes = [f"resized from {width} x {height}"] if (width, height) != size else []
     notes += [f"cut from {facts.frames} frames"] if facts.frames and facts.frames > num_frames else []
     return Found(np.stack([resize(frame, size) for frame in frames]), ", ".join(notes))
 
 
 def _identity(pipeline: Path, release: Release, config: EvaluationConfig) -> dict[str, object]:
-    """What decides the clips of a checkpoint: the trained parts, what it is given, and how it is sampled."""
+    """Return everything that determines the clips of a checkpoint: trained weights, release, and sampling settings."""
     weights = [
         sha256_file(file)
         for part in ("control", "transformer")
@@ -137,6 +144,6 @@ def _identity(pipeline: Path, release: Release, config: EvaluationConfig) -> dic
 
 
 def _as_batch(driving: Driving) -> Driving:
-    """One sample of `read_drivings` [T, ...] as a batch [1, T, ...], pictures in [0, 1]."""
+    """Convert one sample of `read_drivings` [T, ...] to a batch [1, T, ...] with images in [0, 1]."""
     batch = driving.map(lambda x: x[None])
     return replace(batch, body=batch.body.float() / 255, hands=batch.hands.float() / 255)

@@ -1,4 +1,4 @@
-"""One evaluation put together: its result in numbers and in words, on disk and on the model cards."""
+"""Run an evaluation: measure all systems, write the result, and record it on model cards."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def evaluate(
     measures: Measures,
     on_done: Callable[[], None] = lambda: None,
 ) -> Row:
-    """Measure the clips in `folders` and of the baseline; write and return OUT/evaluation.json, and OUT/evaluation.md.
+    """Measure the clips in `folders` and the baseline; write OUT/evaluation.json and .md, and return the former.
 
     Raises `ValueError` for clips that cannot be compared.
     """
@@ -40,20 +40,20 @@ def evaluate(
         {
             "name": name,
             **_folder(systems.get(name), out),
-            **found,
-            "all": summarise(found["clips"], facts),
-            "groups": groups_of(found["clips"], facts),
+            **values,
+            "all": summarise(values["clips"], facts),
+            "groups": groups_of(values["clips"], facts),
         }
-        for name, found in measured.items()
+        for name, values in measured.items()
     ]
     kinds = sorted({case.kind for case in cases})
     counts = [f"{sum(case.kind == kind for case in cases)} {kind.replace('_', ' ')}" for kind in kinds]
-    held = "held-out" if config.split == "test" else "TRAINING"
+    split = "held-out" if config.split == "test" else "TRAINING"
     result = {
         "release": release.id,
         "release_sha256": release.sha256,
         "config": {name: value for name, value in asdict(config).items() if name != "weights"},
-        "about": f"{len(cases)} {held} clips ({', '.join(counts)}), protocol {config.protocol}, seed {config.seed}.",
+        "about": f"{len(cases)} {split} clips ({', '.join(counts)}), protocol {config.protocol}, seed {config.seed}.",
         "cases": list(facts.values()),
         "systems": rows,
         "absent": measures.absent,
@@ -68,43 +68,43 @@ def evaluate(
 
 
 def general_notes(absent: Mapping[str, str], config: EvaluationConfig) -> list[str]:
-    """What a reader of any line of the tables must know."""
+    """Return the notes that apply to all rows of the tables."""
     notes = [f"{name.upper()} is absent: {why}." for name, why in absent.items()]
     if config.split != "test":
-        notes.append("These are training pairs: the numbers say nothing about people the model has not seen.")
+        notes.append("These are training pairs: the numbers do not generalise to people outside the training data.")
     return [
         *notes,
-        f"{BASELINE} repeats the reference, which is the first true frame; {TRUTH} is the true clips themselves, and "
-        "shows how well poses and cameras can be measured at all.",
-        "± is the standard error over clips. PSNR person is that of the boxes in which the person is.",
-        "Pose error counts only frames in which the person is found. Camera: of the moves asked for, the share that is "
-        "seen, and of those seen, the share that was asked for.",
+        f"{BASELINE} repeats the reference, which is the first true frame; {TRUTH} measures the true clips themselves: "
+        "the accuracy with which poses and cameras can be measured.",
+        "± is the standard error over clips. PSNR person is computed inside the person's boxes.",
+        "Pose error includes only frames in which the person is detected. Camera: recall is the share of the moves in "
+        "the prompt that are detected in the clip, precision the share of detected moves that are in the prompt.",
     ]
 
 
 def system_notes(systems: Sequence[Row]) -> list[str]:
-    """What is particular to single systems."""
+    """Return the notes about single systems: missing or converted clips, unreliable distances and cameras."""
     notes = []
     for system in systems:
         name = system["name"]
         if missing := system["missing"]:
             names = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
-            notes.append(f"{name} lacks {len(missing)} clips, so its means are over others: {names}.")
+            notes.append(f"{name} lacks {len(missing)} clips, so its means are over fewer clips: {names}.")
         if changed := system["notes"]:
-            notes.append(f"{name}: {len(changed)} clips were changed to be compared, as {changed[0]}.")
+            notes.append(f"{name}: {len(changed)} clips were converted before the comparison, e.g. {changed[0]}.")
         for kind, distance in system.get("distances", {}).items():
             if "absent" in distance:
                 notes.append(f"{kind.upper()} of {name} is absent: {distance['absent']}.")
             elif distance["n"] <= distance["features"]:
-                few = f"{distance['n']} samples of {distance['features']} features"
-                notes.append(f"{kind.upper()} of {name} is of {few}: compare it with nothing but this table.")
+                size = f"{distance['n']} samples of {distance['features']} features"
+                notes.append(f"{kind.upper()} of {name} is from only {size}: compare it only within this table.")
         if unseen := system["all"]["camera"]["not_measurable"]:
             notes.append(f"The camera of {unseen} clips of {name} is not measurable: too little background.")
     return notes
 
 
 def card_summary(result: Row, name: str) -> Row:
-    """What a model card shows of an evaluation: the line of this model, of the baseline and of the truth."""
+    """Return the part of a result for a model card: the rows of this model, the baseline and the truth."""
     table = result["tables"][0]
     lines = [line for line in table["rows"] if line[0] in (name, BASELINE, TRUTH)]
     facts = {key: result[key] for key in ("release", "release_sha256", "config", "about")}
@@ -112,8 +112,11 @@ def card_summary(result: Row, name: str) -> Row:
 
 
 def record_on_card(pipeline: Path, summary: Row) -> bool:
-    """Put an evaluation into a pipeline's folder: training.json, model_index.json, README.md; False where that is not
-    writable or the model was not trained by us. Each file is replaced whole, the card last."""
+    """Write an evaluation into a pipeline folder: training.json, model_index.json, README.md.
+
+    Returns False if the folder is not writable or has no training.json, which means that other software trained the
+    model. Each file is replaced atomically, the model card last.
+    """
     index_file, facts_file = pipeline / "model_index.json", pipeline / FACTS
     if not facts_file.is_file() or not os.access(pipeline, os.W_OK):
         return False
@@ -126,14 +129,14 @@ def record_on_card(pipeline: Path, summary: Row) -> bool:
 
 
 def _folder(folder: Path | None, out: Path) -> Row:
-    """Where the clips of a system are: below `out`, or elsewhere."""
+    """Return the folder of a system's clips: its name if it is inside `out`, else the absolute path."""
     if folder is None:
         return {}
     return {"folder": folder.name if folder.parent == out else str(folder.absolute())}
 
 
 def _without_infinity(value: Any) -> Any:
-    """The same with infinite numbers as text, which JSON lacks."""
+    """Replace infinite numbers, which JSON cannot represent, by "infinite"."""
     if isinstance(value, dict):
         return {key: _without_infinity(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Whether the person in a clip stands as the truth does, and whether the camera does what the prompt says."""
+"""Compare the pose of the person in a clip with the ground truth, and its camera moves with the prompt."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,19 +10,23 @@ from opendimo.storage_schemas.conventions import holds_in
 
 Array = NDArray[np.floating]
 BODY = 22
-"""Joints of the body, which come first."""
+"""Number of body joints, which precede the hand joints."""
 SEEN_AS = {
     "truck_left": "pan_left", "truck_right": "pan_right", "pedestal_up": "tilt_up", "pedestal_down": "tilt_down",
     "dolly_in": "zoom_in", "dolly_out": "zoom_out",
 }  # fmt: skip
-"""Camera moves that a picture alone cannot tell from a turn or a zoom."""
+"""Camera moves that video alone cannot distinguish from a rotation or a zoom."""
 UNSEEN = ("arc_left", "arc_right", "follow")
-"""Moves of which a picture alone tells nothing: near and far things go opposite ways, or the person stays."""
+"""Moves that cannot be recognised from video alone: near and far objects move in opposite directions, or the person
+stays in place."""
 
 
 class Following(NamedTuple):
-    """`error`: mean distance of joints over the person's height, None where no frame has landmarks. Frames that have
-    landmarks, of those that are labelled."""
+    """Pose error of a clip.
+
+    `error`: mean joint distance divided by the person's height, None if no landmarks were found. `found`: number of
+    labelled frames with landmarks. `labelled`: number of labelled frames.
+    """
 
     error: float | None
     found: int
@@ -32,24 +36,24 @@ class Following(NamedTuple):
 def pose_following(
     landmarks: Array, truth: Array, valid: NDArray[np.bool_], height: float, size: tuple[int, int]
 ) -> Following:
-    """Landmarks [T, J, 3] found in a clip against true joints [T, J, 3] (x, y, confidence; pixels of the clip).
+    """Compare landmarks [T, J, 3] found in a clip with true joints [T, J, 3] (x, y, confidence; pixels of the clip).
 
-    `valid` [T]: labelled frames; `height` of the person in pixels; `size` (width, height) of the frames: joints outside
-    do not count, nor do those that are not found.
+    `valid` [T]: labelled frames. `height`: of the person in pixels. `size`: (width, height) of the frames. Joints
+    outside the frame and joints that were not found are excluded.
     """
     x, y = truth[..., 0], truth[..., 1]
     inside = (x >= 0) & (x <= size[0]) & (y >= 0) & (y <= size[1]) & np.isfinite(truth).all(axis=-1)
-    wanted = inside & valid[:, None] & (truth[..., 2] > 0)  # [T, J]
-    both = wanted & (landmarks[..., 2] > 0)
+    labelled = inside & valid[:, None] & (truth[..., 2] > 0)  # [T, J]
+    both = labelled & (landmarks[..., 2] > 0)
     distance = np.linalg.norm(landmarks[..., :2] - truth[..., :2], axis=-1)[both]
     error = float(distance.mean() / height) if len(distance) and height > 0 else None
-    return Following(error, int(both.any(axis=1).sum()), int(wanted.any(axis=1).sum()))
+    return Following(error, int(both.any(axis=1).sum()), int(labelled.any(axis=1).sum()))
 
 
 def held_terms(terms: Iterable[tuple[str, int, int]], start: int, stop: int) -> set[str]:
-    """Camera terms that hold in clip frames [start, stop); where some are known and none of them holds, it is static.
+    """Return the camera terms that hold in clip frames [start, stop).
 
-    `terms`: (term, first frame, one past the last).
+    `terms`: (term, first frame, one past the last). Empty if `terms` is; {"static"} if none of `terms` holds.
     """
     terms = list(terms)
     held = {term for term, first, end in terms if holds_in(first, end, start, stop)}
@@ -57,9 +61,9 @@ def held_terms(terms: Iterable[tuple[str, int, int]], start: int, stop: int) -> 
 
 
 def asked_moves(terms: Iterable[tuple[str, int, int]], start: int, stop: int) -> list[str]:
-    """The terms that hold in clip frames [start, stop) as a picture alone can show them.
+    """Return the camera moves in clip frames [start, stop), as they can be recognised in a video.
 
-    Empty where they are not known, and where one of them cannot be seen in a picture.
+    Empty if no terms are known, or if one that holds is in `UNSEEN`.
     """
     held = held_terms(terms, start, stop)
     return [] if held & set(UNSEEN) else sorted({SEEN_AS.get(term, term) for term in held})

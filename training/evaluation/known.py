@@ -1,4 +1,4 @@
-"""What a release tells about the clips and windows of its pairs, read where it is asked for."""
+"""Read clips, windows, captions and labels of a release lazily."""
 
 from collections.abc import Callable
 from functools import cache
@@ -19,11 +19,11 @@ Size = tuple[int, int]  # width, height
 Terms = list[tuple[str, int, int]]
 CLIP_COLUMNS = ["capture_id", "width", "height", "fps_num", "fps_den", "track", "world_to_camera", "K"]
 CAPTION_COLUMNS = ["caption_id", "text", "content_sentence", "camera_terms"]
-STANDING = {"static", "shake"}
+STILL_TERMS = {"static", "shake"}
 
 
 class Window(NamedTuple):
-    """Frames of a clip as a target shows them: cut around the centre to `size`."""
+    """Frames of a clip, centre-cropped to `size` as a target is."""
 
     clip_id: str
     frames: NDArray[np.int64]  # [T]
@@ -31,17 +31,17 @@ class Window(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What is labelled of the person in a window, in its pixels."""
+    """Labels of the person in a window, in pixels of the window."""
 
-    track: NDArray[np.float32]  # [T, 4] boxes, NaN where unseen
-    height: float  # median of the boxes, NaN where never seen
-    focal_over_width: float | None  # of the camera, None where unknown
-    joints: NDArray[np.float32]  # [T, 52, 3] x, y, confidence; zeros where there is no label
+    track: NDArray[np.float32]  # [T, 4] boxes, NaN if not visible
+    height: float  # median of the boxes, NaN if never visible
+    focal_over_width: float | None  # focal length over image width, None if unknown
+    joints: NDArray[np.float32]  # [T, 52, 3] x, y, confidence; zeros without a label
     valid: NDArray[np.bool_]  # [T]
 
 
 class Known:
-    """Rows of a release by key. Each is read once."""
+    """Cached access to rows of a release by key."""
 
     def __init__(self, release: Release) -> None:
         self._release = release
@@ -55,7 +55,7 @@ class Known:
         self._down: Callable[[str], Row] = cache(lambda key: release.rows("captures", [key], ["gravity_down"])[0])
 
     def frames(self, window: Window) -> Frames:
-        """Pixels [T, H, W, 3] of a window."""
+        """Return the pixels [T, H, W, 3] of a window."""
         [video] = self._release.blobs("clip_videos", "video", [window.clip_id])
         chosen = window.frames
         step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else 1
@@ -63,14 +63,14 @@ class Known:
         return centre_crop(frames, *window.size)
 
     def truth(self, window: Window) -> Truth:
-        """Labels of a window. Of a clip's labels, the one that the pairs of the release use."""
+        """Return the labels of a window; of several pose labels of a clip, the one that the release's pairs use."""
         clip = self.clip(window.clip_id)
-        frame = clip["width"], clip["height"]
-        framing, scale = Framing.of(frame, window.size), np.array(window.size, np.float32)
+        clip_size = clip["width"], clip["height"]
+        framing, scale = Framing.of(clip_size, window.size), np.array(window.size, np.float32)
         track = np.asarray(clip["track"])[window.frames]  # [T, 4]
         track = (framing.points(track.reshape(-1, 2, 2)) * scale).reshape(-1, 4)
-        tall = track[:, 3] - track[:, 1]
-        height = float(np.nanmedian(tall)) if np.isfinite(tall).any() else float("nan")
+        heights = track[:, 3] - track[:, 1]
+        height = float(np.nanmedian(heights)) if np.isfinite(heights).any() else float("nan")
         focal = None if clip["K"] is None else float(clip["K"][0][0, 0]) / framing.width
         joints, valid = self._joints(window.clip_id, window.frames)
         joints = framing.points(joints)
@@ -78,24 +78,24 @@ class Known:
         return Truth(track, height, focal, joints, valid)
 
     def caption(self, pair: Pair) -> Row:
-        """The caption that the text of the target window was composed of: the one with this text, or this content."""
+        """Return the caption that the target window's text was composed from: one with that text, else that content."""
         text, rows = self.latents(pair.latent_id)["text"], self._captions(pair.target_clip_id)
         rows = sorted(rows, key=lambda row: row["caption_id"])
-        told = [row for row in rows if row["content_sentence"] and text.endswith(row["content_sentence"])]
-        same = [row for row in rows if row["text"] == text]
-        return next(reversed(same or told or rows), {"camera_terms": [], "content_sentence": ""})
+        same_content = [row for row in rows if row["content_sentence"] and text.endswith(row["content_sentence"])]
+        same_text = [row for row in rows if row["text"] == text]
+        return next(reversed(same_text or same_content or rows), {"camera_terms": [], "content_sentence": ""})
 
     def is_still(self, pair: Pair) -> bool:
-        """Whether the target window's camera is known neither to turn, nor to move, nor to zoom."""
+        """Return whether captions state that the target window's camera does not move, turn or zoom."""
         held = held_terms(self._terms(pair), *_span(pair))
-        return bool(held) and held <= STANDING
+        return bool(held) and held <= STILL_TERMS
 
     def asked(self, pair: Pair) -> list[str]:
-        """Camera moves of the target window that a picture can show."""
+        """Return the camera moves of the target window that can be recognised in a video."""
         return asked_moves(self._terms(pair), *_span(pair))
 
     def gap(self, pair: Pair) -> float | None:
-        """Degrees between the cameras of driver and target about gravity, None where unknown."""
+        """Return the azimuth gap in degrees between the cameras of driver and target, None if unknown."""
         if pair.driving_clip_id == pair.target_clip_id:
             return 0.0
         clips = [self.clip(clip_id) for clip_id in (pair.driving_clip_id, pair.target_clip_id)]
@@ -111,26 +111,26 @@ class Known:
         return [(t["term"], t["start_frame"], t["end_frame"]) for t in self.caption(pair)["camera_terms"] or []]
 
     def _joints(self, clip_id: str, frames: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """`joints_2d` [T, 52, 3] in pixels of the clip and [T] where they are valid."""
-        used = self._release.read("pairs", ["pose_id"], f"driving_clip_id = '{clip_id}' AND pose_id IS NOT NULL")
-        if not used:
+        """Return `joints_2d` [T, 52, 3] in pixels of the clip, and a mask [T] of valid frames."""
+        labels = self._release.read("pairs", ["pose_id"], f"driving_clip_id = '{clip_id}' AND pose_id IS NOT NULL")
+        if not labels:
             return np.zeros((len(frames), 52, 3), np.float32), np.zeros(len(frames), bool)
-        [row] = self._release.rows("poses", [used[0]["pose_id"]], ["joints_2d", "valid"])
+        [row] = self._release.rows("poses", [labels[0]["pose_id"]], ["joints_2d", "valid"])
         return np.asarray(row["joints_2d"])[frames], np.asarray(row["valid"], bool)[frames]
 
 
 def target_frames(pair: Pair) -> NDArray[np.int64]:
-    """Clip frames of the target window, [T]."""
+    """Return the clip frames of the target window, [T]."""
     return pair.target_start + pair.frame_step * np.arange(pair.num_frames)
 
 
 def _span(pair: Pair) -> tuple[int, int]:
-    """Clip frames [start, stop) of the target window."""
+    """Return the range [start, stop) of clip frames of the target window."""
     return pair.target_start, pair.target_start + (pair.num_frames - 1) * pair.frame_step + 1
 
 
 def _rays(clip: Row, frames: NDArray[np.int64]) -> NDArray[np.floating] | None:
-    """Directions [T, 3] in the world to the middle of the person's box; None without cameras."""
+    """Return world directions [T, 3] from camera to the centre of the person's box; None without camera or boxes."""
     if clip["world_to_camera"] is None or clip["K"] is None or clip["track"] is None:
         return None
     poses, K = (np.asarray(clip[name]) for name in ("world_to_camera", "K"))

@@ -1,4 +1,4 @@
-"""Numbers of every clip of every system, and of their sets."""
+"""Compute the metrics of every clip of every system, and of sets of clips."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,16 +21,16 @@ Frames = NDArray[np.uint8]
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 FindLandmarks = Callable[[Frames, NDArray[np.floating]], NDArray[np.floating]]
-"""(frames [T, H, W, 3], boxes of the person [T, 4]) -> joints [T, 52, 3]: x, y, confidence, 0 where not found."""
+"""(frames [T, H, W, 3], boxes of the person [T, 4]) -> joints [T, 52, 3]: x, y, confidence; 0 if not found."""
 NameMoves = Callable[[Frames, float, NDArray[np.floating], float | None], set[str]]
-"""(frames [T, H, W, 3], frames a second, boxes of the person [T, 4], focal length over width) -> camera moves that the
-picture shows; none at all where it cannot tell."""
-GIVEN = {"lpips": "--lpips", "fid": "--inception", "fvd": "--fvd"}
+"""(frames [T, H, W, 3], frames per second, boxes of the person [T, 4], focal length over width) -> detected camera
+moves; empty if the camera cannot be measured."""
+OPTION_OF = {"lpips": "--lpips", "fid": "--inception", "fvd": "--fvd"}
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What looks at clips. `absent`: metrics that cannot be measured, and why."""
+    """Functions and models that measure clips. `absent`: metrics that cannot be measured, with the reason."""
 
     find_landmarks: FindLandmarks
     name_moves: NameMoves
@@ -41,35 +41,36 @@ class Measures:
 
     @classmethod
     def of(cls, weights: Weights, find_landmarks: FindLandmarks, name_moves: NameMoves) -> "Measures":
-        """Load what weights are given. Raises `ValueError` for files that are not what they should be."""
-        named = {"lpips": weights.lpips, "fid": weights.inception, "fvd": weights.fvd}
+        """Load the given weights. Raises `ValueError` for invalid files."""
+        paths = {"lpips": weights.lpips, "fid": weights.inception, "fvd": weights.fvd}
         return cls(
             find_landmarks,
             name_moves,
             Lpips(Path(weights.lpips)) if weights.lpips else None,
             Features(Path(weights.inception)) if weights.inception else None,
             Features(Path(weights.fvd)) if weights.fvd else None,
-            {name: f"no weights were given ({GIVEN[name]})" for name, path in named.items() if not path},
+            {name: f"no weights were given ({OPTION_OF[name]})" for name, path in paths.items() if not path},
         )
 
 
 class Sets:
-    """Features of the clips of two sets, for the distances between these."""
+    """Features of the clips of two sets, generated and true, for FID and FVD."""
 
     def __init__(self) -> None:
         self.samples: dict[str, list[tuple[Array, Array]]] = {"fid": [], "fvd": []}
 
     def distances(self) -> dict[str, Row]:
-        """`value` and `n` of each that can be computed; with fewer than two samples it is `absent`, with the reason."""
-        found: dict[str, Row] = {}
+        """Return `value`, `n` and `features` of FID and FVD, or `absent`, the reason, with fewer than two samples."""
+        distances: dict[str, Row] = {}
         for name, pairs in self.samples.items():
             if pairs:
                 ours, true = (np.concatenate([pair[k] for pair in pairs]) for k in range(2))
                 try:
-                    found[name] = {"value": frechet_distance(ours, true), "n": len(ours), "features": ours.shape[1]}
+                    value = frechet_distance(ours, true)
+                    distances[name] = {"value": value, "n": len(ours), "features": ours.shape[1]}
                 except ValueError as error:
-                    found[name] = {"absent": str(error), "n": len(ours)}
-        return found
+                    distances[name] = {"absent": str(error), "n": len(ours)}
+        return distances
 
 
 def measure(
@@ -79,10 +80,11 @@ def measure(
     measures: Measures,
     on_done: Callable[[], None] = lambda: None,
 ) -> dict[str, Row]:
-    """By system: `clips` (a row a case that has one), `missing` cases, `notes`, and `distances` of the whole set.
+    """Measure all clips and return, by system: `clips` (a row per clip), `missing` cases, `notes`, set `distances`.
 
-    `systems`: folders of CASE.mp4. The true clips themselves are one more, `truth`: how well poses and cameras are
-    measured at all. `on_done` is called for each case. Raises `ValueError` for clips that cannot be compared.
+    `systems`: folders of CASE.mp4. One more system, `truth`, is the true clips themselves, without `distances`: it
+    shows the accuracy of pose and camera measurements. `on_done` is called for each case. Raises `ValueError` for
+    clips that cannot be compared.
     """
     known, sets = Known(release), {name: Sets() for name in systems}
     results: dict[str, Row] = {name: {"clips": [], "missing": [], "notes": []} for name in [*systems, TRUTH]}
@@ -93,15 +95,15 @@ def measure(
             results[TRUTH]["clips"].append({"case": case.case_id, **_following(case, frames, truth, measures)})
         features = _features(frames, measures)
         for name, folder in systems.items():
-            found = read_clip(folder / f"{case.case_id}.mp4", case.pair.num_frames, case.target.size)
-            if found is None:
+            clip = read_clip(folder / f"{case.case_id}.mp4", case.pair.num_frames, case.target.size)
+            if clip is None:
                 results[name]["missing"].append(case.case_id)
                 continue
-            if found.note:
-                results[name]["notes"].append(f"{case.case_id}: {found.note}")
-            row = _against(found.frames, frames, truth, measures) | _following(case, found.frames, truth, measures)
+            if clip.note:
+                results[name]["notes"].append(f"{case.case_id}: {clip.note}")
+            row = _pixel_metrics(clip.frames, frames, truth, measures) | _following(case, clip.frames, truth, measures)
             results[name]["clips"].append({"case": case.case_id, **row})
-            ours = _features(found.frames, measures) if features else {}
+            ours = _features(clip.frames, measures) if features else {}
             for kind, true in features.items():
                 sets[name].samples[kind].append((ours[kind], true))
         on_done()
@@ -110,8 +112,8 @@ def measure(
     return results
 
 
-def _against(clip: Frames, true: Frames | None, truth: Truth | None, measures: Measures) -> Row:
-    """What needs the true pixels."""
+def _pixel_metrics(clip: Frames, true: Frames | None, truth: Truth | None, measures: Measures) -> Row:
+    """Return the metrics that compare a clip with the true pixels; empty without them."""
     if true is None or truth is None:
         return {}
     row: Row = {"ssim": ssim(clip, true), "psnr": psnr(clip, true)}
@@ -122,25 +124,26 @@ def _against(clip: Frames, true: Frames | None, truth: Truth | None, measures: M
 def _features(clip: Frames | None, measures: Measures) -> dict[str, Array]:
     if clip is None:
         return {}
-    found = {"fid": measures.inception.of_frames(clip)} if measures.inception else {}
-    return found | ({"fvd": measures.i3d.of_clip(clip)} if measures.i3d else {})
+    features = {"fid": measures.inception.of_frames(clip)} if measures.inception else {}
+    return features | ({"fvd": measures.i3d.of_clip(clip)} if measures.i3d else {})
 
 
 def _following(case: Case, clip: Frames, truth: Truth | None, measures: Measures) -> Row:
-    """Whether the person is where the truth is, and the camera does what the prompt says.
+    """Return the pose error against the truth, and the detected camera moves if the prompt names any.
 
-    The person is looked for where the truth has them; without truth the whole picture is searched."""
+    The person is searched within the true boxes; without truth, within the whole frame.
+    """
     height, width = clip.shape[1:3]
-    whole = np.tile(np.array([0, 0, width, height], np.float32), (len(clip), 1))
-    track = whole if truth is None or not np.isfinite(truth.track).all(axis=1).any() else truth.track
+    full_frame = np.tile(np.array([0, 0, width, height], np.float32), (len(clip), 1))
+    track = full_frame if truth is None or not np.isfinite(truth.track).all(axis=1).any() else truth.track
     row: Row = {}
     if truth is not None and truth.valid.any():
         landmarks = measures.find_landmarks(clip, track)[:, :BODY]
-        found = pose_following(landmarks, truth.joints[:, :BODY], truth.valid, truth.height, (width, height))
-        row = {"pose_error": found.error, "landmark_frames": found.found, "labelled_frames": found.labelled}
-    seen: set[str] = set()
+        pose = pose_following(landmarks, truth.joints[:, :BODY], truth.valid, truth.height, (width, height))
+        row = {"pose_error": pose.error, "landmark_frames": pose.found, "labelled_frames": pose.labelled}
+    detected: set[str] = set()
     if case.asked:
         unknown = np.full_like(track, np.nan)
-        boxes = unknown if track is whole else track  # nothing of a picture is background that is a person everywhere
-        seen = measures.name_moves(clip, float(case.fps), boxes, truth.focal_over_width if truth else None)
-    return row | {"camera_seen": sorted(seen)}
+        boxes = unknown if track is full_frame else track  # a box over the whole frame would leave no background
+        detected = measures.name_moves(clip, float(case.fps), boxes, truth.focal_over_width if truth else None)
+    return row | {"camera_seen": sorted(detected)}

@@ -1,4 +1,4 @@
-"""SSIM, PSNR and LPIPS of a clip against the truth, both uint8 [T, H, W, 3]."""
+"""SSIM, PSNR and LPIPS between a clip and the truth, both uint8 [T, H, W, 3]."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -16,20 +16,20 @@ Frames = NDArray[np.uint8]
 WINDOW = 11  # pixels
 CHUNK = 8  # frames at a time
 BACKBONES = {10: "alex", 26: "vgg"}
-"""Tensors of `features` in torchvision's AlexNet and VGG-16."""
+"""Backbone by the number of tensors in `features` of torchvision's AlexNet and VGG-16."""
 
 
 def ssim(clip: Frames, truth: Frames) -> float:
-    """Structural similarity, Gaussian window of 11 pixels and sigma 1.5, mean over frames; 1 for equal clips.
+    """Return the structural similarity: Gaussian window of 11 pixels, sigma 1.5, mean over frames; 1 for equal clips.
 
-    Raises `ValueError` where frames are smaller than the window.
+    Raises `ValueError` if frames are smaller than the window.
     """
     if min(truth.shape[1:3]) < WINDOW:
         raise ValueError(
-            f"SSIM needs frames of {WINDOW} x {WINDOW} pixels or more, not {truth.shape[2]} x {truth.shape[1]}"
+            f"SSIM needs frames of at least {WINDOW} x {WINDOW} pixels, got {truth.shape[2]} x {truth.shape[1]}"
         )
     maps = [_ssim_map(a, b) for a, b in zip(_chunks(clip), _chunks(truth), strict=True)]  # [n, 3, H, W] each
-    # windows that reach over the edge do not count, as in the paper of SSIM and in scikit-image
+    # exclude windows that extend beyond the edge, as in the SSIM paper and in scikit-image
     inner = slice(WINDOW // 2, -(WINDOW // 2))
     return float(torch.cat([part[..., inner, inner].mean(dim=(1, 2, 3)) for part in maps]).double().mean())
 
@@ -40,7 +40,7 @@ def _ssim_map(clip: Tensor, truth: Tensor) -> Tensor:
 
 
 def psnr(clip: Frames, truth: Frames) -> float:
-    """Peak signal-to-noise ratio in dB of the whole clip's mean squared error; infinite for equal clips."""
+    """Return the peak signal-to-noise ratio in dB of the whole clip's mean squared error; infinite for equal clips."""
     error = sum(
         float(((a.double() - b.double()) ** 2).sum()) for a, b in zip(_chunks(clip), _chunks(truth), strict=True)
     )
@@ -48,7 +48,7 @@ def psnr(clip: Frames, truth: Frames) -> float:
 
 
 def psnr_in_boxes(clip: Frames, truth: Frames, boxes: NDArray[np.floating]) -> float | None:
-    """The same of what is in `boxes` [T, 4] (x0 y0 x1 y1 pixels, NaN: nothing) only; None where that is nothing."""
+    """Return the PSNR inside `boxes` [T, 4] (x0, y0, x1, y1 in pixels; NaN: no box); None without pixels in boxes."""
     error, count = 0.0, 0
     for a, b, box in zip(clip, truth, boxes, strict=True):
         if np.isfinite(box).all():
@@ -62,39 +62,39 @@ def psnr_in_boxes(clip: Frames, truth: Frames, boxes: NDArray[np.floating]) -> f
 
 
 class Lpips:
-    """LPIPS 0.1 with the linear layers that come with torchmetrics, on a backbone from a file."""
+    """LPIPS 0.1 with the linear layers included in torchmetrics, on a backbone from a file."""
 
     def __init__(self, weights: Path) -> None:
-        """`weights`: torchvision's state dict of AlexNet or VGG-16 (.pth or .safetensors).
+        """Load torchvision's state dict of AlexNet or VGG-16 (.pth or .safetensors).
 
-        Raises `ValueError` for a file that is neither.
+        Raises `ValueError` for other files.
         """
         from opendimo.training.evaluation.weights import state_dict
 
-        given = {k.removeprefix("features."): v for k, v in state_dict(weights).items() if k.startswith("features.")}
-        if len(given) not in BACKBONES:
+        features = {k.removeprefix("features."): v for k, v in state_dict(weights).items() if k.startswith("features.")}
+        if len(features) not in BACKBONES:
             raise ValueError(f"{weights}: LPIPS needs torchvision's state dict of AlexNet or VGG-16, with features.*")
-        self._net = _LPIPS(net=cast(Any, BACKBONES[len(given)]), pnet_rand=True)
-        _fill(self._net.net, given, weights)
+        self._net = _LPIPS(net=cast(Any, BACKBONES[len(features)]), pnet_rand=True)
+        _load_features(self._net.net, features, weights)
         self._net.to(usual_device())
 
     @torch.no_grad()
     def __call__(self, clip: Frames, truth: Frames) -> float:
-        """Distance, mean over frames; 0 for equal clips."""
+        """Return the distance, mean over frames; 0 for equal clips."""
         values = [self._net(a, b, normalize=True).flatten() for a, b in zip(_chunks(clip), _chunks(truth), strict=True)]
         return float(torch.cat(values).double().mean())
 
 
-def _fill(net: nn.Module, given: dict[str, Tensor], weights: Path) -> None:
-    """Load `features` by number into slices of them, which keep these numbers."""
+def _load_features(net: nn.Module, features: dict[str, Tensor], weights: Path) -> None:
+    """Load the layers of torchvision's `features` into the slices of the LPIPS net, which keep the layer numbers."""
     try:
-        net.load_state_dict({name: given[name.split(".", 1)[1]] for name in net.state_dict()})
+        net.load_state_dict({name: features[name.split(".", 1)[1]] for name in net.state_dict()})
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{weights}: not torchvision's state dict of AlexNet or VGG-16 ({error})") from error
 
 
 def _chunks(frames: Frames) -> list[Tensor]:
-    """[n, 3, H, W] in [0, 1] each."""
+    """Split frames into float tensors [n, 3, H, W] in [0, 1] on the device."""
     device = usual_device()
     parts = (frames[k : k + CHUNK] for k in range(0, len(frames), CHUNK))
     return [torch.from_numpy(np.ascontiguousarray(p)).to(device).permute(0, 3, 1, 2).float() / 255 for p in parts]

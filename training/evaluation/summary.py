@@ -1,4 +1,4 @@
-"""From numbers of clips to numbers of systems, and to tables that terminal, Markdown, page and model card share."""
+"""Aggregate metrics of clips per system, and format tables for terminal, Markdown, HTML page and model card."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,24 +13,24 @@ NONE, ABSENT = "–", "absent"
 
 
 def summarise(clips: Sequence[Row], cases: Mapping[str, Row]) -> Row:
-    """Means of what was measured of `clips`, each with `n` and its standard error `se` over clips.
+    """Return the mean of each metric over `clips`, with `n` and its standard error `se` over clips.
 
-    `camera`: of the moves asked for, the share that is seen (`recall`), and of those seen, the share that was asked for
-    (`precision`), over the `n` clips whose camera can be measured. `landmarks`: the share of labelled frames in which
-    the person is found. `cases`: facts by case. A metric that nothing has is not there.
+    `camera`: `recall` and `precision` of detected camera moves against those of the prompt, over the `n` clips whose
+    camera can be measured. `landmarks`: share of labelled frames in which the person is detected. `cases`: records by
+    case. Metrics that no clip has are omitted.
     """
-    found: Row = {"clips": len(clips)}
+    summary: Row = {"clips": len(clips)}
     for name in METRICS:
         if values := [row[name] for row in clips if row.get(name) is not None]:
-            found[name] = mean_of(values)
+            summary[name] = mean_of(values)
     if labelled := sum(row.get("labelled_frames", 0) for row in clips):
-        found["landmarks"] = sum(row.get("landmark_frames", 0) for row in clips) / labelled
+        summary["landmarks"] = sum(row.get("landmark_frames", 0) for row in clips) / labelled
     moves = [(set(cases[row["case"]]["camera_asked"]), set(row["camera_seen"])) for row in clips]
-    return found | {"camera": followed([(asked, seen) for asked, seen in moves if asked])}
+    return summary | {"camera": followed([(prompted, detected) for prompted, detected in moves if prompted])}
 
 
 def mean_of(values: Sequence[float]) -> Row:
-    """`mean` and `se` of the finite values and their number `n`; `infinite`: how many are not (PSNR of equal clips)."""
+    """Return `mean`, `se` and number `n` of the finite values, and the number `infinite` (PSNR of equal clips)."""
     finite = [value for value in values if math.isfinite(value)]
     n = len(finite)
     mean = math.fsum(finite) / n if n else None
@@ -39,46 +39,50 @@ def mean_of(values: Sequence[float]) -> Row:
     return {"mean": mean, "se": error, "n": n, "infinite": len(values) - n}
 
 
-def followed(asked_and_seen: Iterable[tuple[set[str], set[str]]]) -> Row:
-    """Recall and precision of camera moves over clips (asked for, seen); where nothing is seen a clip is
-    `not_measurable`."""
-    pairs = list(asked_and_seen)
-    told = [(asked, seen) for asked, seen in pairs if seen]
-    hits = sum(len(asked & seen) for asked, seen in told)
-    asked, seen = (sum(len(pair[k]) for pair in told) for k in range(2))
-    shares = {"recall": hits / asked if asked else None, "precision": hits / seen if seen else None}
-    return shares | {"n": len(told), "not_measurable": len(pairs) - len(told)}
+def followed(moves: Iterable[tuple[set[str], set[str]]]) -> Row:
+    """Return recall and precision of camera moves over clips, given as (moves in the prompt, detected moves).
+
+    Clips without detected moves are excluded and counted as `not_measurable`.
+    """
+    pairs = list(moves)
+    measurable = [(prompted, detected) for prompted, detected in pairs if detected]
+    hits = sum(len(prompted & detected) for prompted, detected in measurable)
+    prompted, detected = (sum(len(pair[k]) for pair in measurable) for k in range(2))
+    shares = {"recall": hits / prompted if prompted else None, "precision": hits / detected if detected else None}
+    return shares | {"n": len(measurable), "not_measurable": len(pairs) - len(measurable)}
 
 
 def groups_of(clips: Sequence[Row], cases: Mapping[str, Row]) -> dict[str, dict[str, Row]]:
-    """Summaries by `kind` of pair and by azimuth `gap`."""
-    found: dict[str, dict[str, Row]] = {}
+    """Return summaries by `kind` of pair and by azimuth `gap`."""
+    groups: dict[str, dict[str, Row]] = {}
     for column in ("kind", "gap"):
         values = sorted({cases[row["case"]][column] for row in clips})
-        found[column] = {
+        groups[column] = {
             value: summarise([row for row in clips if cases[row["case"]][column] == value], cases) for value in values
         }
-    return found
+    return groups
 
 
 def tables(systems: Sequence[Row], absent: Iterable[str]) -> list[Row]:
-    """`title`, `columns` and `rows` of text: all numbers together, then by azimuth gap and by kind. Metrics that are
-    `absent` say so."""
+    """Return tables as `title`, `columns` and `rows` of text: all metrics, then PSNR by azimuth gap and by kind.
+
+    Cells of the metrics in `absent` say "absent".
+    """
     titles = [title for title, _, _ in COLUMNS]
     lines = [[ABSENT if name in absent else cell(system) for _, name, cell in COLUMNS] for system in systems]
-    shown = [Row(title="All clips", columns=titles, rows=lines)]
+    result = [Row(title="All clips", columns=titles, rows=lines)]
     for column, title in (("gap", "by degrees between the cameras"), ("kind", "by kind of pair")):
         scored = [s for s in systems if s["name"] != TRUTH]
-        values = sorted({value for s in scored for value in s["groups"][column]}, key=_place)
+        values = sorted({value for s in scored for value in s["groups"][column]}, key=_sort_key)
         if values:
             columns = ["system", *(value.replace("_", " ") for value in values)]
             rows = [[s["name"], *(_group(s["groups"][column].get(value)) for value in values)] for s in scored]
-            shown.append(Row(title=f"PSNR of the person's box, dB, {title}", columns=columns, rows=rows))
-    return shown
+            result.append(Row(title=f"PSNR of the person's box, dB, {title}", columns=columns, rows=rows))
+    return result
 
 
 def markdown(result: Row) -> str:
-    """The whole evaluation as a page of Markdown."""
+    """Return the evaluation as a Markdown page."""
     parts = [f"# Evaluation on {result['release']}", result["about"]]
     parts += [f"## {table['title']}\n\n{markdown_table(table)}" for table in result["tables"]]
     parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in result["notes"]))
@@ -86,13 +90,13 @@ def markdown(result: Row) -> str:
 
 
 def markdown_table(table: Row) -> str:
-    """A table of Markdown."""
+    """Return a table in Markdown."""
     lines = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _place(value: str) -> tuple[int, str]:
-    """Gaps in order of size, what is unknown last; kinds by name."""
+def _sort_key(value: str) -> tuple[int, str]:
+    """Return a sort key: gaps by size, unknown ones last; kinds by name."""
     names = [*map(str, BUCKETS), UNKNOWN]
     return (names.index(value) if value in names else 0, value)
 
@@ -103,14 +107,14 @@ def _group(summary: Row | None) -> str:
 
 
 def _mean(value: Row | None, digits: int, unit: float = 1.0) -> str:
-    """`18.21 ± 0.32`, with the number of infinite values where there are some."""
+    """Format a mean as `18.21 ± 0.32`, with the number of infinite values if any."""
     if value is None:
         return NONE
-    equal = f"{value['infinite']} infinite" if value["infinite"] else ""
+    infinite = f"{value['infinite']} infinite" if value["infinite"] else ""
     if value["mean"] is None:
-        return equal
+        return infinite
     spread = f" ± {unit * value['se']:.{digits}f}" if value["se"] is not None else ""
-    return f"{unit * value['mean']:.{digits}f}{spread}" + (f" ({equal})" if equal else "")
+    return f"{unit * value['mean']:.{digits}f}{spread}" + (f" ({infinite})" if infinite else "")
 
 
 def _metric(name: str, digits: int, unit: float = 1.0) -> Callable[[Row], str]:
@@ -126,8 +130,8 @@ def _distance(name: str) -> Callable[[Row], str]:
 
 
 def _count(system: Row) -> str:
-    lacking = len(system["missing"])
-    return f"{system['all']['clips']} of {system['all']['clips'] + lacking}" if lacking else str(system["all"]["clips"])
+    clips, missing = system["all"]["clips"], len(system["missing"])
+    return f"{clips} of {clips + missing}" if missing else str(clips)
 
 
 def _landmarks(system: Row) -> str:
@@ -155,4 +159,4 @@ COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
     ("person found, % ↑", "pose", _landmarks),
     ("camera, recall / precision % ↑", "camera", _camera),
 )
-"""Columns of the table of all clips: title, metric, and how a cell is told from a system."""
+"""Columns of the table of all clips: title, metric, and function from a system to a cell."""

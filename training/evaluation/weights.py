@@ -1,4 +1,4 @@
-"""Weights of metrics from files that the user gives. Nothing is unpickled but tensors."""
+"""Load metric weights from user-provided files. Pickles are restricted to tensors."""
 
 import pickle
 from pathlib import Path
@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 def usual_device() -> str:
-    """A GPU where there is one."""
+    """Return "cuda" if PyTorch sees a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, of a .safetensors file or of one that `torch.save` wrote. Raises `ValueError` for others."""
+    """Load tensors by name from a .safetensors or `torch.save` file. Raises `ValueError` for other files."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -29,7 +29,7 @@ def state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def script(path: Path) -> torch.jit.ScriptModule:
-    """A TorchScript module for inference. Raises `ValueError` for other files."""
+    """Load a TorchScript module for inference. Raises `ValueError` for other files."""
     try:
         module = cast(torch.jit.ScriptModule, torch.jit.load(str(path), map_location=usual_device()))
     except (OSError, RuntimeError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""Calibration files: which format a file is in is found by what is in it, never by its name.
+"""Read calibration files. The format is detected from the content, never from the file name.
 
-A format is a module with `NAME`, `fits(document)` and `read(document)`; a new one is a file here and a place in
+A format is a module with `NAME`, `fits(document)` and `read(document)`. To add one, add its module and list it in
 `FORMATS`.
 """
 
@@ -17,17 +17,18 @@ FORMATS: tuple[Any, ...] = (opencv, easymocap, qualisys, panoptic, aist, colmap,
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Read a calibration: a file, or the folder of a COLMAP model. Raises `DataError` where it is unreadable, in no
-    format known or in several, or holds no camera.
+    """Read a calibration file, or the folder of a COLMAP model.
+
+    Raises `DataError` if it is unreadable, matches no format or several, or contains no camera.
     """
     document = read_document(path)
-    found = [form for form in FORMATS if form.fits(document)]
-    if len(found) != 1:
-        what = "no calibration that is known" if not found else "a calibration in several formats at once"
-        tried = ", ".join(form.NAME for form in found or FORMATS)
+    matching = [form for form in FORMATS if form.fits(document)]
+    if len(matching) != 1:
+        what = "no calibration that is known" if not matching else "a calibration in several formats at once"
+        tried = ", ".join(form.NAME for form in matching or FORMATS)
         read = f"it reads as {document.syntax}" if document.syntax else f"it does not read as {document.problem}"
         raise DataError(f"{path}: {what}; {read}, tried: {tried}. Convert it to one of these (pipelines/sources)")
-    return _read(found[0].read, found[0].NAME, document)
+    return _read(matching[0].read, matching[0].NAME, document)
 
 
 def _read(read: Callable[[Document], Calibration], name: str, document: Document) -> Calibration:

@@ -1,5 +1,7 @@
-"""AIST++: `setting*.json`, a list of cameras `c01` to `c09` (`matrix`, `distortions`, a Rodrigues vector `rotation`,
-`translation`), centimetres, Y up. Which setting a take was filmed in stands in `mapping.txt`: see `takes.py`.
+"""AIST++ format: `setting*.json`, in centimetres, Y up.
+
+The file lists cameras `c01` to `c09` (`matrix`, `distortions`, a Rodrigues vector `rotation`, `translation`).
+`mapping.txt` gives the setting of each take: see `takes.py`.
 """
 
 from functools import partial
@@ -13,13 +15,13 @@ KEYS = {"name", "size", "matrix", "rotation", "translation", "distortions"}
 
 
 def fits(document: Document) -> bool:
-    """Whether it is a list of cameras."""
+    """Return whether the document is a list of AIST++ cameras."""
     tree = document.tree
     return document.syntax == "JSON" and isinstance(tree, list) and any(_is_camera(entry) for entry in tree)
 
 
 def read(document: Document) -> Calibration:
-    """The cameras, by name."""
+    """Read the cameras by name."""
     cameras = {str(entry["name"]): partial(_camera, entry) for entry in document.tree if _is_camera(entry)}
     return Calibration((document.path,), NAME, cameras, gravity_down=[0.0, -1.0, 0.0], partial=True)
 

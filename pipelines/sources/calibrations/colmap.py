@@ -1,7 +1,7 @@
-"""A COLMAP model: `cameras` and `images`, text or binary, as its documentation describes them.
+"""COLMAP format: the `cameras` and `images` files of a model, text or binary, after COLMAP's documentation.
 
-COLMAP counts pixels from the corner of the image, as we do; `qvec` (w x y z) and `tvec` are world to camera. The scale
-of a reconstruction is arbitrary, so its lengths are not metres.
+COLMAP counts pixels from the corner of the image, as this project does; `qvec` (w x y z) and `tvec` are world to
+camera. The scale of a reconstruction is arbitrary, so lengths are not metric.
 """
 
 import json
@@ -38,18 +38,19 @@ LENSES = {
     "SIMPLE_RADIAL_FISHEYE": (FISHEYE, (0, None, None, None)),
     "RADIAL_FISHEYE": (FISHEYE, (0, 1, None, None)),
 }
-"""Of the models that OpenCV has too: its name, and which parameter after the principal point is which number of it."""
+"""For each COLMAP model with an OpenCV equivalent: the OpenCV model, and for each of its coefficients the index of
+COLMAP's parameter after the principal point (None: zero)."""
 MAX_IMAGES = 10_000_000
-MAX_BYTES = 2 << 30  # of one file: `images` also lists the points seen in each
+MAX_BYTES = 2 << 30  # per file: `images` also lists the points observed in each image
 
 
 def fits(document: Document) -> bool:
-    """Whether it is a folder, or a file of one, with a model in it."""
+    """Return whether the document is a COLMAP model."""
     return document.syntax == "COLMAP"
 
 
 def read(document: Document) -> Calibration:
-    """The images with a place."""
+    """Read the cameras of all registered images. Raises `DataError` if a file is too large or malformed."""
     files: tuple[Path, Path] = document.tree
     for file in files:
         if (size := file.stat().st_size) > MAX_BYTES:
@@ -57,7 +58,7 @@ def read(document: Document) -> Calibration:
     return _read(files, json.dumps([fingerprint(file) for file in files]))
 
 
-@lru_cache(maxsize=1)  # every view of a rig asks for the same model
+@lru_cache(maxsize=1)  # every view of a rig reads the same model
 def _read(files: tuple[Path, Path], _prints: str) -> Calibration:
     binary = files[0].suffix == ".bin"
     try:
@@ -72,13 +73,13 @@ def _read(files: tuple[Path, Path], _prints: str) -> Calibration:
 
 
 def lens_of(model: str, size: tuple[int, int], params: list[float]) -> Lens:
-    """A lens of COLMAP. Models that OpenCV does not have keep their name, for whoever wants them."""
+    """Return the lens of a COLMAP camera. Models without an OpenCV equivalent keep their COLMAP name."""
     lead = 1 if model in ONE_FOCAL else 2
     fx, fy, (cx, cy) = params[0], params[lead - 1], params[lead : lead + 2]
     K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
     rest = params[lead + 2 :]
-    name, places = LENSES.get(model, (model, ()))
-    return Lens(size, K, tuple(0.0 if k is None else rest[k] for k in places), name)
+    name, indices = LENSES.get(model, (model, ()))
+    return Lens(size, K, tuple(0.0 if k is None else rest[k] for k in indices), name)
 
 
 def _cameras_txt(path: Path) -> Iterator[tuple[int, Lens]]:
@@ -97,7 +98,7 @@ def _images_txt(path: Path) -> Iterator[tuple[str, int, Any, Any]]:
             continue
         _, *numbers, name = line.split(maxsplit=9)
         yield name.strip(), int(numbers[7]), [float(n) for n in numbers[:4]], [float(n) for n in numbers[4:7]]
-        next(lines, None)  # the points seen in it, which may be none
+        next(lines, None)  # skip the line of observed points, which may be empty
 
 
 def _lines(path: Path, keep_empty: bool = False) -> Iterator[str]:
@@ -126,7 +127,7 @@ def _images_bin(path: Path) -> Iterator[tuple[str, int, Any, Any]]:
         end = data.index(b"\0", at + 64)
         name = data[at + 64 : end].decode()
         (points,) = struct.unpack_from("<Q", data, end + 1)
-        at = end + 9 + 24 * points  # x, y and the point's id of each
+        at = end + 9 + 24 * points  # x, y and point id of each observation
         if at > len(data):
             raise DataError(f"{path}: the COLMAP model breaks off at image {name}")
         yield name, values[8], values[1:5], values[5:8]

@@ -1,4 +1,4 @@
-"""A calibration file as a tree of dicts, lists and numbers, whatever its syntax: JSON, TOML, XML or OpenCV's YAML."""
+"""Parse a calibration file of any supported syntax (JSON, TOML, XML, OpenCV's YAML) into dicts, lists and numbers."""
 
 import json
 import tomllib
@@ -18,8 +18,11 @@ COLMAP_PARTS = ("cameras", "images")
 
 @dataclass(frozen=True)
 class Document:
-    """`tree`: what the file says: dicts, lists, numbers and texts, or the root element of XML. `syntax`: JSON, TOML,
-    XML, OpenCV or COLMAP; empty where it is none of these, and then `problem` says why."""
+    """A parsed file.
+
+    `syntax`: JSON, TOML, XML, OpenCV or COLMAP; empty if it is none of these, and then `problem` says why. `tree`: the
+    content as dicts, lists, numbers and strings; for XML the root element, for COLMAP the paths of the model's files.
+    """
 
     path: Path
     syntax: str
@@ -28,7 +31,7 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Read a file, or look into a folder. Raises `DataError` where it is absent, too large, or no text."""
+    """Read a calibration file or a COLMAP folder. Raises `DataError` if it is missing, too large, or not text."""
     if model := colmap_files(path):
         return Document(path, "COLMAP", model)
     try:
@@ -46,7 +49,7 @@ def read_document(path: Path) -> Document:
 
 
 def colmap_files(path: Path) -> tuple[Path, Path] | None:
-    """The cameras and images files of a COLMAP model: of the folder `path`, or of the folder that it is a file of."""
+    """Return the cameras and images files of a COLMAP model, given its folder or one of them; None if incomplete."""
     if path.is_file() and path.stem not in COLMAP_PARTS:
         return None
     folder = path if path.is_dir() else path.parent
@@ -58,7 +61,7 @@ def colmap_files(path: Path) -> tuple[Path, Path] | None:
 
 
 def matrices(tree: Any) -> Any:
-    """The same tree with OpenCV's matrices (rows and cols, or sizes, with data) as lists."""
+    """Return the tree with OpenCV's matrices (rows and cols, or sizes, with data) converted to lists."""
     if isinstance(tree, dict):
         if "data" in tree and ("sizes" in tree or {"rows", "cols"} <= set(tree)):
             return _matrix(tree)
@@ -98,7 +101,7 @@ def _xml(path: Path, text: str) -> Document:
 
 
 def _opencv(path: Path, text: str) -> Document:
-    """What `cv2.FileStorage` wrote, YAML or XML."""
+    """Parse a file of `cv2.FileStorage`, YAML or XML."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError(f"{path}: XML with a DOCTYPE, which a calibration does not need: take it out")
     try:

@@ -1,7 +1,8 @@
-"""EasyMocap: `intri.yml` (`K_<name>`, `dist_<name>`, sometimes `H_<name>`, `W_<name>`) and, beside it, `extri.yml`
-(`Rot_<name>` or the Rodrigues vector `R_<name>`, `T_<name>`), as `cv2.FileStorage` writes them; metres.
+"""EasyMocap format: `intri.yml` and `extri.yml` side by side, as written by `cv2.FileStorage`, in metres.
 
-Older files leave the image size out: then the videos are taken to be as they were calibrated.
+`intri.yml` has `K_<name>`, `dist_<name>` and sometimes `H_<name>`, `W_<name>`; `extri.yml` has `Rot_<name>` or the
+Rodrigues vector `R_<name>`, and `T_<name>`. Older files omit the image size: the videos are then assumed to have the
+size of the calibration.
 """
 
 from functools import partial
@@ -16,14 +17,14 @@ PARTS = ("intri", "extri")
 
 
 def fits(document: Document) -> bool:
-    """Whether it has `names` and a matrix for one of them."""
+    """Return whether the document has `names` and a matrix for one of them."""
     return document.syntax == "OpenCV" and any(
         f"{key}_{name}" in document.tree for name in _names(document.tree) for key in ("K", "T")
     )
 
 
 def read(document: Document) -> Calibration:
-    """The cameras of both files, whichever of them is given."""
+    """Read the cameras from both files, given either of them."""
     files = tuple(document.path.with_name(f"{part}{document.path.suffix}") for part in PARTS)
     if document.path not in files or not all(file.is_file() for file in files):
         named = " and ".join(file.name for file in files)

@@ -1,7 +1,7 @@
-"""nerfstudio's (and instant-ngp's) `transforms.json`: a camera-to-world matrix per image, in OpenGL's axes (x right,
-y up, z backwards), and a lens in COLMAP's pixels.
+"""nerfstudio and instant-ngp format: `transforms.json`.
 
-Not metric unless it says `"metric": true`; `gravity_down` may be given too.
+It has a camera-to-world matrix per image, in OpenGL's axes (x right, y up, z backwards), and a lens with COLMAP's pixel
+convention. Lengths are not metric unless `"metric": true` is set; `gravity_down` is optional.
 """
 
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ FLIP = np.diag([1.0, -1.0, -1.0])
 
 
 def fits(document: Document) -> bool:
-    """Whether it has frames with a matrix."""
+    """Return whether the document has frames with a transform matrix."""
     tree = document.tree
     frames = tree.get("frames") if document.syntax == "JSON" and isinstance(tree, dict) else None
     return isinstance(frames, list) and any(isinstance(f, dict) and "transform_matrix" in f for f in frames)
 
 
 def read(document: Document) -> Calibration:
-    """The frames with a place."""
+    """Read the cameras of all frames."""
     tree = document.tree
     shots = [_shot({**tree, **frame}) for frame in tree["frames"]]
     return gather((document.path,), NAME, shots, bool(tree.get("metric", False)), tree.get("gravity_down"))

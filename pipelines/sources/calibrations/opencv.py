@@ -1,9 +1,10 @@
-"""OpenCV matrices by name in JSON, TOML, or what `cv2.FileStorage` writes: ours, caliscope's, Pose2Sim's, aniposelib's.
+"""OpenCV format in JSON, TOML or a `cv2.FileStorage` file: of OpenDiMo, caliscope, Pose2Sim and aniposelib.
 
 One table per camera with `size` [width, height], the intrinsic matrix `K`, the distortion `dist` and the pose `R`, `t`
-with `x_cam = R X + t` in metres. Each has other names elsewhere (`NAMES`). JSON keeps the cameras under `cameras`; TOML
-as tables that have a `matrix`, under `cameras` (caliscope) or at the top (Pose2Sim, aniposelib). An optional
-`gravity_down` (at the top, or under `metadata`) says where down is, `metric = false` that lengths are not metres.
+with `x_cam = R X + t` in metres; `NAMES` lists the alternative keys of other tools. JSON keeps the cameras under
+`cameras`; TOML as tables with a `matrix`, under `cameras` (caliscope) or at the top level (Pose2Sim, aniposelib).
+Optional at the top level or under `metadata`: `gravity_down`, the direction of gravity, and `metric = false` if lengths
+are not in metres.
 """
 
 from functools import partial
@@ -22,12 +23,12 @@ NAMES = {
 
 
 def fits(document: Document) -> bool:
-    """Whether there is a table with an intrinsic matrix."""
+    """Return whether the document has a table with an intrinsic matrix."""
     return document.syntax in ("JSON", "TOML", "OpenCV") and bool(_tables(document.tree))
 
 
 def read(document: Document) -> Calibration:
-    """The cameras, in the order of the file."""
+    """Read the cameras in file order."""
     tree = document.tree
     metadata = tree["metadata"] if isinstance(tree.get("metadata"), dict) else {}
     metric = bool(tree.get("metric", metadata.get("metric", True)))
@@ -58,8 +59,8 @@ def _camera(table: dict[str, Any], metric: bool) -> Camera:
     return make_camera(size=size, K=K, R=R, t=t, distortion=distortion, lens=lens, metric=metric)
 
 
-def _pick(table: dict[str, Any], wanted: str) -> Any:
-    for name in NAMES[wanted]:
+def _pick(table: dict[str, Any], parameter: str) -> Any:
+    for name in NAMES[parameter]:
         if name in table:
             return table[name]
-    raise KeyError(" or ".join(NAMES[wanted][:2]))
+    raise KeyError(" or ".join(NAMES[parameter][:2]))

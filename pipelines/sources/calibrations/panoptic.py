@@ -1,6 +1,7 @@
-"""CMU Panoptic Studio: JSON with a list of cameras (`K`, `distCoef`, `R`, `t`), centimetres, Y down.
+"""CMU Panoptic Studio format: JSON with a list of cameras (`K`, `distCoef`, `R`, `t`), in centimetres, Y down.
 
-The studio has 521 cameras in panels and nodes (VGA, HD, Kinect), called like `00_16`; the videos that one has are some.
+The studio has 521 cameras in panels and nodes (VGA, HD, Kinect), with names like `00_16`; a take usually has videos of
+only a few.
 """
 
 from functools import partial
@@ -13,20 +14,20 @@ NAME = "CMU Panoptic (JSON)"
 
 
 def fits(document: Document) -> bool:
-    """Whether it has a list of cameras with `distCoef`."""
+    """Return whether the document has a list of cameras with `distCoef`."""
     return document.syntax == "JSON" and isinstance(document.tree, dict) and bool(_listed(document.tree))
 
 
 def read(document: Document) -> Calibration:
-    """The cameras that have a lens and a place, by name."""
+    """Read the cameras with lens and pose, by name."""
     cameras = {str(entry["name"]): partial(_camera, entry) for entry in _listed(document.tree)}
     return Calibration((document.path,), NAME, cameras, gravity_down=[0.0, 1.0, 0.0], partial=True)
 
 
 def _listed(tree: dict[str, Any]) -> list[dict[str, Any]]:
-    listed = tree.get("cameras")
-    found = listed if isinstance(listed, list) else []
-    return [entry for entry in found if isinstance(entry, dict) and "distCoef" in entry]
+    cameras = tree.get("cameras")
+    entries = cameras if isinstance(cameras, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and "distCoef" in entry]
 
 
 def _camera(entry: dict[str, Any]) -> Camera:

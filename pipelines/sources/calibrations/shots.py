@@ -1,8 +1,8 @@
-"""Cameras of single images, as structure from motion gives them, gathered into the cameras of videos.
+"""Group the per-image cameras of structure from motion into moving cameras of videos.
 
-Images in a folder of their own (`cam01/00012.jpg`) belong to the camera of that name; images in no folder, or in one
-that says nothing (`images/`), to one camera called `camera`. The number at the end of an image's name orders them.
-Besides, every image is a camera that stands, under its own name: for rigs of which one image a view was used.
+Images in a named folder (`cam01/00012.jpg`) belong to the camera of that name; images in no folder, or in a generic one
+(`images/`), to one camera called `camera`. Images are ordered by the number at the end of their names. In addition,
+every image is a static camera under its own name, for rigs reconstructed from one image per view.
 """
 
 import re
@@ -24,7 +24,7 @@ MOVING = "camera"
 
 @dataclass(frozen=True)
 class Lens:
-    """What images share: `size` (width, height), `K` [3, 3] from the corner of the image, `distortion`, its `model`."""
+    """Lens of images: `size` (width, height), `K` [3, 3] counted from the image corner, `distortion` and `model`."""
 
     size: tuple[int, int]
     K: Array
@@ -43,7 +43,7 @@ class Shot:
 
 
 def gather(files: tuple[Path, ...], form: str, shots: list[Shot], metric: bool, gravity_down: Any) -> Calibration:
-    """The calibration that these images make."""
+    """Build the calibration from these images."""
     moving: dict[str, dict[int, Shot]] = defaultdict(dict)
     stills: dict[str, Shot] = {}
     for shot in sorted(shots, key=lambda shot: shot.name):
@@ -54,7 +54,7 @@ def gather(files: tuple[Path, ...], form: str, shots: list[Shot], metric: bool, 
             folder = path.parent.name
             moving[MOVING if folder in PLAIN_FOLDERS or folder.startswith("images_") else folder][int(number[0])] = shot
     cameras = {name: partial(_camera, {0: shot}, False, metric) for name, shot in stills.items()}
-    paths = {name: partial(_camera, found, True, metric) for name, found in moving.items() if len(found) > 1}
+    paths = {name: partial(_camera, images, True, metric) for name, images in moving.items() if len(images) > 1}
     return Calibration(files, form, cameras | paths, gravity_down, partial=True, moving=tuple(paths))
 
 

@@ -1,4 +1,4 @@
-"""Getting files from http(s), object stores and platform pages: once, resumable, within limits, with a ledger."""
+"""Download files from http(s), object stores and platform pages: cached, resumable, rate limited, and logged."""
 
 from opendimo.pipelines.sources.downloads.engine import download
 

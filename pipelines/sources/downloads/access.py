@@ -1,5 +1,7 @@
-"""What a server or a proxy wants to know of who asks: cookies, headers, a proxy. They come from files of the user, go
-to the hosts they are meant for, and are never shown or stored."""
+"""Credentials for downloads: cookies, headers and a proxy, read from the user's files.
+
+They are sent only to the hosts they are meant for, and never displayed or stored.
+"""
 
 import http.cookiejar
 import tomllib
@@ -19,28 +21,28 @@ Headers = dict[str, str]
 
 @dataclass(frozen=True)
 class Access:
-    """Headers by host (`*.example.org`: every host below it), a proxy's URL, and cookies."""
+    """Headers by host (`*.example.org`: every subdomain), the proxy's URL, and cookies."""
 
     headers: dict[str, Headers] = field(default_factory=dict, repr=False)
     proxy: str | None = field(default=None, repr=False)
     cookies: http.cookiejar.CookieJar | None = field(default=None, repr=False)
 
     def headers_for(self, url: str, host: str) -> Headers:
-        """What a request of `url` carries."""
-        found: Headers = {}
+        """Return the headers, cookies included, for a request of `url`."""
+        matching: Headers = {}
         for pattern, headers in self.headers.items():
             if pattern in (host, "*") or (pattern.startswith("*.") and host.endswith(pattern[1:])):
-                found |= headers
+                matching |= headers
         if self.cookies is not None:
             request = urllib.request.Request(url)
             self.cookies.add_cookie_header(request)
             if cookie := request.get_header("Cookie"):
-                found["Cookie"] = cookie
-        return found
+                matching["Cookie"] = cookie
+        return matching
 
 
 def access(config: SourcesConfig) -> Access:
-    """The access that `cookies` and `access` of a config give. Raises `DataError` where a file cannot be used."""
+    """Read the files `cookies` and `access` of a config. Raises `DataError` if a file cannot be used."""
     paths = tuple(Path(name) if name else None for name in (config.cookies, config.access))
     try:
         times = tuple(path.stat().st_mtime_ns if path else 0 for path in paths)
@@ -56,10 +58,14 @@ def _read(cookies: Path | None, file: Path | None, _times: tuple[int, ...]) -> A
         jar = http.cookiejar.MozillaCookieJar(cookies)
         try:
             jar.load(ignore_discard=True, ignore_expires=True)
-        except (http.cookiejar.LoadError, UnicodeDecodeError, ValueError):  # its message quotes the line
-            raise DataError(f"{cookies}: not a cookies file in the format of Netscape") from None
+        except (
+            http.cookiejar.LoadError,
+            UnicodeDecodeError,
+            ValueError,
+        ):  # drop the cause: its message quotes the line
+            raise DataError(f"{cookies}: not a cookies file in Netscape format: correct `cookies`") from None
         for cookie in jar:
-            if cookie.expires == 0:  # how browsers write that it lasts as long as they run
+            if cookie.expires == 0:  # browsers write session cookies like this
                 cookie.expires = None
     if file is None:
         return Access(cookies=jar)
@@ -67,8 +73,8 @@ def _read(cookies: Path | None, file: Path | None, _times: tuple[int, ...]) -> A
         table = tomllib.loads(file.read_text(encoding="utf-8"))
         proxy, headers = table.pop("proxy", None), table.pop("headers", {})
         assert not table and isinstance(proxy, str | None) and all(map(_are_headers, headers.values()))
-    except (ValueError, AssertionError, AttributeError):  # their messages may quote secrets
-        text = 'not `proxy = "http://..."` and tables [headers."HOST"] of names and values in TOML'
+    except (ValueError, AssertionError, AttributeError):  # drop the cause: its message may quote secrets
+        text = 'not a TOML file with `proxy = "http://..."` and tables [headers."HOST"] of header names and values'
         raise DataError(f"{file}: {text}") from None
     if proxy is not None and (problem := _proxy_problem(proxy)):
         raise DataError(f"{file}: proxy: {problem}")
@@ -76,7 +82,7 @@ def _read(cookies: Path | None, file: Path | None, _times: tuple[int, ...]) -> A
 
 
 def _proxy_problem(proxy: str) -> str | None:
-    """What is wrong with the URL of a proxy, in words that hold nothing of it."""
+    """Return what is wrong with a proxy URL, without quoting it; None if it is valid."""
     try:
         url = httpx.URL(proxy)
     except (httpx.InvalidURL, UnicodeError):

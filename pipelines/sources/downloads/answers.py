@@ -1,4 +1,4 @@
-"""What a server's answer means: a file, or a failure with a name."""
+"""Interpret server responses: accept a file, or raise an error with a reason."""
 
 import email.utils
 import time
@@ -13,31 +13,34 @@ from opendimo.pipelines.sources.signatures import foreign
 Headers = dict[str, str]  # names in lower case
 BLOCKED = (401, 403, 451)
 GONE = (404, 410)
-RETRY = (408, 425, 429)  # like every 5xx, worth another try
+RETRY = (408, 425, 429)  # retried, like every 5xx
 PAGES = ("application/json", "application/xml", "application/pdf", "application/xhtml+xml")
-PLAIN = ("", "identity", "binary", "none", "utf-8", "aws-chunked")  # "encodings" that change nothing
-DEFAULT_PAUSE = 60.0  # seconds after 429 where the server names none
+PLAIN = ("", "identity", "binary", "none", "utf-8", "aws-chunked")  # content encodings that change nothing
+DEFAULT_PAUSE = 60.0  # seconds after 429 without `Retry-After`
 
 
-def refuse(status: int, headers: Headers, host: str, asked: str) -> NoReturn:
-    """Raise what an answer without a file means; `host` is the one of the budget, `asked` the name for people."""
-    word = f"{asked}: the server answered {status}"
+def refuse(status: int, headers: Headers, host: str, label: str) -> NoReturn:
+    """Raise the error for a response without a file. `host`: key of the rate limit; `label`: name shown in messages.
+
+    Raises `TransientError` (rate_limited, server_error) or `PermanentError` (blocked, gone, refused).
+    """
+    text = f"{label}: the server answered {status}"
     if status in RETRY or status >= 500:
         wait = retry_after(headers.get("retry-after"))
         if wait is None and status == 429:
             wait = DEFAULT_PAUSE
         until = None if wait is None else hosts.pause(host, wait)
         reason = "rate_limited" if status == 429 else "server_error"
-        raise TransientError(f"{word}; tried again later", reason=reason, not_before=until)
+        raise TransientError(f"{text}; will be retried", reason=reason, not_before=until)
     if status in BLOCKED:
-        raise PermanentError(f"{word}: it wants other cookies or headers, or refuses us", reason="blocked")
+        raise PermanentError(f"{text}: access denied; check the cookies and headers", reason="blocked")
     if status in GONE:
-        raise PermanentError(f"{word}: the file is gone; correct or drop the URL", reason="gone")
-    raise PermanentError(f"{word}: correct or drop the URL", reason="refused")
+        raise PermanentError(f"{text}: the file is gone; correct or drop the URL", reason="gone")
+    raise PermanentError(f"{text}: correct or drop the URL", reason="refused")
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` header asks for (a number, or a date); None where it says nothing."""
+    """Return the seconds of a `Retry-After` header (a number or a date); None if it is absent or invalid."""
     if value is None:
         return None
     if value.strip().isdecimal():
@@ -48,26 +51,26 @@ def retry_after(value: str | None) -> float | None:
         return None
 
 
-def check_headers(headers: Headers, asked: str) -> None:
-    """Raise `DataError` where a body cannot be a video as it is."""
+def check_headers(headers: Headers, label: str) -> None:
+    """Raise `DataError` if the headers show that the body is not an uncompressed video file."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.startswith(("text/", "image/")) or kind in PAGES:
-        text = f"{asked}: the server sent {printable(kind)}, not a video: give the URL of the video file itself"
+        text = f"{label}: the server sent {printable(kind)}, not a video: give the URL of the video file itself"
         raise DataError(text, reason="not_a_video")
     if (encoding := headers.get("content-encoding", "").strip().lower()) not in PLAIN:
-        # never unpacked: a small body could become an endless one
-        text = f"{asked}: the server sent a body packed with {printable(encoding)}, unasked: give another URL of it"
+        # never decompressed: a small body could expand without bound
+        text = f"{label}: the server sent a body compressed with {printable(encoding)}, unrequested: give another URL"
         raise DataError(text, reason="packed")
 
 
-def check_start(data: bytes, asked: str) -> None:
-    """Raise `DataError` where a body starts as no video does."""
-    if found := foreign(data):
-        raise DataError(f"{asked}: the server sent {found.text}, not a video", reason=found.reason)
+def check_start(data: bytes, label: str) -> None:
+    """Raise `DataError` if the first bytes of a body are those of another file type."""
+    if other := foreign(data):
+        raise DataError(f"{label}: the server sent {other.text}, not a video", reason=other.reason)
 
 
-def check_size(size: int, asked: str, config: SourcesConfig) -> None:
-    """Raise `DataError` where a file is too long."""
+def check_size(size: int, label: str, config: SourcesConfig) -> None:
+    """Raise `DataError` if a file is larger than `max_bytes`."""
     if size > config.max_bytes:
-        text = f"{asked}: the file has more than {config.max_bytes} bytes: raise max_bytes, or drop the URL"
+        text = f"{label}: the file has more than {config.max_bytes} bytes: raise max_bytes, or drop the URL"
         raise DataError(text, reason="too_large")

@@ -1,4 +1,4 @@
-"""One attempt to fetch a URL: what happened, as a row of `fetches`."""
+"""Record one attempt to fetch a URL as a row of `fetches`."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Attempt:
-    """The facts, filled in as they become known."""
+    """Facts of one download attempt, filled in as they become known."""
 
     url: str
     started: int = field(default_factory=time.time_ns)
@@ -23,7 +23,7 @@ class Attempt:
     etag: str | None = None
 
     def row(self, sha256: str | None = None, error: Failure | None = None) -> Row:
-        """The row of an attempt that ended with a file, or with an error."""
+        """Return the `fetches` row of an attempt that ended with a file (`sha256`) or with an error."""
         return {
             "fetch_id": stable_id("fetch", self.url, self.started),
             "url": hide_secrets(self.url),
@@ -43,7 +43,7 @@ class Attempt:
 
 
 def status(error: Failure | None) -> str:
-    """What became of an attempt, one of `pipelines.links.STATUSES`."""
+    """Return the status of an attempt, one of `pipelines.sources.links.STATUSES`."""
     match error:
         case None:
             return "fetched"

@@ -26,9 +26,9 @@ def request(
     deadline: float,
     method: str = "GET",
 ) -> Iterator[httpcore.Response]:
-    """The answer to a request for `url`, with its body unread; `deadline` (monotonic clock) ends it wherever it is.
+    """Send a request for `url` and yield the response with its body unread, until `deadline` (monotonic clock).
 
-    Raises the errors of `httpcore`, and those of `Guard`.
+    Raises the errors of `httpcore` and `Guard`.
     """
     limits = dict.fromkeys(("connect", "read", "write", "pool"), config.timeout)
     raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
@@ -45,19 +45,19 @@ def _pool(url: httpx.URL, config: SourcesConfig, proxy: str | None, deadline: fl
         return httpcore.ConnectionPool(network_backend=Guard(deadline, config.allow_private), **options)
     if not config.allow_private:
         _check_behind_proxy(url)
-    place = httpx.URL(proxy)
-    name, _, password = place.userinfo.decode("ascii").partition(":")
-    auth = (unquote(name), unquote(password)) if place.userinfo else None
-    # the proxy itself is the user's own, wherever it is
+    proxy_url = httpx.URL(proxy)
+    name, _, password = proxy_url.userinfo.decode("ascii").partition(":")
+    auth = (unquote(name), unquote(password)) if proxy_url.userinfo else None
+    # the user chose the proxy, so its address may be private
     backend = Guard(deadline, allow_private=True)
-    return httpcore.HTTPProxy(_raw(place), proxy_auth=auth, network_backend=backend, **options)
+    return httpcore.HTTPProxy(_raw(proxy_url), proxy_auth=auth, network_backend=backend, **options)
 
 
 def _check_behind_proxy(url: httpx.URL) -> None:
-    """The proxy resolves names for itself; what can be told here is refused here."""
+    """Reject private addresses that resolve as such here; the proxy resolves names again itself."""
     try:
         addresses = resolve(url.host, url.port or 443)
-    except TransientError:  # a name that only the proxy can resolve
+    except TransientError:  # only the proxy can resolve this name
         return
     for address in addresses:
         check_address(url.host, address)

@@ -1,4 +1,4 @@
-"""Downloading a URL into a cache of files named by their content: once, and from where the last attempt ended."""
+"""Download a URL into a content-addressed cache: once per URL, resuming where the last attempt stopped."""
 
 import logging
 import time
@@ -16,19 +16,20 @@ from opendimo.pipelines.sources.downloads.objects import ObjectFetch
 from opendimo.pipelines.sources.downloads.parts import Part, Place, Record
 from opendimo.pipelines.sources.downloads.urls import HTTP, check_url, host_of, url_name
 
-for library in ("httpx", "httpcore"):  # they log whole URLs and headers, which may hold secrets
+for library in ("httpx", "httpcore"):  # they log full URLs and headers, which may contain secrets
     logging.getLogger(library).setLevel(logging.WARNING)
-RESUMES = 3  # times that one attempt goes on where a connection broke
+RESUMES = 3  # how often one attempt resumes after a broken connection
 BROKEN = ("network", "wrong_length")
 
 
 def download(url: str, cache: Path, config: SourcesConfig, journal: list[Row]) -> Path:
-    """The file behind `url`, as `<cache>/<sha256 of its bytes>`; a URL that was fetched before is not fetched again.
+    """Download `url` and return `<cache>/<sha256 of its bytes>`; a cached URL is not downloaded again.
 
-    The attempt is added to `journal` as a row of `fetches`, however it ends, if anybody was asked; where the file was
-    there, the row of the attempt that fetched it. Raises `PermanentError` (blocked, gone, private_address, ...),
-    `TransientError` (network, rate_limited, timeout, wrong_length, disk, ...) or `DataError` (not_a_video, archive,
-    too_large, empty, ...).
+    Appends a `fetches` row to `journal`: of this attempt, even if it fails, but not if no request was sent because the
+    host is paused; or, if the file was cached, of the attempt that downloaded it.
+
+    Raises `PermanentError` (blocked, gone, private_address, ...), `TransientError` (network, rate_limited, timeout,
+    wrong_length, disk, ...) or `DataError` (not_a_video, archive, too_large, empty, ...).
     """
     if problem := check_url(url):
         raise DataError(problem, reason="bad_url")
@@ -49,7 +50,7 @@ def download(url: str, cache: Path, config: SourcesConfig, journal: list[Row]) -
             journal.append(attempt.row(error=error))
             place.drop_part()
             raise
-        attempt.etag = place.version().etag  # also of what a killed attempt had fetched
+        attempt.etag = place.version().etag  # also if a killed attempt downloaded the file
         row = attempt.row(sha256=path.name)
         place.write_record(Record(path.name, path.stat().st_size, attempt.etag, row))
         journal.append(row)
@@ -57,14 +58,14 @@ def download(url: str, cache: Path, config: SourcesConfig, journal: list[Row]) -
 
 
 def forget(url: str, cache: Path, *, and_file: bool) -> None:
-    """Fetch the URL again the next time; `and_file`: its file is of no use to other URLs either, and is removed."""
+    """Drop a URL from the cache, so that it is downloaded again; `and_file`: also delete its file."""
     place = Place(cache, url)
     with place.lock():
         place.forget(and_file)
 
 
 def _fetch(url: str, place: Place, config: SourcesConfig, attempt: Attempt) -> Path:
-    """One attempt, which goes on by itself where a connection breaks and the server lets it."""
+    """Make one attempt; resume after broken connections if the server supports it."""
     part, deadline = place.open(), time.monotonic() + config.download_time
     try:
         for resumes in range(RESUMES + 1):
@@ -73,8 +74,8 @@ def _fetch(url: str, place: Place, config: SourcesConfig, attempt: Attempt) -> P
                 _receive(url, part, config, attempt, deadline)
                 break
             except TransientError as error:
-                goes_on = error.reason in BROKEN and part.version.validator and part.size > before
-                if resumes == RESUMES or not goes_on:
+                resumable = error.reason in BROKEN and part.version.validator and part.size > before
+                if resumes == RESUMES or not resumable:
                     raise
                 part.abandon()
         return place.finish(part)
@@ -90,11 +91,11 @@ def _receive(url: str, part: Part, config: SourcesConfig, attempt: Attempt, dead
     if parts.scheme not in HTTP:
         ObjectFetch(part, config, attempt, deadline).run(url)
         return
-    known = access(config)
-    fetch = HttpFetch(part, config, known, attempt, deadline)
+    credentials = access(config)
+    fetch = HttpFetch(part, config, credentials, attempt, deadline)
     if platforms.is_page(url, config):
         with hosts.turn(host_of(url), config, deadline):
-            found = platforms.find(url, config, known)
-        replace(fetch, given=found.headers).run(found.url)
+            file = platforms.find(url, config, credentials)
+        replace(fetch, given=file.headers).run(file.url)
     else:
         fetch.run(url)

@@ -1,7 +1,7 @@
-"""Connections to public addresses only, which end at their time limit.
+"""Open connections to public addresses only, with a deadline.
 
-Each name is resolved once, every address that comes back is checked, and one of those is connected to: an answer of the
-name server that changes between check and connection changes nothing, and nothing private is ever sent a request.
+Each host name is resolved once, all resolved addresses are checked, and one of them is connected to. So DNS rebinding
+(an answer that changes between check and connection) has no effect, and no request reaches a private address.
 """
 
 import socket
@@ -14,11 +14,11 @@ import httpcore
 from opendimo.pipelines.engine.stage import PermanentError, TransientError
 from opendimo.pipelines.sources.downloads.addresses import is_public
 
-TRIED = 3  # addresses of one host
+TRIED = 3  # addresses tried per host
 
 
 class Guard(httpcore.SyncBackend):
-    """Opens connections that end at `deadline` (of the monotonic clock), to public addresses unless `allow_private`."""
+    """Network backend with a `deadline` (monotonic clock) that accepts only public addresses unless `allow_private`."""
 
     def __init__(self, deadline: float, allow_private: bool) -> None:
         self._deadline, self._allow_private = deadline, allow_private
@@ -31,7 +31,10 @@ class Guard(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to one of the host's addresses. Raises `PermanentError` (private_address), `TransientError` (dns)."""
+        """Connect to one of the host's addresses.
+
+        Raises `PermanentError` (private_address), `TransientError` (dns) or the connection error of the last address.
+        """
         addresses = resolve(host, port)
         if not self._allow_private:
             for address in addresses:
@@ -48,7 +51,7 @@ class Guard(httpcore.SyncBackend):
 
 
 class _Limited(httpcore.NetworkStream):
-    """A stream that nobody can keep open beyond the deadline by sending a byte now and then."""
+    """A stream with a hard deadline, so that a server cannot keep it open by sending a byte now and then."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream, self._deadline = stream, deadline
@@ -73,23 +76,24 @@ class _Limited(httpcore.NetworkStream):
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Addresses of a host, each once. Raises `TransientError` where there are none: a name server may be down."""
+    """Return the distinct addresses of a host. Raises `TransientError` if there are none: a name server may be down."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise TransientError(f"{host}: no such host, or no name server; tried again later", reason="dns") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        text = f"{host}: cannot resolve the host name (no such host, or no name server); will be retried"
+        raise TransientError(text, reason="dns") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 def check_address(host: str, address: str) -> None:
-    """Raise `PermanentError` where an address is not one of the public internet."""
+    """Raise `PermanentError` if an address is not on the public internet."""
     if not is_public(address):
-        text = f"{host} is at {address}, a private address: allow_private permits it, if you mean it"
+        text = f"{host} resolves to {address}, a private address: set allow_private to permit it"
         raise PermanentError(text, reason="private_address")
 
 
 def _left(deadline: float, timeout: float | None) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise httpcore.ReadTimeout("the time for this file is over")
+        raise httpcore.ReadTimeout("the time limit for this file has passed")
     return left if timeout is None else min(left, timeout)

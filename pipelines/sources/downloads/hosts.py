@@ -1,5 +1,7 @@
-"""Budgets of hosts, shared by all processes of a machine: so many connections at once, so many requests a second, and
-none at all while the host asked for a pause."""
+"""Per-host rate limits, shared by all processes of a machine.
+
+They cap simultaneous connections and requests per second, and stop requests while a host's `Retry-After` pause lasts.
+"""
 
 import json
 import os
@@ -17,13 +19,13 @@ from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.files import write_bytes
 
-LONGEST_PAUSE = 24 * 3600.0  # seconds: no server decides about more
-POLL = 0.05
+LONGEST_PAUSE = 24 * 3600.0  # seconds: longer pauses are shortened to this
+POLL = 0.05  # seconds between checks for a free connection
 
 
 @dataclass
 class _State:
-    """When the next request may start, and until when the host wants none: seconds since 1970."""
+    """Earliest start of the next request, and end of the host's pause, in seconds since 1970."""
 
     next_start: float = 0.0
     paused_until: float = 0.0
@@ -31,10 +33,10 @@ class _State:
 
 @contextmanager
 def turn(host: str, config: SourcesConfig, deadline: float) -> Iterator[None]:
-    """Hold one of the host's connections, from when a request may start.
+    """Wait until a request to the host may start, and hold one of its connections meanwhile and during the request.
 
-    `deadline` is of the monotonic clock. Raises `TransientError` (paused), which is no attempt, where the host's pause
-    is longer than `patience` or no turn comes before the deadline.
+    `deadline`: on the monotonic clock. Raises `TransientError` (paused), which does not count as an attempt, if the
+    host's pause is longer than `patience` or the request could not start before the deadline.
     """
     lock = _free_connection(host, config.host_connections, deadline)
     try:
@@ -45,7 +47,7 @@ def turn(host: str, config: SourcesConfig, deadline: float) -> Iterator[None]:
 
 
 def pause(host: str, seconds: float) -> int:
-    """Let nobody ask the host for so long; return until when, in nanoseconds since 1970."""
+    """Block requests to the host for `seconds`; return the end of the pause in nanoseconds since 1970."""
     until = time.time() + min(max(seconds, 0.0), LONGEST_PAUSE)
     with _state(host) as state:
         state.paused_until = max(state.paused_until, until)
@@ -66,7 +68,7 @@ def _free_connection(host: str, connections: int, deadline: float) -> FileLock:
 
 
 def _wait(host: str, config: SourcesConfig, deadline: float) -> None:
-    """Take the next start of the host and wait for it; and again, where it asked for a pause meanwhile."""
+    """Reserve the host's next start time and wait for it; repeat if the host asked for a pause meanwhile."""
     while True:
         now = time.time()
         with _state(host) as state:
@@ -87,13 +89,13 @@ def _sleep(host: str, seconds: float, deadline: float) -> None:
 
 
 def _paused(host: str, until: float) -> TransientError:
-    text = f"{host}: it is not this file's turn yet: the server asked for a pause, or many files wait for it"
+    text = f"{host}: rate limited: the server asked for a pause, or many files are queued for it; will be retried"
     return TransientError(text, reason=PAUSED, not_before=int(until * 1e9))
 
 
 @contextmanager
 def _state(host: str) -> Iterator[_State]:
-    """The host's state, stored again where it was changed."""
+    """Lock and yield the host's state; store it if it was changed."""
     path = _path(host)
     with FileLock(f"{path}.lock", fallback_to_soft=False):
         state = _read(path)

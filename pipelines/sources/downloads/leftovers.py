@@ -1,7 +1,7 @@
-"""Cleaning the downloads of a lake: parts that nobody goes on with, and the locks of URLs that nobody asks for.
+"""Clean the download cache: remove abandoned part files and unused lock files.
 
-What belongs to a URL goes under its lock, so what somebody fetches stays; and the lock last, which whoever waits for it
-notices (`filelock` begins anew where its file is gone).
+The files of a URL are removed while its lock is held, so running downloads are left alone. The lock file goes last;
+a process that waits for it notices (`filelock` starts over if the file is gone).
 """
 
 import fcntl
@@ -21,9 +21,10 @@ WHERE = "downloads"
 
 
 def clean_downloads(cache: Path, older_than: timedelta, dry_run: bool = False) -> Freed:
-    """Remove what attempts left in `cache` that ended, or died, `older_than` this; `dry_run` only counts.
+    """Remove the leftovers in `cache` of attempts that ended or died longer than `older_than` ago.
 
-    The next attempt at a URL whose part went begins anew. Killed anywhere, the next cleaning goes on.
+    `dry_run` only counts. The next attempt at a URL whose part was removed starts over. Safe to kill at any point: the
+    next call continues.
     """
     latest = time.time() - older_than.total_seconds()
     files, size, held, unrecorded = 0, 0, 0, 0
@@ -39,27 +40,27 @@ def clean_downloads(cache: Path, older_than: timedelta, dry_run: bool = False) -
                 unrecorded += 1
             else:
                 files, size = files + len(left), size + sum(path.stat().st_size for path in left)
-                for path in () if dry_run else [*left, lock]:  # which may be new
+                for path in () if dry_run else [*left, lock]:  # `_lock` may just have created the lock file
                     path.unlink(missing_ok=True)
     kept = []
     if held:
-        kept.append(f"downloads under way: {held}")
+        kept.append(f"downloads in progress: {held}")
     if unrecorded:
-        kept.append(f"whole downloads of killed processes: {unrecorded}; ingest their list again")
+        kept.append(f"complete downloads of killed processes: {unrecorded}; ingest their list again to use them")
     return Freed(WHERE, files, size, kept=tuple(kept))
 
 
 def _by_url(cache: Path) -> dict[str, list[Path]]:
-    """What lies there of each URL but for its record, by the hash of the URL; its lock last."""
-    found: dict[str, list[Path]] = defaultdict(list)
+    """Return the files of each URL other than its record, by URL hash; the lock last."""
+    files: dict[str, list[Path]] = defaultdict(list)
     for suffix in (".part", ".json", ".lock"):
         for path in sorted((cache / PARTS).glob(f"[!.]*{suffix}")):
-            found[path.stem].append(path)
-    return found
+            files[path.stem].append(path)
+    return files
 
 
 def _old(paths: list[Path], latest: float) -> bool:
-    """Whether nothing was changed after `latest`; what is gone was changed."""
+    """Return whether no file was modified after `latest`; a vanished file counts as modified."""
     try:
         return all(path.stat().st_mtime <= latest for path in paths)
     except FileNotFoundError:
@@ -67,7 +68,7 @@ def _old(paths: list[Path], latest: float) -> bool:
 
 
 def _unrecorded(cache: Path, name: str) -> bool:
-    """Whether the file has its name, but nothing says that it is the URL's: only the next attempt can."""
+    """Return whether the file is in the cache without a record of its URL, which only the next attempt can write."""
     version = Version(**(read_json(cache / PARTS / f"{name}.json") or {}))
     has_name = version.sha256 is not None and (cache / version.sha256).is_file()
     return has_name and not (cache / RECORDS / name).is_file()
@@ -75,8 +76,11 @@ def _unrecorded(cache: Path, name: str) -> bool:
 
 @contextmanager
 def _lock(path: Path, dry_run: bool) -> Iterator[bool]:
-    """Hold a lock as `FileLock` does, unless somebody else does; but leave its time alone, which says its age."""
-    if dry_run and not path.exists():  # which makes no files
+    """Try to take a lock as `FileLock` does, but keep the modification time of its file, which tells its age.
+
+    Yields whether the lock was obtained.
+    """
+    if dry_run and not path.exists():  # a dry run creates no files
         yield True
         return
     with path.open("ab") as stream:
@@ -85,4 +89,4 @@ def _lock(path: Path, dry_run: bool) -> Iterator[bool]:
         except BlockingIOError:
             yield False
         else:
-            yield os.fstat(stream.fileno()).st_nlink > 0  # or else another cleaning removed it meanwhile
+            yield os.fstat(stream.fileno()).st_nlink > 0  # 0: another cleaning removed the file meanwhile

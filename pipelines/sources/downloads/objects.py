@@ -1,4 +1,7 @@
-"""An object of a store (s3://, gs://, az://) into a part; credentials and endpoint come from the environment."""
+"""Download an object of a store (s3://, gs://, az://) into a part file.
+
+Credentials and endpoint come from the environment.
+"""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +31,7 @@ PIECE = 1 << 20
 
 @dataclass
 class ObjectFetch:
-    """Fetches one object."""
+    """Download of one object."""
 
     part: Part
     config: SourcesConfig
@@ -36,9 +39,9 @@ class ObjectFetch:
     deadline: float
 
     def run(self, url: str) -> None:
-        """Stream the object at `url` into the part, or the rest of it.
+        """Stream the object at `url`, or the missing rest of it, into the part.
 
-        Raises `PermanentError`, `TransientError` or `DataError`, each with its reason.
+        Raises `PermanentError`, `TransientError` or `DataError`, each with a reason.
         """
         name = url_name(url)
         bucket, _, key = url.partition("://")[2].partition("/")
@@ -52,15 +55,17 @@ class ObjectFetch:
             rest = self.part.size and self.part.version.etag == version.etag
             self.attempt.etag, self.attempt.resumed_from = version.etag, self.part.size if rest else 0
             self.part.resume() if rest else self.part.begin(version)
-            found = obstore.get(
+            answer = obstore.get(
                 store, key, options={"if_match": str(version.etag), "range": {"offset": self.part.size}}
             )
-            for piece in found.stream(min_chunk_size=PIECE):
+            for piece in answer.stream(min_chunk_size=PIECE):
                 self._append(bytes(piece), name)
 
     def _append(self, piece: bytes, name: str) -> None:
         if time.monotonic() > self.deadline:
-            text = f"{name}: not finished after {self.config.download_time:g} s: goes on there later"
+            text = (
+                f"{name}: not finished after {self.config.download_time:g} s: a retry resumes, or raise download_time"
+            )
             raise TransientError(text, reason="timeout")
         if not self.part.size:
             answers.check_start(piece, name)
@@ -70,7 +75,7 @@ class ObjectFetch:
 
 @contextmanager
 def _named_errors(name: str) -> Iterator[None]:
-    """Errors of the store by name; their own texts may quote requests."""
+    """Convert errors of the store into failures with a reason, without their messages: these may quote requests."""
     try:
         yield
     except Failure:
@@ -78,12 +83,13 @@ def _named_errors(name: str) -> Iterator[None]:
     except (NotFoundError, FileNotFoundError):
         raise PermanentError(f"{name}: no such object or bucket; correct or drop it", reason="gone") from None
     except (PermissionDeniedError, UnauthenticatedError, PermissionError):
-        text = f"{name}: the store refuses us: check the credentials in the environment"
+        text = f"{name}: the store denies access: check the credentials in the environment"
         raise PermanentError(text, reason="blocked") from None
     except PreconditionError:
-        raise TransientError(f"{name}: the object changed meanwhile; tried again later", reason="changed") from None
+        text = f"{name}: the object changed during the download; will be retried"
+        raise TransientError(text, reason="changed") from None
     except (InvalidPathError, ValueError):
-        raise DataError(f"{name}: not the name of an object: correct it", reason="bad_url") from None
+        raise DataError(f"{name}: not a valid object name: correct the URL", reason="bad_url") from None
     except BaseError as error:
-        text = f"{name}: the store does not answer ({type(error).__name__}); tried again later"
+        text = f"{name}: the store does not answer ({type(error).__name__}); will be retried"
         raise TransientError(text, reason="network") from None

@@ -1,6 +1,6 @@
-"""The process that asks yt-dlp about one page: a wish in JSON comes in, the file behind the page goes out.
+"""Subprocess that resolves one page with yt-dlp: reads a JSON request, prints the URL of the page's video file.
 
-It is run by its path, so that it does not wait for the imports of the packages around it.
+It is run by path, to skip the imports of the packages around it.
 """
 
 import io
@@ -11,32 +11,32 @@ from typing import Any
 
 from opendimo.pipelines.sources.downloads.addresses import is_public
 
-WHOLE = "[protocol~='^https?$']"  # one file, not pieces
+WHOLE = "[protocol~='^https?$']"  # a single file, not a segmented stream
 FORMATS = f"bestvideo{WHOLE}[ext=mp4]/bestvideo{WHOLE}/best{WHOLE}"
 NOT_PASSED = ("accept-encoding", "range", "host")
 
 
 class PrivateAddress(OSError):
-    """A connection that was not allowed."""
+    """A connection to a private address was blocked."""
 
 
 def main() -> None:
-    """Answer the wish on standard input."""
-    wish = json.loads(sys.stdin.read())
-    if not wish["allow_private"] and not wish["proxy"]:
+    """Answer the request on standard input."""
+    request = json.loads(sys.stdin.read())
+    if not request["allow_private"] and not request["proxy"]:
         sys.addaudithook(_only_public)
     try:
-        answer = _ask(wish)
+        answer = _resolve(request)
     except Exception as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer), flush=True)
 
 
-def _ask(wish: dict[str, Any]) -> dict[str, Any]:
+def _resolve(request: dict[str, Any]) -> dict[str, Any]:
     import yt_dlp
 
-    # a text stream, as yt-dlp writes its cookies back at the end: the file is the user's, and for many processes
-    cookies = io.StringIO(Path(wish["cookies"]).read_text(encoding="utf-8")) if wish["cookies"] else None
+    # yt-dlp writes cookies back at the end: give it a copy, as the user's file is shared by many processes
+    cookies = io.StringIO(Path(request["cookies"]).read_text(encoding="utf-8")) if request["cookies"] else None
     options = {
         "quiet": True,
         "no_warnings": True,
@@ -44,15 +44,15 @@ def _ask(wish: dict[str, Any]) -> dict[str, Any]:
         "noplaylist": True,
         "playlist_items": "1:2",
         "cookiefile": cookies,
-        "proxy": wish["proxy"] or "",
-        "socket_timeout": wish["timeout"],
+        "proxy": request["proxy"] or "",
+        "socket_timeout": request["timeout"],
         "format": FORMATS,
         "enable_file_urls": False,
         "cachedir": False,
         "logger": _Silent(),
     }
     with yt_dlp.YoutubeDL(options) as page:
-        info = page.extract_info(wish["url"], download=False)
+        info = page.extract_info(request["url"], download=False)
         if info.get("_type") == "playlist":
             entries = list(info.get("entries") or [])
             if len(entries) != 1:
@@ -66,16 +66,16 @@ def _ask(wish: dict[str, Any]) -> dict[str, Any]:
 
 
 def _only_public(event: str, args: tuple[Any, ...]) -> None:
-    """Called before every connection of this process, whoever makes it."""
+    """Audit hook that blocks connections to private addresses, whichever code of this process opens them."""
     if event == "socket.connect" and isinstance(args[1], tuple) and not is_public(str(args[1][0])):
         raise PrivateAddress("PrivateAddress")
 
 
 class _Silent:
-    """Messages of yt-dlp quote URLs."""
+    """Logger that drops the messages of yt-dlp, which quote URLs."""
 
     def debug(self, _: str) -> None:
-        """Nothing."""
+        """Drop the message."""
 
     warning = error = info = debug
 

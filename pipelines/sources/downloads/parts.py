@@ -1,11 +1,12 @@
-"""What is on the disk of a URL: a part that grows and survives its writer, and the record of a file that is whole.
+"""On-disk state of a URL's download: a part file that survives its writer, and a record of the completed file.
 
-    <cache>/<sha256>               the files, named by their content
-    <cache>/urls/<hash of URL>     what was fetched, once it is whole: its facts in JSON
-    <cache>/parts/<hash of URL>    .part: the bytes so far; .json: of which version of the file they are
+    <cache>/<sha256>               completed files, named by their content hash
+    <cache>/urls/<hash of URL>     record of a completed download, in JSON
+    <cache>/parts/<hash of URL>    .part: bytes received so far; .json: the version of the file that they belong to
 
-A file is whole before it has its name, its record comes last, and each step is found again: killed anywhere, the next
-attempt goes on there and asks the server for nothing that is on the disk.
+A part is renamed to its content hash only when it is complete, and the record is written last. Each step can be
+detected afterwards: if the process is killed at any point, the next attempt continues there and does not request bytes
+that are already on disk.
 """
 
 import hashlib
@@ -27,8 +28,11 @@ RECORDS, PARTS = "urls", "parts"
 
 @dataclass(frozen=True)
 class Version:
-    """Which version of a file the bytes of a part are: `length` None where the server did not say; `etag` and
-    `modified` as the server wrote them; `sha256` once the part is whole."""
+    """The version of a file that a part belongs to.
+
+    `length`: in bytes, None if the server did not state it; `etag` and `modified`: as sent by the server; `sha256`: set
+    once the part is complete.
+    """
 
     length: int | None = None
     etag: str | None = None
@@ -37,23 +41,23 @@ class Version:
 
     @property
     def validator(self) -> str | None:
-        """What a request for the rest can be tied to: a strong entity tag, or else the date of the last change."""
+        """Return the value for `If-Range`: a strong entity tag, or else the last-modified date."""
         strong = self.etag if self.etag and not self.etag.startswith("W/") else None
         return strong or self.modified
 
 
 @dataclass(frozen=True)
 class Record:
-    """The facts about a file that was fetched."""
+    """Record of a completed download."""
 
     sha256: str
     bytes: int
     etag: str | None
-    fetch: dict[str, object]  # the row of `fetches` of the attempt that ended it
+    fetch: dict[str, object]  # `fetches` row of the attempt that completed it
 
 
 class Place:
-    """The files of one URL in a cache."""
+    """Files of one URL in the cache."""
 
     def __init__(self, cache: Path, url: str) -> None:
         self.cache = cache
@@ -65,13 +69,13 @@ class Place:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only one on this machine who fetches the URL; others wait and find the file."""
+        """Hold the machine-wide lock of the URL; other processes wait and then find the file in the cache."""
         self._part.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._lock, fallback_to_soft=False):
             yield
 
     def known(self) -> tuple[Path, Record | None] | None:
-        """The file that was fetched, and its record (None where an older version of this code wrote it)."""
+        """Return the cached file and its record (None for files cached by older versions), or None if not cached."""
         if not self._record.is_file():
             return None
         text = self._record.read_text()
@@ -80,49 +84,49 @@ class Place:
         return (path, record) if path.is_file() else None
 
     def open(self) -> "Part":
-        """The part, as far as it is there."""
+        """Return the part with the bytes received so far."""
         return Part(self._part, self._version, self.version() if self._part.is_file() else Version())
 
     def finish(self, part: "Part") -> Path:
-        """Give a whole part its name."""
+        """Rename a complete part to its content hash and return its path."""
         path = self.cache / part.close()
         os.replace(self._part, path)
         sync_folder(self.cache)
         return path
 
     def finished(self) -> Path | None:
-        """The file of an attempt that was killed between its last byte and its record; None where there is none."""
+        """Return the file of an attempt that was killed after its last byte but before its record; else None."""
         version = self.version()
         if version.sha256 is not None and (path := self.cache / version.sha256).is_file():
             return path
         stored = self._part.stat().st_size if self._part.is_file() else 0
-        whole = version.sha256 is not None or version.length == stored
-        return self.finish(self.open()) if stored and whole else None
+        complete = version.sha256 is not None or version.length == stored
+        return self.finish(self.open()) if stored and complete else None
 
     def write_record(self, record: Record) -> None:
-        """Write down that the file is there, and forget the part."""
+        """Write the record of the completed file, and remove the part."""
         write_bytes(self._record, json.dumps(asdict(record), sort_keys=True).encode())
         self.drop_part()
 
     def version(self) -> Version:
-        """Of which version of the file the bytes are that are there."""
+        """Return the version of the file that the part belongs to."""
         content = read_json(self._version)
         return Version(**content) if isinstance(content, dict) else Version()
 
     def drop_part(self) -> None:
-        """Remove what there is of a part."""
+        """Remove the part, if any."""
         self._version.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
 
     def forget(self, and_file: bool) -> None:
-        """Remove the record of a file that turned out useless, and perhaps the file."""
+        """Remove the record of an unusable file, and with `and_file` the file too."""
         if and_file and (known := self.known()) is not None:
             known[0].unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
 
 
 class Part:
-    """The bytes of a file so far, and which version of it they are."""
+    """The bytes of a file received so far, with the version of the file that they belong to."""
 
     def __init__(self, path: Path, facts: Path, version: Version) -> None:
         self.version = version
@@ -132,7 +136,7 @@ class Part:
         self.size = path.stat().st_size if path.is_file() and version.validator else 0
 
     def begin(self, version: Version) -> None:
-        """Start over with this version of the file."""
+        """Start over, with this version of the file."""
         self.abandon()
         self._path.unlink(missing_ok=True)
         self.version, self.size, self._digest = version, 0, hashlib.sha256()
@@ -140,22 +144,22 @@ class Part:
         self._stream = open(self._path, "wb")  # noqa: SIM115  (`close` and `abandon` close it)
 
     def resume(self) -> None:
-        """Go on behind the bytes that are there."""
+        """Open the part for appending, and hash the bytes received so far."""
         self._stream = open(self._path, "r+b")  # noqa: SIM115
-        for block in iter(lambda: self._reading().read(1 << 20), b""):
+        for block in iter(lambda: self._open_stream().read(1 << 20), b""):
             self._digest.update(block)
 
     def append(self, data: bytes) -> None:
-        """Add the next bytes."""
-        self._reading().write(data)
+        """Append the next bytes."""
+        self._open_stream().write(data)
         self._digest.update(data)
         self.size += len(data)
 
     def close(self) -> str:
-        """The part is whole: make it durable, and write down its hash, which is returned."""
+        """Sync a complete part to disk, store its SHA-256 and return it."""
         if self._stream is None:
             self.resume()
-        stream = self._reading()
+        stream = self._open_stream()
         stream.flush()
         os.fsync(stream.fileno())
         self.abandon()
@@ -164,11 +168,11 @@ class Part:
         return digest
 
     def abandon(self) -> None:
-        """Keep the bytes for the next attempt."""
+        """Close the part and keep its bytes for the next attempt."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
-    def _reading(self) -> BinaryIO:
-        assert self._stream is not None, "begin or resume first"
+    def _open_stream(self) -> BinaryIO:
+        assert self._stream is not None, "call begin or resume first"
         return self._stream

@@ -1,7 +1,7 @@
-"""Pages of video platforms: yt-dlp (an extra) finds the file behind a page, and this house fetches it.
+"""Resolve pages of video platforms: yt-dlp (an optional dependency) finds the video file of a page.
 
-yt-dlp runs in a process of its own, which may hang or die, and which connects to public addresses only. What it finds
-is fetched like every other URL: resumable, within the budgets of its host, and once.
+yt-dlp runs in a subprocess, which may hang or crash and connects to public addresses only. The file that it finds is
+downloaded like every other URL: cached, resumable and within the rate limits of its host.
 """
 
 import importlib.util
@@ -21,9 +21,9 @@ from opendimo.pipelines.sources.downloads.access import Access
 from opendimo.pipelines.sources.downloads.urls import HTTP, url_name
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
 
-LIMIT = 120.0  # seconds for one page
+LIMIT = 120.0  # time limit for one page, in seconds
 INSTALL = "pages of video platforms need yt-dlp: install it with `pip install 'opendimo[platforms]'`"
-MEANT = (  # what yt-dlp says, in the order in which it is looked for
+REASONS = (  # patterns of yt-dlp's error messages, first match wins
     (r"PrivateAddress", "private_address"),
     (r"\b429\b|too many requests", "rate_limited"),
     (r"\b(404|410)\b|no longer available|been removed|does not exist|video unavailable|account.*terminated", "gone"),
@@ -34,45 +34,45 @@ MEANT = (  # what yt-dlp says, in the order in which it is looked for
 TRANSIENT = ("rate_limited", "network")
 DATA = ("not_a_video", "playlist", "no_file")
 TEXTS = {
-    "private_address": "leads to a private address: allow_private permits it, if you mean it",
-    "rate_limited": "the platform asks us to slow down; tried again later",
+    "private_address": "leads to a private address: set allow_private to permit it",
+    "rate_limited": "rate limited by the platform; will be retried",
     "gone": "the video is gone; drop the URL",
-    "blocked": "the platform refuses us: give `cookies` of somebody who may see it",
-    "network": "the platform does not answer; tried again later",
-    "not_a_video": "yt-dlp finds no video there: correct the URL",
-    "playlist": "it is a list of videos: give the URL of each video",
-    "no_file": "the platform streams it in pieces only, which are not fetched: give another URL of it",
-    "unknown": "yt-dlp cannot read the page: a newer yt-dlp may",
+    "blocked": "the platform denies access: give `cookies` of an account that may see the video",
+    "network": "the platform does not answer; will be retried",
+    "not_a_video": "yt-dlp finds no video on the page: correct the URL",
+    "playlist": "the page is a playlist: give the URL of each video",
+    "no_file": "the platform serves segmented streams only, which are not supported: give another URL of the video",
+    "unknown": "yt-dlp cannot read the page: try a newer yt-dlp",
 }
 
 
 @dataclass(frozen=True)
 class Found:
-    """The file behind a page, and the headers that its server wants."""
+    """URL of the video file of a page, and the request headers that its server requires."""
 
     url: str = field(repr=False)
     headers: dict[str, str] = field(repr=False)
 
 
 def is_page(url: str, config: SourcesConfig) -> bool:
-    """Whether a URL shows a page of a platform, and is not that of a file there."""
+    """Return whether a URL is a page of a platform rather than a video file."""
     parts = urlsplit(url)
     host, suffix = parts.hostname or "", PurePosixPath(parts.path).suffix.lower()
-    known = any(host == name or host.endswith(f".{name}") for name in config.platforms)
-    return known and parts.scheme in HTTP and suffix not in VIDEO_SUFFIXES
+    on_platform = any(host == name or host.endswith(f".{name}") for name in config.platforms)
+    return on_platform and parts.scheme in HTTP and suffix not in VIDEO_SUFFIXES
 
 
 def is_installed() -> bool:
-    """Whether yt-dlp is there."""
+    """Return whether yt-dlp is installed."""
     return importlib.util.find_spec("yt_dlp") is not None
 
 
 def find(url: str, config: SourcesConfig, access: Access) -> Found:
-    """The file behind a page. Raises `PermanentError`, `TransientError` or `DataError` with its reason."""
+    """Find the video file of a page. Raises `PermanentError`, `TransientError` or `DataError`, each with a reason."""
     name = url_name(url)
     if not is_installed():
         raise PermanentError(f"{name}: {INSTALL}", reason="needs_ytdlp")
-    wish = {
+    request = {
         "url": url,
         "cookies": config.cookies,
         "proxy": access.proxy,
@@ -82,15 +82,22 @@ def find(url: str, config: SourcesConfig, access: Access) -> Found:
     command = [sys.executable, "-P", str(Path(__file__).with_name("page_child.py"))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        # the URL may hold secrets: it goes through a pipe, where a list of processes does not show it
+        # pass the URL through a pipe: it may contain secrets, which a process list would show
         done = subprocess.run(
-            command, input=json.dumps(wish), capture_output=True, text=True, timeout=LIMIT, env=environment, check=False
+            command,
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            env=environment,
+            check=False,
         )
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
-        raise TransientError(f"{name}: yt-dlp did not end within {LIMIT:g} s", reason="timeout") from None
+        text = f"{name}: yt-dlp timed out after {LIMIT:g} s; will be retried"
+        raise TransientError(text, reason="timeout") from None
     except (ValueError, IndexError):
-        raise TransientError(f"{name}: yt-dlp died on the page", reason="crashes") from None
+        raise TransientError(f"{name}: yt-dlp crashed on the page; will be retried", reason="crashes") from None
     if "error" in answer:
         raise _failure(name, answer["error"])
     if not str(answer["url"]).startswith(tuple(f"{scheme}://" for scheme in HTTP)):
@@ -98,9 +105,9 @@ def find(url: str, config: SourcesConfig, access: Access) -> Found:
     return Found(str(answer["url"]), {str(k): str(v) for k, v in answer["headers"].items()})
 
 
-def _failure(name: str, said: str) -> Exception:
-    """The failure behind what yt-dlp said, which itself is not repeated: it may quote URLs."""
-    found = (reason for pattern, reason in MEANT if re.search(pattern, said, re.IGNORECASE))
-    reason = said if said in TEXTS else next(found, "unknown")
+def _failure(name: str, message: str) -> Exception:
+    """Return the failure for an error message of yt-dlp, without quoting it: it may contain URLs."""
+    matches = (reason for pattern, reason in REASONS if re.search(pattern, message, re.IGNORECASE))
+    reason = message if message in TEXTS else next(matches, "unknown")
     kind = TransientError if reason in TRANSIENT else DataError if reason in DATA else PermanentError
     return kind(f"{name}: {TEXTS[reason]}", reason=reason)

@@ -1,4 +1,4 @@
-"""URLs as they may be shown: what may be a secret stays out of names, logs, messages and tables."""
+"""Displayable forms of URLs: possible secrets are kept out of names, logs, messages and tables."""
 
 import re
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -8,15 +8,15 @@ from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 HTTP = ("http", "https")
 OBJECT_STORES = ("s3", "gs", "az")
 PUBLIC = frozenset({"v", "id", "video", "video_id", "clip", "list", "index", "p", "page", "part", "t", "start", "end"})
-"""Parameters that say which video is meant, and never who asks for it."""
+"""Query parameters that identify the video, never the user."""
 HIDDEN = "hidden"
-LONGEST = 160  # characters of a name that people read
+LONGEST = 160  # characters of a displayed name
 
 
 def hide_secrets(url: str) -> str:
-    """The URL without user, password and fragment; values of its query are hidden, but for those of `PUBLIC`.
+    """Return the URL without user, password and fragment, and with query values hidden except those of `PUBLIC`.
 
-    Raises `ValueError` where it is none.
+    Raises `ValueError` if it is not a URL.
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
@@ -28,14 +28,17 @@ def hide_secrets(url: str) -> str:
 
 
 def url_name(url: str) -> str:
-    """A short name for people, different for URLs that differ in their query. Raises `ValueError` where it is none."""
+    """Return a short display name; URLs that differ in their query get different names.
+
+    Raises `ValueError` if it is not a URL.
+    """
     parts = urlsplit(url)
     query = f"?{stable_id(parts.query)[:8]}" if parts.query else ""
     return printable(f"{parts.hostname or ''}{parts.path}{query}")
 
 
 def host_of(url: str) -> str:
-    """`host:port` of a URL (the bucket, of an object store), in lower case: what budgets and reports go by."""
+    """Return the key of rate limits and reports: `host:port` (object stores: `scheme://bucket`), in lower case."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     if parts.scheme in OBJECT_STORES:
@@ -44,15 +47,15 @@ def host_of(url: str) -> str:
 
 
 def url_sha256(url: str) -> str:
-    """Hash of the whole URL."""
+    """Return the hash of the full URL."""
     return sha256_bytes(url.encode("utf-8", "surrogatepass"))
 
 
 def check_url(url: str) -> str | None:
-    """What is wrong with a URL, in words that hold nothing of it; None where it can be fetched."""
+    """Return what is wrong with a URL, without quoting it; None if it can be fetched."""
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018  (it is read to be checked)
+        parts.port  # noqa: B018  (raises if the port is invalid)
     except ValueError:
         return "not a URL: correct it"
     if parts.scheme not in (*HTTP, *OBJECT_STORES):
@@ -63,9 +66,9 @@ def check_url(url: str) -> str | None:
 
 
 def printable(text: str, limit: int = LONGEST) -> str:
-    """A name that can be shown and stored: without control characters, cut where it is long.
+    """Return a name that can be displayed and stored: control characters replaced, cut to `limit` characters.
 
-    Names that differ stay different: what was changed or cut carries a hash of the whole.
+    Different names stay different: a changed name ends in a hash of the original.
     """
     shown = "".join(c if c.isprintable() else "?" for c in text)
     if shown == text and len(text) <= limit:

@@ -1,1 +1,1 @@
-"""Layouts of rendered data, one module each: what lies where, and its cameras and bodies in our conventions."""
+"""Layouts of rendered data, one module each: locate the files, and convert cameras and bodies to our conventions."""

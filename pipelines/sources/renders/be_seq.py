@@ -1,4 +1,4 @@
-"""Reading `be_seq.csv`, the scene definition of a BEDLAM or BEDLAM2 render job."""
+"""Read `be_seq.csv`, the scene definition of a BEDLAM or BEDLAM2 render job."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,14 +10,16 @@ import numpy as np
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.renders.text_files import read_table
 
-SAFE_NAME = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,127}")  # names become paths: no folders, no "..", not hidden
+SAFE_NAME = re.compile(
+    r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,127}"
+)  # names become paths: reject folders, "..", hidden files
 MAX_FRAMES = 1_000_000
 POSE = ("X", "Y", "Z", "Yaw", "Pitch", "Roll")
 
 
 @dataclass(frozen=True)
 class PlacedBody:
-    """A body of a sequence: `<subject>_<animation>`, position in cm, yaw in degrees, first frame of its motion."""
+    """A body of a sequence: name `<subject>_<animation>`, position in cm, yaw in degrees, first frame of its motion."""
 
     name: str
     position: tuple[float, float, float]
@@ -35,10 +37,11 @@ class PlacedBody:
 
 @dataclass
 class Sequence:
-    """A sequence of a render job; `problem` says what is wrong with its rows.
+    """A sequence of a render job.
 
-    `frames` as stated; `ground` height in cm; `static` the camera that does not move, [x, y, z, yaw, pitch, roll] of
-    its root and of itself within it, and its horizontal field of view (degrees).
+    `problem`: what is wrong with its rows; `frames`: number of frames, if stated; `ground`: height in cm; `static`: the
+    static camera, as [x, y, z, yaw, pitch, roll] of its root, the same of the camera relative to the root, and the
+    horizontal field of view in degrees.
     """
 
     name: str
@@ -50,9 +53,9 @@ class Sequence:
 
 
 def read_sequences(path: Path) -> list[Sequence]:
-    """The sequences of a `be_seq.csv`, in its order. Raises `DataError` where it is no such file.
+    """Read the sequences of a `be_seq.csv` in file order. Raises `DataError` if it is not such a file.
 
-    A bad row spoils only its sequence.
+    A bad row makes only its own sequence unusable.
     """
     rows = read_table(path)
     if not rows or not {"Type", "Body", "X", "Y", "Z", "Yaw", "Comment"} <= set(rows[0]):
@@ -64,13 +67,13 @@ def read_sequences(path: Path) -> list[Sequence]:
         elif row["Type"] == "Body" and sequences:
             try:
                 sequences[-1].bodies.append(_body(row))
-            except (ValueError, TypeError) as error:  # TypeError: a row that breaks off
+            except (ValueError, TypeError) as error:  # TypeError: a truncated row
                 sequences[-1].problem = f"{path} line {line}: {error}"
     names = [sequence.name for sequence in sequences]
-    for place, sequence in enumerate(sequences):
-        if sequence.name in names[:place]:
+    for number, sequence in enumerate(sequences):
+        if sequence.name in names[:number]:
             sequence.problem = f"{path}: sequence {sequence.name} is there twice: keep one of them"
-            sequence.name = f"{sequence.name} (group {place})"
+            sequence.name = f"{sequence.name} (group {number})"
         elif not sequence.bodies and not sequence.problem:
             sequence.problem = f"{path}: sequence {sequence.name} has no Body row"
     return sequences
@@ -115,5 +118,5 @@ def _number(text: str) -> float:
 
 
 def _facts(comment: str | None) -> dict[str, str]:
-    """`key=value;...` -> dict."""
+    """Parse `key=value;...` into a dict."""
     return dict(part.split("=", 1) for part in (comment or "").split(";") if "=" in part)

@@ -1,5 +1,7 @@
-"""The layouts of BEDLAM and BEDLAM2: a job is a folder with `be_seq.csv`, its videos (`mp4/<sequence>.mp4`) or pictures
-(`png/<sequence>/`), the true cameras in `ground_truth/`, and optionally `motions_npz/`, `masks/` and `depth/`.
+"""The layouts of BEDLAM and BEDLAM2.
+
+A job is a folder with `be_seq.csv`, videos (`mp4/<sequence>.mp4`) or pictures (`png/<sequence>/`), the true cameras in
+`ground_truth/`, and optionally `motions_npz/`, `masks/` and `depth/`.
 """
 
 import logging
@@ -23,7 +25,7 @@ from opendimo.storage_schemas.media.image_sequence import pattern_of
 
 log = logging.getLogger(__name__)
 LAYOUT = "bedlam"
-FPS = "30"  # of pictures 0, 1, 2 ...: what both data sets are rendered with
+FPS = "30"  # frame rate at which picture numbers count, in both data sets
 ANIMATIONS = "be_camera_animations.json"
 NUMBERED = re.compile(r"(\d{4,})(_(?P<what>[A-Za-z0-9_]+))?\.(png|exr)")
 
@@ -41,14 +43,14 @@ class _Job:
 
     @property
     def portrait(self) -> bool:
-        """Portrait jobs are rendered lying on their side: "closeup" in BEDLAM, "portrait" in BEDLAM2 (which has
-        upright closeups)."""
+        """Whether the job is rendered rotated by 90 degrees: "closeup" in BEDLAM, "portrait" in BEDLAM2 (whose closeups
+        are upright)."""
         name = self.folder.name.lower()
         return "portrait" in name or ("closeup" in name and self.first_version)
 
     @cached_property
     def animations(self) -> dict[str, Any]:
-        """BEDLAM2's keyframes, by sequence."""
+        """BEDLAM2's camera keyframes by sequence; empty if the job has none."""
         path = self.folder / ANIMATIONS
         return read_object(path) if path.is_file() else {}
 
@@ -62,12 +64,12 @@ class _Job:
 
 
 def is_job(folders: list[str], files: list[str]) -> bool:
-    """Whether a folder with these names in it is a render job, perhaps an incomplete one."""
+    """Return whether a folder with these entries is a render job, possibly an incomplete one."""
     return "be_seq.csv" in files or "mp4" in folders or {"png", "ground_truth"} <= set(folders)
 
 
 def shots(name: str, folder: Path, config: SourcesConfig) -> list[Shot]:
-    """The sequences of one job, called `name`."""
+    """List the sequences of one job, called `name`."""
     job = _Job(name, folder, _motions(folder, config))
     path = folder / "be_seq.csv"
     try:
@@ -76,25 +78,25 @@ def shots(name: str, folder: Path, config: SourcesConfig) -> list[Shot]:
         sequences, _ = read_sequences(path), job.fps
     except DataError as error:
         return [broken(LAYOUT, f"{name}/be_seq.csv", path, str(error))]
-    known = {sequence.name for sequence in sequences}
+    names = {sequence.name for sequence in sequences}
     text = "{}: be_seq.csv has no such sequence: add its rows, or move it away"
-    lost = [broken(LAYOUT, f"{name}/{p.stem}", p, text.format(p)) for p in _strays(folder, known)]
-    return [_shot(job, sequence, config) for sequence in sequences] + lost
+    strays = [broken(LAYOUT, f"{name}/{p.stem}", p, text.format(p)) for p in _strays(folder, names)]
+    return [_shot(job, sequence, config) for sequence in sequences] + strays
 
 
 def cameras(facts: dict[str, Any]) -> Cameras:
-    """The cameras of a shot. Raises `DataError` where they cannot be read."""
+    """Read the cameras of a shot. Raises `DataError` if they cannot be read."""
     return bedlam_cameras.read_cameras(facts["camera"], turned=facts["portrait"])
 
 
 def bodies(facts: dict[str, Any], numbers: range, fps: float) -> list[motion.Truth]:
-    """The bodies of a shot in frames `numbers` of a motion of `fps`. Raises `DataError` where they cannot be read."""
+    """Read the bodies of a shot in frames `numbers` at rate `fps`. Raises `DataError` if they cannot be read."""
     return [
         motion.truth(
             Path(path), body["start_frame"] + numbers.start, len(numbers), body["position"], body["yaw"], fps,
             facts["body_model"], numbers.step,
         )
-        for path, body in zip(facts["motions"], facts["bodies"], strict=False)  # no motions: no truth
+        for path, body in zip(facts["motions"], facts["bodies"], strict=False)  # empty without motions
     ]  # fmt: skip
 
 
@@ -115,10 +117,10 @@ def _shot(job: _Job, sequence: Sequence, config: SourcesConfig) -> Shot:
         "motions": motions,
         "body_model": str(Path(config.body_model).absolute()) if config.body_model else None,
     }
-    read = [Path(path) for path in (camera["path"], *motions, config.body_model) if path]
+    inputs = [Path(path) for path in (camera["path"], *motions, config.body_model) if path]
     content = [
         picture_prints(pictures),
-        [fingerprint(path) for path in read],
+        [fingerprint(path) for path in inputs],
         facts,
         sequence.frames,
         sequence.ground,
@@ -141,7 +143,7 @@ def _shot(job: _Job, sequence: Sequence, config: SourcesConfig) -> Shot:
 
 
 def _pictures(folder: Path, name: str) -> str:
-    """The video of a sequence, or else the pattern of its pictures."""
+    """Return the video of a sequence, or else the pattern of its pictures."""
     video, pictures = folder / "mp4" / f"{name}.mp4", folder / "png" / name
     if video.is_file():
         return str(video)
@@ -155,7 +157,7 @@ def _pictures(folder: Path, name: str) -> str:
 
 
 def _camera(job: _Job, sequence: Sequence) -> dict[str, Any]:
-    """Where the cameras of a sequence are told."""
+    """Return which file the cameras of a sequence are read from, best source first (see `bedlam_cameras`)."""
     truth, name = job.folder / "ground_truth", sequence.name
     meta = truth / "meta_exr" / name
     for table in (truth / "meta_exr_csv" / f"{name}_camera.csv", truth / "camera" / f"{name}_camera.csv"):
@@ -175,7 +177,7 @@ def _camera(job: _Job, sequence: Sequence) -> dict[str, Any]:
 
 
 def _strays(folder: Path, known: set[str]) -> Iterator[Path]:
-    """Videos and folders of pictures that be_seq.csv does not name."""
+    """Yield videos and picture folders that be_seq.csv does not list."""
     mp4, png = folder / "mp4", folder / "png"
     if mp4.is_dir():
         yield from (path for path in videos_in(mp4, recursive=False) if path.stem not in known)
@@ -184,15 +186,15 @@ def _strays(folder: Path, known: set[str]) -> Iterator[Path]:
 
 
 def _references(folder: Path, name: str) -> Iterator[tuple[str, str]]:
-    """Depth and masks of a sequence, a pattern for each kind, and the words for camera motion."""
+    """Yield (kind, path) of depth and masks of a sequence, as a pattern per kind, and of the camera label files."""
     for kind in ("depth", "masks"):
-        place = folder / kind / name
-        found = sorted(p.name for p in place.iterdir()) if place.is_dir() else []
-        kinds = {m["what"] or "": m for m in (NUMBERED.fullmatch(n.removeprefix(f"{name}_")) for n in found) if m}
+        pictures = folder / kind / name
+        files = sorted(p.name for p in pictures.iterdir()) if pictures.is_dir() else []
+        kinds = {m["what"] or "": m for m in (NUMBERED.fullmatch(n.removeprefix(f"{name}_")) for n in files) if m}
         for what, match in sorted(kinds.items()):
             ending = f"_{what}.{match[4]}" if what else f".{match[4]}"
             label = kind if what in ("", kind) else f"{kind}_{what}"
-            yield label, str(place / f"{name}_%0{len(match[1])}d{ending}")
+            yield label, str(pictures / f"{name}_%0{len(match[1])}d{ending}")
     for file in ("camera_labels.json", ANIMATIONS):
         if (folder / file).is_file():
             yield Path(file).stem, str(folder / file)
@@ -208,13 +210,16 @@ def _motions(folder: Path, config: SourcesConfig) -> Path | None:
 
 
 def _motion_file(motions: Path, body: PlacedBody) -> Path:
-    """BEDLAM2 keeps `<body>.npz`, BEDLAM `<subject>/<animation>/motion_seq.npz`."""
+    """Return the motion file of a body: `<subject>/<animation>/motion_seq.npz` (BEDLAM) or `<body>.npz` (BEDLAM2)."""
     first = motions / body.subject / body.animation / "motion_seq.npz"
     return first if first.is_file() else motions / f"{body.name}.npz"
 
 
 def _capture_id(job: _Job, sequence: Sequence) -> str:
-    """One performance: who, which motion (by content, as names recur between data sets), from when, where."""
+    """Return the id of a performance, from each body's name, motion, start frame and placement.
+
+    Motions are compared by content, as their names recur between data sets.
+    """
     files = [_motion_file(job.motions, body) if job.motions else None for body in sequence.bodies]
     motions = [_motion_hash(*fingerprint(file)) if file else None for file in files]
     return stable_id("unreal", [[asdict(body), sha256] for body, sha256 in zip(sequence.bodies, motions, strict=True)])

@@ -1,9 +1,9 @@
-"""Where the cameras of a BEDLAM or BEDLAM2 sequence are told, best first.
+"""Read the cameras of a BEDLAM or BEDLAM2 sequence, from one of these sources, best first.
 
-1. `csv`: a row per picture; what the engine really used.
-2. `meta`: BEDLAM2's JSON per picture, of which the CSV is made.
-3. `animation`: BEDLAM2's `be_camera_animations.json`: keyframes, before shake and what follows a body.
-4. `static`: the pose in `be_seq.csv` of jobs that are called static.
+1. `csv`: a row per picture, with the camera that the engine rendered.
+2. `meta`: BEDLAM2's JSON per picture, from which the CSV is made.
+3. `animation`: BEDLAM2's `be_camera_animations.json`: keyframes, without camera shake or following of a body.
+4. `static`: the pose in `be_seq.csv`, for jobs with "static" in their name.
 """
 
 import re
@@ -27,40 +27,40 @@ META_KEYS = tuple(
     + [f"{META}FinalImage/{name}" for name in ("focalLength", "sensorWidth", "sensorHeight")]
 )
 META_NAME = re.compile(r".*_(\d+)_meta\.json")
-SENSOR = (36.0, 20.25)  # mm; where only the angle of view is told
+SENSOR = (36.0, 20.25)  # mm; assumed if only the angle of view is given
 NOT_IN_KEYFRAMES = ("camera_shake", "follow_camera_distance", "vcam_capture", "look_at_bodypart")
-AGREE = 0.01  # cm, degrees, mm between CSV and JSON of one picture: both are written with six decimals
+AGREE = 0.01  # tolerance in cm, degrees and mm between CSV and JSON of a picture; both have six decimals
 
 
-def read_cameras(told: dict[str, Any], *, turned: bool) -> Cameras:
-    """The cameras of a sequence. `told` is `{"kind": ..., "path": ..., ...}` as `bedlam` makes it; `turned`: pictures
-    are rendered lying on their side.
+def read_cameras(source: dict[str, Any], *, turned: bool) -> Cameras:
+    """Read the cameras of a sequence.
 
-    Raises `DataError` where files are unreadable, incomplete, or contradict each other.
+    `source`: `{"kind": ..., "path": ..., ...}` from `bedlam`; `turned`: pictures are rendered rotated by 90 degrees.
+    Raises `DataError` if files are unreadable, incomplete, or contradict each other.
     """
-    match told["kind"]:
+    match source["kind"]:
         case "csv":
-            table, numbers = read_csv(Path(told["path"]))
-            if told["meta"]:
-                _compare(Path(told["path"]), table, numbers, Path(told["meta"]))
+            table, numbers = read_csv(Path(source["path"]))
+            if source["meta"]:
+                _compare(Path(source["path"]), table, numbers, Path(source["meta"]))
         case "meta":
-            table, numbers = _read_meta(Path(told["path"]))
+            table, numbers = _read_meta(Path(source["path"]))
         case "animation":
-            pose, hfov = _read_animation(Path(told["path"]), told["sequence"], told["frames"])
-            return _by_angle(pose, hfov, told["frames"], turned)
+            pose, hfov = _read_animation(Path(source["path"]), source["sequence"], source["frames"])
+            return _by_angle(pose, hfov, source["frames"], turned)
         case _:
-            root, own, hfov = told["static"]
-            pose = compose(_pose(np.array([own])), _pose(np.array([root])))
-            return _by_angle(pose, np.array([hfov]), told["frames"], turned)
+            root, local, hfov = source["static"]
+            pose = compose(_pose(np.array([local])), _pose(np.array([root])))
+            return _by_angle(pose, np.array([hfov]), source["frames"], turned)
     pose = turn_clockwise(_pose(table[:, :6]), 90 if turned else 0)
-    sensor = np.sort(table[:, 7:9])[:, ::-1] if turned else table[:, 7:9]  # as rendered it is wider than high
+    sensor = np.sort(table[:, 7:9])[:, ::-1] if turned else table[:, 7:9]  # the rendered sensor is wider than high
     return Cameras(pose, unit_intrinsics(table[:, 6], sensor, turned=turned), numbers)
 
 
 def read_csv(path: Path) -> tuple[Array, range]:
-    """A camera CSV: table [T, 9] in the order of `COLUMNS`, and the numbers of its pictures.
+    """Read a camera CSV: table [T, 9] in the order of `COLUMNS`, and its picture numbers.
 
-    Raises `DataError` where columns are missing, numbers are not finite, or pictures are missing between the rows.
+    Raises `DataError` if columns are missing, numbers are not finite, or pictures are missing between the rows.
     """
     rows = read_table(path)
     try:
@@ -74,7 +74,7 @@ def read_csv(path: Path) -> tuple[Array, range]:
 def _read_meta(folder: Path) -> tuple[Array, range]:
     files = _meta_files(folder)
     if not files:
-        raise DataError(f"{folder}: no *_meta.json of any picture")
+        raise DataError(f"{folder}: no *_meta.json of any picture: copy the job's ground_truth folder")
     table = finite_numbers(str(folder), [_meta_row(file) for _, file in sorted(files.items())], len(COLUMNS))
     return _lengths(folder, table), _numbers(folder, sorted(files))
 
@@ -92,26 +92,26 @@ def _meta_files(folder: Path) -> dict[int, Path]:
 
 
 def _compare(path: Path, table: Array, numbers: range, meta: Path) -> None:
-    """First, middle and last JSON of a picture must say what the CSV says."""
+    """Raise `DataError` unless the JSON of the first, middle and last picture agrees with the CSV."""
     files = sorted(_meta_files(meta).items())
-    for number, file in {place: files[place] for place in (0, len(files) // 2, -1) if files}.values():
+    for number, file in {index: files[index] for index in (0, len(files) // 2, -1) if files}.values():
         if number not in numbers:
             raise DataError(f"{file}: {path} has no row of picture {number}: they are of different renders")
-        said, row = np.array(_meta_row(file)), table[numbers.index(number)]
-        if not (abs(said - row) <= AGREE).all():  # also where it says NaN
-            column = COLUMNS[int(np.argmax(abs(said - row)))]
+        meta_row, csv_row = np.array(_meta_row(file)), table[numbers.index(number)]
+        if not (abs(meta_row - csv_row) <= AGREE).all():  # also true for NaN
+            column = COLUMNS[int(np.argmax(abs(meta_row - csv_row)))]
             raise DataError(f"{file}: {column} is not that of {path}: they are of different renders")
 
 
 def _read_animation(path: Path, sequence: str, frames: int | None) -> tuple[Array, Array]:
-    """Camera poses [T, 3, 4] and horizontal angles of view [T] of keyframes, interpolated where they are linear."""
+    """Return camera poses [T, 3, 4] and horizontal angles of view [T], interpolated between linear keyframes."""
     where = f"{path} {sequence}"
     entry: Any = read_object(path).get(sequence)
     if frames is None:
-        raise DataError(f"{where}: how many frames there are is not told: copy the job's ground_truth folder")
+        raise DataError(f"{where}: the number of frames is not stated: copy the job's ground_truth folder")
     try:
         keys = sorted(entry["keyframes"], key=lambda key: int(key["frame_index"]))
-        told = {
+        effects = {
             name for name in NOT_IN_KEYFRAMES if entry.get("info", {}).get(name) not in (None, False, 0, "", "none")
         }
         index = [int(key["frame_index"]) for key in keys]
@@ -119,17 +119,17 @@ def _read_animation(path: Path, sequence: str, frames: int | None) -> tuple[Arra
         linear = all(key["type"] == "linear" for key in keys)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where}: no keyframes of a camera: {error!r}") from error
-    if told or not (linear or set(range(frames)) <= set(index)):
-        what = ", ".join(sorted(told)) or "keyframes that are not linear"
-        raise DataError(f"{where}: {what} leave open where the camera really was: copy the job's ground_truth folder")
+    if effects or not (linear or set(range(frames)) <= set(index)):
+        what = ", ".join(sorted(effects)) or "keyframes that are not linear"
+        raise DataError(f"{where}: {what} leave the camera pose undetermined: copy the job's ground_truth folder")
     values = finite_numbers(where, table, 13)
     at = np.stack([np.interp(range(frames), index, column) for column in values.T], axis=1)  # [T, 13]
     return compose(_pose(at[:, 6:12]), _pose(at[:, :6])), at[:, 12]
 
 
-def _six(place: dict[str, Any]) -> list[float]:
-    turns = [float(place.get(name, 0)) for name in ("yaw", "pitch", "roll")]
-    return [float(place[name]) for name in "xyz"] + turns
+def _six(pose: dict[str, Any]) -> list[float]:
+    angles = [float(pose.get(name, 0)) for name in ("yaw", "pitch", "roll")]
+    return [float(pose[name]) for name in "xyz"] + angles
 
 
 def _by_angle(pose: Array, hfov: Array, frames: int | None, turned: bool) -> Cameras:
@@ -141,7 +141,7 @@ def _by_angle(pose: Array, hfov: Array, frames: int | None, turned: bool) -> Cam
 
 
 def _pose(six: Array) -> Array:
-    """[T, 6] x, y, z, yaw, pitch, roll -> world to camera [T, 3, 4]."""
+    """Convert x, y, z, yaw, pitch, roll [T, 6] to world to camera [T, 3, 4]."""
     return unreal_axes.world_to_camera(six[:, :3], six[:, 3:6])
 
 

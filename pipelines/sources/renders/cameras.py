@@ -1,4 +1,4 @@
-"""What every layout makes of its camera files: the cameras of one view, frame by frame, for pictures of any size."""
+"""Per-frame cameras of one view, for pictures of any size, as read by every layout from its camera files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,15 @@ from opendimo.storage_schemas.conventions import scale_intrinsics
 
 Array = NDArray[np.float64]
 SQUARE = 0.01
-"""How much the two focal lengths may differ: renders have square pixels."""
+"""Largest relative difference of the two focal lengths: renders have square pixels."""
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """Cameras of T frames, or of one that stands for all: `world_to_camera` [T, 3, 4] in metres, and `K` [T, 3, 3] of
-    upright pictures of width 1 and height 1. `numbers`: what the frames are called, or None where they are counted.
+    """Cameras of T frames, or T = 1 for all frames.
+
+    `world_to_camera` [T, 3, 4]: in metres; `K` [T, 3, 3]: of upright pictures of width 1 and height 1; `numbers`: frame
+    numbers, None if they are not known.
     """
 
     world_to_camera: Array
@@ -26,9 +28,9 @@ class Cameras:
     numbers: range | None = None
 
     def at(self, numbers: range, where: str) -> "Cameras":
-        """The cameras of pictures `numbers`, which may leave out frames by a constant step.
+        """Return the cameras of pictures `numbers`, which may skip frames by a constant step.
 
-        Raises `DataError` where a picture has no camera, or where pictures are missing at the end.
+        Raises `DataError` if a picture has no camera, or pictures are missing at the end.
         """
         if self.numbers is None or self.numbers == numbers:
             return self
@@ -41,19 +43,19 @@ class Cameras:
         return self.pick(expected)
 
     def pick(self, numbers: Sequence[int]) -> "Cameras":
-        """The cameras of some of the frames."""
-        frames = [self.numbers.index(number) for number in numbers] if self.numbers else []
+        """Return the cameras of the frames `numbers`."""
+        indices = [self.numbers.index(number) for number in numbers] if self.numbers else []
 
-        def some(values: Array) -> Array:
-            return values if len(values) == 1 else values[frames]
+        def select(values: Array) -> Array:
+            return values if len(values) == 1 else values[indices]
 
         kept = numbers if isinstance(numbers, range) else None
-        return Cameras(some(self.world_to_camera), some(self.K), kept)
+        return Cameras(select(self.world_to_camera), select(self.K), kept)
 
     def intrinsics(self, size: tuple[int, int]) -> Array:
-        """K [T, 3, 3] in pixels of upright pictures of `size` (width, height).
+        """Return K [T, 3, 3] in pixels of upright pictures of `size` (width, height).
 
-        Raises `DataError` where the pixels would not be square: sensor and picture are of different shapes.
+        Raises `DataError` if pixels would not be square, as sensor and picture have different aspect ratios.
         """
         K = np.asarray(scale_intrinsics(self.K, *size), np.float64)
         ratio = K[:, 0, 0] / K[:, 1, 1]
@@ -67,9 +69,10 @@ class Cameras:
 
 
 def unit_intrinsics(focal: ArrayLike, sensor: ArrayLike, *, turned: bool = False) -> Array:
-    """Focal lengths [T] and sensors [T, 2] (width, height), in one unit -> K [T, 3, 3] of pictures of size 1 x 1.
+    """Return K [T, 3, 3] of pictures of size 1 x 1.
 
-    `turned`: the picture is shown after a turn by 90 degrees, so that the sensor's width is the picture's height.
+    Focal lengths `focal` [T] and `sensor` [T, 2] (width, height) are in one unit. `turned`: the picture is rotated by
+    90 degrees, so that the sensor's width is the picture's height.
     """
     sensor = np.asarray(sensor, np.float64)
     focal_share = np.asarray(focal, np.float64)[:, None] / (sensor[:, ::-1] if turned else sensor)  # [T, 2]
@@ -81,21 +84,21 @@ def unit_intrinsics(focal: ArrayLike, sensor: ArrayLike, *, turned: bool = False
 
 
 def compose(inner: Array, outer: Array) -> Array:
-    """World to camera [T, 3, 4] of a camera whose pose is `inner` within a frame of pose `outer`, both [T, 3, 4]."""
+    """Return world to camera [T, 3, 4] of a camera with pose `inner` relative to a frame with pose `outer`."""
     rotation = inner[:, :, :3] @ outer[:, :, :3]
     translation = np.einsum("tij,tj->ti", inner[:, :, :3], outer[:, :, 3]) + inner[:, :, 3]
     return np.concatenate([rotation, translation[..., None]], axis=-1)
 
 
 def turn_clockwise(world_to_camera: Array, degrees: int) -> Array:
-    """Cameras [T, 3, 4] of pictures that are shown after a clockwise turn by 0, 90, 180 or 270 degrees."""
+    """Return the cameras [T, 3, 4] of pictures rotated clockwise by 0, 90, 180 or 270 degrees."""
     cosine, sine = [(1, 0), (0, 1), (-1, 0), (0, -1)][degrees // 90 % 4]
     turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], np.float64)
     return np.asarray(turn @ world_to_camera, np.float64)
 
 
 def finite_numbers(what: str, table: Any, columns: int) -> Array:
-    """`table` as an array [T, columns] of finite numbers, T at least 1. Raises `DataError` naming `what` otherwise."""
+    """Convert `table` to an array [T, columns] of finite numbers, T >= 1. Raises `DataError` naming `what` if not."""
     try:
         array = np.array(table, np.float64)
     except (TypeError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""Worlds with axes and units that a manifest declares, to ours.
+"""Convert from the axes and units declared in a manifest to ours.
 
-Which of a file's axes points forward, right and up says everything, its handedness too: Unreal is +x +y +z
+The axes that point forward, right and up define a file's coordinate system including its handedness: Unreal is +x +y +z
 (left-handed), Blender +y +x +z, Unity +z +x +y (left-handed), OpenCV +z +x -y. Ours is OpenCV's, in metres.
 """
 
@@ -19,9 +19,9 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class World:
-    """The world of a file: the axes (of `AXES`) that point forward, right and up, and how long its unit is in metres.
+    """Coordinate system of a file: the axes (of `AXES`) that point forward, right and up, and its unit in metres.
 
-    Raises `ValueError` where two of them lie on one line.
+    Raises `ValueError` if two of them are parallel.
     """
 
     forward: str
@@ -34,27 +34,27 @@ class World:
             raise ValueError(f"forward {self.forward}, right {self.right} and up {self.up} should be three axes")
 
     def directions(self) -> Array:
-        """Forward, right and up as unit vectors of the file, [3, 3]."""
+        """Return forward, right and up as unit vectors in the file's axes, [3, 3]."""
         return np.stack([_unit(axis) for axis in (self.forward, self.right, self.up)])
 
     def unreal(self, points: ArrayLike) -> Array:
-        """Points [..., 3] of the file in Unreal's axes and cm, which other layouts use."""
+        """Convert the file's points [..., 3] to Unreal's axes in cm, as used by other layouts."""
         return 100 * self.metres * (np.asarray(points, np.float64) @ self.directions().T)
 
     def points(self, points: ArrayLike) -> Array:
-        """Points [..., 3] of the file in our world, metres."""
+        """Convert the file's points [..., 3] to our world, in metres."""
         return unreal_axes.point(self.unreal(points))
 
     def vectors(self, vectors: ArrayLike) -> Array:
-        """Directions [..., 3] of the file in our world; their length stays."""
+        """Convert the file's directions [..., 3] to our world, keeping their length."""
         return self.points(vectors) / self.metres
 
 
 def look(world: World, position: ArrayLike, forward: ArrayLike, up: ArrayLike) -> Array:
-    """World to camera [T, 3, 4] of cameras at `position` [T, 3] whose picture's middle lies along `forward` [T, 3] and
-    whose picture's upper edge lies towards `up` [T, 3], all in the file's axes.
+    """Return world to camera [T, 3, 4] of cameras at `position` [T, 3], all in the file's axes.
 
-    Raises `ValueError` where the two are not unit vectors at right angles.
+    `forward` [T, 3] points to the middle of the picture, `up` [T, 3] to its upper edge.
+    Raises `ValueError` if the two are not unit vectors at right angles.
     """
     z, y = world.vectors(forward), -world.vectors(up)
     lengths = np.stack([np.linalg.norm(z, axis=-1), np.linalg.norm(y, axis=-1)])
@@ -70,8 +70,11 @@ def look(world: World, position: ArrayLike, forward: ArrayLike, up: ArrayLike) -
 
 
 def look_by_quaternion(world: World, camera: World, position: ArrayLike, quaternion_xyzw: ArrayLike) -> Array:
-    """World to camera [T, 3, 4] of cameras that are turned by `quaternion_xyzw` [T, 4]: it takes directions in the
-    camera's own axes, of which `camera` says what they mean, to those of the file's world."""
+    """Return world to camera [T, 3, 4] of cameras rotated by `quaternion_xyzw` [T, 4].
+
+    The quaternion rotates directions from the camera's axes, declared by `camera`, to the file's world.
+    Raises `ValueError` if a quaternion does not have length 1.
+    """
     quaternions = np.asarray(quaternion_xyzw, np.float64)
     if (abs(np.linalg.norm(quaternions, axis=-1) - 1) > TOLERANCE).any():
         raise ValueError("quaternions should have length 1")
@@ -81,8 +84,11 @@ def look_by_quaternion(world: World, camera: World, position: ArrayLike, quatern
 
 
 def look_by_angles(world: World, position: ArrayLike, yaw_pitch_roll: ArrayLike) -> Array:
-    """World to camera [T, 3, 4] of cameras turned by angles [T, 3] in degrees: yaw to the right about up, from forward;
-    then pitch upwards; then roll clockwise, as seen by the camera. Unreal's, in whatever axes the positions are."""
+    """Return world to camera [T, 3, 4] of cameras rotated by angles [T, 3] in degrees.
+
+    Yaw turns right about up, starting from forward; then pitch turns upwards; then roll turns clockwise as seen by the
+    camera. This is Unreal's convention, whatever the axes of the positions.
+    """
     return unreal_axes.world_to_camera(world.unreal(position), yaw_pitch_roll)
 
 

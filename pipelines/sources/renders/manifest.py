@@ -1,4 +1,4 @@
-"""The layout of the render manifest: from a checked one to shots, cameras and bodies in our conventions."""
+"""The layout of the render manifest: converts a validated manifest to shots, cameras and bodies in our conventions."""
 
 import json
 from functools import lru_cache
@@ -36,33 +36,33 @@ MILLIMETRE = 3  # decimals of a metre
 
 
 def is_manifest(name: str) -> bool:
-    """Whether a file of this name is a manifest."""
+    """Return whether a file of this name is a manifest."""
     return name == SUFFIX or name.endswith(f".{SUFFIX}")
 
 
 def shots(name: str, path: Path, config: SourcesConfig) -> list[Shot]:
-    """The views of one manifest, of a job called `name`."""
+    """List the views of one manifest, of a job called `name`."""
     try:
         header = read_header(path)
     except DataError as error:
         return [broken(LAYOUT, f"{name}/{path.name}", path, str(error))]
-    found: list[Shot] = []
+    listed: list[Shot] = []
     names: set[str] = set()
-    for place, raw in enumerate(header.sequences):
+    for index, raw in enumerate(header.sequences):
         try:
-            take = read_take(path, raw, place)
+            take = read_take(path, raw, index)
             if take.name in names:
-                raise DataError(f"{path}: sequences[{place}].name: {take.name} is there twice: rename one of them")
+                raise DataError(f"{path}: sequences[{index}].name: {take.name} is there twice: rename one of them")
         except DataError as error:
-            found.append(broken(LAYOUT, f"{name}/{path.name} sequence {place}", path, str(error)))
+            listed.append(broken(LAYOUT, f"{name}/{path.name} sequence {index}", path, str(error)))
             continue
         names.add(take.name)
-        found += [_shot(name, path, header, take, place, view, config) for view in take.views]
-    return found
+        listed += [_shot(name, path, header, take, index, view, config) for view in take.views]
+    return listed
 
 
 def cameras(facts: dict[str, Any]) -> Cameras:
-    """The cameras of a shot. Raises `DataError` where they cannot be read."""
+    """Read the cameras of a shot. Raises `DataError` if they cannot be read."""
     header, take, view = _read(facts)
     camera, world = view.camera, header.world()
     try:
@@ -75,9 +75,9 @@ def cameras(facts: dict[str, Any]) -> Cameras:
 
 
 def bodies(facts: dict[str, Any], numbers: range, fps: float) -> list[motion.Truth | Array]:
-    """The bodies of a shot in frames `numbers`; their joints [T, J, 3] where only these are given.
+    """Read the bodies of a shot in frames `numbers`: placed motions, or joints [T, J, 3] if only these are given.
 
-    Raises `DataError` where they cannot be read.
+    Raises `DataError` if they cannot be read.
     """
     header, take, _ = _read(facts)
     folder, world = Path(facts["manifest"]).parent, header.world()
@@ -89,9 +89,9 @@ def bodies(facts: dict[str, Any], numbers: range, fps: float) -> list[motion.Tru
     ]
 
 
-def _shot(name: str, path: Path, header: Header, take: Take, place: int, view: View, config: SourcesConfig) -> Shot:
+def _shot(name: str, path: Path, header: Header, take: Take, index: int, view: View, config: SourcesConfig) -> Shot:
     label, folder = f"{name}/{take.name}/{view.name}", path.parent
-    field = f"sequences[{place}].views[{take.views.index(view)}]"
+    field = f"sequences[{index}].views[{take.views.index(view)}]"
     pictures = str(folder / (view.video or view.images or ""))
     try:
         for relative in (view.video or view.images, *(body.motion.file for body in take.bodies if body.motion)):
@@ -107,7 +107,7 @@ def _shot(name: str, path: Path, header: Header, take: Take, place: int, view: V
         return broken(LAYOUT, label, Path(pictures), str(error))
     motions = [fingerprint(folder / body.motion.file) for body in take.bodies if body.motion]
     model = str(Path(config.body_model).absolute()) if config.body_model else None
-    said = [
+    settings = [
         header.model_dump(exclude={"sequences"}),
         take.model_dump(exclude={"views"}),
         view.model_dump(),
@@ -123,14 +123,14 @@ def _shot(name: str, path: Path, header: Header, take: Take, place: int, view: V
         attribution=header.attribution,
         ground=None if take.ground is None else take.ground * header.world().metres,
         bodies=[body.name for body in take.bodies],
-        facts={"manifest": str(path), "place": place, "view": view.name, "field": field, "body_model": model},
-        content=[picture_prints(pictures), motions, stable_id(json.dumps(said, sort_keys=True))],
+        facts={"manifest": str(path), "place": index, "view": view.name, "field": field, "body_model": model},
+        content=[picture_prints(pictures), motions, stable_id(json.dumps(settings, sort_keys=True))],
         references=[(reference.kind, str(folder / reference.path)) for reference in view.references],
     )  # fmt: skip
 
 
 def _below(folder: Path, relative: str, where: str) -> None:
-    """Refuse what leaves the manifest's folder through a link."""
+    """Raise `DataError` if a path leaves the manifest's folder through a link."""
     if not (folder / relative).resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{where}: {relative} leaves the folder of the manifest: copy the file there")
 
@@ -159,29 +159,30 @@ def _header(path: str, *_size_and_time: int) -> Header:
     return read_header(Path(path))
 
 
-@lru_cache(maxsize=2)  # every view of a take asks for all the others
-def _take(place: int, path: str, *size_and_time: int) -> Take:
-    return read_take(Path(path), _header(path, *size_and_time).sequences[place], place)
+@lru_cache(maxsize=2)  # every view of a take reads all the others
+def _take(index: int, path: str, *size_and_time: int) -> Take:
+    return read_take(Path(path), _header(path, *size_and_time).sequences[index], index)
 
 
 def _pose(header: Header, world: World, camera: Camera) -> Array:
-    """World to camera [T or 1, 3, 4]: what is given once holds for every frame."""
+    """Return world to camera [T or 1, 3, 4]; values given once hold for every frame."""
     frames = max(map(len, (camera.position, camera.yaw_pitch_roll or camera.quaternion_xyzw or camera.forward or [])))
-    every = {
+    per_frame = {
         name: np.broadcast_to(np.array(values), (frames, len(values[0])))
         for name, values in camera.per_frame().items()
         if name != "focal_length"
     }
     if camera.yaw_pitch_roll:
-        return look_by_angles(world, every["position"], every["yaw_pitch_roll"])
+        return look_by_angles(world, per_frame["position"], per_frame["yaw_pitch_roll"])
     if camera.forward:
-        return look(world, every["position"], every["forward"], every["up"])
-    own = header.camera_axes or header.axes
-    return look_by_quaternion(world, World(own.forward, own.right, own.up), every["position"], every["quaternion_xyzw"])
+        return look(world, per_frame["position"], per_frame["forward"], per_frame["up"])
+    axes = header.camera_axes or header.axes
+    camera_world = World(axes.forward, axes.right, axes.up)
+    return look_by_quaternion(world, camera_world, per_frame["position"], per_frame["quaternion_xyzw"])
 
 
 def _placed(folder: Path, placed: Motion, world: World, numbers: range, fps: float, model: str | None) -> motion.Truth:
-    # Unreal's yaw of a body counts from where it faces right
+    # a body's yaw is 0 when it faces right in Unreal, and when it faces forward in the manifest
     return motion.truth(
         folder / placed.file, placed.start_frame + numbers.start, len(numbers), world.unreal(placed.position).tolist(),
         placed.yaw - 90, fps, model, numbers.step,
@@ -189,20 +190,23 @@ def _placed(folder: Path, placed: Motion, world: World, numbers: range, fps: flo
 
 
 def _joints(body: Body, world: World, where: str) -> Array:
-    """Joints [T, 22 or 52, 3] in our order and world: the 52, if all are named, else the 22 of the body."""
+    """Return joints [T, 22 or 52, 3] in our order and world: all 52 if they are named, else the 22 of the body."""
     names = body.joint_names or []
-    wanted = JOINTS if set(names) >= set(JOINTS) else BODY_JOINTS
-    if missing := [name for name in wanted if name not in names]:
+    joints = JOINTS if set(names) >= set(JOINTS) else BODY_JOINTS
+    if missing := [name for name in joints if name not in names]:
         raise DataError(
             f"{where}: body {body.name} lacks the joints {', '.join(missing)}: "
             "name all 22 of SMPL-X's body (or leave the body out)"
         )
-    return world.points(np.array(body.joints)[:, [names.index(name) for name in wanted]])
+    return world.points(np.array(body.joints)[:, [names.index(name) for name in joints]])
 
 
 def _capture_id(path: Path, header: Header, take: Take) -> str:
-    """One performance: what the manifest calls one within its project, else the same bodies moving alike at the same
-    places, else just this sequence of this manifest."""
+    """Return the id of a performance.
+
+    It depends on `capture` and project if given, else on the motion and placement of the bodies, else on this sequence
+    of this manifest. Raises `DataError` if `capture` is given without `project`.
+    """
     if take.capture is not None:
         if header.project is None:
             raise DataError(f"{path}: project: is missing, but {take.name} has a capture: captures are told by both")
@@ -215,8 +219,8 @@ def _capture_id(path: Path, header: Header, take: Take) -> str:
 
 def _performance(folder: Path, body: Body, world: World) -> list[Any]:
     if body.motion:
-        moves = motion.motion_hash(folder / body.motion.file)
-        place = world.points(body.motion.position).round(MILLIMETRE).tolist()
-        return [body.name, moves, body.motion.start_frame, place, body.motion.yaw]
+        sha256 = motion.motion_hash(folder / body.motion.file)
+        position = world.points(body.motion.position).round(MILLIMETRE).tolist()
+        return [body.name, sha256, body.motion.start_frame, position, body.motion.yaw]
     points = world.points(np.array(body.joints)).round(MILLIMETRE) + 0.0  # no negative zeros
     return [body.name, body.joint_names, sha256_bytes(points.tobytes())]

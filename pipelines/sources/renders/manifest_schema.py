@@ -1,6 +1,6 @@
-"""The render manifest, our neutral description of a render job of any engine: what a valid one holds.
+"""Schema of the render manifest, our engine-neutral description of a render job.
 
-A file `render_manifest.json` (or `<name>.render_manifest.json`) in the folder of the job; its paths are relative to it.
+It is a file `render_manifest.json` (or `<name>.render_manifest.json`) in the job's folder, with paths relative to it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from opendimo.pipelines.sources.renders.text_files import read_object
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 LONGEST_NAME = 200  # characters of a file or folder
-SHOWN = 5  # errors in one message
+SHOWN = 5  # errors listed in one message
 
 
 def _rate(value: str | int) -> str | int:
@@ -56,7 +56,7 @@ class _Strict(BaseModel):
 
 
 class Axes(_Strict):
-    """Which axis points forward, right and up."""
+    """The axes that point forward, right and up."""
 
     forward: Axis
     right: Axis
@@ -69,13 +69,13 @@ class Axes(_Strict):
 
 
 class Header(_Strict):
-    """What holds for the whole job; `sequences` are checked one by one."""
+    """Settings of the whole job; `sequences` are validated one by one."""
 
     format: Literal["render manifest"]
     version: Literal[1]
     units: Literal["m", "cm", "mm"]
     axes: Axes
-    camera_axes: Axes | None = None  # what quaternions turn; the same as `axes` if left out
+    camera_axes: Axes | None = None  # the camera axes that quaternions rotate; default: `axes`
     fps: Annotated[str | int, AfterValidator(_rate)]
     project: str | None = None
     licence: str | None = None
@@ -83,12 +83,12 @@ class Header(_Strict):
     sequences: list[Any] = Field(min_length=1)
 
     def world(self) -> World:
-        """Its axes and unit."""
+        """Return the coordinate system: axes and unit."""
         return World(self.axes.forward, self.axes.right, self.axes.up, METRES[self.units])
 
 
 class Motion(_Strict):
-    """An SMPL-X motion (npz of poses, trans, betas), placed in the world: yaw to the right, from facing forward."""
+    """An SMPL-X motion (npz of poses, trans, betas) placed in the world; yaw turns right, 0 faces forward."""
 
     file: RelativePath
     position: Vector
@@ -97,7 +97,7 @@ class Motion(_Strict):
 
 
 class Body(_Strict):
-    """A body: joints per frame in the world, named, or a motion."""
+    """A body: either named joints per frame in the world, or a motion."""
 
     name: Name
     joint_names: list[str] | None = None
@@ -117,7 +117,7 @@ class Body(_Strict):
 
 
 class Camera(_Strict):
-    """A camera, per frame, or once where it does not move: where it is, where it looks, its lens."""
+    """Position, orientation and lens of a camera, each per frame or once if constant."""
 
     position: list[Vector] = Field(min_length=1)
     yaw_pitch_roll: list[Vector] | None = None
@@ -135,20 +135,20 @@ class Camera(_Strict):
         return self
 
     def per_frame(self) -> dict[str, Sequence[Any]]:
-        """Every list that has an entry per frame, by its name."""
+        """Return every per-frame list by name."""
         names = ("position", "yaw_pitch_roll", "quaternion_xyzw", "forward", "up", "focal_length")
         return {name: values for name in names if (values := getattr(self, name)) is not None}
 
 
 class Reference(_Strict):
-    """A file, folder or pattern that belongs to a view and is never read."""
+    """A file, folder or pattern that belongs to a view; stored but never read."""
 
     kind: Name
     path: RelativePath
 
 
 class View(_Strict):
-    """What one camera saw: a video, or a pattern of numbered pictures; `turn` makes them upright, clockwise."""
+    """The output of one camera: a video or a pattern of numbered pictures; `turn`: clockwise rotation to upright."""
 
     name: Name
     video: RelativePath | None = None
@@ -165,7 +165,7 @@ class View(_Strict):
 
 
 class Take(_Strict):
-    """One performance and its views. All that share `capture`, within a project, are views of one performance."""
+    """One performance and its views. Takes of a project with equal `capture` are views of one performance."""
 
     name: Name
     frames: int = Field(gt=0, le=MAX_FRAMES)
@@ -195,24 +195,24 @@ Checked = TypeVar("Checked", Header, Take)
 
 
 def read_header(path: Path) -> Header:
-    """What a manifest says of all its sequences. Raises `DataError` naming every field that is wrong."""
+    """Read the header of a manifest. Raises `DataError` naming every invalid field."""
     return _checked(Header, read_object(path), f"{path}: ")
 
 
-def read_take(path: Path, raw: Any, place: int) -> Take:
-    """The sequence at `place` of a manifest. Raises `DataError` naming every field that is wrong."""
-    return _checked(Take, raw, f"{path}: sequences[{place}].")
+def read_take(path: Path, raw: Any, index: int) -> Take:
+    """Validate the sequence number `index` of a manifest. Raises `DataError` naming every invalid field."""
+    return _checked(Take, raw, f"{path}: sequences[{index}].")
 
 
 def _checked(model: type[Checked], raw: Any, where: str) -> Checked:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        found = [
+        problems = [
             f"{_field(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors(include_url=False)
         ]
-        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise DataError(where + "; ".join(found[:SHOWN]) + more) from error
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise DataError(where + "; ".join(problems[:SHOWN]) + more) from error
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Body motions of BEDLAM renders: SMPL-X parameters and joints, moved into the world of the cameras."""
+"""Body motions of BEDLAM renders: SMPL-X parameters and joints, transformed to the world of the cameras."""
 
 import zipfile
 from collections.abc import Sequence
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from opendimo.model.body.load import Body
 
 Array = NDArray[np.float64]
-MAX_BYTES = 1 << 30  # of a motion, unpacked
+MAX_BYTES = 1 << 30  # largest motion file, uncompressed
 BODY, HANDS = slice(0, 66), slice(75, 165)  # columns of `poses`; 66..75 are jaw and eyes
 
 
 @dataclass(frozen=True)
 class Truth:
-    """One body in the world, T frames: joints [T, J, 3] m, global_orient [T, 3] world_from_body, body_pose [T, 21, 3],
-    hand_pose [T, 2, 15, 3], transl [T, 3] m, betas [B]. J is 22, or 52 with a body model."""
+    """One body in the world over T frames.
+
+    joints [T, J, 3] in m, global_orient [T, 3] world_from_body, body_pose [T, 21, 3], hand_pose [T, 2, 15, 3],
+    transl [T, 3] in m, betas [B]. J is 22, or 52 with a body model.
+    """
 
     joints: Array
     global_orient: Array
@@ -46,23 +49,24 @@ def truth(
     body_model: str | None,
     step: int = 1,
 ) -> Truth:
-    """`frames` frames of a motion npz, every `step`-th from `start`, placed at `position` (Unreal, cm) with `yaw`
-    (degrees). `fps` is the rate of the motion's own frames.
+    """Read `frames` frames of a motion npz, every `step`-th from `start`, and place them in the world.
+
+    The body is placed at `position` (Unreal, cm) with `yaw` (degrees). `fps`: frame rate of the motion.
 
     SMPL-X poses a body as `J = R (J_rest - pelvis) + pelvis + transl`. The world is `X = A J + p`, so the root
-    becomes `A R` and `transl` has to make up for the pelvis: `A (pelvis + transl) + p - pelvis`.
+    becomes `A R` and `transl` must compensate for the pelvis: `A (pelvis + transl) + p - pelvis`.
 
-    Raises `DataError` where the file is unreadable, lacks keys, is too short, or needs a body model that is not given.
+    Raises `DataError` if the file is unreadable, lacks keys, is too short, or needs a body model that is not given.
     """
     motion = _read(path)
     if (rate := motion.get("mocap_frame_rate")) is not None and abs(rate.item() - fps) > 0.01 * fps:
         raise DataError(
-            f"{path}: the motion has {rate.item():g} frames per second, the video {fps:g}: give motions resampled"
+            f"{path}: the motion has {rate.item():g} frames per second, the video {fps:g}: resample the motion"
         )
     stop = start + (frames - 1) * step + 1
     if start < 0 or stop > len(motion["poses"]):
         raise DataError(
-            f"{path}: has {len(motion['poses'])} frames, frames [{start}, {stop}) are needed: "
+            f"{path}: has {len(motion['poses'])} frames, but frames [{start}, {stop}) are needed: "
             "wrong motion file or wrong start_frame"
         )
     poses = motion["poses"][start:stop:step].astype(np.float64)
@@ -77,21 +81,21 @@ def truth(
     else:
         joints, pelvis = _posed_by_model(path, body_model, poses, transl, betas)
 
-    turn = unreal_axes.world_from_body(yaw)
-    place = unreal_axes.point(position)
-    root = Rotation.from_matrix(turn) * Rotation.from_rotvec(poses[:, 0])
+    rotation = unreal_axes.world_from_body(yaw)
+    translation = unreal_axes.point(position)
+    root = Rotation.from_matrix(rotation) * Rotation.from_rotvec(poses[:, 0])
     return Truth(
-        joints @ turn.T + place,
+        joints @ rotation.T + translation,
         root.as_rotvec(),
         poses[:, 1:22],
         poses[:, 22:].reshape(frames, 2, 15, 3),
-        (transl + pelvis) @ turn.T + place - pelvis,
+        (transl + pelvis) @ rotation.T + translation - pelvis,
         betas,
     )
 
 
 def motion_hash(path: Path) -> str | None:
-    """Hash of what moves, poses and trans: the same in every release of a motion. None where it cannot be read."""
+    """Return the hash of poses and trans, which is the same in every release of a motion; None if unreadable."""
     try:
         motion = _read(path)
     except DataError:
@@ -100,7 +104,7 @@ def motion_hash(path: Path) -> str | None:
 
 
 def forward_kinematics(rest: Array, parents: list[int], poses: Array, transl: Array) -> Array:
-    """Rest joints [J, 3], axis-angle poses [T, J, 3] and transl [T, 3] -> joints [T, J, 3]."""
+    """Return joints [T, J, 3] from rest joints [J, 3], axis-angle poses [T, J, 3] and transl [T, 3]."""
     local = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(*poses.shape[:2], 3, 3)
     turned, placed = [local[:, 0]], [rest[0] + transl]
     for joint in range(1, len(rest)):
@@ -112,8 +116,8 @@ def forward_kinematics(rest: Array, parents: list[int], poses: Array, transl: Ar
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as packed:
-            size = sum(part.file_size for part in packed.infolist())
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
         if size > MAX_BYTES:
             raise ValueError(f"{size} bytes unpacked are more than {MAX_BYTES}")
         with np.load(path, allow_pickle=False) as file:
@@ -128,7 +132,7 @@ def _read(path: Path) -> dict[str, Any]:
     if poses.ndim != 2 or poses.shape[1] != 165 or trans.shape != (len(poses), 3):
         raise DataError(f"{path}: poses {poses.shape} and trans {trans.shape} should be [T, 165] and [T, 3]")
     if not all(np.isfinite(motion[name]).all() for name in ("poses", "trans", "betas")):
-        raise DataError(f"{path}: the motion holds numbers that are not finite")
+        raise DataError(f"{path}: the motion has numbers that are not finite: correct it")
     if np.size(motion.get("mocap_frame_rate", 0)) != 1:
         raise DataError(f"{path}: mocap_frame_rate should be one number")
     if "rest_joints" in motion and "parents" in motion:
@@ -142,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _posed_by_model(
     path: Path, body_model: str | None, poses: Array, transl: Array, betas: Array
 ) -> tuple[Array, Array]:
-    """Joints [T, 52, 3] and the rest pelvis [3] from the user's SMPL-X file."""
+    """Return joints [T, 52, 3] and the rest pelvis [3], computed with the user's SMPL-X file."""
     if body_model is None:
         raise DataError(f"{path}: has no rest_joints; give the SMPL-X file it was made with as `body_model`")
     import torch

@@ -1,7 +1,7 @@
-"""The layout of MultiCamVideo (ReCamMaster): scenes that ten cameras see at once, without truth of bodies.
+"""The layout of MultiCamVideo (ReCamMaster): scenes filmed by ten cameras at once, without ground truth of bodies.
 
 `f<focal length>_aperture<n>/scene<n>/videos/cam<nn>.mp4` with `cameras/camera_extrinsics.json` beside `videos`. Poses
-are row vectors in text: the camera's forward, right and up axes in Unreal's world, then its position in cm.
+are row vectors as text: the camera's forward, right and up axes in Unreal's world, then its position in cm.
 """
 
 import re
@@ -31,13 +31,13 @@ ORTHOGONAL = 1e-3
 
 
 def is_scene(folder: Path, folders: list[str]) -> bool:
-    """Whether a folder with these folders in it is a scene."""
+    """Return whether a folder with these subfolders is a scene."""
     return "cameras" in folders and (folder / EXTRINSICS).is_file()
 
 
 def shots(name: str, folder: Path, config: SourcesConfig) -> list[Shot]:
-    """The cameras of one scene, called `name`."""
-    name = name if "/" in name else f"{folder.parent.name}/{name}"  # every focal length has its scene1
+    """List the cameras of one scene, called `name`."""
+    name = name if "/" in name else f"{folder.parent.name}/{name}"  # scene names repeat for every focal length
     path = folder / EXTRINSICS
     videos = {p.stem: p for p in videos_in(folder / "videos", recursive=False)} if (folder / "videos").is_dir() else {}
     try:
@@ -47,43 +47,43 @@ def shots(name: str, folder: Path, config: SourcesConfig) -> list[Shot]:
         return [broken(LAYOUT, f"{name}/{camera}", video, str(error)) for camera, video in videos.items()] or [
             broken(LAYOUT, f"{name}/cameras", path, str(error))
         ]
-    found = []
+    listed = []
     for camera in sorted({*videos, *poses}):
         view, video = f"{name}/{camera}", videos.get(camera)
         if video is None:
             problem = f"no video of camera {camera} in {folder / 'videos'}, which {path} describes: copy it there"
-            found.append(broken(LAYOUT, view, folder / "videos" / camera, problem))
+            listed.append(broken(LAYOUT, view, folder / "videos" / camera, problem))
         elif camera not in poses:
-            found.append(
+            listed.append(
                 broken(LAYOUT, view, video, f"{video}: {path} has no camera {camera}, only {', '.join(poses)}")
             )
         else:
             facts = {"extrinsics": str(path), "camera": camera, "focal": focal}
             content = [fingerprint(video), stable_id(poses[camera].tolist()), facts]
-            found.append(
+            listed.append(
                 Shot(LAYOUT, view, video, str(video), capture_id=capture_id, take=name, facts=facts, content=content)
             )
-    return found
+    return listed
 
 
 def cameras(facts: dict[str, Any]) -> Cameras:
-    """The cameras of a shot. Raises `DataError` where they cannot be read."""
+    """Read the cameras of a shot. Raises `DataError` if they cannot be read."""
     pose = read_extrinsics(Path(facts["extrinsics"])).get(facts["camera"])
     if pose is None:
-        raise DataError(f"{facts['extrinsics']}: camera {facts['camera']} is gone; ingest again")
+        raise DataError(f"{facts['extrinsics']}: camera {facts['camera']} is no longer in the file; ingest again")
     K = unit_intrinsics(np.full(len(pose), facts["focal"]), np.full((len(pose), 2), SENSOR))
     return Cameras(pose, K, range(len(pose)))
 
 
 def bodies(facts: dict[str, Any], numbers: range, fps: float) -> list[Any]:
-    """None: the data set says nothing about bodies."""
+    """Return no bodies: the data set has no ground truth of bodies."""
     return []
 
 
 def read_extrinsics(path: Path) -> dict[str, Array]:
-    """World to camera [T, 3, 4] of every camera, OpenCV axes, metres; the world is that of `unreal_axes`.
+    """Read world to camera [T, 3, 4] of every camera, with OpenCV axes in metres, in the world of `unreal_axes`.
 
-    Raises `DataError` where the file is none, frames are missing, or axes are not at right angles.
+    Raises `DataError` if the file is malformed, frames are missing, or axes are not at right angles.
     """
     frames = read_object(path)
     cameras = sorted({name for frame in frames.values() if isinstance(frame, dict) for name in frame})
@@ -122,6 +122,6 @@ def _focal(folder: Path) -> float:
 
 
 def _capture_id(folder: Path, extrinsics: Path, videos: list[Path]) -> str:
-    """One scene: its cameras and a sample of a video, as scenes repeat their names and camera paths."""
+    """Return the id of a scene, from its name, cameras and a sample of a video, as names and camera paths repeat."""
     first = sample_sha256(videos[0]) if videos else sha256_bytes(b"")
     return stable_id("unreal", LAYOUT, folder.name, sha256_bytes(extrinsics.read_bytes()), first)

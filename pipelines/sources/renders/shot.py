@@ -1,4 +1,4 @@
-"""What every layout lists: a shot, one view of one performance, before anything of it is decoded."""
+"""The shot: one view of one performance, as listed by every layout before anything is decoded."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +11,16 @@ from opendimo.storage_schemas.media.image_sequence import ImageSequence, is_patt
 
 @dataclass(frozen=True)
 class Shot:
-    """One view.
+    """One view of a performance.
 
-    `pictures`: a video, or a pattern of pictures with `fps`, the rate of steps by one. `turn`: clockwise, in degrees,
-    makes them upright; `portrait`: by 90, if they are wider than high. `numbered`: the numbers of pictures are those of
-    frames, of which some may be left out. `frames`: as stated, of the full rate. `ground`: its height in metres.
-    `bodies`: names of what `bodies()` of the layout gives. `facts`: what the layout needs to read cameras and bodies
-    again, JSON-able. `content` fingerprints all that decides the answer. `references`: (kind, path) of what is never
-    read. `problem` keeps the shot out.
+    `pictures`: a video, or a pattern of numbered pictures, with `fps` the rate at which the numbers count.
+    `turn`: clockwise rotation in degrees that makes pictures upright; `portrait`: rotate by 90 if wider than high.
+    `numbered`: picture numbers are frame numbers of the render, and some frames may be left out.
+    `frames`: stated number of frames at the full rate. `ground`: ground height in metres.
+    `bodies`: names of the bodies returned by the layout's `bodies()`.
+    `facts`: JSON-able input for the layout's `cameras()` and `bodies()`.
+    `content`: fingerprints of everything that determines the rows. `references`: (kind, path) of files never read.
+    `problem`: why the shot cannot be ingested, None if it can.
     """
 
     layout: str
@@ -45,12 +47,12 @@ class Shot:
 
 
 def broken(layout: str, view: str, uri: Path, problem: str) -> Shot:
-    """What cannot be ingested, and why."""
+    """Return a shot that cannot be ingested, with the reason."""
     return Shot(layout, view, uri, content=fingerprint(uri), problem=problem)
 
 
 def picture_prints(pictures: str) -> list[Any]:
-    """Fingerprint of a video, or of all pictures of a pattern."""
+    """Return fingerprints of a video, or of all pictures of a pattern."""
     if not is_pattern(pictures):
         return [fingerprint(Path(pictures))]
     try:
@@ -60,7 +62,7 @@ def picture_prints(pictures: str) -> list[Any]:
 
 
 def sequence_of(pattern: str) -> ImageSequence:
-    """The pictures of a pattern. Raises `DataError` where there are none, or one is missing."""
+    """Return the pictures of a pattern. Raises `DataError` if there are none, or one is missing."""
     try:
         return open_sequence(pattern)
     except (OSError, ValueError) as error:

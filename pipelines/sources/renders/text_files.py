@@ -1,4 +1,4 @@
-"""Reading text files that somebody else wrote: bounded, and with errors for people."""
+"""Read untrusted text files with a size limit and readable error messages."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ MAX_BYTES = 256 << 20
 
 
 def read_text(path: Path) -> str:
-    """The text of a file. Raises `DataError` where it is missing, no plain file, too large, or not UTF-8."""
+    """Read a text file. Raises `DataError` if it is missing, not a regular file, too large, or not UTF-8."""
     if not path.is_file():
         raise DataError(f"no file {path}: copy it there")
     if (size := path.stat().st_size) > MAX_BYTES:
@@ -24,7 +24,7 @@ def read_text(path: Path) -> str:
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file with a header. Raises `DataError` where it is none."""
+    """Read the rows of a CSV file with a header. Raises `DataError` if it is not one."""
     try:
         return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     except csv.Error as error:
@@ -32,7 +32,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises `DataError` where it is none, or holds numbers that JSON does not know (NaN)."""
+    """Read a JSON object. Raises `DataError` if it is not one, or has numbers that JSON does not allow (NaN)."""
     try:
         value = json.loads(read_text(path), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Unreal's axes to ours, as BEDLAM and BEDLAM2 use them (the format notes of the data sets, section "Axes").
+"""Convert Unreal's axes, as used by BEDLAM and BEDLAM2, to ours (format notes of the data sets, section "Axes").
 
 Unreal: left-handed, centimetres, X forward, Y right, Z up; rotations in degrees, intrinsic yaw (about Z), pitch (about
 the new Y), roll (about the new X); +yaw turns right, +pitch looks up, +roll turns the camera clockwise; a camera
@@ -14,13 +14,13 @@ GRAVITY_DOWN = (0.0, 1.0, 0.0)
 
 
 def point(unreal: ArrayLike) -> Array:
-    """Unreal points [..., 3] in cm -> cv-world points [..., 3] in metres."""
+    """Convert Unreal points [..., 3] in cm to cv-world points [..., 3] in metres."""
     x, y, z = np.moveaxis(np.asarray(unreal, np.float64), -1, 0)
     return np.stack([y, -z, x], axis=-1) / 100
 
 
 def world_to_camera(position: ArrayLike, yaw_pitch_roll: ArrayLike) -> Array:
-    """Camera poses [T, 3] cm and [T, 3] degrees -> `[R | t]` [T, 3, 4], OpenCV axes, metres.
+    """Convert camera poses, [T, 3] in cm and [T, 3] in degrees, to `[R | t]` [T, 3, 4] with OpenCV axes in metres.
 
     `R = Rz(-roll) Rx(-pitch) Ry(-yaw)`.
     """
@@ -32,6 +32,6 @@ def world_to_camera(position: ArrayLike, yaw_pitch_roll: ArrayLike) -> Array:
 
 
 def world_from_body(yaw: float) -> Array:
-    """Rotation [3, 3] of SMPL-X axes (Y up, faces +Z) into the cv-world: a body with yaw 0 faces Unreal's +Y."""
+    """Return the rotation [3, 3] from SMPL-X axes (Y up, facing +Z) to the cv-world; yaw 0 faces Unreal's +Y."""
     turn = Rotation.from_euler("Y", yaw - 90, degrees=True).as_matrix()
     return turn @ np.diag([1.0, -1.0, -1.0])

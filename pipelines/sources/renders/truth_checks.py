@@ -1,6 +1,6 @@
-"""Truth is checked at the door: what cannot be true of a render keeps it out, with words that say what is wrong.
+"""Plausibility checks of rendered ground truth: implausible views are rejected with a message that says what is wrong.
 
-Joints and cameras are in our world (metres, gravity +y), K is that of pictures of size 1 x 1.
+Joints and cameras are in the project's world (metres, gravity +y); K is for pictures of size 1 x 1.
 """
 
 import numpy as np
@@ -13,34 +13,34 @@ from opendimo.storage_schemas.conventions import camera_centres
 
 Array = NDArray[np.float64]
 BODY_SIZE = (0.3, 4.0)
-"""Least and greatest diagonal of a body's joints, the median over time (metres): units are wrong beyond."""
+"""Plausible range of the diagonal of a body's joints, median over time, in metres; outside it the units are wrong."""
 IN_GROUND = 0.3
-"""How far below the ground a camera may be (metres): grounds are not flat, and often only guessed from feet."""
+"""How far below the ground a camera may be, in metres: the ground is not flat, and often only estimated from feet."""
 
 
 def check_frames(pictures: int, cameras: Cameras, stated: int | None, where: str) -> None:
-    """Pictures, cameras and the scene definition must be of one number of frames; raises `DataError`."""
-    told = {"the pictures": pictures}
+    """Raise `DataError` unless pictures, cameras and scene definition have the same number of frames."""
+    counts = {"the pictures": pictures}
     if cameras.numbers is not None:
-        told["the cameras"] = len(cameras.numbers)
+        counts["the cameras"] = len(cameras.numbers)
         if stated is not None:
-            told["the scene definition"] = len(range(0, stated, cameras.numbers.step))
+            counts["the scene definition"] = len(range(0, stated, cameras.numbers.step))
     elif stated is not None:
-        told["the scene definition"] = stated
-    if len(set(told.values())) > 1:
-        counts = ", ".join(f"{what} {count}" for what, count in told.items())
-        raise DataError(f"{where}: frame counts disagree: {counts}: they are of different renders, or some are missing")
+        counts["the scene definition"] = stated
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"{what} {count}" for what, count in counts.items())
+        raise DataError(f"{where}: frame counts disagree: {text}: they are of different renders, or some are missing")
 
 
 def check_numbers(columns: dict[str, object], where: str) -> None:
-    """Cameras and truth, as they are stored, must be finite: far too large numbers are not; raises `DataError`."""
+    """Raise `DataError` unless the stored (float32) cameras and truth are finite; too large numbers overflow."""
     for name, value in columns.items():
         if isinstance(value, np.ndarray) and not np.isfinite(value).all():
-            raise DataError(f"{where}: {name} holds numbers that are not finite, or too large")
+            raise DataError(f"{where}: {name} has numbers that are not finite, or too large: check the units")
 
 
 def check_bodies(joints: dict[str, Array], where: str) -> None:
-    """`joints` [T, J, 3] of every body must be finite and of a human size; raises `DataError`."""
+    """Raise `DataError` unless the `joints` [T, J, 3] of every body are finite and of human size."""
     for name, body in joints.items():
         if not np.isfinite(body).all():
             frame = int(np.argmin(np.isfinite(body).all(axis=(1, 2))))
@@ -51,7 +51,10 @@ def check_bodies(joints: dict[str, Array], where: str) -> None:
 
 
 def check_ground(cameras: Cameras, joints: dict[str, Array], ground: float | None, where: str) -> None:
-    """No camera may be inside the ground: the lower one of `ground` (a height in metres) and the lowest joint."""
+    """Raise `DataError` if a camera is inside the ground.
+
+    The ground height is the lower of `ground` (metres) and the lowest joint; `IN_GROUND` is tolerated.
+    """
     heights = [float(-body[..., 1].max()) for body in joints.values()] + ([] if ground is None else [ground])
     if not heights:
         return
@@ -64,7 +67,7 @@ def check_ground(cameras: Cameras, joints: dict[str, Array], ground: float | Non
 
 
 def unseen(cameras: Cameras, joints: dict[str, Array]) -> dict[str, Array]:
-    """The bodies of which these cameras never see a third of the joints at once."""
+    """Return the bodies of which these cameras never see a third of the joints in one frame."""
     if not joints:
         return {}
     frames = len(next(iter(joints.values())))

@@ -1,4 +1,4 @@
-"""Whether the file behind a URL is still there, and still the same, without fetching it."""
+"""Probe whether the file at a URL is still available and unchanged, without downloading it."""
 
 import time
 from dataclasses import dataclass
@@ -15,38 +15,38 @@ from opendimo.pipelines.sources.downloads.http import CONTENT_RANGE, REDIRECTS, 
 from opendimo.pipelines.sources.downloads.urls import host_of
 
 NO_HEAD = (400, 401, 403, 404, 405, 410, 501)
-"""Answers to HEAD that say little about GET: not known, or not what a signature is for. Some servers find nothing."""
+"""HEAD responses that do not predict GET: unsupported method, a URL signature valid only for GET, or a false 404."""
 FIRST_BYTE = {"Range": "bytes=0-0"}
 
 
 @dataclass(frozen=True)
 class Known:
-    """The file that was fetched: its hash, its bytes, and the server's name for it; None where that is not known."""
+    """The file fetched before: SHA-256, size in bytes and entity tag; None if unknown."""
 
     sha256: str | None = None
     size: int | None = None
     etag: str | None = None
 
 
-def look(url: str, known: Known, config: SourcesConfig) -> Row | None:
-    """The row of `fetches` of asking an http(s) server about `url`, of which no byte but the first is fetched.
+def probe_url(url: str, known: Known, config: SourcesConfig) -> Row | None:
+    """Probe `url` on its http(s) server, reading at most one byte, and return the attempt as a row of `fetches`.
 
-    `fetched`, with the hash of the file that is known, where it is there and the server says nothing else about it;
-    refused as `changed` where it has another tag or length. None where it was not the host's turn. Raises `DataError`
-    where the config's cookies or proxy cannot be used, which says nothing about the file.
+    The status is `fetched`, with the known hash, if the file is available and its entity tag and length do not differ
+    from the known ones; `refused` with reason `changed` if one of them differs. Returns None if the host is paused.
+    Raises `DataError` if the config's cookies or proxy cannot be used, which says nothing about the file.
     """
     attempt, deadline = Attempt(url), time.monotonic() + config.timeout + config.patience
-    asking = _Look(known, access(config), config, attempt, deadline)
+    probe = _Probe(known, access(config), config, attempt, deadline)
     try:
-        follow(url, config, asking.access, deadline, asking.ask)
+        follow(url, config, probe.access, deadline, probe.ask)
     except Failure as error:
         return None if isinstance(error, TransientError) and error.untried else attempt.row(error=error)
     return attempt.row(sha256=known.sha256)
 
 
 @dataclass
-class _Look:
-    """Asks by HEAD, and where that is not answered by GET."""
+class _Probe:
+    """Probe of one URL by HEAD, or by GET if HEAD is not answered."""
 
     known: Known
     access: Access
@@ -56,35 +56,35 @@ class _Look:
     method: str = "HEAD"
 
     def ask(self, url: httpx.URL, headers: dict[str, str]) -> str:
-        """One request: `whole` where the answer is the last one, `again`, or where a redirect leads to."""
-        host, first = host_of(str(url)), FIRST_BYTE if self.method == "GET" else {}
-        headers = {"Host": url.netloc.decode("ascii"), **headers, **first}
+        """Send one request. Return `whole` (finished), `again` (retry by GET) or the target of a redirect."""
+        host, byte_range = host_of(str(url)), FIRST_BYTE if self.method == "GET" else {}
+        headers = {"Host": url.netloc.decode("ascii"), **headers, **byte_range}
         with (
             hosts.turn(host, self.config, self.deadline),
             request(url, headers, self.config, self.access.proxy, self.deadline, self.method) as response,
         ):
-            found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            answer = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
             status = self.attempt.http_status = response.status
-            if status in REDIRECTS and (place := found.get("location")):
-                return place
+            if status in REDIRECTS and (location := answer.get("location")):
+                return location
             if self.method == "HEAD" and status in NO_HEAD:
                 self.method = "GET"
                 return "again"
             if status not in (200, 206):
-                answers.refuse(status, found, host, url.host)
-            answers.check_headers(found, url.host)
-            self._compare(found, url.host, whole=status == 200)
+                answers.refuse(status, answer, host, url.host)
+            answers.check_headers(answer, url.host)
+            self._compare(answer, url.host, whole=status == 200)
             return "whole"
 
     def _compare(self, headers: dict[str, str], host: str, whole: bool) -> None:
-        """Raise `DataError` where the server speaks of another file than the one that is known."""
+        """Raise `DataError` if the entity tag or length shows that the file is not the known one."""
         span = CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
         length = headers.get("content-length", "") if whole else span[3] if span else ""
         self.attempt.etag = etag = headers.get("etag")
         retagged = etag and self.known.etag and _strong(etag) != _strong(self.known.etag)
         resized = length.isdecimal() and self.known.size is not None and int(length) != self.known.size
         if resized or retagged:
-            raise DataError(f"{host}: another file by now; the one that was fetched is kept", reason="changed")
+            raise DataError(f"{host}: the file at the URL has changed; the fetched copy is kept", reason="changed")
 
 
 def _strong(etag: str) -> str:
