@@ -79,7 +79,7 @@ def test_where_no_run_is_known_a_few_items_are_tried_and_everything_is_extrapola
     assert "no run yet" in dimo(*plan).stdout
     sources, clips, _ = answer(*plan, "--sample", "4")
     assert sources["tried"] and clips["tried"] and (clips["left"], clips["later"]) == (0, 2)
-    assert clips["seconds"] > 0 and clips["bytes"] > 0 and "tried" in clips["basis"]
+    assert clips["seconds"] > 0 and clips["bytes"] > 0 and "sampled" in clips["basis"]
     assert not (tmp_path / "lake").exists()
 
 

@@ -120,7 +120,7 @@ def test_missing_scene_definition_rejects_the_job(job):
     [
         (lambda rows: rows[3].__setitem__(2, "../../secret_0001"), "is no file name"),
         (lambda rows: rows[3].__setitem__(3, "far"), "could not convert"),
-        (lambda rows: rows[3].__setitem__(9, "start_frame=100"), "has 147 frames, frames [100, 160) are needed"),
+        (lambda rows: rows[3].__setitem__(9, "start_frame=100"), "has 147 frames, but frames [100, 160) are needed"),
         (lambda rows: rows.pop(3), "has no Body row"),
     ],
 )

@@ -44,7 +44,8 @@ def old(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, table in tables.items():
         uri = str(root / f"tables/{name}.lance")
         lance.write_dataset(table.schema.empty_table(), uri, schema=table.schema, enable_stable_row_ids=True)
-    monkeypatch.setattr("opendimo.storage_schemas.lake.commit.TABLES", tables)
+    for module in ("commit", "runs"):
+        monkeypatch.setattr(f"opendimo.storage_schemas.lake.{module}.TABLES", tables)
     write(root / "lake.json", {"schema_version": SCHEMA_VERSION})
     lake = Lake(root)
     videos = [clip_video(name, name.encode() * 300_000) for name in "ab"]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opendimo.storage_schemas.lake.lake.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake
 
 from opendimo.model.base_folder import encoders_id
 from opendimo.model.text import encode_prompt, load_text
