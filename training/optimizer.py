@@ -21,6 +21,16 @@ with its geometry head."""
 _IN_LAYERS = re.compile(r"(^|\.)(blocks|layers)\.\d+\.")
 
 
+def is_layer_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter is one that Muon is for: a matrix of a transformer layer."""
+    return parameter.ndim == 2 and name.endswith("weight") and _IN_LAYERS.search(name) is not None
+
+
+def muon(groups: Any, weight_decay: float) -> torch.optim.Optimizer:
+    """Return Muon over matrices, whose learning rate means the same as AdamW's."""
+    return torch.optim.Muon(groups, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+
+
 class PartsOptimizer:
     """One or two optimizers of torch over a model whose parts have learning rates of their own."""
 
@@ -30,8 +40,7 @@ class PartsOptimizer:
             raise ValueError(f"no optimizer {name!r}: there are adamw, muon")
         groups: dict[str, dict[tuple[str, Part], list[nn.Parameter]]] = {"adamw": {}, "muon": {}}
         for module, part, weight_name, parameter in _parameters(model):
-            matrix = parameter.ndim == 2 and weight_name.endswith("weight") and _IN_LAYERS.search(weight_name)
-            kind = "muon" if name == "muon" and matrix else "adamw"
+            kind = "muon" if name == "muon" and is_layer_matrix(weight_name, parameter) else "adamw"
             groups[kind].setdefault((module, part), []).append(parameter)
         listed = {
             kind: [{"params": some, "module": module, "part": part} for (module, part), some in found.items()]
@@ -41,9 +50,7 @@ class PartsOptimizer:
             "adamw": torch.optim.AdamW(listed["adamw"], betas=betas, weight_decay=weight_decay)
         }
         if listed["muon"]:
-            self._optimizers["muon"] = torch.optim.Muon(
-                listed["muon"], weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
+            self._optimizers["muon"] = muon(listed["muon"], weight_decay)
 
     def set_rates(self, rates: dict[Part, float]) -> None:
         """Set the learning rate of each part."""

@@ -1,31 +1,42 @@
 """The arms of the miniature: each a training run of the product, with one thing changed, on one release and base."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.config import DiMoConfig
 from model.encoder.config import AugmentConfig
 from training.config import FollowPolicy, TrainConfig
-from training.miniature.lake import WorldConfig
 from training.stages import Schedule, StageConfig
 from training.variants import with_variant
 
 Arm = Callable[[TrainConfig], TrainConfig]
 
 
+@dataclass(frozen=True)
 class Size:
-    """How large a miniature is: takes of the world, encoder's steps, steps in all, samples of a batch."""
+    """How large a miniature is: takes of the world, steps of the encoder alone, steps of the generator, samples of a
+    batch, pairs of a driver check.
 
-    def __init__(self, takes: int, encoder_steps: int, steps: int, batch: int, pairs: int) -> None:
-        self.world = WorldConfig(takes)
-        self.encoder_steps, self.steps, self.batch, self.pairs = encoder_steps, steps, batch, pairs
+    `gate_r2`: R2 of held-out joints that encoder and geometry head must reach in `gate_steps` steps on poses alone
+    before anything else is worth training.
+    """
+
+    takes: int
+    gate_steps: int
+    gate_r2: float
+    encoder_steps: int
+    generator_steps: int
+    batch: int
+    pairs: int
 
 
 SIZES = {
-    "smoke": Size(takes=150, encoder_steps=400, steps=500, batch=16, pairs=32),
-    "cpu": Size(takes=1200, encoder_steps=900, steps=3900, batch=16, pairs=64),
-    "gpu": Size(takes=6000, encoder_steps=3000, steps=24_000, batch=64, pairs=192),
+    "smoke": Size(takes=150, gate_steps=400, gate_r2=0.1, encoder_steps=400, generator_steps=100, batch=16, pairs=32),
+    "cpu": Size(takes=1200, gate_steps=900, gate_r2=0.6, encoder_steps=2400, generator_steps=3000, batch=16, pairs=64),
+    "gpu": Size(
+        takes=6000, gate_steps=3000, gate_r2=0.6, encoder_steps=3000, generator_steps=21_000, batch=64, pairs=192
+    ),
 }
 
 
@@ -51,20 +62,33 @@ def _without_stage_3(config: TrainConfig) -> TrainConfig:
     )
 
 
+def _generator_alone(variant: str) -> Arm:
+    """A variant without an encoder that could learn poses first: the generator's steps alone."""
+
+    def changed(config: TrainConfig) -> TrainConfig:
+        first, *others = config.schedule.stages
+        first = replace(first, steps=first.steps - round(config.schedule.encoder_steps))
+        schedule = replace(config.schedule, stages=(first, *others), encoder_steps=0.0, reading_steps=0.0)
+        return with_variant(replace(config, schedule=schedule), variant)
+
+    return changed
+
+
 def _without_motion(config: TrainConfig) -> TrainConfig:
-    config = with_variant(config, "no_geometry")
-    return replace(config, schedule=replace(config.schedule, motion_dropout=1.0))
+    config = _generator_alone("full")(config)
+    schedule = replace(config.schedule, geometry_weight=0.0, motion_dropout=1.0)
+    return replace(config, model=replace(config.model, geometry=False), schedule=schedule)
 
 
 ARMS: dict[str, Arm] = {
     "full": lambda config: config,
     "same_view_only": _only_kinds(("same_view", 1.0)),
     "stages12": _without_stage_3,
-    "no_geometry": lambda config: with_variant(config, "no_geometry"),
+    "no_geometry": _generator_alone("no_geometry"),
     "no_hands": lambda config: with_variant(config, "no_hands"),
     "channel_concat": lambda config: with_variant(config, "channel_concat"),
-    "smpl_tokens": lambda config: with_variant(config, "smpl_ctrl"),
-    "pose2d": lambda config: with_variant(config, "pose2d"),
+    "smpl_tokens": _generator_alone("smpl_ctrl"),
+    "pose2d": _generator_alone("pose2d"),
     "no_motion": _without_motion,
 }
 """`smpl_tokens` are given the true poses: an upper reference; `no_motion` has no driver: the lower one."""
@@ -81,23 +105,23 @@ def arm_config(base: Path, size: Size, arm: str, seed: int) -> TrainConfig:
 
 def full(base: Path, size: Size) -> TrainConfig:
     """The training run of the whole method; the arms change one thing in it."""
-    joint = size.steps - size.encoder_steps
-    single, mixed = size.encoder_steps + round(0.25 * joint), round(0.5 * joint)
+    encoder, generator = size.encoder_steps, size.generator_steps
+    single, mixed = round(0.25 * generator), round(0.5 * generator)
     lr = 1e-2
     schedule = Schedule(
         stages=(
-            StageConfig("single_view", single, (("same_view", 1.0),), lr),
+            StageConfig("single_view", encoder + single, (("same_view", 1.0),), lr),
             StageConfig("mixed_view", mixed, (("same_view", 0.5), ("cross_view", 0.5)), lr),
-            StageConfig("multi_view", size.steps - single - mixed, (("cross_view", 0.5), ("moving_camera", 0.5)), lr),
+            StageConfig("multi_view", generator - single - mixed, (("cross_view", 0.5), ("moving_camera", 0.5)), lr),
         ),
-        encoder_steps=size.encoder_steps,
-        reading_steps=round(0.65 * joint),
-        warmup=min(50, size.steps // 20),
+        encoder_steps=encoder,
+        reading_steps=round(0.7 * generator),
+        warmup=min(50, generator // 4),
         final_lr=0.02,
         encoder_lr_alone=0.4,
         encoder_lr=0.1,
-        geometry_hold=size.encoder_steps + round(0.8 * joint),
-        geometry_end=size.encoder_steps + round(0.92 * joint),
+        geometry_hold=encoder + round(0.8 * generator),
+        geometry_end=encoder + round(0.92 * generator),
     )
     return TrainConfig(
         preset="miniature",
@@ -106,8 +130,8 @@ def full(base: Path, size: Size) -> TrainConfig:
         schedule=schedule,
         batch_size=size.batch,
         shift=None,
-        checkpoint_every=size.encoder_steps,
-        follow=FollowPolicy(every=max(200, size.steps // 5), pairs=size.pairs, from_step=size.steps),
+        checkpoint_every=size.gate_steps,
+        follow=FollowPolicy(every=max(200, generator // 4), pairs=size.pairs, from_step=encoder + generator),
         optimizer="muon",
         betas=(0.9, 0.98),
         reference_share=1.0,

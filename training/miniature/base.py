@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.backbones.wan import WanMotionTransformer3DModel
 from model.flow import TIMESTEPS, flow_loss, noisy, per_sample, sample_sigma
@@ -22,6 +22,7 @@ from model.text import encode_prompt, load_text
 from model.tiny import make_tiny_base
 from model.vae import encode, load_vae
 from training.miniature.lake import TARGETS, World, WorldConfig, film_takes, sentence, windows
+from training.optimizer import is_layer_matrix, muon
 
 OnProgress = Callable[[int, int, float], None]
 """Called with the steps done, the steps in all, and the loss."""
@@ -100,7 +101,10 @@ def _train(base: Path, sets: list[Windows], texts: list[Tensor], config: BaseCon
     torch.manual_seed(config.seed)
     model = _generator(base)
     references = [some.other_moments() for some in sets]
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    kinds: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for name, parameter in model.named_parameters():
+        kinds[is_layer_matrix(name, parameter)].append(parameter)
+    optimizers = (torch.optim.AdamW(kinds[0], betas=(0.9, 0.98), weight_decay=0.01), muon(kinds[1], 0.01))
     generator = torch.Generator().manual_seed(config.seed)
     longest = max(len(text) for text in texts)
     padded = torch.stack([torch.nn.functional.pad(text, (0, 0, 0, longest - len(text))) for text in texts])
@@ -118,11 +122,12 @@ def _train(base: Path, sets: list[Windows], texts: list[Tensor], config: BaseCon
         velocity = model(noisy(target, noise, sigma), sigma * TIMESTEPS, padded[text], known[text], None, reference)
         loss = flow_loss(velocity, target, noise).mean()
         share = 0.51 + 0.49 * math.cos(math.pi * step / config.steps)
-        optimizer.param_groups[0]["lr"] = config.lr * min(1.0, (step + 1) / 100) * share
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = config.lr * min(1.0, (step + 1) / 100) * share
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         losses.append(float(loss.detach()))
         on_progress(step + 1, config.steps, losses[-1])
     trained = model.base.from_config(model.base.load_config(base / "transformer"))

@@ -7,17 +7,11 @@ from training.miniature.world import COLOURS
 
 Array = NDArray[np.floating]
 
-LIMBS = {
-    "left_forearm": "left_forearm",
-    "right_forearm": "right_forearm",
-    "left_hand": "left_hand",
-    "right_hand": "right_hand",
-    "left_leg": "left_shin",
-    "right_leg": "right_shin",
-}
-"""Limbs that are looked for, and the part whose hue they have (thigh and shin differ in brightness alone)."""
-ALIKE = 0.93
-"""Cosine between the chroma of a pixel and that of a limb from which on the pixel counts."""
+LIMBS = ("left_forearm", "right_forearm", "left_hand", "right_hand", "left_shin", "right_shin")
+"""Parts that are looked for: their hues are 60 degrees apart, all other parts are nearly grey."""
+ALIKE = 0.866
+"""Cosine between the chroma of a pixel and that of a limb from which on the pixel counts: of 30 degrees, half of what
+lies between two limbs."""
 COLOURFUL = 60.0
 """Distance of RGB from grey, 0 to 255, from which on a pixel belongs to a limb: the world around is duller."""
 SEEN = 3.0
@@ -29,10 +23,10 @@ def limb_places(frames: NDArray[np.uint8]) -> tuple[Array, Array]:
     colour each has [T, limbs]; a centre is NaN where there are none."""
     chroma = frames.astype(np.float64) - frames.mean(-1, keepdims=True)
     strength = np.linalg.norm(chroma, axis=-1)  # [T, H, W]
-    directions = np.stack([_direction(part) for part in LIMBS.values()], -1)  # [3, limbs]
+    directions = np.stack([_direction(part) for part in LIMBS], -1)  # [3, limbs]
     cosine = (chroma @ directions) / np.maximum(strength, 1e-6)[..., None]
     nearest = cosine.argmax(-1)[..., None] == np.arange(len(LIMBS))
-    full = np.array([np.linalg.norm(_chroma(part)) for part in LIMBS.values()])
+    full = np.array([np.linalg.norm(_chroma(part)) for part in LIMBS])
     weight = np.where((cosine > ALIKE) & nearest & (strength > COLOURFUL / 2)[..., None], strength[..., None], 0) / full
     mass = weight.sum((1, 2))  # [T, limbs]
     rows, columns = np.indices(frames.shape[1:3]) + 0.5

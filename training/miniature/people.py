@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from pipelines.studio import cameras
 from pipelines.studio.cameras import Camera
 from pipelines.studio.film import Person, film
-from pipelines.studio.motions import ACTIONS, act, mannequin
+from pipelines.studio.motions import ACTIONS, Motion, act, mannequin
 from pipelines.studio.scene import Scene
 from storage_schemas.video import centre_crop
 from training.miniature.world import FRAMES, Take, View
@@ -34,8 +34,7 @@ def make_studio_take(number: int, *, seed: int = 0, subjects: int = 100, moving_
     """
     random = np.random.default_rng((seed, 2, number))
     length = (FRAMES - 1) * STEP + 1
-    start = int(random.integers(0, 30))
-    motion = act(str(random.choice(list(ACTIONS))), start + length, random).cut(start, None)
+    motion = _two_actions(random, length)
     person = Person("somebody", motion, yaw=90 + random.uniform(-15, 15), look=int(random.integers(4)))
     shots = [("a", "static", _static(random, length)), ("b", "static", _static(random, length))]
     if random.uniform() < moving_share:
@@ -55,8 +54,26 @@ def make_studio_take(number: int, *, seed: int = 0, subjects: int = 100, moving_
     return Take(f"take {number}", f"subject {number % subjects}", rotations[:, 1:22], curls, views)
 
 
+def _two_actions(random: np.random.Generator, frames: int) -> Motion:
+    """One action up to the second window, another one from there on: a reference of the other window shows a pose that
+    the driver does not."""
+    change = FRAMES // 2 * STEP
+    starts = random.integers(0, 60, 2)
+    first, second = (
+        act(str(action), int(start) + frames, random).cut(int(start), None)
+        for action, start in zip(random.choice(list(ACTIONS), 2, replace=False), starts, strict=True)
+    )
+    before, after = first.cut(0, change), second.cut(change, None)
+    return Motion(
+        first.name,
+        np.concatenate([before.rotations, after.rotations]),
+        np.concatenate([before.transl, after.transl]),
+        first.betas,
+    )
+
+
 def _static(random: np.random.Generator, frames: int) -> Camera:
-    return cameras.static(frames, random.uniform(-75, 75), random.uniform(3.4, 4.4), random.uniform(1.2, 1.7))
+    return cameras.static(frames, random.uniform(-75, 75), random.uniform(3.0, 4.4), random.uniform(1.2, 1.7))
 
 
 def _moving(random: np.random.Generator, frames: int) -> tuple[str, Camera]:

@@ -27,11 +27,11 @@ FRAMES = 18
 """Frames of a take: two windows of 9."""
 PICTURE = 64
 """Height and width in pixels of the clips that are stored; targets may be smaller."""
-KEY_EVERY = 4
+KEY_EVERY = 6
 """Frames between the random poses that a motion passes through."""
-FOCAL = 1.25
+FOCAL = 1.4
 """Focal length over the side of the picture."""
-THICKNESS = 1.3
+THICKNESS = 1.7
 """Radius of the limbs over a person's: an arm is more than two pixels wide at 32 pixels."""
 SIDE, MAX_GAP = 60.0, 90.0
 """Degrees to the left and right of the front within which cameras are, and between two of a take at most."""
@@ -40,21 +40,21 @@ SIDE, MAX_GAP = 60.0, 90.0
 _RANGES = {
     "left_shoulder": ((-30, 30), (-80, 25), (-85, 75)),
     "left_elbow": ((0, 0), (-115, 0), (0, 0)),
-    "left_hip": ((-70, 20), (-10, 10), (-5, 40)),
+    "left_hip": ((-80, 25), (-10, 10), (-5, 50)),
     "left_knee": ((0, 90), (0, 0), (0, 0)),
     "spine1": ((-8, 25), (-25, 25), (-14, 14)),
     "spine3": ((-5, 15), (-20, 20), (-10, 10)),
     "head": ((-15, 20), (-45, 45), (-10, 10)),
 }
 _CURL = (0.0, 85.0)  # degrees of every finger joint: an open hand, a fist
-_TURN = 25.0  # degrees of the whole body about the vertical, to both sides
+_TURN = 40.0  # degrees of the whole body about the vertical, to both sides
 
 COLOURS = {
     "torso": (210, 210, 215), "skull": (232, 206, 184),
     "left_upper_arm": (150, 138, 138), "left_forearm": (235, 35, 40), "left_hand": (255, 225, 30),
     "right_upper_arm": (138, 142, 152), "right_forearm": (40, 65, 240), "right_hand": (50, 235, 235),
-    "left_thigh": (165, 35, 150), "left_shin": (240, 90, 215),
-    "right_thigh": (20, 110, 40), "right_shin": (85, 220, 90),
+    "left_thigh": (128, 112, 128), "left_shin": (240, 90, 215),
+    "right_thigh": (112, 126, 112), "right_shin": (85, 220, 90),
 }  # fmt: skip
 """RGB of the parts of the body in full light."""
 PARTS = tuple(COLOURS)
@@ -164,7 +164,7 @@ def _motion(random: np.random.Generator) -> tuple[Array, Array, Array, Array]:
         hands[:, hand, :12, 2] = sign * np.radians(path(_CURL))[:, None]  # the thumb stays
     yaw = path((-_TURN, _TURN))
     root = np.stack([0 * yaw, np.radians(yaw), 0 * yaw], -1)
-    place = path(((-0.12, 0.12), (0, 0), (-0.12, 0.12)))
+    place = path(((-0.05, 0.05), (0, 0), (-0.05, 0.05)))
     return body, hands, root, place
 
 
