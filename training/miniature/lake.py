@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opendimo.storage_schemas.lake.lake import Lake
 
 from opendimo.model.base_folder import encoders_id
 from opendimo.model.text import encode_prompt, load_text
 from opendimo.model.vae import encode as encode_latents
 from opendimo.model.vae import load_vae
 from opendimo.storage_schemas.ids import sha256_bytes, stable_id
+from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import centre_crop, encode
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
 from opendimo.storage_schemas.rows import filled_row
