@@ -53,7 +53,7 @@ class Pose2DControl(Control):
         return Signal(additions=(where_present(self.guider(pictures, grid), present),))
 
     def strength(self, driving: Driving) -> Tensor:
-        """Return the brightness of each bone, [B, T, 51] in [0, 1]: 1 if it is labelled and confident, else 0."""
+        """Return the brightness each bone is drawn with, [B, T, 51]: 1 if it is labelled and confident, else 0."""
         return (bone_confidence(driving) > SURE**2).float()
 
 

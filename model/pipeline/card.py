@@ -16,7 +16,7 @@ LOSSES = {
 
 
 def card_of(index: Mapping[str, Any]) -> str:
-    """Return the model card for the content of a pipeline folder's `model_index.json`."""
+    """Return the text of README.md of a pipeline folder, from the content of its `model_index.json`."""
     return model_card(index, index["transformer"][1], index["control"][1])
 
 

@@ -45,7 +45,7 @@ def shots(frames: Iterable[tuple[bool, T]], margin: int) -> Iterator[Iterator[T]
 
 
 def _without_margins(frames: Iterable[tuple[bool, T]], margin: int) -> Iterator[tuple[int, T]]:
-    """Yield the frames outside the margins, each with the number of its shot."""
+    """Yield the frames at least `margin` frames away from every cut, each with the number of its shot, from 0."""
     number, skip = 0, 0
     waiting: deque[T] = deque()  # held back until no cut within `margin` frames can drop them
     for count, (begins, frame) in enumerate(frames):

@@ -76,7 +76,7 @@ class WorkStatus:
         return [int(counts[k]) if k >= 0 else 0 for k in self.failure[indices]]
 
     def rejected(self) -> dict[str, int]:
-        """Count the works that failed and are not done, by `error_class`."""
+        """Count the work items that failed and are not done, also those that wait for a retry, by `error_class`."""
         failed = self.failure[(self.state != DONE) & (self.failure >= 0)]
         counts = self.failures["error_class"].take(pa.array(failed)).value_counts().to_pylist()
         return {entry["values"]: entry["counts"] for entry in counts if entry["values"] != RESOLVED}

@@ -31,7 +31,7 @@ class Copyable:
         return span.start in self.borders and span.stop in self.borders
 
     def copy(self, span: range) -> bytes:
-        """Return the packets of `span` as a separate MP4 file without audio."""
+        """Return the bytes of an MP4 file with the packets of `span` (frames), not re-encoded, without audio."""
         begin, end = (self.first + round(k * self.step) for k in (span.start, span.stop))
         half, buffer = float(self.step) / 2, io.BytesIO()
         with opened(self.source) as (container, stream), av.open(buffer, "w", format="mp4") as out:
