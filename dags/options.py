@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from opendimo.dags.variants import VARIANTS
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -58,3 +60,8 @@ RayAddress = Annotated[
     str | None,
     typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster. Default: run a local one for this command."),
 ]
+SamplingSteps = Annotated[int, typer.Option(min=1, help="Sampling steps.")]
+Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale for the text; 1 disables it.")]
+MotionGuidance = Annotated[float, typer.Option(help="Classifier-free guidance scale for the motion; 1 disables it.")]
+Variant = Annotated[str, typer.Option(help=f"Ablation or comparison method: {VARIANTS}.")]
+Encoder = Annotated[str | None, typer.Option(help="Motion encoder: tiny, base or paper. Default: that of the preset.")]

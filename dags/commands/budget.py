@@ -4,18 +4,15 @@ from typing import Annotated
 
 import typer
 
-from opendimo.dags.options import Json
-from opendimo.dags.variants import VARIANTS
+from opendimo.dags.options import Encoder, Json, Variant
 
 DEFAULT_GPUS = [1, 8]
 
 
 def train(
     preset: Annotated[str, typer.Option(help="Preset: wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "wan2.2-ti2v-5b",
-    variant: Annotated[str, typer.Option(help=f"Ablation or comparison method: {VARIANTS}.")] = "full",
-    encoder: Annotated[
-        str | None, typer.Option(help="Motion encoder: tiny, base or paper. Default: that of the preset.")
-    ] = None,
+    variant: Variant = "full",
+    encoder: Encoder = None,
     gpus: Annotated[
         list[int], typer.Option(min=1, help="Number of GPUs that the training state is sharded over. Repeatable.")
     ] = DEFAULT_GPUS,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from opendimo.dags.options import ExistingLake, Json, PrefectApi
+from opendimo.dags.options import ExistingLake, Guidance, Json, MotionGuidance, PrefectApi, SamplingSteps
 from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 
 
@@ -55,13 +55,9 @@ def evaluate(
     lpips: Annotated[Path | None, _weights("LPIPS weights: state dict of torchvision's AlexNet or VGG-16.")] = None,
     inception: Annotated[Path | None, _weights("FID weights: Inception TorchScript (inception-2015-12-05.pt).")] = None,
     fvd: Annotated[Path | None, _weights("FVD weights: I3D TorchScript (i3d_torchscript.pt).")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = STEPS,
-    guidance: Annotated[
-        float, typer.Option(help="Classifier-free guidance scale for the text; 1 disables it.")
-    ] = GUIDANCE,
-    motion_guidance: Annotated[
-        float, typer.Option(help="Classifier-free guidance scale for the motion; 1 disables it.")
-    ] = MOTION_GUIDANCE,
+    steps: SamplingSteps = STEPS,
+    guidance: Guidance = GUIDANCE,
+    motion_guidance: MotionGuidance = MOTION_GUIDANCE,
     seed: Annotated[
         int, typer.Option(help="Base seed; every clip derives its own noise from it, the same for all systems.")
     ] = 0,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from opendimo.dags.options import Guidance, MotionGuidance, SamplingSteps
 from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 
 
@@ -29,13 +30,9 @@ def generate(
             help="Number of frames, 4k + 1; more than in training are generated in windows. Default: as in training.",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = STEPS,
-    guidance: Annotated[
-        float, typer.Option(help="Classifier-free guidance scale for the text; 1 disables it.")
-    ] = GUIDANCE,
-    motion_guidance: Annotated[
-        float, typer.Option(help="Classifier-free guidance scale for the motion; 1 disables it.")
-    ] = MOTION_GUIDANCE,
+    steps: SamplingSteps = STEPS,
+    guidance: Guidance = GUIDANCE,
+    motion_guidance: MotionGuidance = MOTION_GUIDANCE,
     guidance_in_sequence: Annotated[
         bool,
         typer.Option(

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from opendimo.dags.options import Base, ExistingLake, Json, PolicyFile, PrefectApi, RayAddress
-from opendimo.dags.variants import VARIANTS
+from opendimo.dags.options import Base, Encoder, ExistingLake, Json, PolicyFile, PrefectApi, RayAddress, Variant
 
 
 def train(
@@ -16,10 +15,8 @@ def train(
     base: Base,
     out: Annotated[Path, typer.Option(help="Output folder for checkpoints, metrics and the final pipeline.")],
     preset: Annotated[str, typer.Option(help="Preset: tiny, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "tiny",
-    variant: Annotated[str, typer.Option(help=f"Ablation or comparison method: {VARIANTS}.")] = "full",
-    encoder: Annotated[
-        str | None, typer.Option(help="Motion encoder: tiny, base or paper. Default: that of the preset.")
-    ] = None,
+    variant: Variant = "full",
+    encoder: Encoder = None,
     init_encoder: Annotated[
         Path | None, typer.Option(exists=True, help="IM-Animation weights to initialise the paper encoder.")
     ] = None,
