@@ -18,7 +18,7 @@ from prefect.logging import get_run_logger
 from opendimo.dags import progress
 from opendimo.dags.requests import Step
 from opendimo.pipelines.engine.planned import Planned
-from opendimo.pipelines.engine.planning import RUN_LIMIT, Run, Shard, account, finish, prepare
+from opendimo.pipelines.engine.planning import RUN_LIMIT, Run, Shard, account, finish, prepare, require_progress
 from opendimo.pipelines.engine.runner import Pool, pool_size
 from opendimo.pipelines.engine.stage import Stage
 from opendimo.pipelines.engine.work_status import Account, work_status
@@ -70,10 +70,7 @@ def map_stage(lake: Lake, step: Step) -> Account:
     with progress.step(stage.name, left) as bar:
         runs = math.ceil(left / RUN_LIMIT)
         while (run := _run(lake, stage, planned, bar, runs, left)).shards:
-            if first == (first := (work := run.shards[0][0], run.attempts.get(work.key))):
-                raise AssertionError(
-                    f"{stage.name}: {work.name} was done, but is still open: another piece of work writes the same row"
-                )
+            first = require_progress(stage, run, first)
         stage_account = account(lake, stage, planned, step.filtered())
         bar.note(describe(stage_account))
     create_table_artifact(key=f"account-{stage.name}", table=[as_row(stage_account)])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from opendimo.pipelines.engine.planned import Planned
-from opendimo.pipelines.engine.planning import account, finish, prepare, stage_outcome
+from opendimo.pipelines.engine.planning import account, finish, prepare, require_progress, stage_outcome
 from opendimo.pipelines.engine.stage import Stage
 from opendimo.pipelines.engine.work_status import Account
 from opendimo.storage_schemas.lake.lake import Lake
@@ -28,9 +28,7 @@ def run_stage(
         with prepare(lake, stage, planned, stage.needs.shard) as run:
             if not run.shards:
                 return account(lake, stage, planned)
-            work = run.shards[0][0]
-            if first == (first := (work, run.attempts.get(work.key))):
-                raise AssertionError(f"{stage.name}: {work.name} is done, but another work item has written its row")
+            first = require_progress(stage, run, first)
             done = 0
             for number in range(len(run.shards)):
                 shard = run.shard(number)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -72,6 +71,20 @@ class Run:
     def size(self) -> int:
         """Number of pieces of work in all shards."""
         return sum(len(shard) for shard in self.shards)
+
+
+def require_progress(stage: Stage, run: Run, before: tuple[Work, int | None] | None) -> tuple[Work, int | None]:
+    """Return the first work item of a run with its attempts, to be passed as `before` for the next run of the plan.
+
+    Raises `AssertionError` if it is the one of the run before: it was done, but another item writes the same row.
+    """
+    work = run.shards[0][0]
+    first = work, run.attempts.get(work.key)
+    if first == before:
+        raise AssertionError(
+            f"{stage.name}: {work.name} was done, but is still open: another piece of work writes the same row"
+        )
+    return first
 
 
 @contextmanager
@@ -170,8 +183,7 @@ def _run_id(lake: Lake, stage: Stage, keys: list[str], attempts: dict[str, int])
     changed and changed back). Then a number in the hash is increased until the id is new.
     """
     request = (stage.name, stage.version, [(key, attempts.get(key, 0)) for key in keys])
-    names = (stable_id("run", request, number) for number in count())
-    return next(run_id for run_id in names if not keys or not runs.is_committed(lake, run_id))
+    return runs.next_run(lake, "run", request) if keys else stable_id("run", request, 0)
 
 
 def _adopt_orphans(lake: Lake, stage: str, but: str) -> bool:
