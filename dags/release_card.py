@@ -24,11 +24,7 @@ MEASURES = {
 
 def sections(manifest: dict[str, Any]) -> list[Section]:
     """Return the tables of a manifest, without empty ones."""
-    totals = [
-        (name, manifest[name])
-        for name in ("pairs", "candidates", "captures", "subjects", "clips", "hours")
-        if name in manifest
-    ]
+    totals = [(name, manifest[name]) for name in TOTALS if name in manifest]
     counts = [(title, name, n) for key, title in COUNTS.items() for name, n in sorted(manifest.get(key, {}).items())]
     labels = [
         (name, stats["labels"], f"{stats['valid']:.0%}", *(_measure(stats.get(measure)) for measure in MEASURES))
