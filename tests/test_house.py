@@ -109,6 +109,18 @@ def test_platform_libraries_stay_in_their_rooms(library: str) -> None:
     assert not wrong
 
 
+def test_stages_look_for_no_gpu_by_themselves() -> None:
+    """Their config names the device, and `engine/device.py` turns it into what the scheduler is asked for."""
+    allowed = {"pipelines/engine/device.py", "pipelines/progress/sample.py"}  # the second counts cards, as a scheduler
+    touching = {
+        str(path.relative_to(ROOT))
+        for path in files("pipelines")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "cuda"
+    }
+    assert touching <= allowed
+
+
 def test_who_starts_a_flow_waits_for_no_torch() -> None:
     heavy = "('torch', 'diffusers', 'transformers')"
     code = f"import sys, opendimo.dags.flows; print([m for m in {heavy} if m in sys.modules])"

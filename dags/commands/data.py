@@ -194,6 +194,9 @@ def encode(
     frame_step: Annotated[int, typer.Option(help="Temporal stride: clip frames per window frame.")] = 1,
     width: Annotated[int, typer.Option(help="Width of the target video, in pixels.")] = 832,
     height: Annotated[int, typer.Option(help="Height of the target video, in pixels.")] = 480,
+    device: Annotated[
+        str | None, typer.Option(help="Device: cpu or cuda. Default: cuda if this machine has a GPU.")
+    ] = None,
     policy: PolicyFile = None,
     json_: Json = False,
     prefect_api: PrefectApi = None,
@@ -204,11 +207,12 @@ def encode(
     Example: dimo encode --lake /data/lake --base models/Wan2.2-TI2V-5B-Diffusers
     """
     from opendimo.dags.requests import Encode
+    from opendimo.pipelines.engine.device import best_device
     from opendimo.pipelines.latents.stage import LatentsConfig
     from opendimo.pipelines.latents.windows import Window
     from opendimo.pipelines.quality.policy import policy_of
 
-    config = LatentsConfig(base, Window(num_frames, frame_step, width, height))
+    config = LatentsConfig(base, Window(num_frames, frame_step, width, height), device=device or best_device())
     execute(ctx, lake, [Encode(config, policy_of(policy))], json_, prefect_api, ray_address)
 
 

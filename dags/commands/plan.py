@@ -66,6 +66,7 @@ def everything(
     Example: dimo plan all --lake /data/lake --policy quality.toml
     """
     from opendimo.dags.requests import Caption, Cut, Encode, Label, Measure, Request
+    from opendimo.pipelines.engine.device import best_device
     from opendimo.pipelines.latents.stage import LatentsConfig
     from opendimo.pipelines.latents.windows import Window
     from opendimo.pipelines.quality.policy import policy_of
@@ -73,7 +74,8 @@ def everything(
     thresholds = policy_of(policy)
     requests: list[Request] = [Cut(policy=thresholds), Measure(), Label(policy=thresholds), Caption(policy=thresholds)]
     if base:
-        requests.append(Encode(LatentsConfig(base, Window(121, 1, 832, 480)), thresholds))
+        config = LatentsConfig(base, Window(121, 1, 832, 480), device=best_device())
+        requests.append(Encode(config, thresholds))
     execute(ctx, lake, requests, json_)
     if not base and not json_:
         print("`dimo encode` is not planned: pass --base to include it")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.pipelines.engine.device import torch_device
 from opendimo.pipelines.engine.stage import PermanentError
 
 SAMPLE = 1 << 20  # bytes hashed at both ends of a weight file: distinguishes fine-tunes without reading 15 GB
@@ -50,13 +51,10 @@ class QwenCaptioner:
     """A loaded model. Raises `PermanentError` if it cannot be loaded."""
 
     def __init__(self, config: QwenLocal) -> None:
-        import torch
         from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
         self.config = config
-        self.device = torch.device(config.device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise PermanentError("no GPU found for Qwen2.5-VL: set device to cpu, or use an OpenAI-compatible server")
+        self.device = torch_device(config.device)
         try:
             self.processor: Any = AutoProcessor.from_pretrained(config.path, revision=config.revision)
             model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(

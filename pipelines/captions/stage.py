@@ -19,6 +19,7 @@ from opendimo.pipelines.captions.openai_server import OpenAIServer, ServerCaptio
 from opendimo.pipelines.captions.qwen import QwenCaptioner, QwenLocal
 from opendimo.pipelines.captions.sentence import camera_sentence, compose
 from opendimo.pipelines.engine.columns import Column, json_lists, json_strings, look_up
+from opendimo.pipelines.engine.device import gpus_for
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.revisions import best_poses
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
@@ -74,8 +75,8 @@ class CaptionsStage:
         self.lake_uri, self.config = lake_uri, config
         local = config.vlm if isinstance(config.vlm, QwenLocal) else None
         self.weights = local.fingerprint() if local else ""
-        on_gpu = local is not None and local.device.startswith("cuda")
-        self.needs = Needs(gpus=1.0 if on_gpu else 0.0, memory_gb=24.0 if local else 2.0, shard=32)
+        gpus = gpus_for(local.device) if local else 0.0
+        self.needs = Needs(gpus=gpus, memory_gb=24.0 if local else 2.0, shard=32)
         self.captioner: QwenCaptioner | ServerCaptioner | None = None
 
     def setup(self) -> None:

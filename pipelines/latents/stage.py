@@ -6,7 +6,7 @@ and then stops, the clip gives windows with either text. Latents and embeddings 
 driving frames are not cached, because augmentation changes their pixels.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from opendimo.model.base_folder import base_folder, encoders_id
 from opendimo.pipelines.cameras.terms import Term
 from opendimo.pipelines.captions.window import window_text
 from opendimo.pipelines.engine.columns import Column, json_lists, json_strings
+from opendimo.pipelines.engine.device import gpus_for, torch_device
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.revisions import current_captions
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
@@ -34,11 +35,22 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class LatentsConfig:
-    """The backbone and the windows to encode. `base`: a folder in the diffusers layout, or ORG/NAME on the hub."""
+    """The backbone and the windows to encode. `base`: a folder in the diffusers layout, or ORG/NAME on the hub.
+
+    `device`: cpu, or cuda, for which every worker asks the scheduler for a GPU.
+    """
 
     base: str
     window: Window = field(default_factory=Window)
     max_windows: int = 8
+    device: str = "cpu"
+
+    def identity(self) -> dict[str, Any]:
+        """Return what enters work keys: neither the path of the weights, which count by their content, nor the
+        device."""
+        identity = asdict(self) | {"base": ""}
+        del identity["device"]
+        return identity
 
 
 def window_starts(clip: dict[str, Any], config: LatentsConfig) -> list[int]:
@@ -57,10 +69,10 @@ class LatentsStage:
 
     name = "latents"
     version = "3"  # 2: text is cleaned as in diffusers; 3: each window has its own text
-    needs = Needs(cpus=1, memory_gb=4, shard=8)
 
     def __init__(self, lake_uri: str, config: LatentsConfig) -> None:
         self.lake_uri, self.config = lake_uri, config
+        self.needs = Needs(cpus=1, gpus=gpus_for(config.device), memory_gb=4, shard=8)
 
     @property
     def weights(self) -> str:
@@ -73,13 +85,13 @@ class LatentsStage:
         return encoders_id(base_folder(self.config.base))
 
     def setup(self) -> None:
-        """Load the VAE, the text encoder and the tokenizer, on a GPU if there is one."""
+        """Load the VAE, the text encoder and the tokenizer. Raises `PermanentError` if the device is missing."""
         import torch
 
         from opendimo.model.text import load_text
         from opendimo.model.vae import load_vae
 
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch_device(self.config.device)
         base = base_folder(self.config.base)
         self._vae = load_vae(base).to(self._device)  # type: ignore[arg-type]
         self._tokenizer, encoder = load_text(base, torch.bfloat16 if self._device.type == "cuda" else torch.float32)
@@ -172,5 +184,4 @@ def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
         payload = {"caption": caption, "starts": window_starts(row, stage.config), "frames": row["frames"]}
         return Work(key, row["clip_id"], row["name"], payload)
 
-    config = replace(stage.config, base="")  # the path of the weights does not affect results
-    return Planned.rows(stage, config, clips, "clip_id", content, work)
+    return Planned.rows(stage, stage.config.identity(), clips, "clip_id", content, work)

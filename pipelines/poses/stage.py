@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.columns import Column, json_lists, json_strings, look_up
+from opendimo.pipelines.engine.device import gpus_for
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.poses.fit_config import FitConfig
@@ -45,7 +46,9 @@ class PosesStage:
 
     def __init__(self, lake_uri: str, config: PosesConfig) -> None:
         self.lake_uri, self.config = lake_uri, config
-        self.needs = Needs(cpus=1, memory_gb=3, shard=16)
+        landmarks = config.landmarks
+        gpus = gpus_for(landmarks.device) if isinstance(landmarks, Rtmlib) else 0.0
+        self.needs = Needs(cpus=1, gpus=gpus, memory_gb=3, shard=16)
         self.weights = stable_id(_body_file(config), describe(config.landmarks)[1])
 
     def setup(self) -> None:
