@@ -20,7 +20,6 @@ from opendimo.model.body import surface
 from opendimo.model.body.skeleton import SMPLX_JOINTS, SMPLX_PARENTS
 
 Array = NDArray[np.float64]
-NUM_BETAS = 10
 NUM_EXPRESSIONS = 10
 REGRESSOR_VERTICES = 256
 

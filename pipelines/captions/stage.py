@@ -28,9 +28,8 @@ from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode, frames
-from opendimo.storage_schemas.rows import in_list
+from opendimo.storage_schemas.rows import Row, in_list
 
-Row = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
@@ -65,6 +64,13 @@ class CaptionsConfig:
         return {"vlm": model_identity, "second_witness": self.second_witness}
 
 
+@dataclass(frozen=True)
+class ClipToCaption:
+    """Payload: the best pose label of the clip, None if it has none."""
+
+    pose_id: str | None
+
+
 class CaptionsStage:
     """Stage that writes the table `captions`."""
 
@@ -93,7 +99,7 @@ class CaptionsStage:
         clips = {
             row["clip_id"]: row for row in lake.read("clips", where=in_list("clip_id", [w.item_id for w in batch]))
         }
-        poses = [w.payload["pose_id"] for w in batch if w.payload["pose_id"]]
+        poses = [w.payload.pose_id for w in batch if w.payload.pose_id]
         columns = ["pose_id", "transl", "valid"]
         labels = {r["pose_id"]: r for r in lake.read("poses", columns, in_list("pose_id", poses))} if poses else {}
         return run_each(batch, partial(self._caption, lake, clips, labels))
@@ -104,7 +110,7 @@ class CaptionsStage:
         clip = clips[work.item_id]
         fps = clip["fps_num"] / clip["fps_den"]
         video = lake.blobs("clip_videos", "video", [work.item_id])[0]
-        motions = self._measure(clip, labels.get(work.payload["pose_id"]), video, fps)
+        motions = self._measure(clip, labels.get(work.payload.pose_id), video, fps)
         measured = motions[0]
         estimator_agreement = agreement(*motions) if len(motions) == 2 else None
         evidence: dict[str, Any] = {m.estimator: {"terms": sorted(words(m.terms)), **m.evidence} for m in motions}
@@ -178,7 +184,7 @@ def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> Planned:
         return json_lists(*(json_strings(rows[name]) for name in ("clip_id", "work_key", "pose_key")))
 
     def work(key: str, row: Row) -> Work:
-        return Work(key, row["clip_id"], row["name"], {"pose_id": row["pose_id"]})
+        return Work(key, row["clip_id"], row["name"], ClipToCaption(row["pose_id"]))
 
     return Planned.rows(stage, stage.config.identity(), clips, "clip_id", content, work)
 

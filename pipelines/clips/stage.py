@@ -67,7 +67,7 @@ class ClipsStage:
     def run(self, batch: list[Work]) -> Outcome:
         """Cut the sources of `batch`."""
         lake = Lake(self.lake_uri)
-        return run_each(batch, lambda work: self._cut(lake, work.payload["source_id"]))
+        return run_each(batch, lambda work: self._cut(lake, work.item_id))
 
     def _cut(self, lake: Lake, source_id: str) -> dict[str, list[Row]]:
         assert self._detector is not None, "call setup() first"
@@ -89,7 +89,7 @@ def plan(lake: Lake, stage: ClipsStage) -> Planned:
         return json_lists(*(json_strings(rows[name]) for name in IDENTITY))
 
     def work(key: str, row: Row) -> Work:
-        return Work(key, row["source_id"], row["name"], {"source_id": row["source_id"]})
+        return Work(key, row["source_id"], row["name"])
 
     return Planned.rows(stage, stage.config.identity, distinct_sources, "source_id", content, work)
 

@@ -1,13 +1,13 @@
 """Compute the fingerprint of a clip for duplicate search: tiny pictures, ten per second, collected while it is cut."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from opendimo.pipelines.duplicates.pictures import SIDE, Edges, Hashes, distances, frequencies, hashes, telling
+from opendimo.storage_schemas.rows import Row
 
 RATE = 10.0  # pictures per second
 GATHERED = 64  # side of the pictures until black borders are known and cropped
@@ -16,7 +16,6 @@ SEARCHED_CUTS: tuple[Edges, ...] = ((0.0, 0.0, 0.0, 0.0), (0.07, 0.07, 0.07, 0.0
 """Crops that are hashed: the whole picture and its middle, so that copies with cropped borders are found."""
 SAME = 2  # bits; a hash that differs from the previous one by at most this is dropped
 
-Row = dict[str, Any]
 
 
 @dataclass

@@ -9,7 +9,6 @@ SIDE = 16  # pixels
 LOW = 8  # number of lowest frequencies per axis that are used
 MIN_CONTRAST = 3.0  # least standard deviation in grey levels; flatter pictures are not distinctive
 
-Pictures = NDArray[np.float64]  # [n, SIDE, SIDE]
 Hashes = NDArray[np.uint64]  # [n]; bit 8 y + x is set if the frequency (y, x) is positive; bit 0 is always 0
 Edges = tuple[float, float, float, float]
 """Cropped borders at top, bottom, left, right, as shares of height and width."""

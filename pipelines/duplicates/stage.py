@@ -6,7 +6,6 @@ added. The stage stores evidence only; which clips are filtered is a query over 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +21,8 @@ from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.takedown import taken_down
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 WHOLE = 0.9  # least share of a clip for kind `copy`; below it is a `part`
 
 
@@ -37,6 +36,13 @@ class DuplicatesConfig:
 
     candidates: int = 64
     min_similarity: float = 0.7
+
+
+@dataclass(frozen=True)
+class ClipToCompare:
+    """Payload: the state of the lake at planning; clips that are added later are not compared."""
+
+    moment: Moment
 
 
 class DuplicatesStage:
@@ -60,7 +66,7 @@ class DuplicatesStage:
         return run_each(batch, self._compare)
 
     def _compare(self, work: Work) -> dict[str, list[Row]]:
-        lake, catalog = self._catalog_at(tuple(work.payload["moment"]))
+        lake, catalog = self._catalog_at(work.payload.moment)
         clip_id = work.item_id
         if clip_id not in catalog.rows:
             raise DataError(f"no fingerprint of clip {clip_id} in the lake")
@@ -87,7 +93,7 @@ def plan(lake: Lake, stage: DuplicatesStage) -> Planned:
     now = moment(lake)
 
     def work(key: str, row: Row) -> Work:
-        return Work(key, row["clip_id"], row["name"], {"moment": now})
+        return Work(key, row["clip_id"], row["name"], ClipToCompare(now))
 
     def content(rows: pa.Table) -> Column:
         return json_lists(json_strings(rows["clip_id"]))

@@ -18,13 +18,13 @@ class Work:
     """One piece of work.
 
     `key`: its identity (see `storage_schemas.ids.work_key`). `item_id` and `name`: the item to process. `payload`:
-    inputs of the stage: small values, ids and paths, never frames.
+    further inputs, a frozen dataclass of the stage with small values, ids and paths, never frames.
     """
 
     key: str
     item_id: str
     name: str
-    payload: dict[str, Any] = field(default_factory=dict)
+    payload: Any = None
 
 
 @dataclass(frozen=True)

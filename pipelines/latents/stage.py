@@ -29,8 +29,7 @@ from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import centre_crop, decode
-
-Row = dict[str, Any]
+from opendimo.storage_schemas.rows import Row
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,17 @@ class LatentsConfig:
         identity = asdict(self) | {"base": ""}
         del identity["device"]
         return identity
+
+
+@dataclass(frozen=True)
+class ClipToEncode:
+    """Payload: number of frames of the clip, the first frames of its windows, and its caption."""
+
+    frames: int
+    starts: list[int]
+    camera_terms: list[Row]
+    content_sentence: str
+    caption_hash: str
 
 
 def window_starts(clip: dict[str, Any], config: LatentsConfig) -> list[int]:
@@ -103,19 +113,20 @@ class LatentsStage:
         return run_each(batch, self._encode_clip)
 
     def _encode_clip(self, work: Work) -> dict[str, list[dict[str, Any]]]:
-        window, starts, caption = self.config.window, work.payload["starts"], work.payload["caption"]
-        if not starts:
+        clip: ClipToEncode = work.payload
+        window = self.config.window
+        if not clip.starts:
             raise DataError(
-                f"clip {work.name} has {work.payload['frames']} frames, too few for a window of {window.span}: "
+                f"clip {work.name} has {clip.frames} frames, too few for a window of {window.span}: "
                 "lower num_frames or frame_step, or raise the shortest clip length in the quality policy"
             )
         [video] = self._lake.blobs("clip_videos", "video", [work.item_id])
         frames = decode(video)
-        terms = [Term(**term) for term in caption["camera_terms"]]
-        texts = [window_text(terms, caption["content_sentence"], start, start + window.span) for start in starts]
+        terms = [Term(**term) for term in clip.camera_terms]
+        texts = [window_text(terms, clip.content_sentence, start, start + window.span) for start in clip.starts]
         embeddings = {text: self._encode_text(text) for text in set(texts)}
         rows = []
-        for start, text in zip(starts, texts, strict=True):
+        for start, text in zip(clip.starts, texts, strict=True):
             window_frames = frames[start : start + window.span : window.frame_step]
             latents = self._encode_frames(centre_crop(window_frames, window.width, window.height))
             rows.append(
@@ -130,7 +141,7 @@ class LatentsStage:
                     "text_shape": list(embeddings[text].shape),
                     "text_embedding": embeddings[text].tobytes(),
                     "text": text,
-                    "caption_hash": caption["caption_hash"],
+                    "caption_hash": clip.caption_hash,
                 }
             )
         return {"latents": rows}
@@ -181,7 +192,13 @@ def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
 
     def work(key: str, row: Row) -> Work:
         [caption] = captions.slice(row["caption"], 1).to_pylist()
-        payload = {"caption": caption, "starts": window_starts(row, stage.config), "frames": row["frames"]}
-        return Work(key, row["clip_id"], row["name"], payload)
+        clip = ClipToEncode(
+            row["frames"],
+            window_starts(row, stage.config),
+            caption["camera_terms"],
+            caption["content_sentence"],
+            caption["caption_hash"],
+        )
+        return Work(key, row["clip_id"], row["name"], clip)
 
     return Planned.rows(stage, stage.config.identity(), clips, "clip_id", content, work)

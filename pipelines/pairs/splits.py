@@ -2,11 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 Copies = Iterable[tuple[str, str]]
 """Pairs of clips that share footage, mirrored or not."""
 MOST_WANTED = ("cross_view", "moving_camera", "same_view")

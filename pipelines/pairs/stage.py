@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +27,8 @@ from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.pipelines.rigs.current import camera_verdicts
 from opendimo.storage_schemas.ids import stable_id, work_key
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.rows import arrow_to_rows
+from opendimo.storage_schemas.rows import Row, arrow_to_rows
 
-Row = dict[str, Any]
 CLIP_COLUMNS = [
     "source_id", "capture_id", "view", "kind", "subject", "start_frame", "frames", "fps_num", "fps_den", "track",
 ]  # fmt: skip
@@ -103,7 +101,7 @@ class PairsStage:
         return run_each(batch, self._write_set)
 
     def _write_set(self, work: Work) -> dict[str, list[Row]]:
-        pairs = build_pairs(gather(Lake(self.lake_uri), self.config, work.payload["policy"]), self.config)
+        pairs = build_pairs(gather(Lake(self.lake_uri), self.config, work.payload), self.config)
         if not pairs:
             raise DataError("no pairs: no driving window shows the person in enough of its frames; see `dimo status`")
         return {"pairs": [{"pair_id": stable_id("pair", work.key, pair), **pair} for pair in pairs]}
@@ -118,7 +116,7 @@ def plan(lake: Lake, stage: PairsStage, policy: Policy) -> Planned:
         return Planned.of([], revision)
     content = [digest(tables[name].select(columns)) for name, columns in IDENTITY.items()]
     key = work_key(content, stage.name, stage.version, stage.config)
-    return Planned.of([Work(key, "pairs", f"pairs of {count} windows", {"policy": policy})], revision)
+    return Planned.of([Work(key, "pairs", f"pairs of {count} windows", policy)], revision)
 
 
 def digest(rows: pa.Table) -> str:

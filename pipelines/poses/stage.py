@@ -21,9 +21,8 @@ from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.pipelines.rigs.current import frames_late, measured_gravity
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.rows import in_list
+from opendimo.storage_schemas.rows import Row, in_list
 
-Row = dict[str, Any]
 SPAN = ["capture_id", "start_frame", "end_frame", "fps_num", "fps_den"]
 """Columns that are equal for views that are labelled together."""
 
@@ -36,6 +35,19 @@ class PosesConfig:
     landmarks: LandmarkConfig = field(default_factory=MediaPipe)
     fit: FitConfig = field(default_factory=FitConfig)
     body: str | None = None
+
+
+@dataclass(frozen=True)
+class ViewsToLabel:
+    """Payload: the clips of V views that are labelled together, or of one.
+
+    `late` [V]: time offset of each view against the first, in frames. `measured_gravity` [3]: unit vector, world axes;
+    None if it was not measured.
+    """
+
+    clip_ids: list[str]
+    late: list[float]
+    measured_gravity: list[float] | None
 
 
 class PosesStage:
@@ -67,11 +79,12 @@ class PosesStage:
     def _label(self, work: Work) -> dict[str, list[Row]]:
         from opendimo.pipelines.poses.label import pose_row
 
-        clips = self._rows("clips", "clip_id", work.payload["clip_ids"])
+        views: ViewsToLabel = work.payload
+        clips = self._rows("clips", "clip_id", views.clip_ids)
         source, capture = self._one("sources", clips[0]["source_id"]), self._one("captures", clips[0]["capture_id"])
         stated = capture.get("gravity_down")
-        gravity_down = work.payload["measured_gravity"] if stated is None else stated
-        estimator, labels = self._labels(clips, source, gravity_down, work.payload["late"])
+        gravity_down = views.measured_gravity if stated is None else stated
+        estimator, labels = self._labels(clips, source, gravity_down, views.late)
         licence = self._licence(estimator)
         rows = [
             pose_row(clip["clip_id"], work.key, estimator, licence, label)
@@ -143,7 +156,7 @@ def plan(lake: Lake, stage: PosesStage, policy: Policy) -> Planned:
         ids, down = row["clip_ids"], row["down"]
         name = row["name"] if len(ids) == 1 else f"{row['name']} and {len(ids) - 1} more views"
         gravity = None if down is None else json.loads(down)
-        return Work(key, ids[0], name, {"clip_ids": ids, "late": row["late"], "measured_gravity": gravity})
+        return Work(key, ids[0], name, ViewsToLabel(ids, row["late"], gravity))
 
     return Planned.rows(stage, _without_paths(stage.config), rows, "clip_id", _content, work)
 

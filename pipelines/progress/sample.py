@@ -13,6 +13,7 @@ from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.planning import Run, finish, prepare, stage_outcome
 from opendimo.pipelines.engine.stage import Stage, Work
 from opendimo.pipelines.engine.work_status import work_status
+from opendimo.pipelines.sources.multiview import CalibratedView
 from opendimo.storage_schemas.lake.lake import Lake
 
 
@@ -98,10 +99,15 @@ def _sampled_works(planned: Planned, left: np.ndarray, count: int) -> list[Work]
     measured together."""
     indices = np.unique(np.linspace(0, max(0, len(left) - 1), min(count, len(left))).round().astype(int))
     chosen = planned.works(left[indices].tolist())
-    takes = {work.payload.get("capture_id") for work in chosen if work.payload.get("kind") == "multiview"}
-    if not takes - {None}:
+    takes = {_take(work) for work in chosen} - {None}
+    if not takes:
         return chosen
-    return [work for work in planned.works(left.tolist()) if work in chosen or work.payload.get("capture_id") in takes]
+    return [work for work in planned.works(left.tolist()) if work in chosen or _take(work) in takes]
+
+
+def _take(work: Work) -> str | None:
+    """Return the capture of a view of a rig; None for all other work."""
+    return work.payload.capture_id if isinstance(work.payload, CalibratedView) else None
 
 
 def _run_shards(lake_uri: str, stage: Stage, run: Run, numbers: range, gpus: str | None) -> None:

@@ -6,7 +6,6 @@ to each other; seconds per unit are measured on the current machine.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,8 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.columns import Column, distinct, look_up
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.work_status import ITEM
+from opendimo.pipelines.sources.internet import RemoteVideo
+from opendimo.pipelines.sources.items import Item
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.rows import in_list
 
@@ -101,11 +102,11 @@ def _files(sorts: list[str], sizes: np.ndarray) -> Sizes:
     return Sizes(np.array(sorts, object), sizes + start)
 
 
-def _planned_file(payload: dict[str, Any]) -> tuple[str, float]:
+def _planned_file(item: Item) -> tuple[str, float]:
     """Return the sort and the bytes of a source item that was not read yet; nan bytes for a URL."""
-    if payload.get("url"):
+    if isinstance(item, RemoteVideo):
         return DOWNLOAD, np.nan
     try:
-        return payload["kind"], float(Path(payload.get("video") or payload["pictures"]).stat().st_size)
-    except (KeyError, OSError):  # numbered pictures, or an item that will be rejected
-        return payload["kind"], np.nan
+        return item.kind, float(Path(item.file).stat().st_size) if item.file else np.nan
+    except OSError:  # numbered pictures
+        return item.kind, np.nan

@@ -47,6 +47,13 @@ class RigsConfig:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
 
 
+@dataclass(frozen=True)
+class RigToMeasure:
+    """Payload: the sources of the views of a capture."""
+
+    source_ids: list[str]
+
+
 class RigsStage:
     """Stage that writes one row of `rigs` per capture of two or more calibrated views."""
 
@@ -71,12 +78,12 @@ class RigsStage:
         return run_each(batch, lambda work: self._measure(lake, work))
 
     def _measure(self, lake: Lake, work: Work) -> dict[str, list[Row]]:
-        ids = work.payload["source_ids"]
+        ids = work.payload.source_ids
         sources = sorted(lake.read("sources", where=in_list("source_id", ids)), key=lambda row: str(row["view"]))
         if len(sources) < len(ids):
             raise DataError(f"{work.name}: a view was removed from the lake after planning: plan the stage again")
         row = measure_rig([RigView.of(source) for source in sources], self.config, lambda: self._detector)
-        capture_id = work.payload["capture_id"]
+        capture_id = work.item_id
         return {"rigs": [{"rig_id": stable_id("rig", capture_id, work.key), "capture_id": capture_id, **row}]}
 
 
@@ -165,6 +172,6 @@ def plan(lake: Lake, stage: RigsStage) -> Planned:
         rows = [views[name] for name in sorted(views)]
         content = [[row[name] for name in ("view", "content_sha256", "annotation_sha256")] for row in rows]
         key = work_key([capture_id, content], stage.name, stage.version, stage.config, stage.weights)
-        payload = {"capture_id": capture_id, "source_ids": [row["source_id"] for row in rows]}
+        payload = RigToMeasure([row["source_id"] for row in rows])
         works.append(Work(key, capture_id, f"{rows[0]['name'].rpartition('/')[0]} ({len(rows)} views)", payload))
     return Planned.of(works, stable_id("revision", stage.name, stage.version, stage.config, stage.weights))

@@ -1,6 +1,7 @@
 """Adapter for single-view videos without cameras: a video file, a folder of videos, or lists of paths and URLs."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from opendimo.pipelines.sources.downloads.access import access
 from opendimo.pipelines.sources.downloads.engine import forget
 from opendimo.pipelines.sources.downloads.urls import check_url, hide_secrets, printable, url_name
 from opendimo.pipelines.sources.items import (
+    Item,
     Row,
     Rows,
+    UnusableItem,
     VideoFile,
     capture_row,
     fingerprint,
@@ -28,6 +31,32 @@ from opendimo.storage_schemas.ids import stable_id
 
 KIND = "internet"
 VIEW = "main"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedVideo(Item):
+    """A video of a folder or a list. `sha256`: hash of its file, if the list states it."""
+
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalVideo(ListedVideo):
+    """A video on this machine: the path of its file."""
+
+    video: str
+
+    @property
+    def file(self) -> str | None:
+        """Path of the video."""
+        return self.video
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteVideo(ListedVideo):
+    """A video to download. `url` may contain secrets and is not stored."""
+
+    url: str
 
 
 def discover(path: Path, config: SourcesConfig) -> list[Work]:
@@ -46,20 +75,24 @@ def discover(path: Path, config: SourcesConfig) -> list[Work]:
     raise DataError(f"{path}: neither a folder, nor a list ({', '.join(LIST_SUFFIXES)}), nor a video")
 
 
-def rows(payload: dict[str, Any], config: SourcesConfig, cache: Path, fetches: list[Row]) -> Rows:
+def rows(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: list[Row]) -> Rows:
     """Return the rows of one video. A URL is downloaded first, and its attempt is appended to `fetches`.
 
     Raises the errors of `download` and `open_video`.
     """
-    if payload.get("url"):
-        video = _downloaded(payload, config, cache, fetches)
-    else:
-        video = open_video(Path(payload["video"]))
-        _check_content(video, payload)
+    url = None
+    match item:
+        case RemoteVideo(url=url):
+            video = _downloaded(item, config, cache, fetches)
+        case LocalVideo(video=path):
+            video = open_video(Path(path))
+            _check_content(video, item)
+        case _:
+            raise TypeError(f"{type(item).__name__} is neither a local nor a remote video")
     capture_id = stable_id(KIND, video.sha256)
-    source = source_row(video, payload, capture_id=capture_id, view=VIEW)
+    source = source_row(video, item, capture_id=capture_id, view=VIEW, url=url)
     capture = capture_row(
-        payload, capture_id=capture_id, take=payload["name"], views=[VIEW], sync_method="single", gravity_down=None
+        item, capture_id=capture_id, take=item.name, views=[VIEW], sync_method="single", gravity_down=None
     )
     return {"sources": [source], "captures": [capture]}
 
@@ -109,7 +142,8 @@ def _local(video: Path, name: str, entry: Entry, config: SourcesConfig, inside: 
     if problem:
         return _bad(shown, uri, problem, reason, fingerprint(video) if reason != "bad_name" else None)
     about = _about(entry, config)
-    return new_work(KIND, shown, uri, [fingerprint(video), about], {"video": str(video), **about})
+    item = LocalVideo(kind=KIND, name=shown, uri=uri, video=str(video), **about)
+    return new_work(item, [fingerprint(video), about])
 
 
 def _problem(video: Path, name: str, inside: Path | None, config: SourcesConfig) -> tuple[str, str] | tuple[None, None]:
@@ -142,12 +176,12 @@ def _remote(entry: Entry, config: SourcesConfig) -> Work:
         # the problem is part of the work key: once yt-dlp is installed, the item is new work
         return _bad(name, uri, f"{name}: {platforms.INSTALL}", "needs_ytdlp", about)
     content = [stable_id(entry.uri), about, config.allow_private, config.max_bytes]
-    return new_work(KIND, name, uri, content, {"url": entry.uri, **about})
+    return new_work(RemoteVideo(kind=KIND, name=name, uri=uri, url=entry.uri, **about), content)
 
 
 def _bad(name: str, uri: str, problem: str, reason: str | None, content: Any) -> Work:
     """Return work that the stage rejects."""
-    return new_work(KIND, name, uri, content, {"reason": reason}, problem)
+    return new_work(UnusableItem(kind=KIND, name=name, uri=uri, problem=problem, reason=reason), content)
 
 
 def _about(entry: Entry, config: SourcesConfig) -> dict[str, str | None]:
@@ -161,30 +195,29 @@ def _about(entry: Entry, config: SourcesConfig) -> dict[str, str | None]:
     return always | {name: value for name, value in given.items() if value is not None}
 
 
-def _downloaded(payload: dict[str, Any], config: SourcesConfig, cache: Path, fetches: list[Row]) -> VideoFile:
+def _downloaded(item: RemoteVideo, config: SourcesConfig, cache: Path, fetches: list[Row]) -> VideoFile:
     """Download and open the video at a URL. An unusable file leaves the cache, so that a retry downloads it again."""
-    url = payload["url"]
-    path = download(url, cache, config, fetches)
+    path = download(item.url, cache, config, fetches)
     try:
         video = open_video(path)
     except DataError:
-        forget(url, cache, and_file=True)
+        forget(item.url, cache, and_file=True)
         raise
     if video.sha256 != path.name:
-        forget(url, cache, and_file=True)
-        text = f"{payload['name']}: the downloaded copy was damaged; the next attempt downloads it again"
+        forget(item.url, cache, and_file=True)
+        text = f"{item.name}: the downloaded copy was damaged; the next attempt downloads it again"
         raise TransientError(text, reason="damaged")
     try:
-        _check_content(video, payload)
+        _check_content(video, item)
     except DataError:
-        forget(url, cache, and_file=False)  # the file may be right for another URL
+        forget(item.url, cache, and_file=False)  # the file may be right for another URL
         raise
     return video
 
 
-def _check_content(video: VideoFile, payload: dict[str, Any]) -> None:
+def _check_content(video: VideoFile, item: ListedVideo) -> None:
     """Raise `DataError` if a file does not have the SHA-256 that the list gives."""
-    expected = payload.get("sha256")
+    expected = item.sha256
     if expected and expected.lower() != video.sha256:
-        text = f"{payload['name']}: the list says SHA-256 {printable(expected, 64)}, the file has {video.sha256}"
+        text = f"{item.name}: the list says SHA-256 {printable(expected, 64)}, the file has {video.sha256}"
         raise DataError(text, reason="wrong_content")

@@ -12,13 +12,42 @@ from opendimo.pipelines.sources.probing import probe_safely, stream_hash
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file, stable_id, work_key
 from opendimo.storage_schemas.media.video import VideoInfo
+from opendimo.storage_schemas.rows import Row
 
 NAME = "sources"
 VERSION = "2"
 SAMPLE = 1 << 20  # bytes
 
-Row = dict[str, Any]
 Rows = dict[str, list[Row]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Payload: a source item as it was listed; each adapter adds what it needs to read it.
+
+    `uri`: where it is, without secrets. `extra`: further columns of its list, as JSON.
+    """
+
+    kind: str
+    name: str
+    uri: str
+    licence: str | None = None
+    attribution: str | None = None
+    subject: str | None = None
+    extra: str | None = None
+
+    @property
+    def file(self) -> str | None:
+        """Path of the video that will be read; None if there is none on this machine yet."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnusableItem(Item):
+    """An item that the stage rejects: the `problem`, and its one-word `reason` for programs."""
+
+    problem: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,16 +61,11 @@ class VideoFile:
     stream_sha256: str | None = None
 
 
-def new_work(
-    kind: str, name: str, uri: str, content: Any, payload: dict[str, Any] | None = None, problem: str | None = None
-) -> Work:
-    """Return a piece of work for the sources stage. `content` must fingerprint every file that the item reads.
-
-    `problem`: an error found while listing; the stage rejects the item with this text.
-    """
-    key = work_key([kind, uri, name, content, problem], NAME, VERSION, None)
-    facts = {"kind": kind, "uri": uri, "name": name, "problem": problem, **(payload or {})}
-    return Work(key, stable_id("item", kind, uri, name), name, facts)
+def new_work(item: Item, content: Any) -> Work:
+    """Return a piece of work for the sources stage. `content` must fingerprint every file that the item reads."""
+    problem = item.problem if isinstance(item, UnusableItem) else None
+    key = work_key([item.kind, item.uri, item.name, content, problem], NAME, VERSION, None)
+    return Work(key, stable_id("item", item.kind, item.uri, item.name), item.name, item)
 
 
 def fingerprint(path: Path) -> list[Any]:
@@ -78,21 +102,29 @@ def open_video(path: Path) -> VideoFile:
 
 
 def source_row(
-    video: VideoFile, payload: dict[str, Any], *, capture_id: str, view: str, turn: int = 0, **columns: Any
+    video: VideoFile,
+    item: Item,
+    *,
+    capture_id: str,
+    view: str,
+    url: str | None = None,
+    turn: int = 0,
+    **columns: Any,
 ) -> Row:
     """Return the `sources` row of a video.
 
+    `url`: full URL of a download; the id depends on it, because names and uris leave out secrets and may coincide.
     `turn`: clockwise rotation in degrees, in addition to the container's. `columns`: further columns (cameras, truth).
     """
     info = video.info
     width, height = (info.height, info.width) if turn in (90, 270) else (info.width, info.height)
-    kind, name = payload["kind"], payload["name"]
+    address = [stable_id(url)] if url else []
     return {
-        "source_id": stable_id("source", kind, video.sha256, capture_id, view, name, *_url(payload)),
-        "kind": kind,
-        "uri": payload["uri"],
+        "source_id": stable_id("source", item.kind, video.sha256, capture_id, view, item.name, *address),
+        "kind": item.kind,
+        "uri": item.uri,
         "local_path": str(video.path),
-        "name": name,
+        "name": item.name,
         "content_sha256": video.sha256,
         "stream_sha256": video.stream_sha256,
         "annotation_sha256": _annotation_sha256(columns),
@@ -107,17 +139,17 @@ def source_row(
         "frames": info.frames,
         "capture_id": capture_id,
         "view": view,
-        "subject": payload.get("subject"),
-        "licence": payload.get("licence"),
-        "attribution": payload.get("attribution"),
-        "extra": payload.get("extra"),
+        "subject": item.subject,
+        "licence": item.licence,
+        "attribution": item.attribution,
+        "extra": item.extra,
         "fetched_at": time.time_ns(),
         **columns,
     }
 
 
 def capture_row(
-    payload: dict[str, Any],
+    item: Item,
     *,
     capture_id: str,
     take: str,
@@ -128,19 +160,14 @@ def capture_row(
     """Return the `captures` row. Uses only facts known at listing, so that every view of a take writes the same row."""
     return {
         "capture_id": capture_id,
-        "kind": payload["kind"],
-        "subject": payload.get("subject"),
+        "kind": item.kind,
+        "subject": item.subject,
         "take": take,
         "action": None,
         "views": views,
         "gravity_down": None if gravity_down is None else np.array(gravity_down, np.float32),
         "sync_method": sync_method,
     }
-
-
-def _url(payload: dict[str, Any]) -> list[str]:
-    """Return a hash of the full URL, if any: displayed names leave out possible secrets and may coincide."""
-    return [stable_id(payload["url"])] if payload.get("url") else []
 
 
 def _annotation_sha256(columns: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ and one moving camera needs no matching names. A static camera has T = 1 in `K` 
 
 import re
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from opendimo.pipelines.sources.calibration import OPENCV, Calibration, fit
 from opendimo.pipelines.sources.calibrations import read_calibration
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import (
+    Item,
     Row,
     Rows,
+    UnusableItem,
     VideoFile,
     capture_row,
     fingerprint,
@@ -39,6 +41,30 @@ from opendimo.storage_schemas.media.video import decode
 KIND = "multiview"
 
 
+@dataclass(frozen=True, kw_only=True)
+class CalibratedView(Item):
+    """A video and its camera in a calibration file.
+
+    `views`: the cameras of the take. `gravity_down` [3]: unit vector, world axes. `board`, `times`: files beside the
+    videos that describe the calibration board and the times of frames.
+    """
+
+    video: str
+    camera: str
+    calibration: str
+    capture_id: str
+    take: str
+    views: list[str]
+    gravity_down: list[float] | None
+    board: str | None
+    times: str | None
+
+    @property
+    def file(self) -> str | None:
+        """Path of the video."""
+        return self.video
+
+
 def discover(root: Path, config: SourcesConfig) -> list[Work]:
     """List the views of every take at or below `root`. Raises `DataError` if there is no video at all."""
     takes = takes_in(root)
@@ -54,18 +80,19 @@ def with_stored_views(lake: Lake, works: list[Work]) -> list[Work]:
         stored[row["capture_id"]].add(row["view"])
 
     def with_views(work: Work) -> Work:
-        if not (views := stored.get(work.payload.get("capture_id", ""))):
+        view = work.payload
+        if not isinstance(view, CalibratedView) or not (views := stored.get(view.capture_id)):
             return work
-        return replace(work, payload={**work.payload, "views": sorted({*work.payload["views"], *views})})
+        return replace(work, payload=replace(view, views=sorted({*view.views, *views})))
 
     return [with_views(work) for work in works]
 
 
-def rows(payload: dict[str, Any]) -> Rows:
+def rows(view: CalibratedView) -> Rows:
     """Return the rows of one view. Raises `DataError` if video or camera is unusable, or they do not match."""
-    video = open_video(Path(payload["video"]))
-    camera = read_calibration(Path(payload["calibration"])).camera(payload["camera"])
-    where = f"{payload['calibration']}, camera {payload['camera']}"
+    video = open_video(Path(view.video))
+    camera = read_calibration(Path(view.calibration)).camera(view.camera)
+    where = f"{view.calibration}, camera {view.camera}"
     if camera.lens != OPENCV:
         raise DataError(
             f"{where}: its lens is a {camera.lens}, which `sources` cannot store: undistort the video "
@@ -79,15 +106,15 @@ def rows(payload: dict[str, Any]) -> Rows:
         "distortion": camera.distortion,
         "metric": camera.metric,
     }
-    source = source_row(video, payload, capture_id=payload["capture_id"], view=payload["camera"], **cameras)
-    source |= _beside(payload, video.info.frames, source["annotation_sha256"])
+    source = source_row(video, view, capture_id=view.capture_id, view=view.camera, **cameras)
+    source |= _beside(view, video.info.frames, source["annotation_sha256"])
     capture = capture_row(
-        payload,
-        capture_id=payload["capture_id"],
-        take=payload["take"],
-        views=payload["views"],
-        sync_method="synchronised" if len(payload["views"]) > 1 else "single",
-        gravity_down=payload["gravity_down"],
+        view,
+        capture_id=view.capture_id,
+        take=view.take,
+        views=view.views,
+        sync_method="synchronised" if len(view.views) > 1 else "single",
+        gravity_down=view.gravity_down,
     )
     return {"sources": [source], "captures": [capture]}
 
@@ -107,7 +134,7 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     cameras = [camera for camera in named.values() if camera]
     views = sorted(camera for camera in set(cameras) if cameras.count(camera) == 1)
     files = {"board": beside(take, BOARDS), "times": beside(take, TIMES)}
-    shared = {
+    shared: dict[str, Any] = {
         "calibration": str(calibration.path),
         "capture_id": capture_id,
         "take": take.name,
@@ -130,9 +157,9 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
             problem = f"{video}: camera {camera} has several videos in {take.folder}: keep one"
             works.append(_broken(take.name, label, video, problem))
         else:
-            payload = {**shared, "video": str(video), "camera": camera}
-            content = [fingerprint(video), prints, shared]
-            works.append(new_work(KIND, f"{take.name}/{camera}", str(video), content, payload))
+            name = f"{take.name}/{camera}"
+            view = CalibratedView(kind=KIND, name=name, uri=str(video), video=str(video), camera=camera, **shared)
+            works.append(new_work(view, [fingerprint(video), prints, shared]))
     for camera in () if calibration.partial else sorted(set(names) - set(cameras)):
         described = f"which {calibration.path} describes"
         problem = f"{take.folder}: no video of camera {camera}, {described}: add it, or take the camera out"
@@ -155,17 +182,17 @@ def camera_of(label: str, cameras: list[str]) -> str | None:
     return next((c for c in cameras if c.isdecimal() and int(c) == int(number.group())), None)
 
 
-def _beside(payload: dict[str, Any], frames: int | None, annotation: str) -> Row:
+def _beside(view: CalibratedView, frames: int | None, annotation: str) -> Row:
     """Return the columns from files beside the videos: frame times and the calibration board."""
     columns: Row = {"timestamps": None, "references": None}
     parts = [annotation]
-    if payload["times"]:
-        times = read_times(Path(payload["times"]), payload["camera"], frames)
+    if view.times:
+        times = read_times(Path(view.times), view.camera, frames)
         columns["timestamps"] = times.tolist()
         parts.append(sha256_bytes(times.tobytes()))
-    if payload["board"]:
-        columns["references"] = [{"kind": "board", "path": payload["board"]}]
-        parts.append(sha256_file(payload["board"]))
+    if view.board:
+        columns["references"] = [{"kind": "board", "path": view.board}]
+        parts.append(sha256_file(view.board))
     return columns | {"annotation_sha256": annotation if len(parts) == 1 else stable_id("annotation", parts)}
 
 
@@ -193,7 +220,8 @@ def _capture_id(take: Take, calibration: Calibration) -> str:
 
 
 def _broken(take: str, name: str, path: Path, problem: str) -> Work:
-    return new_work(KIND, f"{take}/{name}", str(path), fingerprint(path), problem=problem)
+    item = UnusableItem(kind=KIND, name=f"{take}/{name}", uri=str(path), problem=problem)
+    return new_work(item, fingerprint(path))
 
 
 def _first_frame(video: VideoFile) -> np.ndarray:

@@ -7,7 +7,7 @@ from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.sources import internet, multiview, unreal
 from opendimo.pipelines.sources.config import SourcesConfig
-from opendimo.pipelines.sources.items import NAME, VERSION, Row, Rows
+from opendimo.pipelines.sources.items import NAME, VERSION, Row, Rows, UnusableItem
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake, local_folder
 
@@ -72,20 +72,21 @@ class SourcesStage:
 
     def _rows(self, work: Work, fetches: list[Row]) -> Rows:
         """Return the rows of one item. Append its download attempts to `fetches`, even if the item is rejected."""
-        payload = work.payload
-        if payload["problem"]:
-            raise DataError(payload["problem"], reason=payload.get("reason"))
-        match payload["kind"]:
-            case "internet":
+        match work.payload:
+            case UnusableItem() as item:
+                raise DataError(item.problem, reason=item.reason)
+            case internet.ListedVideo() as item:
                 attempts: list[Row] = []
                 try:
-                    return internet.rows(payload, self.config, self._cache(), attempts)
+                    return internet.rows(item, self.config, self._cache(), attempts)
                 finally:
                     fetches += [{**row, "work_key": work.key} for row in attempts]
-            case "unreal":
-                return unreal.rows(payload)
-            case _:
-                return multiview.rows(payload)
+            case unreal.RenderedView() as item:
+                return unreal.rows(item)
+            case multiview.CalibratedView() as item:
+                return multiview.rows(item)
+            case item:
+                raise TypeError(f"{work.name}: {type(item).__name__} is not a source item")
 
     def _cache(self) -> Path:
         return Path(self.config.cache or downloads_folder(self.lake_uri)).absolute()

@@ -7,7 +7,7 @@ same performance become views of one capture, also across jobs.
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 
 from opendimo.pipelines.engine.stage import DataError, Work
 from opendimo.pipelines.sources.config import SourcesConfig
-from opendimo.pipelines.sources.items import Row, Rows, VideoFile, capture_row, new_work, open_video, source_row
+from opendimo.pipelines.sources.items import (
+    Item,
+    Row,
+    Rows,
+    UnusableItem,
+    VideoFile,
+    capture_row,
+    new_work,
+    open_video,
+    source_row,
+)
 from opendimo.pipelines.sources.renders import bedlam, manifest, multicamvideo, truth_checks, unreal_axes
 from opendimo.pipelines.sources.renders.cameras import Cameras
 from opendimo.pipelines.sources.renders.motion import Truth
@@ -32,6 +42,21 @@ LAYOUTS: dict[str, Any] = {layout.LAYOUT: layout for layout in (bedlam, multicam
 MEDIA = {"mp4", "png", "depth", "masks", "ground_truth", "motions_npz", "videos", "cameras"}
 """Folders of a job that are not searched for further jobs: they may hold millions of pictures."""
 PARAMETERS = ("global_orient", "body_pose", "hand_pose", "transl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedView(Item):
+    """A view of a render. `views`: names of all views of the performance. `others`: layout and facts of the other ones,
+    whose cameras may show the bodies that this one does not."""
+
+    shot: Shot
+    views: list[str]
+    others: list[tuple[str, dict[str, Any]]]
+
+    @property
+    def file(self) -> str | None:
+        """Path of the video, or the pattern of its numbered pictures."""
+        return self.shot.pictures
 
 
 def discover(root: Path, config: SourcesConfig) -> list[Work]:
@@ -58,18 +83,19 @@ def discover(root: Path, config: SourcesConfig) -> list[Work]:
     return [_work(shot, captures[shot.capture_id], config) for shot in shots]
 
 
-def rows(payload: dict[str, Any]) -> Rows:
+def rows(view: RenderedView) -> Rows:
     """Return the rows of one view. Raises `DataError` if pictures, cameras and bodies do not match."""
-    layout, where = LAYOUTS[payload["layout"]], payload["pictures"]
-    cameras: Cameras = layout.cameras(payload["facts"])
-    video, numbers, rate = _open(payload, cameras)
+    shot = view.shot
+    layout, where = LAYOUTS[shot.layout], shot.pictures
+    cameras: Cameras = layout.cameras(shot.facts)
+    video, numbers, rate = _open(shot, cameras)
     frames = _frames(video)
     if numbers is not None:
         cameras = cameras.at(numbers, where)
-    truth_checks.check_frames(frames, cameras, payload["frames"], where)
+    truth_checks.check_frames(frames, cameras, shot.frames, where)
     numbers = numbers or range(frames)
-    size, turn = _upright(video.info, payload)
-    bodies = layout.bodies(payload["facts"], numbers, float(rate))
+    size, turn = _upright(video.info, shot)
+    bodies = layout.bodies(shot.facts, numbers, float(rate))
     columns: Row = {
         "world_to_camera": cameras.world_to_camera,
         "K": cameras.intrinsics(size),
@@ -77,25 +103,24 @@ def rows(payload: dict[str, Any]) -> Rows:
         "metric": True,
         **_truth(bodies),
     }
-    labels = [f"{number} ({name})" for number, name in enumerate(payload["bodies"])]
-    _check(payload, cameras, dict(zip(labels, columns.get("truth_joints", []), strict=True)), numbers)
+    labels = [f"{number} ({name})" for number, name in enumerate(shot.bodies)]
+    _check(view, cameras, dict(zip(labels, columns.get("truth_joints", []), strict=True)), numbers)
     with np.errstate(over="ignore"):  # `check_numbers` reports overflows
         columns = {k: v.astype(np.float32) if isinstance(v, np.ndarray) else v for k, v in columns.items()}
     truth_checks.check_numbers(columns, where)
-    references = [{"kind": kind, "path": path} for kind, path in payload["references"]]
-    capture_id = payload["capture_id"]
-    source = source_row(video, payload, capture_id=capture_id, view=payload["name"], turn=turn, **columns)
+    references = [{"kind": kind, "path": path} for kind, path in shot.references]
+    source = source_row(video, view, capture_id=shot.capture_id, view=shot.view, turn=turn, **columns)
     capture = capture_row(
-        payload,
-        capture_id=capture_id,
-        take=payload["take"],
-        views=payload["views"],
+        view,
+        capture_id=shot.capture_id,
+        take=shot.take,
+        views=view.views,
         sync_method="rendered",
         gravity_down=unreal_axes.GRAVITY_DOWN,
     )
     return {
         "sources": [source | {"references": references or None}],
-        "captures": [capture | {"action": payload["action"]}],
+        "captures": [capture | {"action": shot.action}],
     }
 
 
@@ -116,38 +141,44 @@ def _jobs(root: Path) -> Iterator[tuple[Any, Path]]:
 
 
 def _work(shot: Shot, capture: list[Shot], config: SourcesConfig) -> Work:
-    facts = asdict(shot)
-    content = [facts.pop("content"), config.licence, config.attribution]
-    uri, name, problem = str(facts.pop("uri")), facts.pop("view"), facts.pop("problem")
-    facts |= {
-        "views": sorted(other.view for other in capture),
-        "others": [[other.layout, other.facts] for other in capture if other is not shot],
-        "licence": shot.licence or config.licence,
-        "attribution": shot.attribution or config.attribution,
-    }
-    return new_work(KIND, name, uri, content, facts, problem)
+    content = [shot.content, config.licence, config.attribution]
+    uri = str(shot.uri)
+    if shot.problem:
+        return new_work(UnusableItem(kind=KIND, name=shot.view, uri=uri, problem=shot.problem), content)
+    view = RenderedView(
+        kind=KIND,
+        name=shot.view,
+        uri=uri,
+        licence=shot.licence or config.licence,
+        attribution=shot.attribution or config.attribution,
+        subject=shot.subject,
+        shot=replace(shot, content=None),
+        views=sorted(other.view for other in capture),
+        others=[(other.layout, other.facts) for other in capture if other is not shot],
+    )
+    return new_work(view, content)
 
 
-def _open(payload: dict[str, Any], cameras: Cameras) -> tuple[VideoFile, range | None, Fraction]:
+def _open(shot: Shot, cameras: Cameras) -> tuple[VideoFile, range | None, Fraction]:
     """Open the pictures of a view.
 
     Returns the video or picture sequence; the render's frame numbers of its frames, None if unknown; and the frame rate
     of the render.
     """
-    path = payload["pictures"]
+    path = shot.pictures
     if not is_pattern(path):
         video = open_video(Path(path))
-        stated = Fraction(payload["fps"]) if payload["fps"] and not payload["numbered"] else video.info.fps
+        stated = Fraction(shot.fps) if shot.fps and not shot.numbered else video.info.fps
         if abs(video.info.fps - stated) > stated / 100:
             raise DataError(f"{path}: has {float(video.info.fps):g} frames per second, {float(stated):g} were stated")
         step = cameras.numbers.step if cameras.numbers else 1
         return video, cameras.numbers, video.info.fps * step
-    sequence, rate = sequence_of(path), Fraction(payload["fps"])
+    sequence, rate = sequence_of(path), Fraction(shot.fps or 0)
     try:
         codec, width, height = sequence.facts()
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
-    numbers = sequence.numbers if payload["numbered"] else None
+    numbers = sequence.numbers if shot.numbered else None
     fps = rate / numbers.step if numbers else rate
     info = VideoInfo("image2", codec, width, height, 0, fps, len(sequence.paths))
     return VideoFile(Path(path), sequence.sha256(), sequence.size(), info), numbers, rate
@@ -163,10 +194,10 @@ def _frames(video: VideoFile) -> int:
         raise DataError(f"{video.path}: {error}") from error
 
 
-def _upright(info: VideoInfo, payload: dict[str, Any]) -> tuple[tuple[int, int], int]:
+def _upright(info: VideoInfo, shot: Shot) -> tuple[tuple[int, int], int]:
     """Return (width, height) of the upright pictures, and the clockwise rotation that decoded pictures need for it."""
-    turn: int = payload["turn"]
-    if payload["portrait"]:
+    turn = shot.turn
+    if shot.portrait:
         turn = 90 if info.width > info.height else 0
     size = (info.height, info.width) if turn in (90, 270) else (info.width, info.height)
     return size, turn
@@ -187,13 +218,13 @@ def _truth(bodies: list[Truth | Array]) -> Row:
     return columns
 
 
-def _check(payload: dict[str, Any], cameras: Cameras, joints: dict[str, Array], numbers: range) -> None:
+def _check(view: RenderedView, cameras: Cameras, joints: dict[str, Array], numbers: range) -> None:
     """Check cameras and bodies for plausibility. Raises `DataError` if they are of different renders, or wrong."""
-    where = payload["name"]
+    where = view.name
     truth_checks.check_bodies(joints, where)
-    truth_checks.check_ground(cameras, joints, payload["ground"], where)
+    truth_checks.check_ground(cameras, joints, view.shot.ground, where)
     unseen = truth_checks.unseen(cameras, joints)
-    for layout, facts in payload["others"]:
+    for layout, facts in view.others:
         if not unseen:
             return
         try:
@@ -205,7 +236,7 @@ def _check(payload: dict[str, Any], cameras: Cameras, joints: dict[str, Array], 
             shared_cameras = other.pick([numbers[i] for i in shared])
             unseen = truth_checks.unseen(shared_cameras, {name: body[shared] for name, body in unseen.items()})
     if unseen:
-        views = f"any of the {1 + len(payload['others'])} views" if payload["others"] else "the picture"
+        views = f"any of the {1 + len(view.others)} views" if view.others else "the picture"
         raise DataError(
             f"{where}: body {', '.join(unseen)} is never in {views}: its motion, start frame or position is wrong, "
             "or the cameras are of another render; correct it, or remove the body"

@@ -14,13 +14,14 @@ from PIL import Image
 from opendimo.pipelines.engine.stage import DataError, Outcome, Work, run_each
 from opendimo.pipelines.sources import unreal
 from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.items import UnusableItem
 from opendimo.storage_schemas.media.video import encode
 
 
 def make(work: Work) -> dict[str, list[dict[str, Any]]]:
     """Process a piece of work of a render as the stage does."""
-    if work.payload["problem"]:
-        raise DataError(work.payload["problem"])
+    if isinstance(work.payload, UnusableItem):
+        raise DataError(work.payload.problem)
     return unreal.rows(work.payload)
 
 

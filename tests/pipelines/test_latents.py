@@ -117,7 +117,7 @@ def test_each_window_has_the_text_of_its_own_frames(lake: Lake, base: Path) -> N
     [work] = [w for w in plan(lake, stage, Policy()).all() if w.item_id == "wide"]
     terms = [Term(0, 9, "arc_left", "slow").row(), Term(9, FRAMES, "static", "slow").row()]
     caption = {"camera_terms": terms, "content_sentence": "A person waves.", "caption_hash": "of the caption"}
-    rows = stage.run([replace(work, payload=work.payload | {"caption": caption})]).rows["latents"]
+    rows = stage.run([replace(work, payload=replace(work.payload, **caption))]).rows["latents"]
     arcs, stands = "The camera arcs left around the subject slowly.", "The camera is static."
     assert [r["start_frame"] for r in rows] == [0, 9, 18, 27]
     assert [r["text"] for r in rows] == [f"{camera} A person waves." for camera in (arcs, stands, stands, stands)]

@@ -158,5 +158,5 @@ def test_without_latents_there_is_nothing_to_plan_and_an_empty_set_is_a_reject(t
     lake = Lake(tmp_path)
     stage = PairsStage(lake.uri, CONFIG)
     assert len(plan(lake, stage, Policy())) == 0
-    [reject] = stage.run([Work("key", "pairs", "pairs", {"policy": Policy()})]).rejects
+    [reject] = stage.run([Work("key", "pairs", "pairs", Policy())]).rejects
     assert reject.error_class == "data" and "no pair" in reject.message

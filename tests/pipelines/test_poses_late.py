@@ -120,10 +120,10 @@ def measured(lake: Lake, run: str, *offsets: float | None, **changes: Any) -> No
 
 def test_another_offset_relabels_the_views_of_that_rig_only(rig_lake: Lake) -> None:
     before = works(rig_lake)
-    assert before["c-p30"].payload["late"] == [0, 0, 0]
+    assert before["c-p30"].payload.late == [0, 0, 0]
     measured(rig_lake, "first", 0.1, None, 2.3)
     after = works(rig_lake)
-    assert after["c-p30"].payload["late"] == [0, 0, 2.3]
+    assert after["c-p30"].payload.late == [0, 0, 2.3]
     assert {name for name in before if before[name].key != after[name].key} == {"c-p30"}
     measured(rig_lake, "second", 0.2, None, 2.31)  # contradicted offsets and hundredths are ignored
     assert works(rig_lake)["c-p30"] == after["c-p30"]
@@ -135,12 +135,12 @@ def test_a_quarantined_camera_labels_nobody(rig_lake: Lake) -> None:
     cameras = [camera("0", "quarantined"), camera("1", "ok"), camera("2", "late", offset_frames=2.3)]
     rig_lake.append("one", {"rigs": [rig("p3", "one", *cameras)]})
     work = works(rig_lake)["c-p31"]
-    assert (work.payload["clip_ids"], work.payload["late"]) == (["c-p31", "c-p32"], [0, 2.3])
+    assert (work.payload.clip_ids, work.payload.late) == (["c-p31", "c-p32"], [0, 2.3])
     assert "c-p30" not in works(rig_lake)
     cameras[1] = camera("1", "quarantined")
     rig_lake.append("two", {"rigs": [rig("p3", "two", *cameras)]})
     alone = works(rig_lake)["c-p32"]
-    assert (alone.payload["clip_ids"], alone.payload["late"]) == (["c-p32"], [0])  # a single view has no offset
+    assert (alone.payload.clip_ids, alone.payload.late) == (["c-p32"], [0])  # a single view has no offset
 
 
 def test_gravity_that_only_people_tell_is_used(rig_lake: Lake) -> None:
@@ -151,8 +151,8 @@ def test_gravity_that_only_people_tell_is_used(rig_lake: Lake) -> None:
     assert {name for name in before if before[name].key != after[name].key} == {
         "c-p40"
     }  # the other capture states its gravity
-    assert after["c-p40"].payload["measured_gravity"] == [0, 0.6, -0.8]
-    assert after["c-p30"].payload["measured_gravity"] is None
+    assert after["c-p40"].payload.measured_gravity == [0, 0.6, -0.8]
+    assert after["c-p30"].payload.measured_gravity is None
 
 
 def test_a_label_made_anew_counts_though_the_old_one_was_surer(tmp_path: Path) -> None:
@@ -187,9 +187,9 @@ def test_the_late_camera_of_the_real_rig_is_met_better(tmp_path: Path, data: Pat
     real_rig(lake, data / "multiview" / "balance_1person_4cam")
     (work,) = works(lake).values()
     clips = {clip["clip_id"]: clip for clip in lake.read("clips")}
-    clips = {k: clips[k] for k in work.payload["clip_ids"]}
+    clips = {k: clips[k] for k in work.payload.clip_ids}
     third = [clip["view"] for clip in clips.values()].index("cam03")
-    late = work.payload["late"]
+    late = work.payload.late
     assert 1.3 < late[third] < 3.2 and sum(map(bool, late)) == 1
     views, landmarker = [view_of(clip) for clip in clips.values()], Landmarker()
     landmarks = [

@@ -78,7 +78,7 @@ def test_another_view_or_another_config_is_other_work(lake: Lake) -> None:
     (source_id,) = [row["source_id"] for row in lake.read("sources") if row["view"] == "2"]
     take_down(lake, "source_id", source_id, "asked for", "a test")
     (work,) = plan(lake, stage).all()
-    assert work.key != key and len(work.payload["source_ids"]) == 3
+    assert work.key != key and len(work.payload.source_ids) == 3
 
 
 def test_clips_of_a_quarantined_camera_are_filtered_by_query(tmp_path: Path) -> None:

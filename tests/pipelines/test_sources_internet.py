@@ -1,6 +1,7 @@
 """Folders and lists of single-view videos."""
 
 import json
+import pickle
 from fractions import Fraction
 
 import numpy as np
@@ -263,4 +264,4 @@ def test_unknown_kind_and_missing_path_are_errors(tmp_path):
 def test_work_is_small_and_repeats(folder):
     works = discover("internet", folder, SourcesConfig())
     assert works == discover("internet", folder, SourcesConfig())
-    assert json.loads(json.dumps(works[0].payload)) == works[0].payload
+    assert len(pickle.dumps(works[0])) < 1000
