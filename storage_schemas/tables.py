@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from opendimo.storage_schemas import fields
-from opendimo.storage_schemas.clip_scores import SCORES
-from opendimo.storage_schemas.fetch_fields import FETCH
+from opendimo.storage_schemas.columns import DUPLICATE, FETCH, FINGERPRINT, RIG_CAMERAS, SCORES
 from opendimo.storage_schemas.fields import array as _array
 from opendimo.storage_schemas.fields import blob as _blob
 from opendimo.storage_schemas.fields import field as _field
@@ -21,8 +20,6 @@ from opendimo.storage_schemas.fields import key as _key
 from opendimo.storage_schemas.fields import real as _real
 from opendimo.storage_schemas.fields import text as _text
 from opendimo.storage_schemas.fields import words as _words
-from opendimo.storage_schemas.likeness import DUPLICATE, FINGERPRINT
-from opendimo.storage_schemas.rig_cameras import CAMERAS
 
 SCHEMA_VERSION = 4
 TENSOR = fields.TENSOR
@@ -159,7 +156,7 @@ TABLES: dict[str, Table] = {
             _text("capture_id", "the capture"),
             _text("sync_witness", "evidence for the offsets: timestamps, audio, motion; none if there is no evidence"),
             _text("qa_witness", "evidence for the residuals: board, people; none if neither is visible"),
-            CAMERAS,
+            RIG_CAMERAS,
             _field("metric", pa.bool_(), "whether lengths are in metres, as stated and not contradicted by the board or by people", null=True),
             _array("gravity_down", "unit vector of gravity in world coordinates, estimated from people who stand upright", "3", null=True),
             _real("gravity_spread", "median angle between upright people and gravity_down", null=True, unit="degrees"), WORK_KEY, RUN_ID,

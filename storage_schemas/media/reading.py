@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from opendimo.storage_schemas.media import image_sequence
-from opendimo.storage_schemas.media.clock import constant_rate
+from opendimo.storage_schemas.media.constant_rate import constant_rate
 from opendimo.storage_schemas.media.filters import DEINTERLACE, TURNS, Chain
 from opendimo.storage_schemas.media.opening import Source, opened
 

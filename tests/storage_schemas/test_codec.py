@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from opendimo.storage_schemas.media.clock import constant_rate
+from opendimo.storage_schemas.media.constant_rate import constant_rate
 from opendimo.storage_schemas.media.video import (
     Encoder,
     Encoding,
