@@ -104,7 +104,8 @@ def jitter(rates: Array, fps: float) -> Array:
     if window < 5:  # too short to distinguish shake from a move
         return np.zeros_like(path)
     residual = path - savgol_filter(path, window, 2, axis=0)
-    return np.sqrt(uniform_filter1d(residual**2, _odd(fps), axis=0, mode="reflect"))
+    # a running mean of squares can round to just below zero
+    return np.sqrt(np.maximum(uniform_filter1d(residual**2, _odd(fps), axis=0, mode="reflect"), 0))
 
 
 def runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:

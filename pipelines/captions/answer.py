@@ -6,14 +6,18 @@ is cross-checked against them.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
 
 from opendimo.pipelines.cameras.terms import SPEEDS, CameraMotion, Term
+from opendimo.pipelines.captions.content import check_content
 from opendimo.storage_schemas.tables import CAMERA_TERMS
 
 MOST_TERMS = 12
-LONGEST_CONTENT = 1000  # characters
+LONGEST_CONTENT, LONGEST_ANSWER = 1000, 20_000  # characters
 
 MEANINGS = """\
 static: the camera does not move. shake: hand-held jitter.
@@ -23,6 +27,16 @@ dolly_in, dolly_out: it travels forward or backward. truck_left, truck_right: it
 pedestal_up, pedestal_down: it travels up or down. arc_left, arc_right: it travels around the subject, to its left or
 right, and keeps it centred.
 zoom_in, zoom_out: the focal length changes, the camera stays. follow: it travels along with the moving subject."""
+
+THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+"""What reasoning models write before their answer."""
+_PAIRS = [("left", "right"), ("up", "down"), ("in", "out"), ("cw", "ccw")]
+OPPOSITES = {
+    f"{move}_{way}": f"{move}_{back}"
+    for move in ("pan", "tilt", "roll", "dolly", "truck", "pedestal", "arc", "zoom")
+    for pair in _PAIRS
+    for way, back in (pair, pair[::-1])
+}
 
 Ask = Callable[[list[str]], str]
 """Sends turns (user, assistant, user, ...) to a model that has the frames, and returns its answer."""
@@ -83,16 +97,12 @@ def converse(ask: Ask, question: str, frames: int) -> Dialogue:
 def parse(text: str, frames: int) -> Answer:
     """Parse and validate an answer. Speeds default to medium and spans to the whole clip.
 
-    Raises `ValueError` if there is no JSON object, a type is wrong, a term is not in the vocabulary, or the content is
-    empty.
+    Raises `ValueError` if there is no JSON object, a type is wrong, a term is not in the vocabulary, terms contradict
+    each other, or the content is not as `check_content` requires.
     """
-    start, end = text.find("{"), text.rfind("}")  # models often wrap JSON in prose or a code fence
-    if start < 0 or end < start:
-        raise ValueError("there is no JSON object in it")
-    try:
-        data = json.loads(text[start : end + 1])
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"the JSON cannot be read ({error})") from None
+    if len(text) > LONGEST_ANSWER:
+        raise ValueError(f"it has more than {LONGEST_ANSWER} characters")
+    data = _last_object(THOUGHTS.sub("", text))
     if not isinstance(data, dict) or not isinstance(data.get("camera"), list) or not data["camera"]:
         raise ValueError('"camera" must be a list with at least one term')
     if len(data["camera"]) > MOST_TERMS:
@@ -100,7 +110,42 @@ def parse(text: str, frames: int) -> Answer:
     content = data.get("content")
     if not isinstance(content, str) or not content.strip() or len(content) > LONGEST_CONTENT:
         raise ValueError(f'"content" must be a text of 1 to {LONGEST_CONTENT} characters')
-    return Answer(tuple(sorted({_term(entry, frames) for entry in data["camera"]})), " ".join(content.split()))
+    content = " ".join(content.split())
+    check_content(content)
+    terms = tuple(sorted({_term(entry, frames) for entry in data["camera"]}))
+    for a, b in combinations(terms, 2):
+        if _contradict(a, b):
+            raise ValueError(f"{a.term} and {b.term} cannot both hold in frames {max(a.start_frame, b.start_frame)} on")
+    return Answer(terms, content)
+
+
+def _last_object(text: str) -> Any:
+    """Return the last JSON object of a text that is not part of another one: models put prose, code fences and drafts
+    around it. Raises `ValueError` if there is none."""
+    found, problem = list[Any](), "there is no JSON object in it"
+    at = text.find("{")
+    while at >= 0:
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError) as error:
+            problem, end = f"the JSON cannot be read ({error})", at + 1
+            if isinstance(error, RecursionError):
+                break
+        else:
+            found.append(value)
+        at = text.find("{", end)
+    if not found:
+        raise ValueError(problem)
+    return found[-1]
+
+
+def _contradict(a: Term, b: Term) -> bool:
+    """Whether two terms at the same time cannot both be true: opposite directions, or static and a move."""
+    if a.start_frame >= b.end_frame or b.start_frame >= a.end_frame:
+        return False
+    if "static" in (a.term, b.term):
+        return a.term != b.term and "shake" not in (a.term, b.term)
+    return OPPOSITES.get(a.term) == b.term
 
 
 def _term(entry: object, frames: int) -> Term:

@@ -138,7 +138,7 @@ class CaptionsStage:
             "camera_sentence": sentence,
             "content_sentence": content,
             "text": compose(sentence, content),
-            "evidence": json.dumps(evidence, sort_keys=True),
+            "evidence": json.dumps(evidence, sort_keys=True, allow_nan=False),
             "agreement": estimator_agreement,
             "raw_answer": raw,
         }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from opendimo.pipelines.cameras.geometry import camera_motion, camera_rates, subject_from_track
-from opendimo.pipelines.cameras.terms import words
+from opendimo.pipelines.cameras.terms import jitter, words
 from opendimo.storage_schemas.conventions import project
 from tests.pipelines.camera_files import bedlam_cameras, bedlam_subject, humanvid_cameras, multicam_cameras
 
@@ -272,3 +272,14 @@ def test_a_person_is_placed_by_the_height_of_the_box():
     assert subject[0] == pytest.approx([120 / 800 * 4, 0, 4.0])  # 340 pixels tall: 800 * 1.7 / 340 = 4 m
     assert np.isnan(subject[1]).all()
     assert np.isnan(subject[2]).all()  # cut off at top and bottom, so its height is unknown
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_evidence_of_exact_moves_is_finite(seed: int) -> None:
+    """A running mean of squares rounds to below zero where a jerk is followed by a steady move."""
+    random = np.random.default_rng(seed)
+    pose = np.tile(np.eye(4)[:3], (120, 1, 1))
+    stop = int(random.integers(10, 40))
+    pose[:, :, 3] = random.normal(0, 2, 3) * np.minimum(np.arange(120), stop)[:, None]
+    assert np.isfinite(jitter(camera_rates(pose, None, 30.0, 1.0), 30.0)).all()
+    json.dumps(camera_motion(pose, None, 30.0).evidence, allow_nan=False)

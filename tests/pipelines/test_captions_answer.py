@@ -37,7 +37,9 @@ def test_speed_and_span_may_be_left_out():
     [
         ("The camera pans left.", "no JSON"),
         ("{camera: pan}", "cannot be read"),
-        ("{" * 100_000 + "}", "cannot be read"),
+        ("{" * 100_000 + "}", "more than 20000 characters"),
+        ("{" * 10_000 + "}", "at least one"),
+        ("{" * 10_000, "cannot be read"),
         (json.dumps(GOOD | {"camera": []}), "at least one"),
         (json.dumps(GOOD | {"camera": "pan_left"}), "must be a list"),
         (json.dumps(GOOD | {"camera": [{"term": "whip"}]}), "not a camera term"),
@@ -55,6 +57,70 @@ def test_speed_and_span_may_be_left_out():
 def test_anything_else_is_refused_with_a_reason(text, complaint):
     with pytest.raises(ValueError, match=complaint):
         parse(text, 96)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("一个穿红色外套的女人在挥手。", "English"),
+        ("Un homme danse devant une maison grise.", "English"),
+        ("Ein Mann tanzt vor einem grauen Haus.", "English"),
+        ("A man waves his hand and " * 40, "repeats"),
+        ("A man waves. The camera pans left.", "camera pans"),
+        ("The camera slowly zooms in on a woman in a red coat.", "must not describe the camera"),
+        ("The camera is static. A man dances in the street.", "must not describe the camera"),
+        ("A tracking shot of a woman in the snow.", "must not describe the camera"),
+    ],
+)
+def test_content_is_english_about_the_person_and_said_once(content, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        parse(json.dumps(GOOD | {"content": content}), 96)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "A photographer with a camera turns around in the street.",
+        "A cook holds a pan in his left hand and stirs.",
+        "A woman named Zoë tilts her head, then follows a dog down the street.",
+        "A man in a grey suit points to the left and then to the right, and to the left again.",
+        "Woman waves at a dog.",
+    ],
+)
+def test_what_only_sounds_like_a_camera_is_content(content):
+    assert parse(json.dumps(GOOD | {"content": content}), 96).content == content
+
+
+@pytest.mark.parametrize(
+    ("camera", "complaint"),
+    [
+        ([("static", 0, 96), ("pan_left", 0, 40), ("pan_right", 40, 96)], "pan_left and static|static and pan_left"),
+        ([("pan_left", 0, 60), ("pan_right", 50, 96)], "pan_left and pan_right"),
+        ([("roll_cw", 0, 60), ("roll_ccw", 0, 96)], "roll_c"),
+    ],
+)
+def test_terms_do_not_contradict_each_other(camera, complaint):
+    terms = [{"term": term, "start_frame": start, "end_frame": end} for term, start, end in camera]
+    with pytest.raises(ValueError, match=complaint):
+        parse(json.dumps(GOOD | {"camera": terms}), 96)
+
+
+def test_successive_opposites_and_a_shaking_static_camera_are_no_contradiction():
+    spans = [("pan_left", 0, 40), ("pan_right", 40, 60), ("static", 60, 96), ("shake", 0, 96)]
+    terms = [{"term": term, "start_frame": start, "end_frame": end} for term, start, end in spans]
+    assert len(parse(json.dumps(GOOD | {"camera": terms}), 96).terms) == 4
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "<think>{maybe a pan?} The set {x} of terms</think>",
+        '<think>{"camera": []}</think>',
+        'First {"camera": []}, no: ',
+    ],
+)
+def test_the_last_object_is_the_answer_of_a_model_that_thinks_aloud(before):
+    assert parse(before + json.dumps(GOOD), 96).content == GOOD["content"]
 
 
 values = st.recursive(
