@@ -53,6 +53,8 @@ def find_pipeline(checkpoint: str | Path) -> Path:
     for folder in (Path(checkpoint), Path(checkpoint) / "pipeline"):
         if (folder / "model_index.json").is_file():
             return folder
+    if inside := sorted(file.parents[1] for file in Path(checkpoint).glob("*/pipeline/model_index.json")):
+        raise ValueError(f"no pipeline in {checkpoint}, but a finished run in {inside[-1]}: pass that folder")
     raise ValueError(f"no pipeline in {checkpoint}: finish the last training stage first")
 
 

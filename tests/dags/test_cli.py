@@ -47,6 +47,16 @@ def test_an_error_is_one_line_and_a_code(tmp_path: Path) -> None:
     assert "Traceback" in dimo("--debug", "status", "--lake", str(tmp_path / "nowhere")).stderr
 
 
+def test_a_wrong_input_is_an_error_before_services_start(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    answer = dimo(
+        "ingest", "internet", str(tmp_path / "empty"), "--lake", str(tmp_path / "lake"), "--licence", "CC0-1.0"
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: ") and "no videos below" in answer.stderr
+    assert not (tmp_path / "lake/session").exists()
+
+
 def test_status_of_an_empty_lake_is_json(tmp_path: Path) -> None:
     Lake(tmp_path / "lake")
     answer = dimo("status", "--lake", str(tmp_path / "lake"), "--json")

@@ -192,6 +192,10 @@ def test_driving_videos_that_cannot_drive_are_named(
 def test_an_unfinished_run_cannot_generate(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no pipeline"):
         find_pipeline(tmp_path)
+    (tmp_path / "runs/1/pipeline").mkdir(parents=True)
+    (tmp_path / "runs/1/pipeline/model_index.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"finished run in .*runs/1: pass that folder"):
+        find_pipeline(tmp_path / "runs")
 
 
 def test_a_pipeline_that_we_did_not_train_has_no_facts(folder: Path) -> None:
