@@ -24,7 +24,7 @@ from opendimo.pipelines.sources.items import (
     source_row,
     videos_in,
 )
-from opendimo.pipelines.sources.list_files import LIST_SUFFIXES
+from opendimo.pipelines.sources.list_files import LIST_SUFFIXES, TABLES, list_format
 from opendimo.pipelines.sources.lists import SAVED, Entry, list_files, read_lists
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
 from opendimo.storage_schemas.ids import stable_id
@@ -68,7 +68,7 @@ def discover(path: Path, config: SourcesConfig) -> list[Work]:
     access(config)
     if path.is_dir():
         return list(_folder(path, config))
-    if path.suffix.lower() in LIST_SUFFIXES:
+    if list_format(path) in LIST_SUFFIXES:
         return [_listed(entry, path, config) for entry in read_lists([path], path, config)]
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return [_local(path, path.name, Entry("", str(path), path.parent), config)]
@@ -100,7 +100,7 @@ def rows(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: list[Ro
 def _folder(path: Path, config: SourcesConfig) -> Iterator[Work]:
     saved = any((path / name).is_file() for name in SAVED)
     videos = [] if saved else videos_in(path, recursive=True)
-    lists = [path / f"metadata{suffix}" for suffix in LIST_SUFFIXES] if videos else list_files(path)
+    lists = [path / f"metadata{suffix}" for suffix in TABLES] if videos else list_files(path)
     lists = [file for file in lists if file.is_file()]
     if not videos and not lists:
         suffixes = ", ".join(sorted(VIDEO_SUFFIXES))

@@ -7,8 +7,8 @@ from typing import Any
 
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
-from opendimo.pipelines.sources.downloads.urls import printable
-from opendimo.pipelines.sources.list_files import LIST_SUFFIXES, Record, records
+from opendimo.pipelines.sources.downloads.urls import canonical, printable
+from opendimo.pipelines.sources.list_files import LINE, TABLES, Record, list_format, records
 
 COLUMNS = {
     "url": ("uri", "url", "path", "file_name"),
@@ -46,7 +46,7 @@ class Entry:
     @property
     def target(self) -> str:
         """Return the URL or the file path, to compare entries: `./a.mp4` equals `a.mp4` of the same folder only."""
-        return self.uri if "://" in self.uri else str(self.folder / self.uri)
+        return canonical(self.uri) if "://" in self.uri else str(self.folder / self.uri)
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -59,7 +59,7 @@ def list_files(folder: Path) -> list[Path]:
         return [file for part in parts for file in _shards(part)]
     if (folder / "state.json").is_file():
         return _shards(folder)
-    lists = (path for path in folder.rglob("*") if path.suffix.lower() in LIST_SUFFIXES and path.is_file())
+    lists = (path for path in folder.rglob("*") if list_format(path) in TABLES and path.is_file())
     return sorted(path for path in lists if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
@@ -74,7 +74,11 @@ def read_lists(paths: list[Path], root: Path, config: SourcesConfig) -> list[Ent
     for path in paths:
         try:
             for place, record in records(path, _column_names(columns, config)):
-                has_url_column = has_url_column or any(name in record for name in columns["url"])
+                if isinstance(record, str):
+                    text = f"{path} {place}: {record}"
+                    entries.append(Entry(place, "", path.parent, problem=text, reason="bad_line"))
+                    continue
+                has_url_column = has_url_column or any(name in record for name in (LINE, *columns["url"]))
                 entry = _entry(path, place, record, columns, config)
                 where = f"{path.relative_to(root).as_posix()} {place}" if path != root else place
                 first = first_place.setdefault(entry.target, where)
@@ -109,7 +113,7 @@ def _column_names(columns: dict[str, tuple[str, ...]], config: SourcesConfig) ->
 
 
 def _entry(path: Path, place: str, record: Record, columns: dict[str, tuple[str, ...]], config: SourcesConfig) -> Entry:
-    uri = next((record[name] for name in columns["url"] if record.get(name)), None)
+    uri = next((record[name] for name in (LINE, *columns["url"]) if record.get(name)), None)
     if not isinstance(uri, str) or not uri.strip():
         text = f"{path} {place}: no path or URL in it: fill it in, or remove the line"
         return Entry(place, "", path.parent, problem=text, reason="no_url")

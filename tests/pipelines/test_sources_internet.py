@@ -1,5 +1,6 @@
 """Folders and lists of single-view videos."""
 
+import gzip
 import json
 import pickle
 from fractions import Fraction
@@ -11,6 +12,7 @@ import pytest
 
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.sources.lists import read_lists
 from opendimo.storage_schemas.ids import sha256_file, stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import encode
@@ -239,7 +241,7 @@ def test_one_name_in_two_folders_of_lists_is_two_files(folder):
     [
         ("list.csv", "name\na.mp4\n", "no column named uri, url, path"),
         ("list.csv", "", "empty"),
-        ("x.txt", "a", "neither"),
+        ("x.doc", "a", "neither"),
     ],
 )
 def test_list_that_cannot_be_read_is_an_error(tmp_path, name, content, message):
@@ -265,3 +267,59 @@ def test_work_is_small_and_repeats(folder):
     works = discover("internet", folder, SourcesConfig())
     assert works == discover("internet", folder, SourcesConfig())
     assert len(pickle.dumps(works[0])) < 1000
+
+
+WILD = ["naïve.mp4", "a b.mp4"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_list_is_read_in_the_dialects_people_have(tmp_path, delimiter, encoding, packed):
+    text = "".join(delimiter.join(row) + "\r\n" for row in (["Title", "URL"], *(["clip", name] for name in WILD)))
+    data = text.encode(encoding)
+    path = tmp_path / ("list.csv.gz" if packed else "list.csv")
+    path.write_bytes(gzip.compress(data) if packed else data)
+    entries = read_lists([path], path, SourcesConfig())
+    assert [(entry.place, entry.uri, entry.problem) for entry in entries] == [
+        ("line 2", WILD[0], None),
+        ("line 3", WILD[1], None),
+    ]
+
+
+def test_a_text_file_holds_an_address_per_line(tmp_path):
+    path = tmp_path / "urls.txt"
+    path.write_text("# dances\nhttp://h/a.mp4\n\n  http://h/b.mp4  \nclip, with comma.mp4\n")
+    for config in (SourcesConfig(), SourcesConfig(columns=("url=video_link",))):
+        entries = read_lists([path], path, config)
+        assert [entry.uri for entry in entries] == ["http://h/a.mp4", "http://h/b.mp4", "clip, with comma.mp4"]
+
+
+def test_an_unquoted_comma_shortens_no_address(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("url\nhttp://h/it/u=1,2&fm=15.mp4\n")
+    (entry,) = read_lists([path], path, SourcesConfig())
+    assert entry.uri == "http://h/it/u=1,2&fm=15.mp4"
+    path.write_text("url,title\nhttp://h/a.mp4,one,,\nhttp://h/u=1,2.mp4,two\n")
+    good, bad = read_lists([path], path, SourcesConfig())
+    assert good.uri == "http://h/a.mp4" and good.problem is None
+    assert "line 3: 3 values for 2 columns" in bad.problem and "quotes" in bad.problem
+
+
+def test_spellings_of_one_address_are_one_item(tmp_path):
+    path = tmp_path / "urls.txt"
+    path.write_text("http://H/a b.mp4\nhttp://h/a%20b.mp4#t=10\nhttp://h/A%20b.mp4\n")
+    entries = read_lists([path], path, SourcesConfig())
+    assert [entry.reason for entry in entries] == [None, "repeated", None]
+
+
+def test_a_text_file_in_a_folder_of_lists_is_not_taken_for_a_list(tmp_path):
+    (tmp_path / "list.csv.gz").write_bytes(gzip.compress(b"url\nhttp://h/a.mp4\n"))
+    (tmp_path / "licence.txt").write_text("All rights reserved\n")
+    assert [work.payload.url for work in discover("internet", tmp_path, SourcesConfig())] == ["http://h/a.mp4"]
+
+
+def test_the_example_with_a_comma_is_whole(data):
+    path = data / "wild/lists/commas.csv"
+    entries = read_lists([path], path, SourcesConfig())
+    assert [entry.uri for entry in entries] == ["http://127.0.0.1:9/it/u=1,2&fm=15.mp4"]

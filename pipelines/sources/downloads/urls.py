@@ -1,7 +1,7 @@
 """Displayable forms of URLs: possible secrets are kept out of names, logs, messages and tables."""
 
 import re
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 
@@ -10,6 +10,7 @@ OBJECT_STORES = ("s3", "gs", "az")
 PUBLIC = frozenset({"v", "id", "video", "video_id", "clip", "list", "index", "p", "page", "part", "t", "start", "end"})
 """Query parameters that identify the video, never the user."""
 HIDDEN = "hidden"
+_URL_MARKS = "/%:@!$&'()*+,;=~?[]"  # what stands for itself in a path or a query
 LONGEST = 160  # characters of a displayed name
 
 
@@ -35,6 +36,17 @@ def url_name(url: str) -> str:
     parts = urlsplit(url)
     query = f"?{stable_id(parts.query)[:8]}" if parts.query else ""
     return printable(f"{parts.hostname or ''}{parts.path}{query}")
+
+
+def canonical(url: str) -> str:
+    """Return one spelling for the URLs of one file: without fragment, lower-case host, spaces as %20."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    path, query = (quote(part, safe=_URL_MARKS) for part in (parts.path, parts.query))
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, user + at + host.lower(), path, query, ""))
 
 
 def host_of(url: str) -> str:
