@@ -70,7 +70,7 @@ def _check(path: str) -> None:
     if Path(path).stat().st_size == 0:
         raise ValueError("the file is empty")
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    with av.open(f"file:{path}", "r", options=options) as container:
+    with av.open(f"file:{path}", "r", options=options, metadata_errors="replace") as container:
         for stream in container.streams.video:
             if (pixels := stream.codec_context.width * stream.codec_context.height) > MAX_PIXELS:
                 raise ValueError(f"a frame has {pixels} pixels, more than {MAX_PIXELS}")

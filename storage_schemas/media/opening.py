@@ -19,6 +19,8 @@ AUDIO = "mp3,wav,flac,aac,amr,aiff,caf,w64"  # opened only to report that they h
 OPTIONS = {"format_whitelist": f"{VIDEO},{AUDIO}", "protocol_whitelist": "file"}
 MAX_PIXELS = 1 << 26
 """Maximum number of pixels of a frame (8192 x 8192)."""
+COUNT_FROM_ZERO = ("matroska,webm", "asf", "nut")
+"""Formats whose stated duration begins at time zero, not at the first frame."""
 DECODER_THREADS = 2
 """Number of threads of a decoder. Each thread keeps one or two frames in memory, so this limits memory use."""
 
@@ -34,10 +36,24 @@ def opened(source: Source) -> Iterator[tuple[av.container.InputContainer, VideoS
         raise ValueError("the file is empty")
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}"
-        with av.open(file, "r", options=OPTIONS) as container:
+        with av.open(file, "r", options=OPTIONS, metadata_errors="replace") as container:
             yield container, _stream(container)
     except av.error.FFmpegError as error:
         raise ValueError(f"not a readable video: {error.strerror or error}") from error
+    except ZeroDivisionError as error:
+        raise ValueError("the video states a rate or a ratio with a denominator of zero: re-encode it") from error
+
+
+def stated_seconds(container: av.container.InputContainer, stream: VideoStream) -> float | None:
+    """Return the stated duration of the video from its first frame on, in seconds; None if it is unknown."""
+    start = (container.start_time or 0) / av.time_base
+    if stream.duration and stream.time_base:
+        duration = float(stream.duration * stream.time_base)
+    elif container.duration:
+        duration = container.duration / av.time_base
+    else:
+        return None
+    return duration - max(0.0, start) if container.format.name in COUNT_FROM_ZERO else duration
 
 
 def _stream(container: av.container.InputContainer) -> VideoStream:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from opendimo.storage_schemas.media import image_sequence
 from opendimo.storage_schemas.media.constant_rate import constant_rate
 from opendimo.storage_schemas.media.filters import DEINTERLACE, TURNS, Chain
-from opendimo.storage_schemas.media.opening import Source, opened
+from opendimo.storage_schemas.media.opening import Source, opened, stated_seconds
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height
@@ -101,21 +101,13 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFr
             yield frame
     except av.error.FFmpegError as error:
         raise ValueError(f"the video cannot be decoded after {count} frames: {error.strerror or error}") from error
-    stated = _duration(container, stream)
+    # with audio, only the duration of the longest stream is known
+    stated = stated_seconds(container, stream) if stream.duration or not container.streams.audio else None
     if stated is not None and end is not None and start is not None:
         missing = stated - (end - start)
         if missing > max(1.0, CUT_SHORT * stated):
             decoded = end - start
             raise ValueError(f"truncated: frames for {decoded:.1f} s of the stated {stated:.1f} s; fetch it again")
-
-
-def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """Return the duration of the video stream in seconds as stated by the container; None if it is unknown."""
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    if container.duration and not container.streams.audio:
-        return container.duration / av.time_base
-    return None
 
 
 def _progressive(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from opendimo.storage_schemas.media import image_sequence
-from opendimo.storage_schemas.media.opening import Source, opened
+from opendimo.storage_schemas.media.opening import Source, opened, stated_seconds
 
 Gray = NDArray[np.uint8]  # [H, W]
 
@@ -41,7 +41,8 @@ def survey(source: Source, count: int, rotation: int) -> Survey:
     with opened(source) as (container, stream):
         stream.codec_context.thread_count = 1  # with more threads the first frame takes longer
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        start, length = stream.start_time or 0, _length(container, stream)
+        start, seconds = stream.start_time or 0, stated_seconds(container, stream) or 0
+        length = seconds / stream.time_base if stream.time_base else 0  # in units of the time base
         for k in range(count):
             try:
                 frame = _frame_at(container, stream, start + int(length * (k + 0.5) / count), luma_at)
@@ -62,12 +63,3 @@ def _frame_at(container: InputContainer, stream: VideoStream, time: int, known: 
         for frame in packet.decode():
             return None if frame.pts in known else cast(VideoFrame, frame)
     return None
-
-
-def _length(container: InputContainer, stream: VideoStream) -> int:
-    """Return the duration in units of the stream's time base; 0 if unknown."""
-    if stream.duration:
-        return stream.duration
-    if container.duration and stream.time_base:
-        return int(container.duration / av.time_base / stream.time_base)
-    return 0

@@ -209,6 +209,55 @@ def test_a_last_picture_that_is_held_long_is_not_missing(tmp_path: Path) -> None
     assert len(read(path)) == 50
 
 
+def late(path: Path, start: float, count: int = 75) -> bytes:
+    """Write a video of 25 frames per second whose first time stamp is `start` seconds; return its bytes."""
+    noise = np.random.default_rng(0).integers(0, 255, (count, H, W, 3), np.uint8)
+    with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}) as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        for frame in [*(av.VideoFrame.from_ndarray(image, format="rgb24") for image in noise), None]:
+            for packet in stream.encode(frame):
+                offset = round(start / packet.time_base)
+                packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
+                out.mux(packet)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov", "mp4", "ts", "nut", "avi", "asf"])
+@pytest.mark.parametrize("start", [0.0, 2.0, 12.0])
+def test_a_video_that_starts_late_is_whole(tmp_path: Path, suffix: str, start: float) -> None:
+    """Matroska, ASF and NUT count their duration from zero, the others from the first frame."""
+    path = tmp_path / f"late.{suffix}"
+    late(path, start)
+    assert len(read(path)) >= 75  # AVI stores the gap as repeated frames
+    assert survey(path, 3, 0).lumas
+
+
+@pytest.mark.parametrize("start", [0.0, 12.0])
+def test_a_late_matroska_that_is_cut_short_is_named(tmp_path: Path, start: float) -> None:
+    whole = late(tmp_path / "late.mkv", start, 200)
+    (tmp_path / "half.mkv").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"truncated: frames for \d\.\d s of the stated 8\.0 s"):
+        read(tmp_path / "half.mkv")
+
+
+def test_a_title_that_is_no_utf8_costs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "title.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Muenchen"
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        for frame in [*(av.VideoFrame.from_ndarray(image, format="rgb24") for image in scene(5)), None]:
+            container.mux(stream.encode(frame))
+    path.write_bytes(path.read_bytes().replace(b"Muenchen", "Münchenn".encode("latin-1")))
+    assert len(read(path)) == 5 and probe(path).frames == 5
+
+
+def test_examples_of_late_starts_and_titles_are_read(data: Path) -> None:
+    assert len(list(frames(data / "wild/containers/late_start.mkv"))) == 60
+    assert len(list(frames(data / "wild/containers/latin1_title.mp4"))) == 48
+
+
 # interlaced
 
 
