@@ -6,7 +6,7 @@ from pathlib import Path
 
 from opendimo.dags.progress import silence_libraries, step
 from opendimo.pipelines.generation.driving import find_person, read_video
-from opendimo.storage_schemas.ids import sha256_file
+from opendimo.storage_schemas.ids import as_stored, sha256_file
 from opendimo.storage_schemas.lake.files import write_json
 from opendimo.training.export import read_facts
 from opendimo.training.generate import Placing, Sampling, find_pipeline, generate, open_image
@@ -46,7 +46,7 @@ def animate(
         **({"truth": str(truth.absolute())} if truth else {}),
     }
     record = out.with_suffix(".json")
-    if out.exists() and record.exists() and json.loads(record.read_text()) == json.loads(json.dumps(request)):
+    if out.exists() and record.exists() and json.loads(record.read_text()) == as_stored(request):
         return out
     silence_libraries()
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from opendimo.dags.variants import VARIANTS
+from opendimo.training.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,5 @@ RayAddress = Annotated[
 SamplingSteps = Annotated[int, typer.Option(min=1, help="Sampling steps.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale for the text; 1 disables it.")]
 MotionGuidance = Annotated[float, typer.Option(help="Classifier-free guidance scale for the motion; 1 disables it.")]
-Variant = Annotated[str, typer.Option(help=f"Ablation or comparison method: {VARIANTS}.")]
+Variant = Annotated[str, typer.Option(help=f"Ablation or comparison method: {', '.join(VARIANTS)}.")]
 Encoder = Annotated[str | None, typer.Option(help="Motion encoder: tiny, base or paper. Default: that of the preset.")]

@@ -17,6 +17,7 @@ Arrow schemas in `tables.py` are authoritative. This page is generated from them
 |---|---|
 | `tables.py`, `rows.py` | schemas with meaning, unit and shape in each field's metadata; rows to Arrow and back |
 | `ids.py`, `conventions.py` | content-derived ids and work keys; conventions for cameras, time and rotations |
+| `settings.py`, `log_buffer.py` | settings and policies from TOML files; log lines of a worker for its driver |
 | `caption_hash.py` | hash of the caption fields that the window texts are composed from; matches latents to captions |
 | `lake/lake.py`, `store.py`, `lock.py` | reading a lake; small files; locks on a disk and on an object store |
 | `lake/commit.py`, `ledger.py`, `snapshot.py` | exactly-once writes; log of committed runs; reads by key |

@@ -34,6 +34,11 @@ def work_keys(contents: Iterable[str], stage: str, version: str, config: Any, we
     return [sha256(f'["work",{content}{tail}'.encode()).hexdigest()[:ID_LENGTH] for content in contents]
 
 
+def as_stored(value: Any) -> Any:
+    """Return `value` (JSON-able values and dataclasses) as it is read back from a JSON file: tuples become lists."""
+    return json.loads(_text(value))
+
+
 def sha256_file(path: str | Path, chunk: int = 1 << 20) -> str:
     """Return the hex SHA-256 of a file, read in chunks."""
     digest = hashlib.sha256()

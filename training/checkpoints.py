@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opendimo.storage_schemas.ids import as_stored
 from opendimo.training.config import TrainConfig
 from opendimo.training.release import Release
 
@@ -63,7 +64,7 @@ def check_same_run(state: dict[str, Any], release: Release, config: dict[str, An
             f"cannot resume: the checkpoint was trained on {state['release']} ({state['release_sha256'][:12]}), "
             f"this is {release.id} ({release.sha256[:12]}): {advice}"
         )
-    now, before = json.loads(json.dumps(config)), state["config"]
+    now, before = as_stored(config), state["config"]
     if changed := sorted(key for key in {*now, *before} if now.get(key) != before.get(key)):
         raise ValueError(f"cannot resume: the config changed in {', '.join(changed)}: {advice}")
 

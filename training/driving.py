@@ -15,9 +15,9 @@ from opendimo.model.driving.person import Person, driving_of
 from opendimo.model.encoder.config import EncoderConfig
 from opendimo.storage_schemas.conventions import assumed_intrinsics
 from opendimo.storage_schemas.media.video import decode
+from opendimo.storage_schemas.rows import Row
 from opendimo.training.release import Pair, Release
 
-Row = dict[str, Any]
 CLIP_COLUMNS = ["track", "K", "width", "height"]
 POSE_COLUMNS = ["body_pose", "hand_pose", "joints_3d", "joints_2d", "valid", "hand_valid"]
 

@@ -3,11 +3,11 @@
 import logging
 import os
 import platform
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from opendimo.storage_schemas.log_buffer import LogBuffer
 from opendimo.training.config import TrainConfig
 from opendimo.training.result import TrainResult
 
@@ -104,7 +104,7 @@ class Worker:
     """Ray actor that trains; `take_progress` can be called while `train` runs."""
 
     def __init__(self) -> None:
-        self._lines = _LineBuffer()
+        self._lines = LogBuffer()
         logging.getLogger("opendimo.training").addHandler(self._lines)
         logging.getLogger("opendimo.training").setLevel(logging.INFO)
         self._steps, self._loss = 0, None
@@ -128,17 +128,3 @@ class Worker:
         """Return the steps since the last call, the newest loss, and the log lines since the last call."""
         steps, self._steps = self._steps, 0
         return steps, self._loss, self._lines.take()
-
-
-class _LineBuffer(logging.Handler):
-    """Log handler that buffers the newest 1000 lines until `take` returns them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._buffer: deque[tuple[int, str]] = deque(maxlen=1000)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._buffer.append((record.levelno, self.format(record)))
-
-    def take(self) -> list[tuple[int, str]]:
-        return [self._buffer.popleft() for _ in range(len(self._buffer))]

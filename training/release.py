@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-Row = dict[str, Any]
+from opendimo.storage_schemas.rows import Row
 
 
 class Release(Protocol):

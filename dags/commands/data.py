@@ -35,7 +35,10 @@ def ingest(
     kind: Annotated[Kind, typer.Argument(help="Kind of source at PATH.")],
     path: Annotated[
         Path,
-        typer.Argument(exists=True, help="Input folder; for `internet` also a CSV, JSONL or Parquet list of URLs."),
+        typer.Argument(
+            exists=True,
+            help="Input folder; for `internet` also a list of URLs: CSV, TSV, JSONL, Parquet or plain text.",
+        ),
     ],
     lake: LakeOption,
     licence: Annotated[str | None, typer.Option(help="Licence of sources that do not state one themselves.")] = None,
@@ -98,10 +101,10 @@ def ingest(
     """
     from opendimo.dags.requests import Cut, Ingest, Measure, Request
     from opendimo.pipelines.clips.cut import ClipsConfig
-    from opendimo.pipelines.engine.settings import load_settings
     from opendimo.pipelines.quality.policy import policy_of
     from opendimo.pipelines.sources import SourcesConfig
     from opendimo.pipelines.sources.config import PLATFORMS
+    from opendimo.storage_schemas.settings import load_settings
 
     options = SourcesConfig(
         licence=licence,

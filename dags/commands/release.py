@@ -46,11 +46,12 @@ def create(
     from opendimo.dags.session import lake_session
     from opendimo.dags.show import as_json
     from opendimo.storage_schemas.lake.lake import Lake
-    from opendimo.storage_schemas.releases.policy import load_policy
+    from opendimo.storage_schemas.releases.policy import ReleasePolicy
     from opendimo.storage_schemas.releases.release import check_name, find_release
+    from opendimo.storage_schemas.settings import load_settings
 
     check_name(name)
-    release_policy = load_policy(policy) if policy else None
+    release_policy = load_settings(policy, ReleasePolicy) if policy else None
     with lake_session(lake, prefect_api, ray=False), display():
         from opendimo.dags.flows import publish
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from huggingface_hub import ModelCardData
+
 NOT_STATED = "not stated"
 MOST = 100
 """Maximum number of attributions in the card; training.json has all."""
@@ -65,11 +67,14 @@ def model_card(config: Mapping[str, Any], transformer: str, control: str) -> str
 
 def _front_matter(facts: Mapping[str, Any]) -> str:
     """Return the hub's metadata. It omits `license`, which cannot hold the licences of both base model and data."""
-    lines = ["library_name: diffusers", "pipeline_tag: image-to-video", "tags: [3dimo, motion-control, opendimo]"]
     name, _, _ = facts.get("base", "").partition("@")
-    if "/" in name:  # a model on the hub, not the name of a folder
-        lines.append(f"base_model: {name}")
-    return "\n".join(["---", *lines, "---"])
+    metadata = ModelCardData(
+        library_name="diffusers",
+        pipeline_tag="image-to-video",
+        tags=["3dimo", "motion-control", "opendimo"],
+        base_model=name if "/" in name else None,  # a model on the hub, not the name of a folder
+    )
+    return f"---\n{metadata.to_yaml()}\n---"
 
 
 def _section(title: str, rows: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """Camera parameters and ground-truth people of a source, scaled to clip size."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +8,8 @@ from numpy.typing import NDArray
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.people.truth import TruePeople, true_pixels, true_tracks
 from opendimo.storage_schemas.conventions import scale_intrinsics
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 Size = tuple[int, int]  # width, height
 
 

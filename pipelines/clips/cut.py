@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 
-from opendimo.pipelines.clips.cameras import Cameras, Row, Size, true_people
+from opendimo.pipelines.clips.cameras import Cameras, Size, true_people
 from opendimo.pipelines.clips.frame import Frame
 from opendimo.pipelines.clips.letterbox import kept_region
 from opendimo.pipelines.clips.shot import People, Shot, Window
@@ -22,6 +22,7 @@ from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
 from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.media.spool import Spool
+from opendimo.storage_schemas.rows import Row
 
 VERSION = "2"
 """Version of the clip code; increase it when results change."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from opendimo.pipelines.people import visibility
 from opendimo.pipelines.people.boxes import Box, main_person, occlusion, people_count
 from opendimo.pipelines.people.follow import Followed
 from opendimo.storage_schemas.media.video import Encoder
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 Size = tuple[int, int]  # width, height
 FORGET_EVERY = 600  # frames
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from opendimo.pipelines.clips.cameras import Row
 from opendimo.pipelines.clips.cut import VERSION, ClipsConfig, clips_of
 from opendimo.pipelines.clips.shots import Cuts, load_detector
 from opendimo.pipelines.engine.columns import Column, distinct, json_lists, json_strings, last_of
@@ -18,6 +17,7 @@ from opendimo.storage_schemas.ids import sha256_file
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.takedown import taken_down
 from opendimo.storage_schemas.media.video import check_encoder
+from opendimo.storage_schemas.rows import Row
 
 if TYPE_CHECKING:
     from opendimo.pipelines.people.detector import Detector

@@ -17,7 +17,6 @@ SEARCHED_CUTS: tuple[Edges, ...] = ((0.0, 0.0, 0.0, 0.0), (0.07, 0.07, 0.07, 0.0
 SAME = 2  # bits; a hash that differs from the previous one by at most this is dropped
 
 
-
 @dataclass
 class Fingerprint:
     """Collects the fingerprint of one clip with `fps` frames per second. Memory: 4 KB per picture."""

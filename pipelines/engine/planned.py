@@ -9,8 +9,8 @@ import pyarrow as pa
 from opendimo.pipelines.engine.columns import Column
 from opendimo.pipelines.engine.stage import Stage, Work
 from opendimo.storage_schemas.ids import stable_id, work_keys
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 CHUNK = 1 << 16  # rows converted to Python objects at once
 
 

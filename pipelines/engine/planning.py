@@ -3,7 +3,6 @@
 The name of a stage is the name of the table that it fills.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import PAUSED, Outcome, Reject, Stage, Work
 from opendimo.pipelines.engine.timing import run_timing
 from opendimo.pipelines.engine.work_status import DONE, RESOLVED, Account, WorkStatus, open_failures, work_status
-from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.ids import as_stored, stable_id
 from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import ask_again, current_revision
@@ -235,8 +234,7 @@ def _ledger_entry(
 
 def _config(stage: Stage, planned: Planned) -> dict[str, Any]:
     """Return the version, config and revision of a stage, as stored in the ledger."""
-    config = json.loads(json.dumps(stage.config, default=vars))
-    return {"version": stage.version, "config": config, "revision": planned.revision}
+    return {"version": stage.version, "config": as_stored(stage.config), "revision": planned.revision}
 
 
 def _failed_row(shard: Shard, stage: Stage, reject: Reject) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from opendimo.pipelines.engine.columns import last_of
 from opendimo.storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import newest_first
-
-Row = dict[str, Any]
+from opendimo.storage_schemas.rows import Row
 
 
 def newest(lake: Lake, table: str, by: list[str], columns: list[str], where: str | None = None) -> pa.Table:

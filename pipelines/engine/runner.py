@@ -11,7 +11,7 @@ import os
 import queue
 import secrets
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ from opendimo.pipelines.engine.planning import Shard, stage_outcome
 from opendimo.pipelines.engine.stage import Outcome, Reject, Stage, Work
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.runs import staged
+from opendimo.storage_schemas.log_buffer import LogBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class Worker:
     """Runs in a Ray actor with its own copy of the stage; collects outcomes until the shard is staged."""
 
     def __init__(self, stage: Stage) -> None:
-        self._logs = _LogBuffer()
+        self._logs = LogBuffer()
         for name in LOGGED:
             logging.getLogger(name).addHandler(self._logs)
             logging.getLogger(name).setLevel(logging.INFO)
@@ -189,22 +190,6 @@ class Worker:
     def stage(self, lake_uri: str, shard: Shard) -> dict[str, Any]:
         """Stage the shard; return its manifest."""
         return stage_outcome(Lake(lake_uri), shard, self._stage, self._outcome)
-
-
-class _LogBuffer(logging.Handler):
-    """Keeps the newest 1000 log lines until they are fetched."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: deque[tuple[int, str]] = deque(maxlen=1000)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append((record.levelno, self.format(record)))
-
-    def take(self) -> list[tuple[int, str]]:
-        lines = list(self._lines)
-        self._lines.clear()
-        return lines
 
 
 def _start_worker(stage: Stage) -> Any:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from opendimo.pipelines.engine.settings import load_settings
+from opendimo.storage_schemas.settings import load_settings
 
 
 @dataclass(frozen=True)

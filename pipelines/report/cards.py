@@ -4,7 +4,6 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +17,8 @@ from opendimo.pipelines.report.sheets import contact_sheet
 from opendimo.pipelines.report.thumbnails import Thumbnail, read_thumbnail, stored_video
 from opendimo.pipelines.report.timeline import Span, lanes
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.rows import arrow_to_rows, in_list
+from opendimo.storage_schemas.rows import Row, arrow_to_rows, in_list
 
-Row = dict[str, Any]
 log = logging.getLogger(__name__)
 MOST_KEPT = 60
 MOST_FILTERED = 8  # per reason

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from opendimo.pipelines.report.losses import BOTTOM, LEFT, RIGHT, TOP, number, read_records
 from opendimo.pipelines.report.plots import Point, Scale, polyline
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 LOSSES = {
     "true": "true driver", "other": "another performance's", "none": "no driver", "other_text": "another's text",
     "no_text": "no text",

@@ -1,7 +1,6 @@
 """Collect pairs of clips that show the same footage: which one is kept, and the evidence."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,9 +10,8 @@ from opendimo.pipelines.quality.repeats import links
 from opendimo.pipelines.report.media import Media
 from opendimo.pipelines.report.thumbnails import Thumbnail, read_thumbnail
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.rows import in_list
+from opendimo.storage_schemas.rows import Row, in_list
 
-Row = dict[str, Any]
 MOST_PAIRS = 12
 EVIDENCE = [
     "representative_id", "kind", "mirrored", "offset_frames", "start_frame", "end_frame", "share", "similarity",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ from opendimo.pipelines.report.media import jpeg
 from opendimo.storage_schemas.ids import sha256_file
 from opendimo.storage_schemas.lake.files import read_json, write_bytes
 from opendimo.storage_schemas.media import video
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 MOST_CASES = 6
 SIDE = 240  # maximum short side of videos shown, pixels
 

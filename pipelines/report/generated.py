@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,8 @@ from opendimo.pipelines.report.sheets import grid
 from opendimo.storage_schemas.ids import sha256_file
 from opendimo.storage_schemas.lake.files import read_json
 from opendimo.storage_schemas.media import video
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 Window = tuple[int, int, float]  # number of frames, step, approximate frame rate before that step
 Frames = NDArray[np.uint8]
 SIDE = 360  # short side of pictures and videos shown, pixels

@@ -4,11 +4,10 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from opendimo.pipelines.report.plots import Point, Scale, polyline, thin
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 WIDTH, HEIGHT = 720.0, 250.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 708.0, 26.0, 218.0
 MOST_POINTS = 500

@@ -4,7 +4,6 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,8 +25,7 @@ from opendimo.pipelines.report.scores import SCORES, histograms
 from opendimo.storage_schemas.lake.files import write_bytes
 from opendimo.storage_schemas.lake.lake import Lake, is_lake
 from opendimo.storage_schemas.releases.release import list_releases
-
-Row = dict[str, Any]
+from opendimo.storage_schemas.rows import Row
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,14 @@
 """Draw a top view of a capture: camera paths, fields of view and the path of the person."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opendimo.pipelines.report.plots import Scale, polyline, round_step
 from opendimo.storage_schemas.conventions import camera_centres
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 Array = NDArray[np.floating]
 SIDE = 240.0
 MARGIN = 22.0

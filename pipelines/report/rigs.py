@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,9 +9,8 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.revisions import newest
 from opendimo.pipelines.report.plots import Scale
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.rows import in_list
+from opendimo.storage_schemas.rows import Row, in_list
 
-Row = dict[str, Any]
 MOST_RIGS = 20
 WIDTH, MIDDLE = 160.0, 80.0
 LEAST_OFFSET, LEAST_RESIDUAL = 1.0, 5.0  # minimum values at the end of the axes: frames, pixels

@@ -1,15 +1,13 @@
 """Render contact sheets: a few frames of a clip with the tracked box and the labelled skeleton drawn on them."""
 
-from typing import Any
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from opendimo.pipelines.poses.overlay import draw_skeleton
 from opendimo.storage_schemas.media.video import decode
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 Image = NDArray[np.uint8]
 TILES = 6
 GAP = 4

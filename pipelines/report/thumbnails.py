@@ -2,13 +2,12 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 from opendimo.pipelines.report.media import Media
 from opendimo.pipelines.report.sheets import thumbnail
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import Row
 
-Row = dict[str, Any]
 log = logging.getLogger(__name__)
 
 

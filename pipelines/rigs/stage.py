@@ -23,11 +23,11 @@ from opendimo.pipelines.rigs.offsets import Offsets
 from opendimo.pipelines.rigs.people import see_people
 from opendimo.pipelines.rigs.times import from_times
 from opendimo.pipelines.rigs.verdicts import Limits, check, in_time, judge, unseen
-from opendimo.pipelines.rigs.views import Array, RigView, Row, Sampling
+from opendimo.pipelines.rigs.views import Array, RigView, Sampling
 from opendimo.storage_schemas.ids import stable_id, work_key
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.takedown import taken_down
-from opendimo.storage_schemas.rows import in_list
+from opendimo.storage_schemas.rows import Row, in_list
 
 if TYPE_CHECKING:
     from opendimo.pipelines.people.detector import Detector

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.lens import undistort_points
 from opendimo.storage_schemas.media import video
+from opendimo.storage_schemas.rows import Row
 
 Array = NDArray[np.float64]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from opendimo.pipelines.sources.downloads.probe_url import Known, probe_url
 from opendimo.pipelines.sources.downloads.urls import HTTP, url_sha256
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import Row
 
 AT_ONCE = 32  # concurrent probes; each host also has its own rate limit
 BATCH = 1000  # probes per commit
@@ -24,8 +24,6 @@ RECEIVED = "bytes > 0 OR resumed_from > 0 OR http_status IS NULL"
 
 An attempt that only registers a file completed by a killed process has 0 bytes and no HTTP status.
 """
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.sources import internet, multiview, unreal
 from opendimo.pipelines.sources.config import SourcesConfig
-from opendimo.pipelines.sources.items import NAME, VERSION, Row, Rows, UnusableItem
+from opendimo.pipelines.sources.items import NAME, VERSION, Rows, UnusableItem
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake, local_folder
+from opendimo.storage_schemas.rows import Row
 
 KINDS = ("internet", "unreal", "multiview")
 

@@ -94,7 +94,10 @@ def mpjpe(ours: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def pa_mpjpe(ours: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return [T] the mean distance of joints [T, J, 3] after Procrustes alignment (rotation, scale and translation)."""
+    """Return [T] the mean distance of joints [T, J, 3] after Procrustes alignment (rotation, scale and translation).
+
+    scipy aligns one frame at a time, which takes ten times as long.
+    """
     a, b = ours - ours.mean(1, keepdims=True), true - true.mean(1, keepdims=True)
     u, s, vt = np.linalg.svd(np.swapaxes(a, 1, 2) @ b)
     s[:, -1] *= np.sign(np.linalg.det(u @ vt))  # exclude reflections

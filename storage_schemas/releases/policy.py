@@ -18,12 +18,11 @@ test = 100
 ```
 """
 
-import tomllib
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
+from pydantic import NonNegativeInt
 
 from opendimo.storage_schemas.tables import TABLES
 
@@ -45,7 +44,7 @@ class ReleasePolicy:
     approval: bool = False
     floors: dict[str, float] = field(default_factory=dict)
     ceilings: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, NonNegativeInt] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for limit in (*self.floors, *self.ceilings):
@@ -56,40 +55,6 @@ class ReleasePolicy:
     def as_json(self) -> dict[str, Any]:
         """Return the policy as stored in the manifest."""
         return asdict(self) | {"licences": sorted(self.licences)}
-
-
-def load_policy(path: Path) -> ReleasePolicy:
-    """Read a policy from a TOML file. Raises `ValueError`, naming the file and the key, if it is not valid."""
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from error
-    known = [f.name for f in fields(ReleasePolicy)]
-    if unknown := sorted(set(given) - set(known)):
-        raise ValueError(f"{path}: unknown key {unknown[0]!r}; there are {', '.join(known)}")
-    for key, value in given.items():
-        _check_type(path, key, value)
-    try:
-        return ReleasePolicy(**(given | {"licences": tuple(given.get("licences", ()))}))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _check_type(path: Path, key: str, value: Any) -> None:
-    expected = "true or false"
-    if key in ("unknown_licence", "approval"):
-        fits = isinstance(value, bool)
-    elif key == "licences":
-        expected, fits = "a list of names", isinstance(value, list) and all(isinstance(name, str) for name in value)
-    else:
-        kind, word = (int, "whole numbers") if key == "counts" else ((int, float), "numbers")
-        expected = f"a table of {word} from 0" if key == "counts" else f"a table of {word}"
-        fits = isinstance(value, dict) and all(
-            isinstance(number, kind) and not isinstance(number, bool) and (key != "counts" or number >= 0)
-            for number in value.values()
-        )
-    if not fits:
-        raise ValueError(f"{path}: {key} has to be {expected}, got {value!r}")
 
 
 def _check_column(limit: str) -> None:

@@ -11,9 +11,8 @@ from opendimo.pipelines.quality.policy import Policy, score_columns
 from opendimo.pipelines.quality.verdicts import reasons
 from opendimo.storage_schemas.ids import sha256_file, stable_id
 from opendimo.storage_schemas.media import video
+from opendimo.storage_schemas.rows import Row
 from opendimo.storage_schemas.tables import TABLES
-
-Row = dict[str, Any]
 
 
 def verdict(clip: Row, policy: Policy) -> str | None:

@@ -12,9 +12,9 @@ from opendimo.pipelines.duplicates.fingerprint import Fingerprint
 from opendimo.pipelines.duplicates.stage import DuplicatesConfig, DuplicatesStage, plan
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media import video
+from opendimo.storage_schemas.rows import Row
 from tests.pipelines.test_quality import clip as clip_row
 
-Row = dict[str, Any]
 Images = np.ndarray  # [T, H, W, 3]
 
 

@@ -19,13 +19,13 @@ from opendimo.pipelines.clips.letterbox import bar_share, kept_region
 from opendimo.pipelines.clips.screen_text import text_share
 from opendimo.pipelines.clips.shots import ShotsConfig
 from opendimo.pipelines.clips.windows import WindowsConfig
-from opendimo.pipelines.engine.settings import load_settings
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.people.boxes import occlusion
 from opendimo.pipelines.people.detector import DetectorConfig, Person
 from opendimo.pipelines.people.mediapipe_pose import Body, Region
 from opendimo.pipelines.people.visibility import HANDS, LIMBS, of_joints, of_landmarks
 from opendimo.storage_schemas.media import video
+from opendimo.storage_schemas.settings import load_settings
 from tests.pipelines.clip_sources import source_row
 
 

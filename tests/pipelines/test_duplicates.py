@@ -10,9 +10,9 @@ from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.pipelines.quality.verdicts import verdicts as judge
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import Row
 from tests.pipelines import duplicate_clips as made
 
-Row = dict[str, Any]
 CAMERAS = ("static", "shake", "pan_right", "tilt_up", "zoom_in", "roll_cw", "pan_left_tilt_down")
 
 

@@ -1,14 +1,12 @@
-"""Tests of the parts around the fit: mapping, cameras, quality, accuracy, crop windows, hands, and drawing."""
+"""Tests of the parts around the fit: mapping, cameras, quality, crop windows, hands, and drawing."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 
 from opendimo.model.body.skeleton import JOINTS
 from opendimo.pipelines.poses import quality
-from opendimo.pipelines.poses.accuracy import mpjpe, pa_mpjpe
 from opendimo.pipelines.poses.crops import fill, follow
 from opendimo.pipelines.poses.hands import drop_strange_hands
 from opendimo.pipelines.poses.landmarker import Landmarker
@@ -90,17 +88,6 @@ def test_an_unknown_camera_is_assumed_and_an_unmetric_one_not_used() -> None:
     assert view.world_to_camera is None and view.fps == pytest.approx(29.97, abs=1e-3)
     slam = {**clip, "K": np.eye(3)[None], "world_to_camera": np.eye(3, 4)[None], "metric": False}
     assert not view_of(slam).calibrated and view_of({**slam, "metric": True}).calibrated
-
-
-def test_accuracy_in_millimetres() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=(5, 20, 3))
-    turned = 1.3 * truth @ Rotation.from_euler("xyz", [1, 2, 3]).as_matrix().T + [1, 2, 3]
-    assert pa_mpjpe(turned, truth) < 1e-6
-    assert pa_mpjpe(truth * [-1, 1, 1], truth) > 100  # a mirror image is not the same body
-    off = truth.copy()
-    off[:, 1:, 0] += 0.01
-    assert mpjpe(off, truth) == pytest.approx(10 * 19 / 20)
 
 
 def test_quality_numbers_have_their_units() -> None:

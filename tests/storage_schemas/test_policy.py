@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.releases.policy import ReleasePolicy, load_policy
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from opendimo.storage_schemas.releases.release import create_release, list_releases, open_release
+from opendimo.storage_schemas.settings import load_settings
 from tests.rows import clip, pair, pose, source
 from tests.storage_schemas.release_rows import small_lake
 
@@ -72,28 +73,28 @@ def test_a_policy_is_read_from_a_file(tmp_path: Path) -> None:
         'licences = ["CC0-1.0"]\nunknown_licence = false\napproval = true\n'
         '[floors]\n"poses.weight" = 0.3\n"clips.sharpness" = 20\n[ceilings]\n"poses.jitter" = 9\n[counts]\ntest = 3\n'
     )
-    assert load_policy(path) == ReleasePolicy(
+    assert load_settings(path, ReleasePolicy) == ReleasePolicy(
         ("CC0-1.0",), False, True, {"poses.weight": 0.3, "clips.sharpness": 20}, {"poses.jitter": 9}, {"test": 3}
     )
     path.write_text("")
-    assert load_policy(path) == ReleasePolicy()
+    assert load_settings(path, ReleasePolicy) == ReleasePolicy()
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("licenses = []", "unknown key 'licenses'; there are licences, unknown_licence"),
-        ("licences = 'CC0-1.0'", "licences has to be a list of names, got 'CC0-1.0'"),
-        ("licences = [1]", "licences has to be a list of names"),
-        ("approval = 'yes'", "approval has to be true or false, got 'yes'"),
-        ("unknown_licence = 1", "unknown_licence has to be true or false"),
-        ("floors = 3", "floors has to be a table of numbers"),
-        ("[floors]\n'poses.weight' = true", "floors has to be a table of numbers"),
+        ("licenses = []", "unknown key 'licenses'; known keys: licences, unknown_licence"),
+        ("licences = 'CC0-1.0'", "licences must be a list, got 'CC0-1.0'"),
+        ("licences = [1]", "licences.0 must be a string, got 1"),
+        ("approval = 'yes'", "approval must be true or false, got 'yes'"),
+        ("unknown_licence = 1", "unknown_licence must be true or false"),
+        ("floors = 3", "floors must be a table, got 3"),
+        ("[floors]\n'poses.weight' = true", "floors.poses.weight must be a number, got True"),
         ("[floors]\n'poses.wieght' = 1", "no number 'poses.wieght'"),
         ("[floors]\n'clips.name' = 1", "no number 'clips.name'"),
         ("[ceilings]\n'sources.size' = 1", "no number 'sources.size'"),
-        ("[counts]\ntest = 1.5", "counts has to be a table of whole numbers from 0"),
-        ("[counts]\ntest = -1", "counts has to be a table of whole numbers from 0"),
+        ("[counts]\ntest = 1.5", "counts.test must be an integer, got 1.5"),
+        ("[counts]\ntest = -1", "counts.test must be 0 or more, got -1"),
         ("[counts]\nside_view = 1", "no kind of pair or split 'side_view'"),
         ("licences = [", "is not TOML"),
     ],
@@ -102,5 +103,5 @@ def test_mistakes_in_a_policy_are_named(tmp_path: Path, text: str, message: str)
     path = tmp_path / "release.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"release\.toml") as error:
-        load_policy(path)
+        load_settings(path, ReleasePolicy)
     assert message in str(error.value) and "\n" not in str(error.value).split(":")[0]

@@ -43,7 +43,20 @@ def test_a_similarity_costs_nothing_after_alignment_and_a_mirror_image_does() ->
     turned = 1.7 * true @ Rotation.random(5, rng=1).as_matrix() + RNG.normal(size=(5, 1, 3))
     assert pa_mpjpe(turned, true) == pytest.approx(np.zeros(5), abs=1e-9)
     assert (pa_mpjpe(true * [-1, 1, 1], true) > 0.1).all()
-    assert mpjpe(true + 3, true) == pytest.approx(np.zeros(5), abs=1e-9)
+
+
+def test_position_error_is_the_mean_over_joints_after_moving_the_pelvis() -> None:
+    true = RNG.normal(size=(5, 20, 3))
+    off = true + 3
+    off[:, 1:, 0] += 0.01
+    assert mpjpe(off, true) == pytest.approx(np.full(5, 0.01 * 19 / 20))
+
+
+def test_error_after_alignment_of_a_stretched_octahedron() -> None:
+    """By hand: with one axis of the six corners doubled the best scale is 8/12, which leaves 1/3 at each corner."""
+    true = np.concatenate([np.eye(3), -np.eye(3)])[None]
+    stretched = true * [1, 2, 1] @ Rotation.from_euler("xyz", [1, 2, 3]).as_matrix().T + [4, 5, 6]
+    assert pa_mpjpe(stretched, true) == pytest.approx([1 / 3])
 
 
 def test_alignment_is_as_good_as_that_of_scipy() -> None:

@@ -5,7 +5,6 @@ software can generate clips for the same cases.
 """
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -18,7 +17,7 @@ from PIL import Image
 
 from opendimo.model.batch import Driving
 from opendimo.model.encoder.config import EncoderConfig
-from opendimo.storage_schemas.ids import sha256_file, stable_id
+from opendimo.storage_schemas.ids import as_stored, sha256_file, stable_id
 from opendimo.storage_schemas.lake.files import read_json, write_bytes, write_json
 from opendimo.storage_schemas.media.video import decode, encode, probe, resize
 from opendimo.training.driving import read_drivings
@@ -140,7 +139,7 @@ def _identity(pipeline: Path, release: Release, config: EvaluationConfig) -> dic
     ]
     sampling = {name: asdict(config)[name] for name in ("seed", "steps", "guidance", "motion_guidance", "protocol")}
     identity = {"weights": weights, "release": [release.id, release.sha256], **sampling}
-    return dict(json.loads(json.dumps(identity)))
+    return dict(as_stored(identity))
 
 
 def _as_batch(driving: Driving) -> Driving:

@@ -10,14 +10,13 @@ from typing import Any
 
 from opendimo.model.pipeline.card import card_of
 from opendimo.storage_schemas.lake.files import write_bytes, write_json
+from opendimo.storage_schemas.rows import Row
 from opendimo.training.evaluation.cases import Case
 from opendimo.training.evaluation.config import BASELINE, TRUTH, EvaluationConfig
 from opendimo.training.evaluation.measure import Measures, measure
 from opendimo.training.evaluation.summary import groups_of, markdown, summarise, tables
 from opendimo.training.export import FACTS
 from opendimo.training.release import Release
-
-Row = dict[str, Any]
 
 
 def evaluate(

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opendimo.model.driving.framing import Framing
 from opendimo.storage_schemas.media.video import centre_crop, decode
+from opendimo.storage_schemas.rows import Row
 from opendimo.training.evaluation.azimuth import azimuth_gap, directions
 from opendimo.training.evaluation.following import asked_moves, held_terms
 from opendimo.training.release import Pair, Release
 
-Row = dict[str, Any]
 Frames = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height
 Terms = list[tuple[str, int, int]]

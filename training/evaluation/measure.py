@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.storage_schemas.rows import Row
 from opendimo.training.evaluation.cases import Case
 from opendimo.training.evaluation.clips import read_clip
 from opendimo.training.evaluation.config import TRUTH, Weights
@@ -19,7 +19,6 @@ from opendimo.training.release import Release
 
 Frames = NDArray[np.uint8]
 Array = NDArray[np.float64]
-Row = dict[str, Any]
 FindLandmarks = Callable[[Frames, NDArray[np.floating]], NDArray[np.floating]]
 """(frames [T, H, W, 3], boxes of the person [T, 4]) -> joints [T, 52, 3]: x, y, confidence; 0 if not found."""
 NameMoves = Callable[[Frames, float, NDArray[np.floating], float | None], set[str]]

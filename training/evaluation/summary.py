@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
+from opendimo.storage_schemas.rows import Row
 from opendimo.training.evaluation.azimuth import BUCKETS, UNKNOWN
 from opendimo.training.evaluation.config import TRUTH
 
-Row = dict[str, Any]
 METRICS = ("ssim", "psnr", "psnr_person", "lpips", "pose_error")
 NONE, ABSENT = "–", "absent"
 

@@ -4,7 +4,6 @@ They are sent only to the hosts they are meant for, and never displayed or store
 """
 
 import http.cookiejar
-import tomllib
 import urllib.request
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,8 +14,23 @@ import httpx
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads.urls import HTTP
+from opendimo.storage_schemas.settings import load_settings
 
 Headers = dict[str, str]
+
+
+@dataclass(frozen=True)
+class AccessFile:
+    """The file `access`: the proxy's URL, and tables of headers by host (`*.example.org`: every subdomain)."""
+
+    proxy: str | None = None
+    headers: dict[str, Headers] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for headers in self.headers.values():
+            for name, value in headers.items():
+                if not (value.isprintable() and value.isascii() and name.replace("-", "").isalnum()):
+                    raise ValueError("not a header")
 
 
 @dataclass(frozen=True)
@@ -70,15 +84,13 @@ def _read(cookies: Path | None, file: Path | None, _times: tuple[int, ...]) -> A
     if file is None:
         return Access(cookies=jar)
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-        proxy, headers = table.pop("proxy", None), table.pop("headers", {})
-        assert not table and isinstance(proxy, str | None) and all(map(_are_headers, headers.values()))
-    except (ValueError, AssertionError, AttributeError):  # drop the cause: its message may quote secrets
+        given = load_settings(file, AccessFile)
+    except ValueError:  # drop the cause: its message may quote secrets
         text = 'not a TOML file with `proxy = "http://..."` and tables [headers."HOST"] of header names and values'
         raise DataError(f"{file}: {text}") from None
-    if proxy is not None and (problem := _proxy_problem(proxy)):
+    if given.proxy is not None and (problem := _proxy_problem(given.proxy)):
         raise DataError(f"{file}: proxy: {problem}")
-    return Access({host.lower(): values for host, values in headers.items()}, proxy, jar)
+    return Access({host.lower(): values for host, values in given.headers.items()}, given.proxy, jar)
 
 
 def _proxy_problem(proxy: str) -> str | None:
@@ -92,10 +104,3 @@ def _proxy_problem(proxy: str) -> str | None:
     if url.scheme not in HTTP or not url.host:
         return "not the URL of a proxy: write http://HOST:PORT"
     return None
-
-
-def _are_headers(values: object) -> bool:
-    return isinstance(values, dict) and all(
-        isinstance(value, str) and value.isprintable() and value.isascii() and name.replace("-", "").isalnum()
-        for name, value in values.items()
-    )

@@ -2,13 +2,11 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from opendimo.pipelines.engine.stage import DataError, Failure, PermanentError, TransientError
 from opendimo.pipelines.sources.downloads.urls import hide_secrets, host_of, url_sha256
 from opendimo.storage_schemas.ids import stable_id
-
-Row = dict[str, Any]
+from opendimo.storage_schemas.rows import Row
 
 
 @dataclass

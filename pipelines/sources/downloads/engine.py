@@ -10,11 +10,12 @@ from opendimo.pipelines.engine.stage import DataError, Failure, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads import hosts, platforms
 from opendimo.pipelines.sources.downloads.access import access
-from opendimo.pipelines.sources.downloads.attempt import Attempt, Row
+from opendimo.pipelines.sources.downloads.attempt import Attempt
 from opendimo.pipelines.sources.downloads.http import HttpFetch
 from opendimo.pipelines.sources.downloads.objects import ObjectFetch
 from opendimo.pipelines.sources.downloads.parts import Part, Place, Record
 from opendimo.pipelines.sources.downloads.urls import HTTP, check_url, host_of, url_name
+from opendimo.storage_schemas.rows import Row
 
 for library in ("httpx", "httpcore"):  # they log full URLs and headers, which may contain secrets
     logging.getLogger(library).setLevel(logging.WARNING)

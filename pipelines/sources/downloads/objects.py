@@ -51,13 +51,14 @@ class ObjectFetch:
             if not about["size"]:
                 raise DataError(f"{name}: the object is empty", reason="empty")
             answers.check_size(about["size"], name, self.config)
-            version = Version(about["size"], str(about["e_tag"]))
-            rest = self.part.size and self.part.version.etag == version.etag
+            version = Version(about["size"], about["e_tag"])  # some stores give no entity tag
+            rest = self.part.size and version.etag and self.part.version.etag == version.etag
             self.attempt.etag, self.attempt.resumed_from = version.etag, self.part.size if rest else 0
             self.part.resume() if rest else self.part.begin(version)
-            answer = obstore.get(
-                store, key, options={"if_match": str(version.etag), "range": {"offset": self.part.size}}
-            )
+            options: obstore.GetOptions = {"range": {"offset": self.part.size}}
+            if version.etag:
+                options["if_match"] = version.etag
+            answer = obstore.get(store, key, options=options)
             for piece in answer.stream(min_chunk_size=PIECE):
                 self._append(bytes(piece), name)
 

@@ -9,10 +9,11 @@ from opendimo.pipelines.engine.stage import DataError, Failure, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads import answers, hosts
 from opendimo.pipelines.sources.downloads.access import Access, access
-from opendimo.pipelines.sources.downloads.attempt import Attempt, Row
+from opendimo.pipelines.sources.downloads.attempt import Attempt
 from opendimo.pipelines.sources.downloads.connect import request
 from opendimo.pipelines.sources.downloads.http import CONTENT_RANGE, REDIRECTS, follow
 from opendimo.pipelines.sources.downloads.urls import host_of
+from opendimo.storage_schemas.rows import Row
 
 NO_HEAD = (400, 401, 403, 404, 405, 410, 501)
 """HEAD responses that do not predict GET: unsupported method, a URL signature valid only for GET, or a false 404."""

@@ -76,7 +76,7 @@ def truth(
 
     if "rest_joints" in motion and "parents" in motion:
         rest, parents = motion["rest_joints"].astype(np.float64), motion["parents"].astype(int).tolist()
-        joints = forward_kinematics(rest, parents, poses[:, : len(rest)], transl)
+        joints = _posed(rest, parents, poses[:, : len(rest)]) + transl[:, None]
         pelvis = rest[0]
     else:
         joints, pelvis = _posed_by_model(path, body_model, poses, transl, betas)
@@ -101,17 +101,6 @@ def motion_hash(path: Path) -> str | None:
     except DataError:
         return None
     return sha256_bytes(motion["poses"].astype(np.float32).tobytes() + motion["trans"].astype(np.float32).tobytes())
-
-
-def forward_kinematics(rest: Array, parents: list[int], poses: Array, transl: Array) -> Array:
-    """Return joints [T, J, 3] from rest joints [J, 3], axis-angle poses [T, J, 3] and transl [T, 3]."""
-    local = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(*poses.shape[:2], 3, 3)
-    turned, placed = [local[:, 0]], [rest[0] + transl]
-    for joint in range(1, len(rest)):
-        parent = parents[joint]
-        placed.append(placed[parent] + turned[parent] @ (rest[joint] - rest[parent]))
-        turned.append(turned[parent] @ local[:, joint])
-    return np.stack(placed, axis=1)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -141,6 +130,16 @@ def _read(path: Path) -> dict[str, Any]:
         if rest.shape not in {(22, 3), (52, 3)} or len(parents) != len(rest) or not ordered:
             raise DataError(f"{path}: rest_joints should be [22, 3] or [52, 3], each with an earlier joint as parent")
     return motion
+
+
+def _posed(rest: Array, parents: list[int], poses: Array) -> Array:
+    """Return joints [T, J, 3] from rest joints [J, 3] and axis-angle poses [T, J, 3]; ignores the root's parent."""
+    import torch
+
+    from opendimo.model.body.kinematics import forward_kinematics
+
+    rotations = torch.from_numpy(Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix()).reshape(*poses.shape, 3)
+    return forward_kinematics(rotations, torch.from_numpy(rest), (-1, *parents[1:])).numpy()
 
 
 def _posed_by_model(
