@@ -1,4 +1,4 @@
-"""The miniature: its truth is exact, limbs are found by colour, and the method learns in it."""
+"""Test the miniature: ground truth is exact, limbs are detected by colour, and the method learns."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from opendimo.storage_schemas.conventions import project, transform
 from opendimo.storage_schemas.media.video import centre_crop
 from opendimo.training.log import read_metrics
 from opendimo.training.miniature.arms import ARMS, SIZES, arm_config
-from opendimo.training.miniature.colours import LIMBS, SEEN, limb_errors, limb_overlap, limb_places
+from opendimo.training.miniature.colours import LIMBS, MIN_AREA, limb_centres, limb_errors, limb_overlap
 from opendimo.training.miniature.lake import TARGETS, WorldConfig, miniature_release
 from opendimo.training.miniature.people import make_studio_take
 from opendimo.training.miniature.run import gate, table
@@ -31,12 +31,12 @@ def studio_take() -> Take:
     return make_studio_take(3)
 
 
-def test_a_take_is_the_same_each_time(takes: list[Take]) -> None:
+def test_takes_are_deterministic(takes: list[Take]) -> None:
     again = make_take(3)
     assert all(np.array_equal(a.frames, b.frames) for a, b in zip(takes[3].views, again.views, strict=True))
 
 
-def test_joints_are_where_the_cameras_see_them(takes: list[Take], studio_take: Take) -> None:
+def test_joints_agree_between_cameras_and_images(takes: list[Take], studio_take: Take) -> None:
     for take in (*takes, studio_take):
         first, second = take.views[:2]
         rotation, shift = first.world_to_camera[:, :, :3], first.world_to_camera[:, :, 3]
@@ -45,31 +45,33 @@ def test_joints_are_where_the_cameras_see_them(takes: list[Take], studio_take: T
         np.testing.assert_allclose(project(second.joints_3d, second.K), second.joints_2d, atol=1e-3)
 
 
-def test_cameras_are_within_their_gap_and_people_within_the_picture(takes: list[Take]) -> None:
+def test_cameras_are_within_the_maximum_gap_and_people_within_the_image(takes: list[Take]) -> None:
     views = [view for take in takes for view in take.views]
     assert all(abs(view.azimuth - take.views[0].azimuth) <= MAX_GAP for take in takes for view in take.views)
     inside = np.concatenate([((v.joints_2d > 0) & (v.joints_2d < PICTURE)).all(-1).ravel() for v in views])
     assert inside.mean() > 0.95
 
 
-def test_limbs_are_found_by_colour_where_their_joints_are(takes: list[Take]) -> None:
+def test_limbs_are_detected_by_colour_at_their_joints(takes: list[Take]) -> None:
     between = {"forearm": ("elbow", "wrist"), "shin": ("knee", "ankle", "foot")}
     errors: dict[str, list[float]] = {part: [] for part in between}
     for view in (take.views[0] for take in takes):
-        places, seen = limb_places(centre_crop(view.frames, TARGETS["limbs"], TARGETS["limbs"]))
+        centres, areas = limb_centres(centre_crop(view.frames, TARGETS["limbs"], TARGETS["limbs"]))
         joints = view.joints_2d * TARGETS["limbs"] / PICTURE
         for number, limb in enumerate(LIMBS):
             side, _, part = limb.partition("_")
             if part in between:
                 ends = sum(joints[:, JOINTS.index(f"{side}_{end}")] for end in between[part])
                 errors[part] += list(
-                    np.linalg.norm(places[:, number] - ends / len(between[part]), axis=-1)[seen[:, number] >= SEEN]
+                    np.linalg.norm(centres[:, number] - ends / len(between[part]), axis=-1)[
+                        areas[:, number] >= MIN_AREA
+                    ]
                 )
     for part, median in (("forearm", 0.5), ("shin", 0.9)):  # pixels
         assert len(errors[part]) > 40 and np.median(errors[part]) < median and np.percentile(errors[part], 90) < 1.5
 
 
-def test_the_truth_has_no_error_and_a_still_picture_has(takes: list[Take]) -> None:
+def test_the_true_clip_has_no_error_and_a_still_image_has(takes: list[Take]) -> None:
     frames = centre_crop(takes[0].views[0].frames, TARGETS["limbs"], TARGETS["limbs"])
     still = np.repeat(frames[:1], len(frames), axis=0)
     assert limb_errors(frames, frames, 20).max() == 0 and limb_overlap(frames, frames) == 1
@@ -86,8 +88,8 @@ def test_a_release_holds_out_people_and_every_kind_of_pair(tmp_path: Path) -> No
     assert miniature_release(tmp_path / "lake", PRETRAINED, config).sha256 == release.sha256
 
 
-def test_labels_of_studio_takes_are_those_of_the_body_that_is_seen(studio_take: Take) -> None:
-    """Forward kinematics of pose and root gives the joints of every view, but for the person's own build."""
+def test_labels_of_studio_takes_match_the_rendered_body(studio_take: Take) -> None:
+    """Forward kinematics of pose and root gives the directions of limbs in every view, whatever the person's shape."""
     length = len(studio_take.body_pose)
     for view in studio_take.views:
         turns = torch.tensor(np.concatenate([view.root[:, None], studio_take.body_pose], 1)).float()
@@ -109,7 +111,7 @@ def test_arms_differ_from_the_full_one_and_train_the_generator_for_as_many_steps
     assert (config == full) == (arm == "full")
 
 
-def test_an_unknown_arm_is_named() -> None:
+def test_an_unknown_arm_raises() -> None:
     with pytest.raises(ValueError, match="no arm 'none': choose one of full"):
         arm_config(PRETRAINED, SIZES["smoke"], "none", 0)
 
@@ -120,14 +122,14 @@ def test_the_table_gives_means_and_ranges() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_in_a_minute_the_encoder_sees_and_the_driver_begins_to_matter(tmp_path: Path) -> None:
+def test_a_short_training_uses_the_driver(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     size = SIZES["smoke"]
     release = miniature_release(tmp_path / "lake", PRETRAINED, WorldConfig(size.takes))
     config = arm_config(PRETRAINED, size, "full", 0)
-    assert size.gate_steps == size.encoder_steps  # so that the gate is the beginning of the run
-    passed = gate(tmp_path / "run", release, config)
-    assert passed["gate_r2"] > size.gate_r2 > 0  # a blind encoder has less than 0
+    assert size.gate_steps == size.encoder_steps  # so that training resumes after the gate
+    result = gate(tmp_path / "run", release, config)
+    assert result["gate_r2"] > size.gate_r2 > 0  # an encoder that ignores its input has at most 0
     train(release, config, tmp_path / "run")
     [check] = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r.get("event") == "driver_check"][-1:]
     losses = check["by_kind"]["cross_view"]

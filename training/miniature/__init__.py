@@ -1,1 +1,1 @@
-"""A small world with exact truth, in which a whole training shows in minutes whether the method works."""
+"""A small synthetic world with exact ground truth, in which a complete training run takes minutes."""

@@ -1,4 +1,4 @@
-"""The arms of the miniature: each a training run of the product, with one thing changed, on one release and base."""
+"""Configure the arms of the miniature: training runs on one release and base model that differ in one setting."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,20 +15,19 @@ Arm = Callable[[TrainConfig], TrainConfig]
 
 @dataclass(frozen=True)
 class Size:
-    """How large a miniature is: takes of the world, steps of the encoder alone, steps of the generator, samples of a
-    batch, pairs of a driver check.
+    """Size of a miniature.
 
-    `gate_r2`: R2 of held-out joints that encoder and geometry head must reach in `gate_steps` steps on poses alone
-    before anything else is worth training.
+    The gate is a check before the arms: trained on poses alone for `gate_steps` steps, encoder and geometry head must
+    predict held-out joints with an R2 of at least `gate_r2`.
     """
 
     takes: int
     gate_steps: int
     gate_r2: float
-    encoder_steps: int
+    encoder_steps: int  # encoder-only steps
     generator_steps: int
-    batch: int
-    pairs: int
+    batch: int  # batch size
+    pairs: int  # pairs of a driver check
 
 
 SIZES = {
@@ -41,7 +40,7 @@ SIZES = {
 
 
 def _only_kinds(*mix: tuple[str, float]) -> Arm:
-    """All steps with one mix of kinds."""
+    """Train all steps on one mix of kinds of pairs."""
 
     def changed(config: TrainConfig) -> TrainConfig:
         lr = config.schedule.stages[0].lr
@@ -53,7 +52,7 @@ def _only_kinds(*mix: tuple[str, float]) -> Arm:
 
 
 def _without_stage_3(config: TrainConfig) -> TrainConfig:
-    """Stage 2 goes on in the place of stage 3."""
+    """Replace stage 3 with further steps of stage 2."""
     first, second, third = config.schedule.stages
     longer = replace(second, steps=second.steps + third.steps)
     hold, end = config.schedule.hold_steps, config.schedule.geometry_steps
@@ -62,8 +61,8 @@ def _without_stage_3(config: TrainConfig) -> TrainConfig:
     )
 
 
-def _generator_alone(variant: str) -> Arm:
-    """A variant without an encoder that could learn poses first: the generator's steps alone."""
+def _without_encoder_steps(variant: str) -> Arm:
+    """Select a variant and remove the encoder-only steps: it has no encoder that could learn poses first."""
 
     def changed(config: TrainConfig) -> TrainConfig:
         first, *others = config.schedule.stages
@@ -75,7 +74,8 @@ def _generator_alone(variant: str) -> Arm:
 
 
 def _without_motion(config: TrainConfig) -> TrainConfig:
-    config = _generator_alone("full")(config)
+    """Always drop the motion."""
+    config = _without_encoder_steps("full")(config)
     schedule = replace(config.schedule, geometry_weight=0.0, motion_dropout=1.0)
     return replace(config, model=replace(config.model, geometry=False), schedule=schedule)
 
@@ -84,27 +84,27 @@ ARMS: dict[str, Arm] = {
     "full": lambda config: config,
     "same_view_only": _only_kinds(("same_view", 1.0)),
     "stages12": _without_stage_3,
-    "no_geometry": _generator_alone("no_geometry"),
+    "no_geometry": _without_encoder_steps("no_geometry"),
     "no_hands": lambda config: with_variant(config, "no_hands"),
     "channel_concat": lambda config: with_variant(config, "channel_concat"),
-    "smpl_tokens": _generator_alone("smpl_ctrl"),
-    "pose2d": _generator_alone("pose2d"),
+    "smpl_tokens": _without_encoder_steps("smpl_ctrl"),
+    "pose2d": _without_encoder_steps("pose2d"),
     "no_motion": _without_motion,
 }
-"""`smpl_tokens` are given the true poses: an upper reference; `no_motion` has no driver: the lower one."""
+"""`smpl_tokens` reads the true poses and is an upper bound; `no_motion` has no driver and is a lower bound."""
 CLAIMS = ("full", "same_view_only", "no_geometry", "channel_concat")
-"""The arms that carry the paper's claims, trained with several seeds."""
+"""Arms that test the claims of the paper."""
 
 
 def arm_config(base: Path, size: Size, arm: str, seed: int) -> TrainConfig:
-    """Return the training run of an arm. Raises `ValueError` for an unknown one."""
+    """Return the training configuration of an arm. Raises `ValueError` for an unknown arm."""
     if arm not in ARMS:
         raise ValueError(f"no arm {arm!r}: choose one of {', '.join(ARMS)}")
     return replace(ARMS[arm](full(base, size)), variant=arm, seed=seed)
 
 
 def full(base: Path, size: Size) -> TrainConfig:
-    """The training run of the whole method; the arms change one thing in it."""
+    """Return the training configuration of the complete method, which the arms change in one setting."""
     encoder, generator = size.encoder_steps, size.generator_steps
     single, mixed = round(0.25 * generator), round(0.5 * generator)
     lr = 1e-2

@@ -1,4 +1,4 @@
-"""Find the limbs of the miniature's person in pictures, true or generated, by their colours."""
+"""Detect limbs by their colours in true and generated frames."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,54 +8,56 @@ from opendimo.training.miniature.world import COLOURS
 Array = NDArray[np.floating]
 
 LIMBS = ("left_forearm", "right_forearm", "left_hand", "right_hand", "left_shin", "right_shin")
-"""Parts that are looked for: their hues are 60 degrees apart, all other parts are nearly grey."""
-ALIKE = 0.866
-"""Cosine between the chroma of a pixel and that of a limb from which on the pixel counts: of 30 degrees, half of what
-lies between two limbs."""
-COLOURFUL = 60.0
-"""Distance of RGB from grey, 0 to 255, from which on a pixel belongs to a limb: the world around is duller."""
-SEEN = 3.0
-"""Pixels of full colour that a limb must have to be compared."""
+"""Detected parts: their hues are 60 degrees apart, all other parts are nearly grey."""
+MIN_COSINE = 0.866
+"""Minimum cosine between the chroma of a pixel and that of its limb: of 30 degrees, half the distance of two hues."""
+MIN_CHROMA = 60.0
+"""Minimum distance of a limb's pixel from grey, in RGB from 0 to 255: the background is closer to grey."""
+MIN_AREA = 3.0
+"""Minimum area, in pixels of full colour, of a limb that is compared."""
 
 
-def limb_places(frames: NDArray[np.uint8]) -> tuple[Array, Array]:
-    """Return where limbs are in frames [T, H, W, 3] RGB: centres [T, limbs, 2] in pixels, and how many pixels of full
-    colour each has [T, limbs]; a centre is NaN where there are none."""
+def limb_centres(frames: NDArray[np.uint8]) -> tuple[Array, Array]:
+    """Detect limbs in frames [T, H, W, 3] RGB.
+
+    Returns centres [T, limbs, 2] in pixels, NaN if a limb is not detected, and areas [T, limbs] in pixels of full
+    colour.
+    """
     chroma = frames.astype(np.float64) - frames.mean(-1, keepdims=True)
     strength = np.linalg.norm(chroma, axis=-1)  # [T, H, W]
     directions = np.stack([_direction(part) for part in LIMBS], -1)  # [3, limbs]
     cosine = (chroma @ directions) / np.maximum(strength, 1e-6)[..., None]
     nearest = cosine.argmax(-1)[..., None] == np.arange(len(LIMBS))
-    full = np.array([np.linalg.norm(_chroma(part)) for part in LIMBS])
-    weight = np.where((cosine > ALIKE) & nearest & (strength > COLOURFUL / 2)[..., None], strength[..., None], 0) / full
-    mass = weight.sum((1, 2))  # [T, limbs]
+    full_chroma = np.array([np.linalg.norm(_chroma(part)) for part in LIMBS])
+    coloured = (cosine > MIN_COSINE) & nearest & (strength > MIN_CHROMA / 2)[..., None]
+    weight = np.where(coloured, strength[..., None], 0) / full_chroma
+    area = weight.sum((1, 2))  # [T, limbs]
     rows, columns = np.indices(frames.shape[1:3]) + 0.5
     with np.errstate(invalid="ignore", divide="ignore"):
-        x, y = (np.einsum("thwl,hw->tl", weight, places) / mass for places in (columns, rows))
-    return np.stack([x, y], -1), mass
+        x, y = (np.einsum("thwl,hw->tl", weight, coordinate) / area for coordinate in (columns, rows))
+    return np.stack([x, y], -1), area
 
 
 def limb_errors(clip: NDArray[np.uint8], truth: NDArray[np.uint8], height: float) -> Array:
-    """Return distances between limbs in a clip and in the truth [T, H, W, 3], over the person's height in pixels.
+    """Return distances of limbs between a clip and the true clip [T, H, W, 3], over the person's `height` in pixels.
 
-    One number for each frame and limb that the truth shows; a limb that the clip lacks counts as one height.
+    One value for each frame and limb that is detected in the true clip; it is 1 if the other clip lacks the limb.
     """
-    found, mass = limb_places(clip)
-    true, shown = limb_places(truth)
-    compared = shown >= SEEN
-    distance = np.linalg.norm(found - true, axis=-1) / height
-    return np.where(mass >= SEEN / 3, distance, 1.0)[compared]
+    centres, areas = limb_centres(clip)
+    true_centres, true_areas = limb_centres(truth)
+    distances = np.linalg.norm(centres - true_centres, axis=-1) / height
+    return np.where(areas >= MIN_AREA / 3, distances, 1.0)[true_areas >= MIN_AREA]
 
 
 def limb_overlap(clip: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
-    """Return intersection over union of the pixels of coloured limbs in a clip and in the truth, over all frames."""
-    first, second = (_colourful(frames) for frames in (clip, truth))
+    """Return the intersection over union of coloured pixels in a clip and in the true clip, over all frames."""
+    first, second = (_is_coloured(frames) for frames in (clip, truth))
     return float((first & second).sum() / max(1, (first | second).sum()))
 
 
-def _colourful(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _is_coloured(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
     chroma = frames.astype(np.float64) - frames.mean(-1, keepdims=True)
-    return np.asarray(np.linalg.norm(chroma, axis=-1) > COLOURFUL)
+    return np.asarray(np.linalg.norm(chroma, axis=-1) > MIN_CHROMA)
 
 
 def _chroma(part: str) -> Array:

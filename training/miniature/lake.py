@@ -1,4 +1,4 @@
-"""A small world as a lake and a release, so that it is read by the loader and the trainer of real data."""
+"""Render a world into a lake and a release, which the loader and the trainer read like real data."""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -27,22 +27,22 @@ from opendimo.training.miniature.world import FRAMES, Take, View, make_take
 
 Row = dict[str, Any]
 WINDOW = 9
-"""Frames of a window; a take holds two."""
+"""Frames of a window; a take has two windows."""
 FPS = 15
-FEW = 200
-"""Takes up to which starting other processes takes longer than filming."""
+SERIAL_TAKES = 200
+"""Up to this number of takes, starting worker processes takes longer than rendering."""
 STARTS = range(0, FRAMES - WINDOW + 1, WINDOW)
-
+"""First frames of the windows of a take."""
 
 World = Literal["limbs", "studio"]
-"""Mannequins whose limbs have colours of their own, or the people of the studio."""
+"""`limbs`: a mannequin with a distinct colour per limb; `studio`: the synthetic people of the demo."""
 TARGETS: dict[World, int] = {"limbs": 32, "studio": 64}
 """Height and width in pixels of the targets."""
 
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Which world is filmed and how much of it. The takes of the last `test_subjects` of `subjects` are held out."""
+    """Takes of a world. Those of the last `test_subjects` of `subjects` are held out."""
 
     takes: int
     world: World = "limbs"
@@ -53,7 +53,7 @@ class WorldConfig:
 
 
 def miniature_release(folder: Path, base: Path, config: WorldConfig, workers: int = 2) -> Release:
-    """Return the release of a world in `folder`, filmed and encoded by `base` where it is not there yet."""
+    """Return the release of a world in `folder`; render it and encode it with `base` if it does not exist."""
     lake = Lake(folder)
     run = stable_id("miniature", asdict(config), encoders_id(base))
     if not lake.dataset("releases").count_rows():
@@ -63,47 +63,47 @@ def miniature_release(folder: Path, base: Path, config: WorldConfig, workers: in
 
 
 def _tables(base: Path, config: WorldConfig, workers: int) -> dict[str, list[Row]]:
-    """Rows of all tables that training reads."""
+    """Build the rows of all tables that training reads."""
     rows: dict[str, list[Row]] = {
         name: [] for name in ("captures", "clips", "clip_videos", "poses", "captions", "latents", "pairs")
     }
-    coder = _Coder(base, TARGETS[config.world])
-    for number, take in enumerate(film_takes(config, workers)):
+    encoder = _WindowEncoder(base, TARGETS[config.world])
+    for number, take in enumerate(render_takes(config, workers)):
         split = "test" if number % config.subjects >= config.subjects - config.test_subjects else "train"
         rows["captures"].append(_capture(take))
         for view in take.views:
             for table, row in _clip_rows(take, view):
                 rows[table].append(row)
-            rows["latents"] += coder.windows(take, view)
+            rows["latents"] += encoder.rows(take, view)
         rows["pairs"] += _pairs(take, split)
     return rows
 
 
-def film_takes(config: WorldConfig, workers: int) -> Iterator[Take]:
-    """All takes of a world, in their order."""
+def render_takes(config: WorldConfig, workers: int) -> Iterator[Take]:
+    """Yield all takes of a world in order."""
     make = make_take if config.world == "limbs" else make_studio_take
-    film = partial(make, seed=config.seed, subjects=config.subjects, moving_share=config.moving_share)
-    if config.takes <= FEW:
-        yield from map(film, range(config.takes))
+    make_numbered = partial(make, seed=config.seed, subjects=config.subjects, moving_share=config.moving_share)
+    if config.takes <= SERIAL_TAKES:
+        yield from map(make_numbered, range(config.takes))
         return
-    # spawn: a forked torch can hang
+    # spawn: torch can hang in a forked process
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(film, range(config.takes), chunksize=16)
+        yield from pool.map(make_numbered, range(config.takes), chunksize=16)
 
 
 def _one_thread() -> None:
-    """Keep a worker to one thread: there are as many workers as processors."""
+    """Limit torch to one thread in a worker process, since there is one worker per core."""
     torch.set_num_threads(1)
 
 
 def windows(view: View, size: int) -> NDArray[np.uint8]:
-    """The windows of a view [N, T, size, size, 3]."""
+    """Return the windows of a view [N, T, size, size, 3]."""
     frames = centre_crop(view.frames, size, size)
     return np.stack([frames[start : start + WINDOW] for start in STARTS])
 
 
 def clip_id(take: Take, view: View) -> str:
-    """Name of the clip of one view."""
+    """Return the clip id of a view."""
     return f"{take.name} {view.name}"
 
 
@@ -121,7 +121,7 @@ def _capture(take: Take) -> Row:
 
 
 def _clip_rows(take: Take, view: View) -> Iterator[tuple[str, Row]]:
-    """The clip, its video, its true poses and its caption."""
+    """Yield (table, row) of the video, the clip, its true poses and its caption."""
     clip = clip_id(take, view)
     video = encode(view.frames, Fraction(FPS))
     picture = view.frames.shape[1]
@@ -157,7 +157,7 @@ def _clip_rows(take: Take, view: View) -> Iterator[tuple[str, Row]]:
             person_height=0.75,
         ),
     )
-    seen = np.concatenate([view.joints_2d, np.ones((FRAMES, 52, 1))], -1)
+    joints_2d = np.concatenate([view.joints_2d, np.ones((FRAMES, 52, 1))], -1)
     yield (
         "poses",
         filled_row(
@@ -171,7 +171,7 @@ def _clip_rows(take: Take, view: View) -> Iterator[tuple[str, Row]]:
             hand_pose=np.float32(take.hand_pose),
             transl=np.float32(view.transl),
             joints_3d=np.float32(view.joints_3d),
-            joints_2d=np.float32(seen),
+            joints_2d=np.float32(joints_2d),
             valid=[True] * FRAMES,
             hand_valid=np.ones((FRAMES, 2), np.float32),
             confidence=np.ones(FRAMES, np.float32),
@@ -194,21 +194,21 @@ def _clip_rows(take: Take, view: View) -> Iterator[tuple[str, Row]]:
 
 
 def _boxes(view: View) -> NDArray[np.float32]:
-    """[T, 4] boxes around the joints with room for flesh, in pixels."""
-    room = 0.05 * view.frames.shape[1]
-    low, high = view.joints_2d.min(1) - room, view.joints_2d.max(1) + room
+    """Return boxes [T, 4] around the joints, in pixels, with a margin for the limbs."""
+    margin = 0.05 * view.frames.shape[1]
+    low, high = view.joints_2d.min(1) - margin, view.joints_2d.max(1) + margin
     return np.concatenate([low, high], -1).astype(np.float32)
 
 
 def sentence(move: str) -> str:
-    """What the caption says of a camera."""
-    kind, _, way = move.partition("_")
+    """Return the camera sentence of the caption for a `move` such as `arc_left`."""
+    kind, _, direction = move.partition("_")
     verbs = {"arc": "arcs", "dolly": "dollies", "pan": "pans"}
-    return f"The camera {verbs[kind]} {way}." if way else "The camera is static."
+    return f"The camera {verbs[kind]} {direction}." if direction else "The camera is static."
 
 
-class _Coder:
-    """Windows and sentences by the base model's own VAE and text encoder."""
+class _WindowEncoder:
+    """Encode windows and camera sentences with the base model's VAE and text encoder."""
 
     def __init__(self, base: Path, size: int) -> None:
         self._size = size
@@ -217,8 +217,8 @@ class _Coder:
         self._weights = encoders_id(base)
         self._texts: dict[str, NDArray[np.float16]] = {}
 
-    def windows(self, take: Take, view: View) -> list[Row]:
-        """The rows of `latents` of a clip."""
+    def rows(self, take: Take, view: View) -> list[Row]:
+        """Build the rows of `latents` of a clip."""
         batch = torch.from_numpy(windows(view, self._size)).permute(0, 4, 1, 2, 3) / 255  # [N, 3, T, S, S]
         with torch.inference_mode():
             latents = encode_latents(self._vae, batch).numpy().astype(np.float16)
@@ -248,7 +248,7 @@ class _Coder:
 
 
 def _pairs(take: Take, split: str) -> list[Row]:
-    """Every view drives itself and every other one."""
+    """Build pairs of each view as driver with each view as target."""
     rows = []
     for target in take.views:
         for driving in take.views:

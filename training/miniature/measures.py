@@ -1,4 +1,4 @@
-"""What is measured of a trained arm on held-out takes: losses, generated clips, motion tokens, camera texts."""
+"""Measure a trained arm on held-out takes: losses, generated clips, motion tokens, camera sentences."""
 
 import json
 from collections.abc import Iterator
@@ -30,28 +30,28 @@ from opendimo.training.release import Pair, Release
 
 Row = dict[str, Any]
 CLIPS = 24
-"""Held-out cross-view pairs that clips are generated for."""
+"""Number of held-out cross-view pairs for which clips are generated."""
 SAMPLING_STEPS = 20
 GUIDANCE = 2.0
-"""Scale of classifier-free guidance for the motion of generated clips."""
+"""Classifier-free guidance scale for the motion of generated clips."""
 PERSON_HEIGHT = 0.77 * TARGETS["limbs"]
-"""Pixels: a person of 1.7 m at the middle distance of the world's cameras."""
+"""Height in pixels of a person of 1.7 m at the mean camera distance."""
 
 
 def measure(model: DiMo, release: Release, config: TrainConfig, out: Path) -> Row:
-    """Measure a trained model; write the generated clips' frames to `out`/clips.npz."""
+    """Measure a trained model; write the frames of generated clips to `out`/clips.npz."""
     held_out = TrainingData(release, "test", config.model, reference_share=1.0)
     train = TrainingData(release, "train", config.model, reference_share=1.0)
     model.eval()
     with torch.inference_mode():
-        found = _losses(out) | _clips(model, held_out, config, out) | _camera(model, held_out)
+        measures = _losses(out) | _clips(model, held_out, config, out) | _camera(model, held_out)
         if model.control.has_features:
-            found |= _tokens(model, train, held_out, release)._asdict()
-    return found
+            measures |= _tokens(model, train, held_out, release)._asdict()
+    return measures
 
 
 def _losses(out: Path) -> Row:
-    """The newest driver check's numbers on cross-view pairs, and the gap of each kind of pair."""
+    """Read the newest driver check: losses on cross-view pairs, and the gap for each kind of pair."""
     checks = [r for r in read_metrics(out / "metrics.jsonl") if r.get("event") == "driver_check"]
     by_kind = checks[-1]["by_kind"]
     gaps = {f"gap_{kind}": loss["other"] / loss["true"] - 1 for kind, loss in by_kind.items() if loss["other"]}
@@ -59,37 +59,36 @@ def _losses(out: Path) -> Row:
 
 
 def _clips(model: DiMo, data: TrainingData, config: TrainConfig, out: Path) -> Row:
-    """Generate cross-view clips with the true and with another driver; compare them with the truth."""
+    """Generate cross-view clips with the true driver and with another one; compare them with the true clips."""
     vae = load_vae(Path(config.base))
-    guidance = GUIDANCE if config.schedule.motion_dropout < 1 else 0  # an arm without motion has learnt no driver
+    guidance = GUIDANCE if config.schedule.motion_dropout < 1 else 0  # `no_motion` never saw a driver
     pairs = data.fixed("cross_view", CLIPS, SEED)
     batch = data.batch(pairs, data.other_moments(pairs, SEED))
     other = replace(batch, driving=data.batch([data.other_driver(pair, SEED) for pair in pairs]).driving)
-    made = {
+    latents = {
         "truth": batch.target,
         "true_driver": generate(model, batch, 3.0, guidance),
         "other_driver": generate(model, other, 3.0, guidance),
         "copy": batch.reference.expand(-1, -1, batch.target.shape[2], -1, -1),
     }
-    frames = {name: _frames(decode(vae, latents)) for name, latents in made.items()}
-    frames["copy"] = np.repeat(frames["copy"][:, :1], frames["truth"].shape[1], axis=1)  # the picture, not its codes
+    frames = {name: _frames(decode(vae, clips)) for name, clips in latents.items()}
+    frames["copy"] = np.repeat(frames["copy"][:, :1], frames["truth"].shape[1], axis=1)  # the image, not its latent
     np.savez_compressed(out / "clips.npz", **frames)  # type: ignore[arg-type]
-    found: Row = {}
+    measures: Row = {}
     for name in ("true_driver", "other_driver", "copy"):
         errors = [limb_errors(a, b, PERSON_HEIGHT) for a, b in zip(frames[name], frames["truth"], strict=True)]
         overlaps = [limb_overlap(a, b) for a, b in zip(frames[name], frames["truth"], strict=True)]
         difference = frames[name].astype(np.float64) - frames["truth"]
-        found[f"limbs_{name}"] = float(np.median(np.concatenate(errors)))
-        found[f"overlap_{name}"] = float(np.mean(overlaps))
-        found[f"psnr_{name}"] = float(np.mean(20 * np.log10(255 / np.sqrt((difference**2).mean((1, 2, 3, 4))))))
-    return found
+        measures[f"limbs_{name}"] = float(np.median(np.concatenate(errors)))
+        measures[f"overlap_{name}"] = float(np.mean(overlaps))
+        measures[f"psnr_{name}"] = float(np.mean(20 * np.log10(255 / np.sqrt((difference**2).mean((1, 2, 3, 4))))))
+    return measures
 
 
 def generate(model: DiMo, batch: Batch, shift: float, guidance: float, steps: int = SAMPLING_STEPS) -> Tensor:
-    """Sample latents [B, C, L, h, w] by Euler steps from noise that is the same each time.
+    """Sample latents [B, C, L, h, w] by Euler steps from fixed noise.
 
-    `guidance` is the scale of classifier-free guidance for the motion: 1 uses the driver's prediction alone, 0 that
-    without a driver.
+    `guidance`: classifier-free guidance scale for the motion; 1 disables it, 0 ignores the driver.
     """
     noise = torch.randn(batch.target.shape, generator=torch.Generator().manual_seed(SEED))
     grid = model.transformer.grid(noise)
@@ -100,72 +99,72 @@ def generate(model: DiMo, batch: Batch, shift: float, guidance: float, steps: in
     ]
     sigmas = shifted(torch.linspace(1, 0, steps + 1), shift)
     latents = noise
-    for sigma, following in pairwise(sigmas):
+    for sigma, next_sigma in pairwise(sigmas):
         timestep = (sigma * TIMESTEPS).expand(len(noise))
         velocity = sum(
-            weight * model.transformer(latents, timestep, batch.text, batch.text_ok, signal, batch.reference)
+            weight * model.transformer(latents, timestep, batch.text, batch.text_ok, signal, batch.reference).sample
             for weight, signal in signals
         )
-        latents = latents + (following - sigma) * velocity
+        latents = latents + (next_sigma - sigma) * velocity
     return latents
 
 
 def _frames(video: Tensor) -> NDArray[np.uint8]:
-    """[B, 3, T, H, W] in [0, 1] -> [B, T, H, W, 3]."""
+    """Convert [B, 3, T, H, W] in [0, 1] to [B, T, H, W, 3]."""
     return (255 * video.clamp(0, 1)).round().byte().permute(0, 2, 3, 4, 1).numpy()
 
 
 def _camera(model: DiMo, data: TrainingData) -> Row:
-    """Share of moving-camera windows whose own sentence has the lowest loss of all sentences of the world."""
+    """Return the share of moving-camera windows for which the true camera sentence has the lowest loss of all."""
     pairs = data.fixed("moving_camera", 32, SEED)
     batch = data.batch(pairs, data.other_moments(pairs, SEED))
-    told_to = [tuple(text[ok].flatten().tolist()) for text, ok in zip(batch.text, batch.text_ok, strict=True)]
-    sentences = dict(zip(told_to, zip(batch.text, batch.text_ok, strict=True), strict=True))
+    text_keys = [tuple(text[ok].flatten().tolist()) for text, ok in zip(batch.text, batch.text_ok, strict=True)]
+    sentences = dict(zip(text_keys, zip(batch.text, batch.text_ok, strict=True), strict=True))
     generator = torch.Generator().manual_seed(SEED)
     losses = []
     for text, ok in sentences.values():
-        told = replace(batch, text=text.expand_as(batch.text), text_ok=ok.expand_as(batch.text_ok))
+        conditioned = replace(batch, text=text.expand_as(batch.text), text_ok=ok.expand_as(batch.text_ok))
         total = torch.zeros(len(pairs))
         generator.manual_seed(SEED)
         for sigma in (0.5, 0.7, 0.9):
             noise = torch.randn(batch.target.shape, generator=generator)
             none = torch.zeros(len(pairs), dtype=torch.bool)
             conditions = Conditions(torch.full((len(pairs),), sigma), noise, none, none, None)
-            total += training_loss(model, told, conditions, 0, 0).samples
+            total += training_loss(model, conditioned, conditions, 0, 0).samples
         losses.append(total)
     best = torch.stack(losses).argmin(0)
-    own = [list(sentences).index(sentence) for sentence in told_to]
-    return {"camera_followed": float((best == torch.tensor(own)).float().mean()), "camera_chance": 1 / len(sentences)}
+    true = [list(sentences).index(sentence) for sentence in text_keys]
+    return {"camera_followed": float((best == torch.tensor(true)).float().mean()), "camera_chance": 1 / len(sentences)}
 
 
 def _tokens(model: DiMo, train: TrainingData, held_out: TrainingData, release: Release) -> TokenProbes:
-    """Probes on windows of two views of each performance, side by side."""
+    """Fit probes on training windows and measure them on held-out windows, in batches of both views of a moment."""
     clips = release.read("clips", ["clip_id", "world_to_camera"])
     azimuths = {clip["clip_id"]: azimuth(clip["world_to_camera"]) for clip in clips}
 
-    def gathered(data: TrainingData, count: int) -> list[tuple[Tensor, Batch, Tensor]]:
+    def token_batches(data: TrainingData, count: int) -> list[tuple[Tensor, Batch, Tensor]]:
         return [
             (tokens_of(model, batch), batch, torch.tensor([azimuths[pair.driving_clip_id] for pair in pairs]))
             for pairs in _both_views(data, count)
             for batch in [data.batch(pairs)]
         ]
 
-    return probe_tokens(gathered(train, 128), gathered(held_out, 64))
+    return probe_tokens(token_batches(train, 128), token_batches(held_out, 64))
 
 
 def _both_views(data: TrainingData, count: int) -> Iterator[list[Pair]]:
-    """Batches of pairs of which each two in turn are one moment driven by either view."""
+    """Yield batches of pairs; two consecutive pairs show one moment, with the drivers of both views."""
     pairs = [pair for pair in data.pairs if pair.kind == "cross_view" and pair.target_clip_id[-1] in "ab"]
     by_moment: dict[tuple[str, int], list[Pair]] = {}
     for pair in pairs:
         if pair.driving_clip_id[-1] in "ab":
             by_moment.setdefault((pair.capture_id, pair.target_start), []).append(pair)
-    both = [found for found in by_moment.values() if len(found) == 2][:count]
-    for start in range(0, len(both), 8):
-        yield [pair for moment in both[start : start + 8] for pair in moment]
+    moments = [drivers for drivers in by_moment.values() if len(drivers) == 2][:count]
+    for start in range(0, len(moments), 8):
+        yield [pair for moment in moments[start : start + 8] for pair in moment]
 
 
 def write_row(path: Path, row: Row) -> None:
-    """Append one result to a file of JSON lines."""
+    """Append a result to a file of JSON lines."""
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row) + "\n")

@@ -1,4 +1,4 @@
-"""Run arms of the miniature one after the other; finished ones are not run again."""
+"""Run arms of the miniature in sequence; skip those that have results."""
 
 import json
 import math
@@ -25,16 +25,20 @@ Row = dict[str, Any]
 
 
 def run_arms(
-    out: Path, base: Path, size: str, arms: Sequence[str], seeds: Sequence[int], say: Callable[[str], None]
+    out: Path, base: Path, size: str, arms: Sequence[str], seeds: Sequence[int], report: Callable[[str], None]
 ) -> list[Row]:
-    """Film the world, pass the gate, train and measure every arm with every seed; return a row for each.
+    """Render the world, check the gate, train and measure every arm with every seed; return all rows of results.
 
-    Raises `RuntimeError` where the encoder does not pass the gate: no arm is worth its time then.
+    `report` receives lines of progress. Raises `RuntimeError` if the encoder fails the gate: no arm could learn.
     """
-    chosen = SIZES[size]
-    release = miniature_release(out / f"lake-{size}", base, WorldConfig(chosen.takes))
-    _pass_gate(
-        out / f"gate-{size}", release, full(base, replace(chosen, encoder_steps=chosen.gate_steps)), chosen.gate_r2, say
+    settings = SIZES[size]
+    release = miniature_release(out / f"lake-{size}", base, WorldConfig(settings.takes))
+    _check_gate(
+        out / f"gate-{size}",
+        release,
+        full(base, replace(settings, encoder_steps=settings.gate_steps)),
+        settings.gate_r2,
+        report,
     )
     results = out / f"results-{size}.jsonl"
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
@@ -43,7 +47,7 @@ def run_arms(
             if any((row["arm"], row["seed"]) == (arm, seed) for row in done):
                 continue
             began, cpu = time.time(), time.process_time()
-            config = arm_config(base, chosen, arm, seed)
+            config = arm_config(base, settings, arm, seed)
             folder = out / f"{size}-{arm}-{seed}"
             row: Row = {"arm": arm, "seed": seed, "steps": config.schedule.steps}
             result = train(release, config, folder)
@@ -51,42 +55,42 @@ def run_arms(
             row |= measure(DiMo.load(result.checkpoint / "model"), release, config, folder)
             write_row(results, row)
             done.append(row)
-            say(json.dumps(row))
+            report(json.dumps(row))
     return done
 
 
-def _pass_gate(out: Path, release: Release, config: TrainConfig, least: float, say: Callable[[str], None]) -> None:
-    """Train the encoder alone once per world, and see that it reads poses."""
+def _check_gate(out: Path, release: Release, config: TrainConfig, least: float, report: Callable[[str], None]) -> None:
+    """Train the encoder alone once per world, and check that it predicts poses with an R2 of at least `least`."""
     file = out / "gate.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(gate(out / "run", release, config)))
-    passed = json.loads(file.read_text())
-    r2, seconds = passed["gate_r2"], passed["gate_cpu_seconds"]
-    say(f"gate: R2 of held-out joints is {r2:.2f} after {seconds:.0f} s of processor time")
+    result = json.loads(file.read_text())
+    r2, seconds = result["gate_r2"], result["gate_cpu_seconds"]
+    report(f"gate: R2 of held-out joints is {r2:.2f} after {seconds:.0f} s of CPU time")
     if r2 < least:
         raise RuntimeError(
-            f"the encoder reads joints with an R2 of {r2:.2f}, {least} is wanted: mend it before any arm"
+            f"the encoder predicts joints with R2 {r2:.2f}, below {least}: fix the encoder before training arms"
         )
 
 
-class _ReachedError(Exception):
-    """The steps that train the encoder alone are done."""
+class _GateReachedError(Exception):
+    """Stop training after the encoder-only steps."""
 
 
 def gate(out: Path, release: Release, config: TrainConfig) -> Row:
-    """Train encoder and geometry head alone, as the first steps of a run in `out`, which `train` would continue.
+    """Train the encoder-only steps of a run in `out`, which `train` can resume.
 
-    Returns R2 of held-out joints and the seconds of processor time it took.
+    Returns R2 of held-out joints (`gate_r2`) and CPU time in seconds (`gate_cpu_seconds`).
     """
     steps = math.ceil(config.schedule.encoder_steps)
 
     def stop(done: int, _total: int, _record: Row) -> None:
-        if done > steps:  # the checkpoint of the step before is written
-            raise _ReachedError
+        if done > steps:  # so that the checkpoint of the last of these steps is written
+            raise _GateReachedError
 
     began = time.process_time()
-    with suppress(_ReachedError):
+    with suppress(_GateReachedError):
         train(release, config, out, on_progress=stop)
     seconds = time.process_time() - began
     checkpoint = latest(out)
@@ -100,31 +104,31 @@ COLUMNS = {
     "gap_cross_view": "gap, cross view",
     "gap_same_view": "gap, same view",
     "true": "loss, true driver",
-    "other": "other",
-    "none": "none",
-    "limbs_true_driver": "limbs off",
-    "limbs_other_driver": "with another driver",
-    "limbs_copy": "copy",
-    "overlap_true_driver": "overlap",
-    "overlap_copy": "copy's",
-    "psnr_true_driver": "PSNR",
-    "psnr_copy": "copy's",
+    "other": "loss, other driver",
+    "none": "loss, no driver",
+    "limbs_true_driver": "limb distance, true driver",
+    "limbs_other_driver": "limb distance, other driver",
+    "limbs_copy": "limb distance, repeated reference",
+    "overlap_true_driver": "overlap, true driver",
+    "overlap_copy": "overlap, repeated reference",
+    "psnr_true_driver": "PSNR, true driver",
+    "psnr_copy": "PSNR, repeated reference",
     "joints_r2": "joints R2",
     "azimuth_r2": "azimuth R2",
     "retrieval": "retrieval",
-    "camera_followed": "camera",
+    "camera_followed": "true camera sentence best",
 }
-"""Measures of the table, and their headings."""
+"""Headings of the measures in the table."""
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return the results as Markdown: the mean over the seeds of an arm, and the range where there are several."""
+    """Return a Markdown table of the mean over the seeds of each arm, with the range if there are several seeds."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     lines = ["| arm | seeds | " + " | ".join(COLUMNS.values()) + " |", "|---|---|" + "---|" * len(COLUMNS)]
     for arm in arms:
-        of = [row for row in rows if row["arm"] == arm]
-        cells = [_cell([row.get(name) for row in of]) for name in COLUMNS]
-        lines.append(f"| `{arm}` | {len(of)} | " + " | ".join(cells) + " |")
+        of_arm = [row for row in rows if row["arm"] == arm]
+        cells = [_cell([row.get(name) for row in of_arm]) for name in COLUMNS]
+        lines.append(f"| `{arm}` | {len(of_arm)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
