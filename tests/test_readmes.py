@@ -29,7 +29,7 @@ from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from opendimo.storage_schemas.releases.release import create_release
 from opendimo.training import config
 from opendimo.training.miniature.people import make_studio_take
-from opendimo.training.stages import three_stages
+from opendimo.training.schedule import three_stages
 from tests.dags.command import dimo
 from tests.model.pipelines import WINDOW
 from tests.pipelines.calibration_files import ROTATIONS, SIZE, write_json

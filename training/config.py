@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from opendimo.model.config import DiMoConfig
 from opendimo.model.encoder.config import ENCODERS
-from opendimo.training.stages import Schedule, three_stages
+from opendimo.training.schedule import Schedule, three_stages
 
 OptimizerName = Literal["adamw", "muon"]
 """AdamW for all parameters, or Muon for the matrices of transformer layers (`optimizer.py`)."""

@@ -19,7 +19,7 @@ from opendimo.training.pool import Pool
 from opendimo.training.reading import SampleReader
 from opendimo.training.references import References, still_clips
 from opendimo.training.release import Pair, Pairs, Release, read_pairs
-from opendimo.training.stages import Schedule, StagePoint
+from opendimo.training.schedule import Schedule, StagePoint
 
 logger = logging.getLogger(__name__)
 AHEAD = 2

@@ -19,7 +19,7 @@ from opendimo.training.data import TrainingData
 from opendimo.training.objective import Conditions, training_loss, with_text
 from opendimo.training.precision import computing
 from opendimo.training.release import Pair
-from opendimo.training.stages import StagePoint
+from opendimo.training.schedule import StagePoint
 
 CONDITIONS = ("true", "other", "none", "other_text", "no_text")
 """`true`: the true driver and text. `other`: the driver of another capture (from training pairs if all held-out ones

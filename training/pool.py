@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from opendimo.training.release import Pair, Pairs
 from opendimo.training.sampling import Cell, Stretch, available, draw, driver_at, weights_of, window_at
-from opendimo.training.stages import Schedule, StagePoint, stage_at
+from opendimo.training.schedule import Schedule, StagePoint, stage_at
 
 Rows = NDArray[np.int64]
 

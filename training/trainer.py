@@ -31,7 +31,7 @@ from opendimo.training.optimizer import PartsOptimizer
 from opendimo.training.precision import computing
 from opendimo.training.release import Release
 from opendimo.training.result import TrainResult
-from opendimo.training.stages import stage_at
+from opendimo.training.schedule import stage_at
 
 logger = logging.getLogger(__name__)
 

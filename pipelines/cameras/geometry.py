@@ -10,17 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from opendimo.pipelines.cameras.arcs import with_arcs, with_follows
 from opendimo.pipelines.cameras.terms import (
     FOCAL_OVER_WIDTH,
-    MIN_RATE,
     CameraMotion,
-    Term,
     jitter,
     move_terms,
-    runs,
     shake_terms,
     smooth_rates,
-    speed_word,
     with_holds,
 )
 from opendimo.storage_schemas.conventions import camera_centres
@@ -29,9 +26,6 @@ Array = NDArray[np.floating]
 
 DEFAULT_DISTANCE = 4.0  # metres, if the distance to the subject is unknown: a person seen full length
 PERSON_HEIGHT = 1.7  # metres
-ARC_RATIO = (0.4, 2.5)  # range of (camera turn) / (turn that would keep the subject centred) that counts as an arc
-ARC_SHARE = 0.5  # truck and pan must overlap in time by at least this share of the shorter one
-FOLLOW_SLIP = 0.5  # maximum relative speed of camera and subject, as a share of the camera's speed
 AXES = ("yaw", "pitch", "roll", "right", "up", "forward", "zoom")
 
 
@@ -59,9 +53,9 @@ def camera_motion(
     unrest = jitter(raw, fps)
     rates = dict(zip(AXES, smooth.T, strict=True))
     terms = move_terms(rates, dict(zip(AXES, unrest.T, strict=True)), fps)
-    terms = _arcs(terms, rates)
+    terms = with_arcs(terms, rates)
     if subject is not None:
-        terms = _follows(terms, world_to_camera, subject, distance, fps)
+        terms = with_follows(terms, world_to_camera, subject, distance, fps)
     terms += shake_terms(unrest, smooth, fps)
 
     net = raw.sum(axis=0) / fps
@@ -112,62 +106,6 @@ def subject_from_track(track: Array, K: Array | None, width: int, height: int) -
     x = ((x0 + x1) / 2 - K[:, 0, 2]) / K[:, 0, 0]
     y = ((y0 + y1) / 2 - K[:, 1, 2]) / K[:, 1, 1]
     return np.stack([x * depth, y * depth, depth], axis=1)
-
-
-def _arcs(terms: list[Term], rates: dict[str, Array]) -> list[Term]:
-    """Replace a truck and an opposite pan by an arc if the pan keeps the subject centred.
-
-    To keep a point at distance d ahead centred while moving left at speed v, the camera turns right by v / d: in
-    the units used here the two rates are equal and opposite.
-    """
-    kept = list(terms)
-    for truck, pan, arc in (("truck_left", "pan_right", "arc_left"), ("truck_right", "pan_left", "arc_right")):
-        for a in [t for t in kept if t.term == truck]:
-            for b in [t for t in kept if t.term == pan]:
-                start, end = max(a.start_frame, b.start_frame), min(a.end_frame, b.end_frame)
-                shorter = min(a.end_frame - a.start_frame, b.end_frame - b.start_frame)
-                if a not in kept or end - start < max(2, ARC_SHARE * shorter):
-                    continue
-                travel = abs(float(rates["right"][start : end - 1].mean()))
-                ratio = abs(float(rates["yaw"][start : end - 1].mean())) / travel
-                if ARC_RATIO[0] <= ratio <= ARC_RATIO[1]:
-                    span = min(a.start_frame, b.start_frame), max(a.end_frame, b.end_frame)
-                    kept = [t for t in kept if t not in (a, b)] + [Term(*span, arc, speed_word("right", travel))]
-    return sorted(kept)
-
-
-def _follows(terms: list[Term], world_to_camera: Array, subject: Array, distance: float, fps: float) -> list[Term]:
-    """Replace translations that keep pace with a moving subject by `follow`."""
-    rotation = world_to_camera[:, :, :3].astype(np.float64)
-    centres = camera_centres(world_to_camera.astype(np.float64))
-    world = centres + np.einsum("tji,tj->ti", rotation, subject)  # [T, 3]
-    camera_speed = smooth_rates(np.diff(centres, axis=0) * fps / distance, fps)  # [T-1, 3]
-    subject_speed = smooth_rates(np.diff(world, axis=0) * fps / distance, fps)
-    pace = np.linalg.norm(camera_speed, axis=1)
-    together = (pace >= MIN_RATE) & (np.linalg.norm(subject_speed, axis=1) >= MIN_RATE)
-    together &= np.linalg.norm(camera_speed - subject_speed, axis=1) <= FOLLOW_SLIP * pace
-
-    kept = []
-    for term in terms:
-        step = slice(term.start_frame, term.end_frame - 1)
-        if term.term.startswith(("truck", "dolly", "pedestal")) and together[step].mean() > 0.5:
-            speed = speed_word("forward", float(pace[step].mean()))
-            kept.append(Term(term.start_frame, term.end_frame, "follow", speed))
-        else:
-            kept.append(term)
-    return _merged(kept, "follow")
-
-
-def _merged(terms: list[Term], word: str) -> list[Term]:
-    """Join overlapping spans of one term (keeping the first speed)."""
-    same = sorted(t for t in terms if t.term == word)
-    if not same:
-        return sorted(terms)
-    covered = np.zeros(max(t.end_frame for t in same), dtype=bool)
-    for term in same:
-        covered[term.start_frame : term.end_frame] = True
-    joined = [Term(a, b, word, next(t.speed for t in same if a <= t.start_frame < b)) for a, b in runs(covered)]
-    return sorted([t for t in terms if t.term != word] + joined)
 
 
 def _filled(subject: Array | None) -> Array | None:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.columns import among
 from opendimo.pipelines.engine.planned import Planned
-from opendimo.pipelines.engine.stage import PAUSED, Outcome, Reject, Stage, Work
+from opendimo.pipelines.engine.retries import next_attempt, untried_attempts
+from opendimo.pipelines.engine.stage import Outcome, Reject, Stage, Work
 from opendimo.pipelines.engine.timing import run_timing
 from opendimo.pipelines.engine.work_status import DONE, RESOLVED, Account, WorkStatus, open_failures, work_status
 from opendimo.storage_schemas.ids import as_stored, stable_id
@@ -24,8 +25,6 @@ from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import ask_again, current_revision
 from opendimo.storage_schemas.lake.lock import Held
 
-MAX_ATTEMPTS = 3
-BACKOFF_NS = 60 * 1_000_000_000  # doubled with each attempt
 RUN_LIMIT = 1 << 14  # pieces of work per run, which are committed together
 
 
@@ -113,7 +112,7 @@ def prepare(lake: Lake, stage: Stage, planned: Planned, shard_size: int, limit: 
             request = {"stage": stage.name, "config": _config(stage, planned), "shards": len(shards), "keys": shards}
             plan = runs.begin(lake, run_id, request)
             work = dict(zip(keys, planned.works(indices), strict=True))
-            untried = _untried_attempts(lake, stage.name, list(attempts))
+            untried = untried_attempts(lake, stage.name, list(attempts))
             yield Run(run_id, [[work[k] for k in shard] for shard in plan["keys"]], attempts, untried)
             return
 
@@ -165,14 +164,6 @@ def _select_left(status: WorkStatus, limit: int) -> tuple[list[str], dict[str, i
     names = keys["key"].take(pa.array(chosen)).to_pylist()
     attempts_by_key = zip(names, status.attempts(indices), strict=True)
     return names, {key: attempts for key, attempts in attempts_by_key if attempts}, indices.tolist()
-
-
-def _untried_attempts(lake: Lake, stage: str, keys: list[str]) -> dict[str, int]:
-    """Count, by key, the earlier attempts that were rejected as `paused`; keys without any are missing."""
-    where = f"stage = '{stage}' AND reason = '{PAUSED}'"
-    paused = lake.dataset("rejects").to_table(columns=["work_key"], filter=where)["work_key"]
-    counts = paused.filter(among(paused, pa.array(keys, pa.string()))).value_counts().to_pylist()
-    return {entry["values"]: entry["counts"] for entry in counts}
 
 
 def _run_id(lake: Lake, stage: Stage, keys: list[str], attempts: dict[str, int]) -> str:
@@ -240,7 +231,7 @@ def _config(stage: Stage, planned: Planned) -> dict[str, Any]:
 def _failed_row(shard: Shard, stage: Stage, reject: Reject) -> dict[str, Any]:
     """Return the row of `rejects` for a failed attempt."""
     row = _attempt_row(shard, stage, reject, reject.error_class, reject.message)
-    next_at = _next_attempt(reject, row["attempts"] - shard.untried.get(reject.key, 0))
+    next_at = next_attempt(reject, row["attempts"] - shard.untried.get(reject.key, 0))
     return row | {"traceback": reject.traceback, "reason": reject.reason, "next_attempt_at": next_at}
 
 
@@ -257,14 +248,3 @@ def _attempt_row(shard: Shard, stage: Stage, work: Work | Reject, kind: str, mes
         "attempts": attempts,
         "work_key": work.key,
     }
-
-
-def _next_attempt(reject: Reject, attempts: int) -> int | None:
-    """Return when to retry, in nanoseconds since 1970, or None for never.
-
-    `attempts`: number of attempts that count, this one included.
-    """
-    if reject.error_class != "transient" or (attempts >= MAX_ATTEMPTS and not reject.untried):
-        return None
-    backoff = time.time_ns() + BACKOFF_NS * 2 ** min(attempts - 1, MAX_ATTEMPTS)
-    return max(backoff, reject.not_before or 0)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import newest_first
 from opendimo.storage_schemas.releases.held_out import held_out
-from opendimo.storage_schemas.releases.labels import accuracy, quality
 from opendimo.storage_schemas.releases.pins import Pinned
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
+from opendimo.storage_schemas.releases.pose_errors import accuracy, quality
 from opendimo.storage_schemas.releases.selection import Codes, Counts, Selection, codes, column, count, lookup
 
 

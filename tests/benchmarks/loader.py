@@ -16,7 +16,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode, encode
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
 from opendimo.training.data import TrainingData
-from opendimo.training.stages import three_stages
+from opendimo.training.schedule import three_stages
 from tests.benchmarks.side_by_side import in_turn, ratios
 from tests.rows import row
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from opendimo.pipelines.captions.qwen import QwenLocal
 from opendimo.pipelines.captions.stage import CaptionsConfig, CaptionsStage
 from opendimo.pipelines.captions.stage import plan as plan_captions
-from opendimo.pipelines.engine import planning
+from opendimo.pipelines.engine import planning, retries
 from opendimo.pipelines.engine.columns import distinct, json_lists, json_strings, last_of
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.planning import account, finish, prepare, stage_outcome
@@ -111,7 +111,7 @@ class Model:
                 self.done.add((item, number))
 
     def _due(self, kind: str, attempts: int) -> bool:
-        return kind == "transient" and not self.patient and attempts < planning.MAX_ATTEMPTS
+        return kind == "transient" and not self.patient and attempts < retries.MAX_ATTEMPTS
 
 
 some = st.sets(st.sampled_from(ITEMS))
@@ -123,7 +123,7 @@ requests = st.lists(st.tuples(some, st.integers(0, 1), some, some), min_size=1, 
 def test_what_is_left_is_what_a_plain_account_says(
     runs: list, patient: bool, limit: int, shared: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "BACKOFF_NS", 10**18 if patient else 0)
+    monkeypatch.setattr(retries, "BACKOFF_NS", 10**18 if patient else 0)
     model, salt = Model(patient), next(EXAMPLES)
 
     def named(items: set[str]) -> frozenset[str]:
@@ -304,7 +304,7 @@ def test_failures_wait_longer_each_time_and_end(lake: Lake, monkeypatch: pytest.
         assert run_all(lake, stage, ITEMS[:1]) == 1
         assert run_all(lake, stage, ITEMS[:1]) == 0
         [row] = rejects(lake).to_pylist()
-        waits.append(row["next_attempt_at"] and (row["next_attempt_at"] - now) / planning.BACKOFF_NS)
+        waits.append(row["next_attempt_at"] and (row["next_attempt_at"] - now) / retries.BACKOFF_NS)
         now = row["next_attempt_at"] or now * 2
     assert waits == [1, 2, None]
     assert run_all(lake, stage, ITEMS[:1]) == 0
@@ -314,7 +314,7 @@ def test_a_failure_that_was_overcome_leaves_no_trace_in_the_account(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This also holds if the row is replaced later, as in `sources`."""
-    monkeypatch.setattr(planning, "BACKOFF_NS", 0)
+    monkeypatch.setattr(retries, "BACKOFF_NS", 0)
 
     class Sources(CheapStage):
         def _row(self, work: object) -> dict[str, list[dict]]:

@@ -19,7 +19,7 @@ from opendimo.pipelines.poses.metric import inverse_dct
 from opendimo.pipelines.poses.motion import Motion, points_of
 from opendimo.pipelines.poses.objective import Seen, Target
 from opendimo.storage_schemas.conventions import project
-from opendimo.storage_schemas.releases.labels import mpjpe, pa_mpjpe
+from opendimo.storage_schemas.releases.pose_errors import mpjpe, pa_mpjpe
 
 FRAMES, FPS = 24, 30.0
 SIDES = ("left", "right")

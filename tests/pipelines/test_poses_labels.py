@@ -24,7 +24,7 @@ from opendimo.storage_schemas import ids
 from opendimo.storage_schemas.conventions import project, transform
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media import video
-from opendimo.storage_schemas.releases.labels import pa_mpjpe
+from opendimo.storage_schemas.releases.pose_errors import pa_mpjpe
 from opendimo.storage_schemas.tables import TABLES
 
 FRAMES = 12

@@ -145,14 +145,14 @@ def test_a_transient_failure_waits_for_its_time(lake: Lake) -> None:
 
 
 def test_a_due_failure_is_tried_again_and_then_done(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opendimo.pipelines.engine.planning.BACKOFF_NS", 0)
+    monkeypatch.setattr("opendimo.pipelines.engine.retries.BACKOFF_NS", 0)
     assert run_here(lake, CaptureStage(Config(busy=("item-0",))), works(2)) == 2
     assert run_here(lake, CaptureStage(Config()), works(2)) == 1
     assert account(lake, CaptureStage(Config()), works(2)).done == 2
 
 
 def test_attempts_are_bounded(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opendimo.pipelines.engine.planning.BACKOFF_NS", 0)
+    monkeypatch.setattr("opendimo.pipelines.engine.retries.BACKOFF_NS", 0)
     stage = CaptureStage(Config(busy=("item-0",)))
     assert [run_here(lake, stage, works(1)) for _ in range(5)] == [1, 1, 1, 0, 0]
     assert sorted(r["attempts"] for r in lake.read("rejects")) == [1, 2, 3]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from opendimo.pipelines.engine.planned import Planned
-from opendimo.pipelines.engine.planning import MAX_ATTEMPTS, finish, prepare, stage_outcome
+from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
 from opendimo.pipelines.engine.rejects import Choice, group_rejects, rejects, retry
+from opendimo.pipelines.engine.retries import MAX_ATTEMPTS
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.pipelines.sources.downloads import hosts, platforms
 from opendimo.pipelines.sources.downloads.urls import host_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from opendimo.storage_schemas.releases.labels import mpjpe, pa_mpjpe
+from opendimo.storage_schemas.releases.pose_errors import mpjpe, pa_mpjpe
 from opendimo.storage_schemas.releases.release import create_release, open_release
 from tests.rows import FRAMES, pair, pose
 from tests.storage_schemas.release_rows import small_lake

@@ -17,7 +17,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import encode
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
 from opendimo.training.config import TrainConfig, preset
-from opendimo.training.stages import three_stages
+from opendimo.training.schedule import three_stages
 from tests.rows import row
 
 FRAMES, SIZE = 36, 96

@@ -15,7 +15,7 @@ from opendimo.storage_schemas.releases.release import Release
 from opendimo.training.data import TrainingData
 from opendimo.training.reading import ByteCache
 from opendimo.training.release import Pair, Pairs, check_leaks, read_pairs
-from opendimo.training.stages import stage_at, three_stages
+from opendimo.training.schedule import stage_at, three_stages
 
 SCHEDULE = three_stages((5, 5, 5), lr=1e-3)
 

@@ -14,7 +14,7 @@ from opendimo.training.checkpoints import latest
 from opendimo.training.config import TrainConfig
 from opendimo.training.initial import initial_model, starts_from
 from opendimo.training.log import read_metrics
-from opendimo.training.stages import three_stages
+from opendimo.training.schedule import three_stages
 from opendimo.training.trainer import train
 from opendimo.training.variants import with_variant
 

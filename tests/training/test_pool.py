@@ -7,7 +7,7 @@ import pytest
 
 from opendimo.training.pool import Pool
 from opendimo.training.release import Pair, Pairs
-from opendimo.training.stages import Schedule, StageConfig, stage_at
+from opendimo.training.schedule import Schedule, StageConfig, stage_at
 from tests.training.made_pairs import rig
 
 

@@ -13,7 +13,7 @@ from opendimo.storage_schemas.releases.release import Release
 from opendimo.training.data import TrainingData
 from opendimo.training.references import References, still_clips
 from opendimo.training.release import Pairs
-from opendimo.training.stages import three_stages
+from opendimo.training.schedule import three_stages
 from tests.training.made_pairs import rig
 
 SCHEDULE = three_stages((40, 40, 40), lr=1e-3)

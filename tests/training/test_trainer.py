@@ -21,7 +21,7 @@ from opendimo.storage_schemas.releases.release import Release
 from opendimo.training.checkpoints import latest, read_state
 from opendimo.training.config import TrainConfig, preset
 from opendimo.training.log import read_metrics
-from opendimo.training.stages import three_stages
+from opendimo.training.schedule import three_stages
 from opendimo.training.trainer import train
 
 
@@ -96,7 +96,7 @@ def test_killed_at_any_moment_it_resumes(
         "from dataclasses import replace\n"
         "from opendimo.storage_schemas.releases.release import open_release\n"
         "from opendimo.training.config import preset\n"
-        "from opendimo.training.stages import three_stages\n"
+        "from opendimo.training.schedule import three_stages\n"
         "from opendimo.training.trainer import train\n"
         "config = replace(preset('tiny', sys.argv[2]), schedule=three_stages((5, 4, 3), lr=1e-3),\n"
         "                 batch_size=2, checkpoint_every=3, seed=7)\n"

@@ -17,7 +17,7 @@ from opendimo.storage_schemas.releases.release import Release
 from opendimo.training.checkpoints import latest
 from opendimo.training.config import FULL_SIZE, TrainConfig, preset
 from opendimo.training.log import read_metrics
-from opendimo.training.stages import three_stages
+from opendimo.training.schedule import three_stages
 from opendimo.training.trainer import train
 from opendimo.training.variants import VARIANTS, with_variant
 from tests.model.test_im_animation import CONFIG, published

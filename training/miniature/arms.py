@@ -7,7 +7,7 @@ from pathlib import Path
 from opendimo.model.config import DiMoConfig
 from opendimo.model.encoder.config import AugmentConfig
 from opendimo.training.config import FollowPolicy, TrainConfig
-from opendimo.training.stages import Schedule, StageConfig
+from opendimo.training.schedule import Schedule, StageConfig
 from opendimo.training.variants import with_variant
 
 Arm = Callable[[TrainConfig], TrainConfig]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from opendimo.training.config import preset
-from opendimo.training.stages import Schedule, StageConfig, stage_at, three_stages
+from opendimo.training.schedule import Schedule, StageConfig, stage_at, three_stages
 from opendimo.training.variants import with_variant
 
 
