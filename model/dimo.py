@@ -116,7 +116,8 @@ class DiMo(nn.Module):
             batch.text_ok,
             signal,
             batch.reference,
-        )
+            return_dict=False,
+        )[0]
         if self.transformer.first_frame_is_given:
             velocity = torch.cat([noise[:, :, :1] - batch.reference, velocity[:, :, 1:]], dim=2)
         body6d, hands6d = self.geometry(signal.features) if self.geometry and read_poses else (None, None)

@@ -13,7 +13,6 @@ is dropped from the output.
 
 import torch
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.attention_processor import Attention as AttentionOfDiffusers
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # pipelines look it up in this module
 from diffusers.models.transformers.transformer_hunyuan_video15 import (
     HunyuanVideo15Transformer3DModel,
@@ -33,6 +32,13 @@ class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
 
     motion: MotionCrossAttention
 
+    def __init__(self, heads: int, head_dim: int, mlp_ratio: float, qk_norm: str, motion_dim: int | None) -> None:
+        """Build the base block, and a motion cross-attention unless `motion_dim` is None."""
+        super().__init__(heads, head_dim, mlp_ratio, qk_norm)
+        self.attn.set_processor(JointAttention())  # type: ignore[arg-type]  # diffusers lists its own
+        if motion_dim is not None:
+            self.motion = MotionCrossAttention(heads * head_dim, motion_dim, heads)
+
     def forward(  # type: ignore[override]  # motion replaces unused arguments
         self,
         hidden_states: Tensor,
@@ -42,7 +48,7 @@ class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
         freqs_cis: tuple[Tensor, Tensor],
         motion: MotionContext | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the base block plus motion. Video [B, S, D], text [B, n, D], `attention_mask` [B, S + n] of keys."""
+        """Run the base block plus motion. Video [B, S, D], text [B, n, D], mask [B, 1, 1, S + n] of keys."""
         video, text = hidden_states, encoder_hidden_states
         normed, gate, ff_shift, ff_scale, ff_gate = self.norm1(video, emb=temb)
         text_normed, text_gate, text_ff_shift, text_ff_scale, text_ff_gate = self.norm1_context(text, emb=temb)
@@ -68,7 +74,7 @@ class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
 class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DModel):  # type: ignore[misc]  # diffusers
     """`HunyuanVideo15Transformer3DModel` plus motion cross-attention.
 
-    Without `signal` and `reference` it equals the base model with text conditioning only.
+    Without `motion` and `reference` it equals the base model with text conditioning only.
     """
 
     base = HunyuanVideo15Transformer3DModel
@@ -112,8 +118,8 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
             out_channels=out_channels,
             num_attention_heads=num_attention_heads,
             attention_head_dim=attention_head_dim,
-            num_layers=num_layers,
-            num_refiner_layers=num_refiner_layers,
+            num_layers=0,  # blocks of our classes follow
+            num_refiner_layers=0,
             mlp_ratio=mlp_ratio,
             patch_size=patch_size,
             patch_size_t=patch_size_t,
@@ -127,11 +133,14 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
             task_type=task_type,
             use_meanflow=use_meanflow,
         )
-        self.add_motion(self.transformer_blocks, HunyuanMotionBlock)
-        for module in self.transformer_blocks.modules():
-            if isinstance(module, AttentionOfDiffusers):
-                module.set_processor(JointAttention())  # type: ignore[arg-type]  # diffusers lists its own
-        self.context_embedder.token_refiner.__class__ = KeyMaskedRefiner
+        self.register_to_config(num_layers=num_layers, num_refiner_layers=num_refiner_layers)
+        dims = num_attention_heads, attention_head_dim
+        attended = None if motion_attention is None else motion_dim
+        self.context_embedder.token_refiner = KeyMaskedRefiner(*dims, num_refiner_layers)
+        self.transformer_blocks.extend(
+            HunyuanMotionBlock(*dims, mlp_ratio, qk_norm, attended) for _ in range(num_layers)
+        )
+        self.motion_alignment = self.new_alignment()
 
     def velocity(
         self,
@@ -152,7 +161,9 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
         tokens = self.x_embedder(conditioned)  # [B, S, D]
         text = self.context_embedder(text, timestep, padding)
         text = text + self.cond_type_embed(torch.zeros_like(text[..., 0], dtype=torch.long))  # [B, n, D]
-        keys = None if padding is None else pad(padding, (tokens.shape[1], 0), value=True)  # [B, S + n]
+        keys = None  # or a mask [B, 1, 1, S + n]
+        if padding is not None:
+            keys = pad(padding, (tokens.shape[1], 0), value=True)[:, None, None]
         for block, addition in zip(self.transformer_blocks, conditioning.additions, strict=True):
             tokens, text = self.run_block(block, addition, tokens, text, temb, keys, rope, conditioning.motion)
 

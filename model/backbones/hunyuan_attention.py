@@ -1,7 +1,7 @@
 """Attention of HunyuanVideo-1.5 without dense masks: padded text is masked as keys, not as queries.
 
-The outputs at padded text positions are never attended to, so the video tokens are unchanged. Masks are [B, S + n];
-diffusers' attention backends accept them as they are or as [B, 1, 1, S + n].
+The outputs at padded text positions are never attended to, so the video tokens are unchanged. Masks are
+[B, 1, 1, keys], which all attention backends of diffusers that take masks accept.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ class JointAttention(HunyuanVideo15AttnProcessor2_0):
     ) -> tuple[Tensor, Tensor]:
         """Attend jointly over video [B, S, D] and text [B, n, D]; returns the same shapes.
 
-        `attention_mask` [B, S + n] bool, True = attended to. `attn` is diffusers' `Attention`.
+        `attention_mask` [B, 1, 1, S + n] bool, True = attended to. `attn` is diffusers' `Attention`.
         """
         video, text = hidden_states, encoder_hidden_states
         q, k, v = (layer(video).unflatten(2, (attn.heads, -1)) for layer in (attn.to_q, attn.to_k, attn.to_v))

@@ -8,10 +8,11 @@ gradients under gradient checkpointing, because the first forward would be recom
 from typing import NamedTuple
 
 import torch
+from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from opendimo.model.config import Attention
 from opendimo.model.folding import by_latent_frame
@@ -80,11 +81,40 @@ class MotionAlignment(nn.Module):
         return cos, sin
 
 
-class MotionCrossAttention(nn.Module):
+class MotionAttnProcessor:
+    """Compute a `MotionCrossAttention` with the attention backend that is chosen in diffusers."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(self, attn: "MotionCrossAttention", hidden_states: Tensor, motion: MotionContext) -> Tensor:
+        """Return the residual for the video tokens: [B, S, D] -> [B, S, D], S = L x (tokens per latent frame)."""
+        frames = len(motion.motion_mask)
+        q = attn.norm_q(attn.to_q(attn.norm(hidden_states)))
+        k = attn.norm_k(attn.to_k(motion.keys))
+        v = attn.to_v(motion.keys)
+        if motion.query_rope is None or motion.key_rope is None:  # aligned: latent frames attend separately
+            q, k, v = q.unflatten(1, (frames, -1)).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # [B L, ., D]
+        q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, v))  # [., ., heads, D / heads]
+        if motion.query_rope is not None and motion.key_rope is not None:
+            per_frame = q.shape[1] // frames
+            query_rope = tuple(table.repeat_interleave(per_frame, dim=0) for table in motion.query_rope)
+            q = apply_rotary_emb(q, query_rope, sequence_dim=1)  # type: ignore[arg-type]
+            k = apply_rotary_emb(k, motion.key_rope, sequence_dim=1)  # type: ignore[arg-type]
+        out = dispatch_attention_fn(q, k, v, backend=self._attention_backend, parallel_config=self._parallel_config)
+        out = attn.to_out(out.flatten(2)).reshape(len(hidden_states), frames, -1, hidden_states.shape[2])
+        # [B, L, S / L, D]; under autocast the product may be float32: cast back, or all later blocks would be, too
+        return (out * motion.motion_mask[:, None, None]).flatten(1, 2).to(hidden_states.dtype)
+
+
+class MotionCrossAttention(nn.Module, AttentionModuleMixin):
     """Cross-attention from video tokens to motion tokens, with a zero-initialised output projection.
 
     At step 0 it therefore outputs zero and the base model is unchanged.
     """
+
+    _supports_qkv_fusion = False
+    processor: MotionAttnProcessor  # type: ignore[assignment]  # diffusers lists its own
 
     def __init__(self, dim: int, motion_dim: int, heads: int) -> None:
         super().__init__()
@@ -96,6 +126,7 @@ class MotionCrossAttention(nn.Module):
         self.norm_q = nn.RMSNorm(dim, eps=1e-6)
         self.norm_k = nn.RMSNorm(dim, eps=1e-6)
         self.to_out = nn.Linear(dim, dim)
+        self.set_processor(MotionAttnProcessor())  # type: ignore[arg-type]
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -108,21 +139,6 @@ class MotionCrossAttention(nn.Module):
         nn.init.zeros_(self.to_out.weight)
         nn.init.zeros_(self.to_out.bias)
 
-    def forward(self, hidden: Tensor, context: MotionContext) -> Tensor:
+    def forward(self, hidden_states: Tensor, motion: MotionContext) -> Tensor:
         """Return the residual for the video tokens: [B, S, D] -> [B, S, D], S = L x (tokens per latent frame)."""
-        frames = len(context.motion_mask)
-        q = self.norm_q(self.to_q(self.norm(hidden)))
-        k = self.norm_k(self.to_k(context.keys))
-        v = self.to_v(context.keys)
-        if context.query_rope is None or context.key_rope is None:  # aligned: latent frames attend separately
-            q, k, v = q.unflatten(1, (frames, -1)).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # [B L, ., D]
-        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # [., heads, ., D / heads]
-        if context.query_rope is not None and context.key_rope is not None:
-            per_frame = q.shape[2] // frames
-            query_rope = tuple(table.repeat_interleave(per_frame, dim=0) for table in context.query_rope)
-            q = apply_rotary_emb(q, query_rope)  # type: ignore[arg-type]
-            k = apply_rotary_emb(k, context.key_rope)  # type: ignore[arg-type]
-        out = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        out = self.to_out(out).reshape(len(hidden), frames, -1, hidden.shape[2])  # [B, L, S / L, D]
-        # under autocast the product may be float32; cast back, or all later blocks would run in float32, too
-        return (out * context.motion_mask[:, None, None]).flatten(1, 2).to(hidden.dtype)
+        return self.processor(self, hidden_states, motion)

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, NamedTuple, Self, get_args
 import torch
 from accelerate import init_empty_weights
 from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -89,25 +91,18 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
                 module.to_empty(device=base.device).reset_parameters()
         return model
 
-    def add_motion(self, blocks: nn.ModuleList, kind: type[nn.Module]) -> None:
-        """Turn the base class's blocks into blocks of class `kind` and add motion cross-attention to them.
+    def new_alignment(self) -> MotionAlignment | None:
+        """Build the alignment of motion with latent frames; None if the generator has no motion attention.
 
-        Weights keep their names. Raises `ValueError` for an unknown reference mode or motion attention.
+        Raises `ValueError` for an unknown reference mode or motion attention.
         """
         config = self.config
         if config["reference"] not in get_args(Reference):
             raise ValueError(f"reference must be 'prefix' or 'first_frame', not {config['reference']!r}")
-        for block in blocks:
-            block.__class__ = kind
-        if config["motion_attention"] is None:
-            self.motion_alignment = None
-            return
-        heads, head_dim = config["num_attention_heads"], config["attention_head_dim"]
-        for block in blocks:
-            block.motion = MotionCrossAttention(self.width, config["motion_dim"], heads)
-        self.motion_alignment = MotionAlignment(
-            config["motion_attention"], self.temporal_stride, config["motion_dim"], head_dim
-        )
+        mode = config["motion_attention"]
+        if mode is None:
+            return None
+        return MotionAlignment(mode, self.temporal_stride, config["motion_dim"], config["attention_head_dim"])
 
     @property
     def width(self) -> int:
@@ -134,23 +129,36 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         frames, height, width = latents.shape[2:]
         return Grid(frames, height // self.patch, width // self.patch, self.width)
 
+    @apply_lora_scale("attention_kwargs")
     def forward(
         self,
-        latents: Tensor,
+        hidden_states: Tensor,
         timestep: Tensor,
-        text: Tensor,
-        text_ok: Tensor,
-        signal: Signal | None = None,
+        encoder_hidden_states: Tensor,
+        encoder_attention_mask: Tensor,
+        motion: Signal | None = None,
         reference: Tensor | None = None,
-    ) -> Tensor:
-        """Predict the velocity of noisy latents [B, C, L, h, w], in the same shape.
+        attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+    ) -> Transformer2DModelOutput | tuple[Tensor]:
+        """Predict the velocity of noisy latents, in the same shape, as `sample` or in a tuple.
 
-        `timestep` [B] in 0..1000, `text` [B, n, D] and its padding mask `text_ok` [B, n] bool (False = padding, at the
-        end), `reference` a clean latent frame [B, C, 1, h, w].
+        Args:
+            hidden_states: noisy latents [B, C, L, h, w].
+            timestep: [B] in 0..1000.
+            encoder_hidden_states: embedded text [B, n, D].
+            encoder_attention_mask: [B, n], non-zero where there is text; padding is at the end.
+            motion: output of a control; None: no motion and no additions, as in the base model.
+            reference: clean latent frame [B, C, 1, h, w].
+            attention_kwargs: `scale`, the strength of a LoRA.
+            return_dict: whether to return a `Transformer2DModelOutput` instead of a tuple.
         """
         prefix = int(reference is not None and self.config["reference"] == "prefix")
-        conditioning = self.block_conditioning(signal, self.grid(latents), prefix)
-        return self.velocity(latents, timestep, text, text_ok, reference, conditioning)[:, :, prefix:]
+        conditioning = self.block_conditioning(motion, self.grid(hidden_states), prefix)
+        text_ok = encoder_attention_mask.bool()
+        velocity = self.velocity(hidden_states, timestep, encoder_hidden_states, text_ok, reference, conditioning)
+        velocity = velocity[:, :, prefix:]
+        return Transformer2DModelOutput(sample=velocity) if return_dict else (velocity,)
 
     @abstractmethod
     def velocity(

@@ -31,6 +31,12 @@ class WanMotionBlock(WanTransformerBlock):
 
     motion: MotionCrossAttention
 
+    def __init__(self, dim: int, ffn_dim: int, num_heads: int, *options: Any, motion_dim: int | None) -> None:
+        """Build the base block, and a motion cross-attention unless `motion_dim` is None."""
+        super().__init__(dim, ffn_dim, num_heads, *options)
+        if motion_dim is not None:
+            self.motion = MotionCrossAttention(dim, motion_dim, num_heads)
+
     def forward(  # type: ignore[override]  # the base's type of the rotary embedding is wrong
         self,
         hidden_states: Tensor,
@@ -57,7 +63,7 @@ class WanMotionBlock(WanTransformerBlock):
 
 
 class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ignore[misc]  # diffusers
-    """`WanTransformer3DModel` plus motion cross-attention; equals the base model without `signal` and `reference`."""
+    """`WanTransformer3DModel` plus motion cross-attention; equals the base model without `motion` and `reference`."""
 
     base = WanTransformer3DModel
     keeps_first_frame = True
@@ -104,7 +110,7 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
             text_dim=text_dim,
             freq_dim=freq_dim,
             ffn_dim=ffn_dim,
-            num_layers=num_layers,
+            num_layers=0,  # blocks of our class follow
             cross_attn_norm=cross_attn_norm,
             qk_norm=qk_norm,
             eps=eps,
@@ -113,7 +119,14 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
             rope_max_seq_len=rope_max_seq_len,
             pos_embed_seq_len=pos_embed_seq_len,
         )
-        self.add_motion(self.blocks, WanMotionBlock)
+        self.register_to_config(num_layers=num_layers)
+        options = qk_norm, cross_attn_norm, eps, added_kv_proj_dim
+        attended = None if motion_attention is None else motion_dim
+        self.blocks.extend(
+            WanMotionBlock(self.width, ffn_dim, num_attention_heads, *options, motion_dim=attended)
+            for _ in range(num_layers)
+        )
+        self.motion_alignment = self.new_alignment()
 
     @classmethod
     def from_base(cls, path: Path, **settings: Any) -> Self:

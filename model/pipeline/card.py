@@ -138,12 +138,15 @@ def _cell(value: Any) -> str:
 _USE = """## Use
 
 ```python
-from diffusers.utils import export_to_video
+from pathlib import Path
+
 from opendimo.model.pipeline import DiMoPipeline
+from opendimo.storage_schemas.media.video import encode
 
 pipeline = DiMoPipeline.from_pretrained("this/folder")
-video = pipeline("person.png", "dance.mp4", "The camera arcs left.", output_type="pil")
-export_to_video(video.frames[0], "out.mp4", fps=round(video.fps))
+video = pipeline("person.png", "dance.mp4", "The camera arcs left.")
+frames = (255 * video.frames[0]).round().astype("uint8")  # [T, H, W, 3]
+Path("out.mp4").write_bytes(encode(frames, video.fps))
 ```
 
 or `dimo generate --checkpoint this/folder --reference person.png --driving dance.mp4 --prompt "..." --out out.mp4`."""

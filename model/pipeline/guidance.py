@@ -6,31 +6,31 @@ A scale of 1 disables its guidance term, and the corresponding unconditional eva
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from opendimo.model.backbones.interface import Generator
+from opendimo.model.pipeline.prompts import Prompts
 from opendimo.model.signal import MotionTokens, Signal
 
 
 class GuidanceBranch(NamedTuple):
-    """Inputs of one batch of n guidance evaluations, and the weights of their velocities.
+    """Inputs of one batch of n guidance evaluations of V videos, and the weights of the n velocities.
 
     The weights of all batches of a step sum to 1.
     """
 
-    text: Tensor  # [n, m, D]
-    text_ok: Tensor  # [n, m] bool
+    text: Prompts  # of n V samples
     signal: Signal
     weights: tuple[float, ...]
 
 
 def evaluations(
-    text: Tensor,
-    no_text: Tensor,
+    text: Prompts,
+    no_text: Prompts,
     control_signal: Callable[[bool], Signal],
     *,
     text_scale: float,
@@ -39,9 +39,9 @@ def evaluations(
 ) -> list[GuidanceBranch]:
     """Return the evaluations of a step, in one batch or, with `in_sequence`, one by one, which takes less memory.
 
-    `text`, `no_text` [m, D] and [m', D]: embeddings of the prompt and of the negative prompt. `control_signal(present)`
-    returns the signal of one sample with or without motion. It is called once, or, if the control adds to the video
-    tokens and both are needed, once with and once without motion.
+    `text`, `no_text`: the prompts and the negative prompts. `control_signal(present)` returns the signal of one sample,
+    the same for all videos, with or without motion. It is called once, or, if the control adds to the video tokens and
+    both are needed, once with and once without motion.
     """
     passes = [
         (text, True, text_scale + motion_scale - 1),
@@ -50,31 +50,42 @@ def evaluations(
     ]
     passes = [p for p in passes if p[2] != 0]
     signals = _signals(control_signal, {p[1] for p in passes})
-    branches = [
+    return [
         GuidanceBranch(
-            embedding[None], torch.ones_like(embedding[None, :, 0], dtype=torch.bool), signals[present], (weight,)
+            _joined_prompts([prompts for prompts, _, _ in group]),
+            _joined_signals([signals[present] for _, present, _ in group], len(text.embeds)),
+            tuple(weight for _, _, weight in group),
         )
-        for embedding, present, weight in passes
+        for group in ([[p] for p in passes] if in_sequence else [passes])
     ]
-    return branches if in_sequence else [_batched(branches)]
 
 
 def guided_velocity(
-    generator: Generator, latents: Tensor, timestep: Tensor, reference: Tensor, branches: list[GuidanceBranch]
+    generator: Generator,
+    latents: Tensor,
+    timestep: Tensor,
+    reference: Tensor,
+    branches: list[GuidanceBranch],
+    attention_kwargs: dict[str, Any] | None = None,
 ) -> Tensor:
-    """Return the guided velocity [1, C, L, h, w] float32 of latents [1, C, L, h, w] at a `timestep` [] in 0..1000."""
+    """Return the guided velocity float32 of latents [V, C, L, h, w], in their shape.
+
+    `timestep` [] in 0..1000, `reference` [1, C, 1, h, w]; `attention_kwargs` as in `Generator.forward`.
+    """
     total = torch.zeros_like(latents, dtype=torch.float32)
-    for text, text_ok, signal, weights in branches:
-        n = len(weights)
+    for text, signal, weights in branches:
+        samples = len(text.embeds)
         velocities = generator(
-            latents.expand(n, -1, -1, -1, -1),
-            timestep.expand(n),
-            text,
-            text_ok,
+            latents.repeat(len(weights), 1, 1, 1, 1),
+            timestep.expand(samples),
+            text.embeds,
+            text.mask,
             signal,
-            reference.expand(n, -1, -1, -1, -1),
-        )  # [n, C, L, h, w]
-        for weight, velocity in zip(weights, velocities.float(), strict=True):
+            reference.expand(samples, -1, -1, -1, -1),
+            attention_kwargs=attention_kwargs,
+            return_dict=False,
+        )[0]  # [n V, C, L, h, w]
+        for weight, velocity in zip(weights, velocities.float().split(len(latents)), strict=True):
             total += weight * velocity
     return total
 
@@ -96,21 +107,22 @@ def _without_motion(signal: Signal) -> Signal:
     return signal._replace(motion=motion and motion._replace(present=torch.zeros_like(motion.present)))
 
 
-def _batched(branches: list[GuidanceBranch]) -> GuidanceBranch:
-    """Merge single evaluations into one batch; texts are padded to the longest."""
-    return GuidanceBranch(
-        pad_sequence([branch.text[0] for branch in branches], batch_first=True),
-        pad_sequence([branch.text_ok[0] for branch in branches], batch_first=True),
-        _joined([branch.signal for branch in branches]),
-        tuple(weight for branch in branches for weight in branch.weights),
+def _joined_prompts(prompts: list[Prompts]) -> Prompts:
+    """Concatenate prompts to a batch; they are padded to the longest."""
+    parts = zip(*prompts, strict=True)
+    return Prompts(*(pad_sequence([row for part in kind for row in part], batch_first=True) for kind in parts))
+
+
+def _joined_signals(signals: list[Signal], videos: int) -> Signal:
+    """Concatenate the generator inputs (motion and additions) of single samples, each repeated, to a batch."""
+    motions = [s.motion for s in signals if s.motion is not None]
+    parts = zip(*(s.additions for s in signals), strict=True)
+    return Signal(
+        MotionTokens(*(_repeated(part, videos) for part in zip(*motions, strict=True))) if motions else None,
+        tuple(_repeated(part, videos) for part in parts),
     )
 
 
-def _joined(signals: list[Signal]) -> Signal:
-    """Concatenate the generator inputs (motion and additions) of single samples to a batch."""
-    motions = [s.motion for s in signals if s.motion is not None]
-    motion = None
-    if motions:
-        motion = MotionTokens(torch.cat([m.tokens for m in motions]), torch.cat([m.present for m in motions]))
-    additions = tuple(torch.cat(parts) for parts in zip(*(s.additions for s in signals), strict=True))
-    return Signal(motion, additions)
+def _repeated(samples: tuple[Tensor, ...], videos: int) -> Tensor:
+    """Concatenate n single samples [1, ...] to [n V, ...], each for V videos in a row."""
+    return torch.cat(samples).repeat_interleave(videos, dim=0)

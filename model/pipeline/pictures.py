@@ -45,11 +45,11 @@ def fitted(image: Image.Image, height: int, width: int) -> Tensor:
 
 
 def as_asked(video: Tensor, output_type: OutputType) -> NDArray[np.float32] | Tensor | list[list[Image.Image]]:
-    """Convert decoded RGB [1, 3, T, H, W] to np [1, T, H, W, 3] or pt [1, T, 3, H, W], both in [0, 1], or pil."""
+    """Convert decoded RGB [V, 3, T, H, W] to np [V, T, H, W, 3] or pt [V, T, 3, H, W], both in [0, 1], or pil."""
     video = video.float().clamp(0, 1).transpose(1, 2).cpu()
     if output_type == "pt":
         return video
     frames = video.permute(0, 1, 3, 4, 2).numpy()
     if output_type == "np":
         return frames
-    return [[Image.fromarray(frame) for frame in (255 * frames[0]).round().astype(np.uint8)]]
+    return [[Image.fromarray(frame) for frame in one] for one in (255 * frames).round().astype(np.uint8)]

@@ -1,22 +1,18 @@
 """Diffusers-style pipeline: generate a video from a reference image, a driving clip and a prompt."""
 
-import json
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
-from os import PathLike
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, NamedTuple, Self, get_args
 
 import diffusers
 import numpy as np
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.outputs import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
@@ -28,32 +24,41 @@ from opendimo.model.controls import Control
 from opendimo.model.dimo import DiMo
 from opendimo.model.encoder.config import EncoderConfig
 from opendimo.model.latent_geometry import LatentGeometry
-from opendimo.model.pipeline.card import model_card
-from opendimo.model.pipeline.folder import check_folder
+from opendimo.model.pipeline.calls import CallState, check_callback, initial_latents
+from opendimo.model.pipeline.folder import SavedPipeline
 from opendimo.model.pipeline.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage
-from opendimo.model.pipeline.guidance import GuidanceBranch, evaluations, guided_velocity
+from opendimo.model.pipeline.guidance import evaluations, guided_velocity
+from opendimo.model.pipeline.lora import LoraLoaderMixin
 from opendimo.model.pipeline.pictures import OutputType, as_asked, fitted, open_image
+from opendimo.model.pipeline.prompts import PromptEncoder, Prompts, check_prompts, for_each_video
 from opendimo.model.pipeline.windows import Span, frames_of, window_weights, windows
 from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 from opendimo.model.signal import Signal
-from opendimo.model.text import encode_prompt, load_text
+from opendimo.model.text import load_text
 from opendimo.model.vae import VAE, decode, encode, in_tiles, load_vae
-
-logger = logging.getLogger(__name__)
 
 OnStepEnd = Callable[["DiMoPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass
 class DiMoOutput(BaseOutput):
-    """`frames` of one video and their rate `fps` (frames per second). `frames` are float32 [1, T, H, W, 3] (np) or
-    [1, T, 3, H, W] (pt) in [0, 1], a list of one list of images (pil), or normalised latents [1, C, L, h, w]."""
+    """`frames` of V videos and their rate `fps` (frames per second). `frames` are float32 [V, T, H, W, 3] (np) or
+    [V, T, 3, H, W] (pt) in [0, 1], a list of V lists of images (pil), or normalised latents [V, C, L, h, w]."""
 
     frames: NDArray[np.float32] | Tensor | list[list[Image]]
     fps: Fraction
 
 
-class DiMoPipeline(DiffusionPipeline):
+class Window(NamedTuple):
+    """A window of latent frames: its span, the weights of its velocities [size, 1, 1], and the control's signal for
+    it, of one sample with or without motion."""
+
+    span: Span
+    weights: Tensor
+    signal: Callable[[bool], Signal]
+
+
+class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
     """3DiMo inference with any control and generator.
 
     `save_pretrained` writes the diffusers layout (model_index.json and safetensors), a model card and, if the pipeline
@@ -62,7 +67,7 @@ class DiMoPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->control->transformer->vae"  # type: ignore[assignment]
-    _callback_tensor_inputs = ["latents", "reference_latents"]  # noqa: RUF012  # as in all pipelines of diffusers
+    _callback_tensor_inputs = ["latents", "reference_latents", "prompt_embeds", "negative_prompt_embeds"]  # noqa: RUF012
 
     def __init__(
         self,
@@ -110,93 +115,89 @@ class DiMoPipeline(DiffusionPipeline):
             **config,
         )
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any) -> Self:
-        """Load as in diffusers. Raises `ValueError` if a local folder lacks a part or its weights."""
-        if Path(pretrained_model_name_or_path).is_dir():
-            check_folder(Path(pretrained_model_name_or_path))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-
-    @classmethod
-    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load as in diffusers. Also supports pipelines that were saved before packages were named `opendimo.*`."""
-        loaded = super().load_config(*args, **kwargs)
-        config = loaded[0] if isinstance(loaded, tuple) else loaded
-        for part in config.values():
-            if isinstance(part, list) and part and str(part[0]).startswith("model."):
-                part[0] = f"opendimo.{part[0]}"
-        return loaded
-
-    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """Save as in diffusers, plus a model card README.md and, if there is training metadata, training.json."""
-        super().save_pretrained(save_directory, **kwargs)
-        names = type(self.transformer).__name__, type(self.control).__name__
-        (Path(save_directory) / "README.md").write_text(model_card(self.config, *names))
-        if self.config["training"]:
-            facts = json.dumps(self.config["training"], indent=1, sort_keys=True)
-            (Path(save_directory) / "training.json").write_text(facts)
-
     @torch.no_grad()
     def __call__(
         self,
         reference: Image | str | Path,
         driving: DrivingInput,
-        prompt: str,
-        negative_prompt: str | None = None,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str | list[str] | None = None,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = STEPS,
         guidance_scale: float = GUIDANCE,
         motion_guidance_scale: float = MOTION_GUIDANCE,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         *,
+        num_videos_per_prompt: int = 1,
+        prompt_embeds: Tensor | None = None,
+        prompt_embeds_mask: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds_mask: Tensor | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
         guidance_in_sequence: bool = False,
         window_overlap: int | None = None,
         fps: Fraction | float = 24,
         find_person: FindPerson | None = None,
         read_video: ReadVideo | None = None,
-        callback_on_step_end: OnStepEnd | None = None,
-        callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
+        callback_on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         output_type: OutputType = "np",
         return_dict: bool = True,
     ) -> DiMoOutput | tuple[Any]:
-        """Generate one video of `num_frames` frames. Length and size default to those of training.
+        """Generate videos of `num_frames` frames. Length and size default to those of training.
 
         Args:
             reference: image of the person and the scene; centre-cropped to the aspect ratio of the video.
             driving: a video file, sampled at the frame rate of training as closely as taking every n-th frame allows
                 (every `frame_step`-th frame if that rate is unknown); or a list of images, an array [T, H, W, 3] of
                 uint8, or a tensor [T, 3, H, W] in [0, 1], used frame by frame; or a `Driving`.
-            prompt: camera motion and content.
-            negative_prompt: text to guide away from; default: the empty prompt, as used for dropped texts in training.
+            prompt: camera motion and content. Several prompts share the reference and the driving clip.
+            negative_prompt: text to guide away from, one for all prompts or one for each; default: the empty prompt, as
+                used for dropped texts in training.
             num_frames: 4 k + 1. Videos longer than in training use overlapping windows (`prefix` reference only).
             guidance_scale: classifier-free guidance scale for the text; 1 disables it.
             motion_guidance_scale: classifier-free guidance scale for the motion; 1 disables it. Each scale other than
                 1 costs one more evaluation per step.
-            latents: initial noise [1, C, L, h, w]; default: drawn from `generator`.
+            generator: one for all videos or one for each.
+            latents: initial noise [V, C, L, h, w] of all V videos; default: drawn from `generator`.
+            num_videos_per_prompt: the videos of a prompt follow each other.
+            prompt_embeds, prompt_embeds_mask, negative_prompt_embeds, negative_prompt_embeds_mask: what `encode_prompt`
+                returns, instead of texts; without a mask nothing is padding.
+            attention_kwargs: `scale`, the strength of a LoRA.
             guidance_in_sequence: run the guidance evaluations one after another rather than batched, to save memory.
             window_overlap: minimum overlap of neighbouring windows in latent frames; default: a third of a window.
             fps: frames per second of a driving clip that is not a file.
             find_person, read_video: default: those of `pipelines.driving`, if opendimo is installed.
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step, with the tensors named
-                in `callback_on_step_end_tensor_inputs` (latents, reference_latents); those that it returns replace
-                the current ones. diffusers' `PipelineCallback` is not supported: prompts and adapters are fixed here.
+                in `callback_on_step_end_tensor_inputs` or by a `PipelineCallback` itself (latents, reference_latents,
+                prompt_embeds, negative_prompt_embeds); those that it returns replace the current ones. It may set
+                `pipeline._guidance_scale`, `_motion_guidance_scale` and `_interrupt`.
 
-        Raises `ValueError` for sizes and lengths that the model does not support, unusable images and videos, fewer
-        than one step, or an unknown output type.
+        Raises `ValueError` for sizes and lengths that the model does not support, unusable images and videos, missing
+        or contradictory prompts, fewer than one step or video, or an unknown output type.
         """
         num_frames, height, width = (
             self.config[name] if given is None else given
             for name, given in (("num_frames", num_frames), ("height", height), ("width", width))
         )
-        if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
-            raise ValueError(f"callbacks can receive {self._callback_tensor_inputs}, not {sorted(unknown)}")
+        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        check_prompts(prompt, prompt_embeds)
+        if negative_prompt is None and negative_prompt_embeds is None:
+            negative_prompt = ""
+        check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
         if output_type not in (kinds := get_args(OutputType)):
             raise ValueError(f"output_type is {output_type!r}: take one of {', '.join(kinds)}")
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is {num_inference_steps}: take 1 or more")
+        for name, number in (
+            ("num_inference_steps", num_inference_steps),
+            ("num_videos_per_prompt", num_videos_per_prompt),
+        ):
+            if number < 1:
+                raise ValueError(f"{name} is {number}: take 1 or more")
         spans = self._spans(num_frames, height, width, window_overlap)
         picture = fitted(open_image(reference), height, width)
         footage = open_footage(
@@ -211,67 +212,74 @@ class DiMoPipeline(DiffusionPipeline):
             read_video=read_video,
             find_person=find_person,
         )
+        self._guidance_scale, self._motion_guidance_scale = guidance_scale, motion_guidance_scale
+        self._attention_kwargs, self._interrupt = attention_kwargs, False
         device, dtype = self._execution_device, self.transformer.dtype
 
-        text = self.encode_prompt(prompt)  # [n, D]
-        no_text = self.encode_prompt(negative_prompt or "")
+        text = self._embedded(prompt, prompt_embeds, prompt_embeds_mask)
+        no_text = self._embedded(negative_prompt, negative_prompt_embeds, negative_prompt_embeds_mask)
+        text, no_text = for_each_video(text, no_text, num_videos_per_prompt)
         clean = encode(self.vae, picture.to(device)).to(dtype)  # [1, C, 1, h, w]
-        shape = (1, clean.shape[1], spans[-1][1], *clean.shape[3:])
-        if latents is None:
-            latents = randn_tensor(shape, generator, device, torch.float32)
-        elif latents.shape != shape:
-            raise ValueError(f"latents must have shape {list(shape)}, not {list(latents.shape)}")
-        latents = latents.to(device, torch.float32)
+        shape = (len(text.embeds), clean.shape[1], spans[-1][1], *clean.shape[3:])
+        latents = initial_latents(shape, generator, latents, device)
+        signals = (cache(partial(self._control_signal, footage, span, latents)) for span in spans)
+        weights = (weight.to(device).view(-1, 1, 1) for weight in window_weights(spans))
+        tensors = {
+            "latents": latents,
+            "reference_latents": clean,
+            "prompt_embeds": text.embeds,
+            "negative_prompt_embeds": no_text.embeds,
+        }
+        # evenly spaced sigmas; the scheduler applies its shift once
+        self.scheduler.set_timesteps(sigmas=np.linspace(1, 0, num_inference_steps + 1)[:-1], device=device)
+        self._num_timesteps = len(self.scheduler.timesteps)
+        windows = [Window(*parts) for parts in zip(spans, weights, signals, strict=True)]
+        with self.progress_bar(total=self.num_timesteps) as bar:
+            for step, t in enumerate(self.scheduler.timesteps):
+                if self.interrupt:
+                    continue
+                tensors["latents"] = self._denoised(
+                    t, tensors, (text.mask, no_text.mask), windows, guidance_in_sequence
+                )
+                if callback_on_step_end is not None:
+                    given = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    tensors |= callback_on_step_end(self, step, t, given)
+                bar.update()
 
-        branches = [
-            evaluations(
-                text,
-                no_text,
-                partial(self._control_signal, footage, span, latents),
-                text_scale=guidance_scale,
-                motion_scale=motion_guidance_scale,
-                in_sequence=guidance_in_sequence,
-            )
-            for span in spans
-        ]
-        on_step_end = partial(self._called_back, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        latents = self._denoise(latents, clean, spans, branches, num_inference_steps, on_step_end)
-
+        latents = tensors["latents"]
         frames = latents if output_type == "latent" else as_asked(decode(self.vae, latents), output_type)
         self.maybe_free_model_hooks()
         return DiMoOutput(frames, footage.fps) if return_dict else (frames,)
 
-    def encode_prompt(self, prompt: str) -> Tensor:
-        """Return embeddings [n, D] of a prompt's tokens. Logs a warning if the prompt is too long and was truncated."""
-        text = encode_prompt(self.tokenizer, self.text_encoder, prompt, self._execution_device)
-        if text.was_cut:
-            logger.warning("the prompt is too long: only its first %d tokens are used", len(text.embedding))
-        return text.embedding.to(self._execution_device, self.transformer.dtype)
-
-    def _denoise(
+    def _denoised(
         self,
-        latents: Tensor,
-        clean: Tensor,
-        spans: list[Span],
-        branches: list[list[GuidanceBranch]],
-        steps: int,
-        on_step_end: Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+        t: Tensor,
+        tensors: dict[str, Tensor],
+        masks: tuple[Tensor, Tensor],
+        windows: list[Window],
+        guidance_in_sequence: bool,
     ) -> Tensor:
-        """Denoise latents [1, C, L, h, w]; `branches` per window, `clean` [1, C, 1, h, w] latents of the reference."""
-        weights = [weight.to(latents.device).view(-1, 1, 1) for weight in window_weights(spans)]
-        # evenly spaced sigmas; the scheduler applies its shift once
-        self.scheduler.set_timesteps(sigmas=np.linspace(1, 0, steps + 1)[:-1], device=latents.device)
-        with self.progress_bar(total=steps) as bar:
-            for step, t in enumerate(self.scheduler.timesteps):
-                velocity = torch.zeros_like(latents)
-                for (start, stop), weight, window in zip(spans, weights, branches, strict=True):
-                    part = latents[:, :, start:stop].to(clean.dtype)
-                    velocity[:, :, start:stop] += weight * guided_velocity(self.transformer, part, t, clean, window)
-                latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
-                if self.transformer.first_frame_is_given:
-                    latents[:, :, :1] = clean
-                latents, clean = on_step_end(step, t, latents, clean)
-                bar.update()
+        """Return the latents [V, C, L, h, w] of the next step; `masks` of the prompts and of the negative prompts."""
+        latents, clean = tensors["latents"], tensors["reference_latents"]
+        branches = [
+            evaluations(
+                Prompts(tensors["prompt_embeds"], masks[0]),
+                Prompts(tensors["negative_prompt_embeds"], masks[1]),
+                window.signal,
+                text_scale=self.guidance_scale,
+                motion_scale=self.motion_guidance_scale,
+                in_sequence=guidance_in_sequence,
+            )
+            for window in windows
+        ]
+        velocity = torch.zeros_like(latents)
+        for ((start, stop), weights, _), each in zip(windows, branches, strict=True):
+            part = latents[:, :, start:stop].to(clean.dtype)
+            guided = guided_velocity(self.transformer, part, t, clean, each, self.attention_kwargs)
+            velocity[:, :, start:stop] += weights * guided
+        latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
+        if self.transformer.first_frame_is_given:
+            latents[:, :, :1] = clean
         return latents
 
     def _control_signal(self, footage: Footage, span: Span, latents: Tensor, present: bool) -> Signal:
@@ -285,22 +293,6 @@ class DiMoPipeline(DiffusionPipeline):
         if motion is not None:
             motion = motion._replace(tokens=motion.tokens.to(dtype))
         return Signal(motion, tuple(addition.to(dtype) for addition in signal.additions))
-
-    def _called_back(
-        self,
-        callback: OnStepEnd | None,
-        names: tuple[str, ...],
-        step: int,
-        t: Tensor,
-        latents: Tensor,
-        clean: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Run the callback and return the latents and the reference's latents, replaced by those that it returns."""
-        if callback is None:
-            return latents, clean
-        tensors = {"latents": latents, "reference_latents": clean}
-        changed = callback(self, step, t, {name: tensors[name] for name in names})
-        return changed.get("latents", latents), changed.get("reference_latents", clean)
 
     def _spans(self, num_frames: int, height: int, width: int, overlap: int | None) -> list[Span]:
         """Return windows of latent frames that cover a video, none longer than in training. Raises `ValueError` for

@@ -130,7 +130,7 @@ def _step(size: Size, side: str, device: torch.device, compiled: bool) -> Callab
             def forward() -> Tensor:
                 return transformer(  # type: ignore[no-any-return]
                     batch.target, 1000 * sigma, batch.text, batch.text_ok, signal, batch.reference
-                )
+                ).sample
 
         else:
             dimo = DiMo.around(transformer, replace(DiMoConfig(), encoder=size.encoder))

@@ -54,11 +54,11 @@ def inputs() -> dict[str, Any]:
     """Return arguments of a generator: two samples of three latent frames; the second text is shorter."""
     g = torch.Generator().manual_seed(0)
     return {
-        "latents": torch.randn(2, LATENT_CHANNELS, 3, 16, 16, generator=g),
+        "hidden_states": torch.randn(2, LATENT_CHANNELS, 3, 16, 16, generator=g),
         "timestep": torch.tensor([900.0, 300.0]),
-        "text": torch.randn(2, 12, TEXT_DIM, generator=g),
-        "text_ok": torch.arange(12) < torch.tensor([[12], [7]]),
-        "signal": Signal(MotionTokens(torch.randn(2, 9, 15, 64, generator=g), torch.tensor([True, True]))),
+        "encoder_hidden_states": torch.randn(2, 12, TEXT_DIM, generator=g),
+        "encoder_attention_mask": torch.arange(12) < torch.tensor([[12], [7]]),
+        "motion": Signal(MotionTokens(torch.randn(2, 9, 15, 64, generator=g), torch.tensor([True, True]))),
         "reference": torch.randn(2, LATENT_CHANNELS, 1, 16, 16, generator=g),
     }
 

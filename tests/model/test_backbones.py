@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from opendimo.model.backbones import GENERATORS, generator_class
+from opendimo.model.backbones.inject import MotionAttnProcessor
 from opendimo.model.backbones.interface import Generator
 from opendimo.model.dimo import Batch, DiMo
 from opendimo.model.signal import MotionTokens, Signal
@@ -78,9 +79,9 @@ def test_at_step_zero_motion_changes_nothing(
 ) -> None:
     model = make_dimo(family=family, motion_attention=attention, reference=reference).transformer.eval()
     with torch.no_grad():
-        given, without = model(**inputs), model(**inputs | {"signal": None})
+        given, without = model(**inputs).sample, model(**inputs | {"motion": None}).sample
     assert (given - without).abs().max() == 0.0
-    assert given.shape == inputs["latents"].shape and given.std() > 0.1
+    assert given.shape == inputs["hidden_states"].shape and given.std() > 0.1
 
 
 @attentions
@@ -89,11 +90,11 @@ def test_trained_motion_changes_the_output_and_absent_motion_is_one_null(
     family: str, attention: str, reference: str, make_dimo: Make, inputs: Inputs
 ) -> None:
     model = make_dimo(family=family, trained=True, motion_attention=attention, reference=reference).transformer.eval()
-    tokens, one = inputs["signal"].motion.tokens, torch.tensor([True, False])
+    tokens, one = inputs["motion"].motion.tokens, torch.tensor([True, False])
 
     def velocity(tokens: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return model(**inputs | {"signal": Signal(MotionTokens(tokens, one))})
+            return model(**inputs | {"motion": Signal(MotionTokens(tokens, one))}).sample
 
     changed = (velocity(tokens) - velocity(tokens.flip(0))).abs().amax((1, 2, 3, 4))
     assert changed[0] > 0.01 and changed[1] == 0.0
@@ -106,8 +107,8 @@ def test_trained_motion_changes_the_output_and_absent_motion_is_one_null(
 
 def test_the_null_that_stands_for_absent_motion_is_learned(family: str, make_dimo: Make, inputs: Inputs) -> None:
     model = make_dimo(family=family, trained=True).transformer
-    absent = MotionTokens(inputs["signal"].motion.tokens, torch.tensor([True, False]))
-    model(**inputs | {"signal": Signal(absent)}).square().mean().backward()
+    absent = MotionTokens(inputs["motion"].motion.tokens, torch.tensor([True, False]))
+    model(**inputs | {"motion": Signal(absent)}).sample.square().mean().backward()
     assert model.motion_alignment.null.grad.abs().max() > 0
 
 
@@ -120,11 +121,11 @@ def gradients(
     model.zero_grad()
     leaves, outs = [], []
     for batch in batches:
-        motion = batch["signal"].motion
+        motion = batch["motion"].motion
         tokens = motion.tokens.clone().requires_grad_()
-        additions = tuple(a.clone().requires_grad_() for a in batch["signal"].additions)
+        additions = tuple(a.clone().requires_grad_() for a in batch["motion"].additions)
         signal = Signal(MotionTokens(tokens, motion.present), additions)
-        outs.append(model(**batch | {"signal": signal}))
+        outs.append(model(**batch | {"motion": signal}).sample)
         leaves += [tokens, *additions]
     sum(out.square().mean() for out in outs).backward()
     return [p.grad.clone() for p in model.parameters() if p.grad is not None], [leaf.grad for leaf in leaves]
@@ -137,10 +138,10 @@ def test_gradient_checkpointing_changes_no_gradient(
 ) -> None:
     """Two forwards before one backward detect a signal that is not passed as an argument of the blocks."""
     model = make_dimo(family=family, trained=True, motion_attention=attention).transformer
-    motion, grid = inputs["signal"].motion, model.grid(inputs["latents"])
+    motion, grid = inputs["motion"].motion, model.grid(inputs["hidden_states"])
     additions = torch.randn(2, 2, 2, grid.frames * grid.height * grid.width, grid.dim)
     batches = [
-        inputs | {"signal": Signal(MotionTokens(tokens, motion.present), tuple(added))}
+        inputs | {"motion": Signal(MotionTokens(tokens, motion.present), tuple(added))}
         for tokens, added in zip((motion.tokens, motion.tokens.flip(0, 1)), additions, strict=True)
     ][:forwards]
     runs = []
@@ -157,13 +158,13 @@ def test_additions_enter_in_front_of_their_block_and_the_reference_hears_none(
     family: str, reference: str, make_dimo: Make, inputs: Inputs
 ) -> None:
     model = make_dimo(family=family, reference=reference).transformer.eval()
-    grid = model.grid(inputs["latents"])
+    grid = model.grid(inputs["hidden_states"])
     additions = torch.randn(2, 2, grid.frames * grid.height * grid.width, grid.dim)
     left, entered = [], []
     blocks_of(model)[0].register_forward_hook(lambda _, __, out: left.append(out if family == "wan" else out[0]))
     blocks_of(model)[1].register_forward_pre_hook(lambda _, given: entered.append(given[0]))
     with torch.no_grad():
-        model(**inputs | {"signal": Signal(additions=tuple(additions))})
+        model(**inputs | {"motion": Signal(additions=tuple(additions))})
     added = (entered[0] - left[0]).unflatten(1, (-1, grid.height * grid.width))  # [B, L, ., D]
     torch.testing.assert_close(added[:, -grid.frames :].flatten(1, 2), additions[1], rtol=1e-4, atol=1e-4)
     assert added.shape[1] == grid.frames + (reference == "prefix")
@@ -172,17 +173,17 @@ def test_additions_enter_in_front_of_their_block_and_the_reference_hears_none(
 
 def test_more_additions_than_blocks_are_refused(family: str, make_dimo: Make, inputs: Inputs) -> None:
     with pytest.raises(ValueError, match="additions for 5 blocks, but the generator has 4"):
-        make_dimo(family=family).transformer(**inputs | {"signal": Signal(additions=(torch.zeros(1),) * 5)})
+        make_dimo(family=family).transformer(**inputs | {"motion": Signal(additions=(torch.zeros(1),) * 5)})
 
 
 @attentions
 def test_it_runs_in_half_precision(family: str, attention: str, make_dimo: Make, inputs: Inputs) -> None:
     model = make_dimo(family=family, trained=True, motion_attention=attention).transformer.eval()
-    motion = inputs["signal"].motion
-    half = {name: inputs[name].bfloat16() for name in ("latents", "text", "reference")}
-    half["signal"] = Signal(MotionTokens(motion.tokens.bfloat16(), motion.present))
+    motion = inputs["motion"].motion
+    half = {name: inputs[name].bfloat16() for name in ("hidden_states", "encoder_hidden_states", "reference")}
+    half["motion"] = Signal(MotionTokens(motion.tokens.bfloat16(), motion.present))
     with torch.no_grad():
-        whole, out = model(**inputs), model.bfloat16()(**inputs | half)
+        whole, out = model(**inputs).sample, model.bfloat16()(**inputs | half).sample
     assert out.dtype == torch.bfloat16
     assert (out - whole).std() < 0.1 * whole.std()
 
@@ -194,7 +195,7 @@ def test_saved_and_loaded_it_is_the_same(family: str, tmp_path: Path, make_dimo:
     loaded = generator_class(tmp_path).from_pretrained(tmp_path / "transformer")
     assert type(loaded) is type(model)
     with torch.no_grad():
-        assert torch.equal(loaded(**inputs), model(**inputs))
+        assert torch.equal(loaded(**inputs).sample, model(**inputs).sample)
 
 
 @pytest.mark.parametrize(
@@ -227,11 +228,57 @@ def test_in_half_precision_silent_motion_changes_nothing_and_widens_nothing(
     for block in blocks_of(dimo.transformer):
         block.register_forward_pre_hook(lambda _, arguments: dtypes.append(arguments[0].dtype))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        signal = dimo.control(driving, present, dimo.transformer.grid(inputs["latents"]))
-        given, without = (dimo.transformer(**inputs | {"signal": value}) for value in (signal, None))
+        signal = dimo.control(driving, present, dimo.transformer.grid(inputs["hidden_states"]))
+        given, without = (dimo.transformer(**inputs | {"motion": value}).sample for value in (signal, None))
     assert (given - without).abs().max() == 0.0
     assert set(dtypes) == {torch.bfloat16}
 
 
 def test_tokens_are_not_split_among_devices_in_the_middle_of_a_latent_frame(family: str, make_dimo: Make) -> None:
     assert make_dimo(family=family).transformer._cp_plan is None
+
+
+@attentions
+def test_the_attention_backends_of_diffusers_reach_the_motion_attention(
+    family: str, attention: str, make_dimo: Make, inputs: Inputs
+) -> None:
+    model = make_dimo(family=family, trained=True, motion_attention=attention).transformer.eval()
+    with torch.no_grad():
+        expected = model(**inputs).sample
+        try:
+            model.set_attention_backend("_native_math")
+            given = model(**inputs).sample
+        finally:
+            model.set_attention_backend("native")  # the backend of all models that have none of their own
+    torch.testing.assert_close(given, expected, rtol=1e-3, atol=1e-4)
+    assert {block.motion.processor._attention_backend for block in blocks_of(model)} == {"native"}
+
+
+def test_the_processors_of_the_motion_attention_can_be_replaced(family: str, make_dimo: Make, inputs: Inputs) -> None:
+    class Silent(MotionAttnProcessor):
+        def __call__(self, attn: Any, hidden_states: torch.Tensor, motion: Any) -> torch.Tensor:
+            return torch.zeros_like(hidden_states)
+
+    model = make_dimo(family=family, trained=True).transformer.eval()
+    processors = {name: Silent() if ".motion." in name else old for name, old in model.attn_processors.items()}
+    assert sum(isinstance(processor, Silent) for processor in processors.values()) == len(blocks_of(model))
+    model.set_attn_processor(processors)
+    with torch.no_grad():
+        assert torch.equal(model(**inputs).sample, model(**inputs | {"motion": None}).sample)
+
+
+@pytest.mark.parametrize("kind", {*GENERATORS.values()})
+def test_every_block_is_built_once(kind: type[Generator], monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.device("meta"):
+        base = type(blocks_of(kind(num_layers=1))[0]).__base__
+        build, built = base.__init__, []
+        monkeypatch.setattr(base, "__init__", lambda block, *args: (built.append(block), build(block, *args))[1])
+        model = kind(num_layers=3)
+    assert built == [*blocks_of(model)] and model.config["num_layers"] == 3
+
+
+def test_output_is_a_tuple_where_no_dict_is_asked_for(family: str, make_dimo: Make, inputs: Inputs) -> None:
+    model = make_dimo(family=family).transformer.eval()
+    with torch.no_grad():
+        [given] = model(**inputs, return_dict=False)
+        assert torch.equal(given, model(**inputs).sample)

@@ -28,9 +28,9 @@ def test_the_blocks_compile_to_one_graph_and_compute_the_same(
 ) -> None:
     model = make_dimo(family=family, trained=True, motion_attention=attention).transformer.eval()
     with torch.no_grad():
-        expected = model(**inputs)
+        expected = model(**inputs).sample
         model.compile_repeated_blocks(fullgraph=True, backend="aot_eager")  # `fullgraph`: a break is an error
-        given = model(**inputs)
+        given = model(**inputs).sample
     torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
     assert counters["stats"]["unique_graphs"] == 1
 
@@ -40,13 +40,13 @@ def test_a_checkpointed_training_step_compiles_with_additions_to_the_tokens(
     family: str, make_dimo: Make, inputs: Inputs
 ) -> None:
     model = make_dimo(family=family, trained=True).transformer.train()
-    grid = model.grid(inputs["latents"])
+    grid = model.grid(inputs["hidden_states"])
     addition = torch.randn(2, grid.frames * grid.height * grid.width, grid.dim)
-    inputs["signal"] = Signal(inputs["signal"].motion, (addition, addition))
+    inputs["motion"] = Signal(inputs["motion"].motion, (addition, addition))
 
     def gradients() -> list[torch.Tensor]:
         model.zero_grad()
-        model(**inputs).square().mean().backward()
+        model(**inputs).sample.square().mean().backward()
         return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
 
     expected = gradients()

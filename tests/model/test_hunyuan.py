@@ -43,8 +43,8 @@ def of_base(
         return base(
             torch.cat([latents, condition], dim=1),
             inputs["timestep"],
-            inputs["text"],
-            inputs["text_ok"],
+            inputs["encoder_hidden_states"],
+            inputs["encoder_attention_mask"],
             encoder_hidden_states_2=nothing,
             encoder_attention_mask_2=nothing[..., 0],
             image_embeds=nothing,
@@ -53,7 +53,7 @@ def of_base(
 
 
 def with_lengths(inputs: Inputs, lengths: tuple[int, int]) -> Inputs:
-    return inputs | {"text_ok": torch.arange(12) < torch.tensor(lengths)[:, None]}
+    return inputs | {"encoder_attention_mask": torch.arange(12) < torch.tensor(lengths)[:, None]}
 
 
 def rounding(lengths: tuple[int, int]) -> float:
@@ -67,9 +67,9 @@ def test_at_step_zero_it_is_the_base(
 ) -> None:
     inputs = with_lengths(inputs, lengths) | {"reference": None}
     ours = make_dimo(family="hunyuan").transformer.eval()
-    expected = of_base(base, inputs, inputs["latents"], torch.zeros(2, 9, 3, 16, 16))
+    expected = of_base(base, inputs, inputs["hidden_states"], torch.zeros(2, 9, 3, 16, 16))
     with torch.no_grad():
-        assert (ours(**inputs) - expected).abs().max() <= rounding(lengths)
+        assert (ours(**inputs).sample - expected).abs().max() <= rounding(lengths)
     assert expected.std() > 0.1
 
 
@@ -79,14 +79,14 @@ def test_first_frame_mode_is_the_image_to_video_form_of_the_base(
     """The condition is computed by diffusers' own pipeline; latent frame 0 stays noisy and is predicted."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     condition = pipeline.prepare_cond_latents_and_mask(
-        inputs["latents"], image, 2, 64, 64, torch.float32, torch.device("cpu")
+        inputs["hidden_states"], image, 2, 64, 64, torch.float32, torch.device("cpu")
     )
-    expected = of_base(pipeline.transformer, inputs, inputs["latents"], torch.cat(condition, dim=1))
+    expected = of_base(pipeline.transformer, inputs, inputs["hidden_states"], torch.cat(condition, dim=1))
     ours = make_dimo(family="hunyuan", reference="first_frame").transformer.eval()
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None, :, None] / 255
     with torch.no_grad():
         reference = encode(pipeline.vae, pixels).expand(2, -1, -1, -1, -1)
-        given = ours(**inputs | {"reference": reference})
+        given = ours(**inputs | {"reference": reference}).sample
     torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-5)  # the reference is equal but for its last bit
     assert not ours.first_frame_is_given
 
@@ -99,23 +99,28 @@ def test_prefix_mode_is_the_base_with_the_reference_in_front(
     condition = torch.zeros(2, 9, 4, 16, 16)
     condition[:, :8, :1] = inputs["reference"]
     condition[:, 8, 0] = 1
-    longer = torch.cat([inputs["reference"], inputs["latents"]], dim=2)
+    longer = torch.cat([inputs["reference"], inputs["hidden_states"]], dim=2)
     expected = of_base(base, inputs, longer, condition)[:, :, 1:]
     ours = make_dimo(family="hunyuan").transformer.eval()
     with torch.no_grad():
-        assert (ours(**inputs) - expected).abs().max() <= rounding(lengths)
+        assert (ours(**inputs).sample - expected).abs().max() <= rounding(lengths)
 
 
 def test_what_stands_in_padding_and_how_much_of_it_there_is_changes_nothing(make_dimo: Make, inputs: Inputs) -> None:
     ours = make_dimo(family="hunyuan", trained=True).transformer.eval()
-    longer = {name: torch.cat([inputs[name], torch.zeros_like(inputs[name])], dim=1) for name in ("text", "text_ok")}
-    other = inputs["text"].clone()
+    longer = {
+        name: torch.cat([inputs[name], torch.zeros_like(inputs[name])], dim=1)
+        for name in ("encoder_hidden_states", "encoder_attention_mask")
+    }
+    other = inputs["encoder_hidden_states"].clone()
     other[1, 7:] = 100
     with torch.no_grad():
-        out = ours(**inputs)
-        assert torch.equal(ours(**inputs | longer), out)
-        assert torch.equal(ours(**inputs | {"text": other}), out)
-        assert not torch.equal(ours(**inputs | {"text": inputs["text"].flip(1)}), out)
+        out = ours(**inputs).sample
+        assert torch.equal(ours(**inputs | longer).sample, out)
+        assert torch.equal(ours(**inputs | {"encoder_hidden_states": other}).sample, out)
+        assert not torch.equal(
+            ours(**inputs | {"encoder_hidden_states": inputs["encoder_hidden_states"].flip(1)}).sample, out
+        )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +143,7 @@ def test_no_mask_is_dense(
     transformer = make_dimo(family="hunyuan").transformer
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     with torch.no_grad():
-        transformer(**with_lengths(inputs, lengths))
+        transformer(**with_lengths(inputs, lengths) | {"motion": None})
     assert mask_shapes == masks
 
 

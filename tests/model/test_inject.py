@@ -2,7 +2,7 @@ from functools import partial
 
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 
 from opendimo.model.backbones import inject
 from opendimo.model.backbones.inject import MotionAlignment, MotionContext, MotionCrossAttention
@@ -120,7 +120,7 @@ def test_aligned_equals_global_under_a_block_mask(monkeypatch: pytest.MonkeyPatc
     )
     block = torch.eye(frames, dtype=torch.bool).repeat_interleave(PER_FRAME, 0).repeat_interleave(keys, 1)
     expected, unmasked = layer(video(), aligned), layer(video(), everywhere)
-    monkeypatch.setattr(inject, "scaled_dot_product_attention", partial(scaled_dot_product_attention, attn_mask=block))
+    monkeypatch.setattr(inject, "dispatch_attention_fn", partial(dispatch_attention_fn, attn_mask=block))
     torch.testing.assert_close(layer(video(), everywhere), expected)
     assert (unmasked - expected).abs().max() > 0.1
 

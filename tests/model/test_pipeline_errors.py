@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.callbacks import SDCFGCutoffCallback
 from PIL import Image
 
 from opendimo.model.dimo import DiMo
@@ -36,6 +37,14 @@ def folder(pipeline: DiMoPipeline, tmp_path: Path) -> Path:
         ({"callback_on_step_end_tensor_inputs": ("noise",)}, r"callbacks can receive .*, not \['noise'\]"),
         ({"output_type": "mp4"}, "output_type is 'mp4': take one of np, pil, pt, latent"),
         ({"num_inference_steps": 0}, "num_inference_steps is 0: take 1 or more"),
+        ({"num_videos_per_prompt": 0}, "num_videos_per_prompt is 0: take 1 or more"),
+        ({"prompt": None}, "give either prompt or prompt_embeds"),
+        ({"prompt_embeds": torch.zeros(1, 3, 32)}, "give either prompt or prompt_embeds"),
+        ({"prompt": []}, r"prompt must be a text or a list of texts, not \[\]"),
+        ({"prompt": ["a", None]}, "prompt must be a text or a list of texts"),
+        ({"prompt": ["a"] * 3, "negative_prompt": ["b"] * 2}, "2 negative prompts for 3 prompts: give one or as many"),
+        ({"generator": [torch.Generator()] * 2}, "2 generators for 1 videos: give one or as many"),
+        ({"callback_on_step_end": SDCFGCutoffCallback()}, "SDCFGCutoffCallback sets the guidance scale to 0"),
         ({"num_frames": 13}, r"one sample and 13 frames is needed, not of \[B, T\] = \[1, 9\]"),
     ],
 )
@@ -113,13 +122,13 @@ def test_weights_in_shards_load(pipeline: DiMoPipeline, tmp_path: Path) -> None:
 def test_a_prompt_that_is_too_long_is_cut_with_a_warning(
     pipeline: DiMoPipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
-    embedding = pipeline.encode_prompt("zebra " * 600)
-    assert embedding.shape == (512, 32)
+    embeds, mask = pipeline.encode_prompt("zebra " * 600)
+    assert embeds.shape == (1, 512, 32) and mask.all()
     assert "the prompt is too long: only its first 512 tokens are used" in caplog.text
 
 
 def test_a_prompt_that_fits_gives_no_warning(pipeline: DiMoPipeline, caplog: pytest.LogCaptureFixture) -> None:
-    assert len(pipeline.encode_prompt("The camera arcs left.")) < 20
+    assert pipeline.encode_prompt("The camera arcs left.")[0].shape[1] < 20
     assert not caplog.records
 
 

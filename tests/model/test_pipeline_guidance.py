@@ -10,6 +10,7 @@ import torch
 from opendimo.model.dimo import DiMo
 from opendimo.model.pipeline import DiMoPipeline
 from opendimo.model.pipeline.guidance import evaluations
+from opendimo.model.pipeline.prompts import Prompts
 from opendimo.model.signal import Grid
 from tests.model.pipelines import driving, sampled, tiny_pipeline
 
@@ -82,7 +83,7 @@ def test_a_control_is_asked_what_no_motion_is_only_where_it_adds_to_video_tokens
 
 def test_motion_that_is_guided_away_from_is_marked_absent(tiny_base: Path, make_dimo: Callable[..., DiMo]) -> None:
     control = make_dimo(trained=True).control
-    text = torch.zeros(3, 32)
+    text = Prompts(torch.zeros(1, 3, 32), torch.ones(1, 3, dtype=torch.bool))
     branches = evaluations(
         text,
         text,

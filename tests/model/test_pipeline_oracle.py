@@ -32,12 +32,12 @@ def knows(pipeline: DiMoPipeline, answer: Tensor, spans: list[Span]) -> list[flo
     """
     windows, sigmas = cycle(spans), []
 
-    def velocity(latents: Tensor, timestep: Tensor, *_: Any) -> Tensor:
+    def velocity(latents: Tensor, timestep: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
         start, stop = next(windows)
         sigma = float(pipeline.scheduler.sigmas[len(sigmas) // len(spans)])
         assert timestep.tolist() == pytest.approx([1000 * sigma] * 3, abs=1)  # three evaluations, guided
         sigmas.append(sigma)
-        return (latents - answer[:, :, start:stop]) / sigma
+        return ((latents - answer[:, :, start:stop]) / sigma,)
 
     pipeline.transformer.forward = velocity
     return sigmas

@@ -25,7 +25,7 @@ def base(tiny_base: Path) -> WanTransformer3DModel:
 
 def padded(inputs: Inputs) -> torch.Tensor:
     """Return the text padded as by diffusers' pipeline."""
-    return pad(inputs["text"] * inputs["text_ok"][..., None], (0, 0, 0, 500))
+    return pad(inputs["encoder_hidden_states"] * inputs["encoder_attention_mask"][..., None], (0, 0, 0, 500))
 
 
 @pytest.mark.parametrize("attention", ["aligned", "global"])
@@ -34,8 +34,8 @@ def test_at_step_zero_it_is_the_base(
 ) -> None:
     ours = make_dimo(motion_attention=attention).transformer.eval()
     with torch.no_grad():
-        expected = base(inputs["latents"], inputs["timestep"], padded(inputs), return_dict=False)[0]
-        given = ours(**inputs | {"reference": None})
+        expected = base(inputs["hidden_states"], inputs["timestep"], padded(inputs), return_dict=False)[0]
+        given = ours(**inputs | {"reference": None}).sample
     assert (given - expected).abs().max() == 0.0
     assert expected.std() > 0.1
 
@@ -46,12 +46,12 @@ def test_first_frame_mode_is_the_base_with_a_clean_first_latent(
     """The base is called as diffusers' image-to-video pipeline calls Wan2.2-TI2V-5B (`expand_timesteps`)."""
     mask = torch.ones(1, 1, 3, 16, 16)
     mask[:, :, 0] = 0
-    latents = (1 - mask) * inputs["reference"] + mask * inputs["latents"]
+    latents = (1 - mask) * inputs["reference"] + mask * inputs["hidden_states"]
     timesteps = torch.stack([(mask[0, 0, :, ::2, ::2] * t).flatten() for t in inputs["timestep"]])
     ours = make_dimo(reference="first_frame").transformer.eval()
     with torch.no_grad():
         expected = base(latents, timesteps, padded(inputs), return_dict=False)[0]
-        assert (ours(**inputs) - expected).abs().max() == 0.0
+        assert (ours(**inputs).sample - expected).abs().max() == 0.0
     assert ours.first_frame_is_given
 
 
@@ -62,14 +62,17 @@ def test_prefix_mode_is_the_base_with_a_clean_latent_in_front(
     timesteps[:, :TOKENS] = 0
     ours = make_dimo().transformer.eval()
     with torch.no_grad():
-        longer = torch.cat([inputs["reference"], inputs["latents"]], dim=2)
+        longer = torch.cat([inputs["reference"], inputs["hidden_states"]], dim=2)
         expected = base(longer, timesteps, padded(inputs), return_dict=False)[0][:, :, 1:]
-        assert (ours(**inputs) - expected).abs().max() == 0.0
+        assert (ours(**inputs).sample - expected).abs().max() == 0.0
     assert not ours.first_frame_is_given
 
 
 def test_a_text_longer_than_the_base_was_trained_with_is_refused(make_dimo: Make, inputs: Inputs) -> None:
-    longer = {"text": torch.zeros(2, 513, 32), "text_ok": torch.ones(2, 513, dtype=torch.bool)}
+    longer = {
+        "encoder_hidden_states": torch.zeros(2, 513, 32),
+        "encoder_attention_mask": torch.ones(2, 513, dtype=torch.bool),
+    }
     with pytest.raises(ValueError, match="513 tokens, at most 512"):
         make_dimo().transformer(**inputs | longer)
 
