@@ -1,5 +1,7 @@
 """Adapter for single-view videos without cameras: a video file, a folder of videos, or lists of paths and URLs."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from opendimo.pipelines.sources.items import (
     VideoFile,
     capture_row,
     fingerprint,
+    hidden,
     new_work,
     open_video,
     source_row,
@@ -29,6 +32,7 @@ from opendimo.pipelines.sources.lists import SAVED, Entry, list_files, read_list
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
 from opendimo.storage_schemas.ids import stable_id
 
+log = logging.getLogger(__name__)
 KIND = "internet"
 VIEW = "main"
 
@@ -105,6 +109,10 @@ def _folder(path: Path, config: SourcesConfig) -> Iterator[Work]:
     if not videos and not lists:
         suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
         raise DataError(f"{path}: no videos below, and no lists; files with {suffixes} are taken")
+    if others := _not_taken(path, {*videos, *lists}):
+        log.warning(
+            "%s: %d files are no videos by their suffix and are not taken: %s", path, others.total(), _counts(others)
+        )
     listed: set[str] = set()
     for entry in read_lists(lists, path, config) if lists else []:
         listed.add(entry.target)
@@ -112,6 +120,16 @@ def _folder(path: Path, config: SourcesConfig) -> Iterator[Work]:
     for video in videos:
         if str(video) not in listed:
             yield _unlisted(video, path, config)
+
+
+def _not_taken(folder: Path, taken: set[Path]) -> Counter[str]:
+    """Count the other files of a folder by suffix, without hidden ones."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not hidden(path, folder))
+    return Counter(path.suffix.lower() or "without suffix" for path in files if path not in taken)
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{suffix} {count}" for suffix, count in counter.most_common(10))
 
 
 def _unlisted(video: Path, folder: Path, config: SourcesConfig) -> Work:

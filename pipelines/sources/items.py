@@ -92,7 +92,7 @@ def sample_sha256(path: Path) -> str:
 def videos_in(folder: Path, *, recursive: bool) -> list[Path]:
     """Return the files with a video suffix, sorted, without hidden files and folders."""
     paths = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not _hidden(p, folder))
+    return sorted(p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not hidden(p, folder))
 
 
 def open_video(path: Path) -> VideoFile:
@@ -176,5 +176,6 @@ def _annotation_sha256(columns: dict[str, Any]) -> str:
     return stable_id("annotation", content) if content else ""
 
 
-def _hidden(path: Path, folder: Path) -> bool:
+def hidden(path: Path, folder: Path) -> bool:
+    """Return whether a file below a folder, or one of the folders between them, is hidden."""
     return any(part.startswith(".") for part in path.relative_to(folder).parts)

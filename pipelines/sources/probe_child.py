@@ -22,7 +22,7 @@ from opendimo.storage_schemas.media.video import probe
 
 MEMORY = 4 << 30  # bytes of address space
 MAX_PIXELS = 1 << 26  # per frame: 8192 x 8192
-CONTAINERS = "mov,mp4,m4v,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,h264,hevc,ivf,obu,nut,dv"
+CONTAINERS = "mov,mp4,m4v,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,h264,hevc,ivf,obu,nut,dv,gif"
 """Allowed container formats. Playlists are excluded, as they make the reader open other files and hosts."""
 
 

@@ -11,7 +11,10 @@ class Foreign:
     reason: str
 
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
+    | {".mts", ".m2ts", ".3gp", ".3g2", ".mxf", ".ogv", ".vob", ".gif"}
+)
 LENGTH = 512  # number of leading bytes to inspect
 ARCHIVES = (
     (0, b"PK\x03\x04", "a ZIP archive"),

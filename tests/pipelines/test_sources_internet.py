@@ -5,6 +5,7 @@ import json
 import pickle
 from fractions import Fraction
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -323,3 +324,28 @@ def test_the_example_with_a_comma_is_whole(data):
     path = data / "wild/lists/commas.csv"
     entries = read_lists([path], path, SourcesConfig())
     assert [entry.uri for entry in entries] == ["http://127.0.0.1:9/it/u=1,2&fm=15.mp4"]
+
+
+def test_a_folder_says_what_it_did_not_take(folder, caplog):
+    for name in ("notes.txt", "deep/one.JPG", "two.jpg", "noname", ".hidden"):
+        (folder / name).write_bytes(b"")
+    (folder / "phone.MTS").write_bytes((folder / "a.mp4").read_bytes())
+    works = discover("internet", folder, SourcesConfig())
+    assert "phone.MTS" in [work.name for work in works]
+    (message,) = caplog.messages
+    assert "4 files are no videos by their suffix and are not taken: .jpg 2" in message and ".txt 1" in message
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form", "codec"), [("gif", "gif", "gif"), ("3gp", "3gp", "mpeg4"), ("mts", "mpegts", "mpeg2video")]
+)
+def test_formats_of_phones_and_cameras_are_taken(tmp_path, suffix, form, codec):
+    with av.open(str(tmp_path / f"a.{suffix}"), "w", format=form) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgb8" if codec == "gif" else "yuv420p"
+        for k in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 20 * k, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
+        container.mux(stream.encode())
+    (row,) = ingest(tmp_path).rows["sources"]
+    assert (row["width"], row["height"]) == (96, 64)
