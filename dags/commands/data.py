@@ -46,6 +46,10 @@ def ingest(
     calibration: Annotated[
         Path | None, typer.Option(exists=True, help="Camera calibration of a multi-view folder: file or COLMAP folder.")
     ] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(help="Camera of a multi-view video whose name does not tell it: cam01=left.mp4. Repeatable."),
+    ] = None,
     motions: Annotated[
         Path | None, typer.Option(exists=True, help="Folder with the motion .npz files of render jobs.")
     ] = None,
@@ -110,6 +114,7 @@ def ingest(
         licence=licence,
         attribution=attribution,
         calibration=_text(calibration),
+        cameras=tuple(camera or ()),
         motions=_text(motions),
         body_model=_text(body_model),
         allow_private=allow_private,

@@ -48,4 +48,5 @@ class SourcesConfig:
     body_model: str | None = None  # SMPL-X npz, for motions without rest joints
     # multiview
     calibration: str | None = None  # calibration file; None: search beside the videos
+    cameras: tuple[str, ...] = ()  # cameras of videos with other names, as "cam01=left.mp4"
     gravity_down: tuple[float, float, float] | None = None  # unit vector in the calibration's world

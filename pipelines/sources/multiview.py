@@ -1,8 +1,9 @@
 """Adapter for takes of calibrated rigs, and for videos of moving cameras with a known camera path.
 
 Videos are matched to cameras by name: `cam01.mp4` to camera `cam01`, `hd_00_16.mp4` to camera `00_16`; a camera name
-that is a number also matches the number at the end of the file name (`cam_0.mp4` to camera `0`). A take of one video
-and one moving camera needs no matching names. A static camera has T = 1 in `K` and `world_to_camera`, for all frames.
+that is a number also matches the number at the end of the file name (`cam_0.mp4` to camera `0` or `port_0`);
+`SourcesConfig.cameras` names the others. A take of one video and one moving camera needs no matching names. A static
+camera has T = 1 in `K` and `world_to_camera`, for all frames.
 """
 
 import re
@@ -39,6 +40,8 @@ from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode
 
 KIND = "multiview"
+NUMBERED = re.compile(r"(?:cam(?:era)?|port|view)?[_\-]?(\d+)")
+"""The name of a camera that is a number, perhaps after a word for a camera."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +131,8 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
         return [_broken(take.name, label, video, str(error)) for video, label in take.videos.items()]
 
     names = list(calibration.cameras)
-    named = {video: camera_of(label, names) for video, label in take.videos.items()}
+    given = _given(config)
+    named = {video: given.get(video.name) or camera_of(label, names) for video, label in take.videos.items()}
     if len(named) == 1 and calibration.sole:
         named = {video: camera or calibration.sole for video, camera in named.items()}
     cameras = [camera for camera in named.values() if camera]
@@ -146,12 +150,14 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     }
     prints = [fingerprint(path) for path in [*calibration.files, *filter(None, files.values())]]
     works = []
+    free = sorted(set(names) - set(cameras))  # without a video
     for video, camera in named.items():
         label = take.videos[video]
-        if camera is None:
+        if camera not in names:
             listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            unlike = f"unknown camera name {label!r}; {calibration.path} has {listed}"
-            problem = f"{video}: {unlike}: rename the one or the other"
+            left = f" (without a video: {', '.join(free[:20])})" if free else ""
+            unlike = f"unknown camera name {camera or label!r}; {calibration.path} has {listed}{left}"
+            problem = f"{video}: {unlike}: rename the one or the other, or give --camera NAME={video.name}"
             works.append(_broken(take.name, label, video, problem))
         elif camera not in views:
             problem = f"{video}: camera {camera} has several videos in {take.folder}: keep one"
@@ -160,26 +166,47 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
             name = f"{take.name}/{camera}"
             view = CalibratedView(kind=KIND, name=name, uri=str(video), video=str(video), camera=camera, **shared)
             works.append(new_work(view, [fingerprint(video), prints, shared]))
-    for camera in () if calibration.partial else sorted(set(names) - set(cameras)):
+    unknown = any(camera not in names for camera in named.values())  # then these rejects name the free cameras
+    for camera in () if calibration.partial or unknown else free:
         described = f"which {calibration.path} describes"
         problem = f"{take.folder}: no video of camera {camera}, {described}: add it, or take the camera out"
         works.append(_broken(take.name, camera, take.folder / camera, problem))
     return works
 
 
-def camera_of(label: str, cameras: list[str]) -> str | None:
-    """Return the camera that a video label refers to: an equal name, else a name at its end, else its final number.
+def _given(config: SourcesConfig) -> dict[str, str]:
+    """Return the camera by file name that the user gave. Raises `DataError` if a pair is not NAME=FILE."""
+    pairs = [pair.partition("=") for pair in config.cameras]
+    if wrong := [name for name, _, file in pairs if not name or not file]:
+        raise DataError(f"camera {wrong[0]!r}: write NAME=FILE, as in cam01=left.mp4")
+    return {Path(file).name: name for name, _, file in pairs}
 
-    None if no camera matches.
+
+def camera_of(label: str, cameras: list[str]) -> str | None:
+    """Return the camera that a video label refers to, or None: an equal name, else a name at its end, else its number.
+
+    Upper and lower case do not matter, nor do the additions of Pose2Sim (`int_NAME_img`), FreeMoCap
+    (`NAME_synchronized`) and anipose (`...camNAME`). Where cameras are numbered, the final number of the label counts:
+    `cam_1` is `port_1` or `1`.
     """
-    if label in cameras:
-        return label
-    if ends := [c for c in cameras if re.search(rf"[_\-.]{re.escape(c)}$", label)]:
-        return max(ends, key=len)
-    number = re.search(r"\d+$", label)
-    if number is None:
-        return None
-    return next((c for c in cameras if c.isdecimal() and int(c) == int(number.group())), None)
+    names = {camera: _core(camera) for camera in cameras}
+    core = _core(label)
+    if equal := [c for c in cameras if c == label] or [c for c, name in names.items() if name == core]:
+        return equal[0] if len(equal) == 1 else None
+    if ends := [
+        c for c, name in names.items() if re.search(rf"(?:^|[_\-. ])(?:cam(?:era)?)?[_\-]?{re.escape(name)}$", core)
+    ]:
+        return max(ends, key=lambda c: len(names[c]))
+    numbers = {c: int(found.group(1)) for c, name in names.items() if (found := NUMBERED.fullmatch(name))}
+    number = re.search(r"\d+$", core)
+    same = [c for c, value in numbers.items() if number and value == int(number.group())]
+    return same[0] if len(same) == 1 else None
+
+
+def _core(name: str) -> str:
+    """Return a name in lower case without what tools add to it."""
+    name = re.sub(r"_?(?:synchronized|synced|undistorted)$", "", name.lower())
+    return re.sub(r"^int_(.+)_img$", r"\1", name)
 
 
 def _beside(view: CalibratedView, frames: int | None, annotation: str) -> Row:

@@ -132,11 +132,24 @@ def test_missing_calibration_rejects_every_view_of_the_take_only(take):
 def test_unknown_camera_and_camera_without_video_are_rejects(take):
     write(take, {"a": entry(), "c": entry()})
     outcome = ingest(take)
-    messages = {reject.name: reject.message for reject in outcome.rejects}
+    (reject,) = outcome.rejects  # one for the view, although it is both
     assert [row["view"] for row in outcome.rows["sources"]] == ["a"]
-    assert "unknown camera name 'b'" in messages["take/b"]
-    assert "no video of camera c" in messages["take/c"]
+    assert reject.name == "take/b" and "unknown camera name 'b'" in reject.message
+    assert "without a video: c" in reject.message and "--camera NAME=b.mp4" in reject.message
     assert outcome.rows["captures"][0]["views"] == ["a"]
+    write(take, {"a": entry(), "b": entry(), "c": entry()})
+    (reject,) = ingest(take).rejects
+    assert reject.name == "take/c" and "no video of camera c" in reject.message
+
+
+def test_a_camera_may_be_named_for_a_video(take):
+    write(take, {"a": entry(), "c": entry()})
+    outcome = ingest(take, SourcesConfig(cameras=("c=b.mp4",)))
+    assert sorted(row["view"] for row in outcome.rows["sources"]) == ["a", "c"] and not outcome.rejects
+    (reject,) = ingest(take, SourcesConfig(cameras=("d=b.mp4",))).rejects
+    assert "unknown camera name 'd'" in reject.message
+    with pytest.raises(DataError, match="write NAME=FILE"):
+        discover("multiview", take, SourcesConfig(cameras=("b.mp4",)))
 
 
 @pytest.mark.parametrize(
@@ -228,6 +241,31 @@ def test_repaired_view_joins_its_capture(take):
 )
 def test_names_of_files_and_cameras(stem, camera):
     assert camera_of(stem, ["0", "1", "2", "front", "00_16", "16"]) == camera
+
+
+@pytest.mark.parametrize(
+    ("stem", "cameras", "camera"),
+    [
+        ("cam01", ["int_cam01_img", "int_cam02_img"], "int_cam01_img"),  # Pose2Sim
+        ("2019-08-02-vid01-camB", ["A", "B"], "B"),  # anipose
+        ("Camera_001_synchronized", ["Camera_000", "Camera_001"], "Camera_001"),  # FreeMoCap
+        ("port_2", ["cam_1", "cam_2"], "cam_2"),  # caliscope, new and old
+        ("cam_2", ["port_1", "port_2"], "port_2"),
+        ("CAM_2", ["1", "2"], "2"),  # EasyMocap
+        ("hd_00_16", ["00_16", "00_06"], "00_16"),  # Panoptic
+        ("vid1-camA", ["A", "camA"], "camA"),
+        ("take2", ["left", "right"], None),
+        ("cam_3", ["cam_1", "cam_2"], None),
+    ],
+)
+def test_names_as_other_tools_write_them(stem, cameras, camera):
+    assert camera_of(stem, cameras) == camera
+
+
+@pytest.mark.parametrize("rig", ["pose2sim_names", "anipose_names"])
+def test_the_examples_of_names_match(data, rig):
+    outcome = ingest(data / "wild/rigs" / rig)
+    assert len(outcome.done) == 4 and not outcome.rejects
 
 
 def test_times_and_the_board_beside_the_videos_are_kept(data):
