@@ -18,7 +18,15 @@ from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.retries import next_attempt, untried_attempts
 from opendimo.pipelines.engine.stage import Outcome, Reject, Stage, Work
 from opendimo.pipelines.engine.timing import run_timing
-from opendimo.pipelines.engine.work_status import DONE, RESOLVED, Account, WorkStatus, open_failures, work_status
+from opendimo.pipelines.engine.work_status import (
+    DONE,
+    RESOLVED,
+    Account,
+    WorkStatus,
+    open_failures,
+    without_result,
+    work_status,
+)
 from opendimo.storage_schemas.ids import as_stored, stable_id
 from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lake import Lake
@@ -153,7 +161,13 @@ def account(lake: Lake, stage: Stage, planned: Planned, filtered: dict[str, int]
     status = work_status(lake, stage.name, planned, time.time_ns())
     filtered = filtered or {}
     inputs = len(planned) + sum(filtered.values())
-    return Account(stage.name, inputs, status.count(DONE), filtered, status.rejected()).check()
+    empty = {
+        reason: int(pc.sum(among(planned.keys, keys)).as_py() or 0)
+        for reason, keys in without_result(lake, stage.name).items()
+    }
+    empty = {reason: count for reason, count in empty.items() if count}
+    done = status.count(DONE) - sum(empty.values())
+    return Account(stage.name, inputs, done, filtered | empty, status.rejected()).check()
 
 
 def _select_left(status: WorkStatus, limit: int) -> tuple[list[str], dict[str, int], list[int]]:

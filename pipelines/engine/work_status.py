@@ -94,6 +94,24 @@ def work_status(lake: Lake, stage: str, planned: Planned, now: int) -> WorkStatu
     return WorkStatus(planned, np.where(done, DONE, by_failure[failure]).astype(np.int8), failure, failures)
 
 
+def without_result(lake: Lake, stage: str) -> dict[str, Column]:
+    """Return, by reason, the keys of works that were done but gave nothing to train on, so that they count as filtered.
+
+    `no_valid_frame`: no pose label of the work has a frame in which the body is valid.
+    """
+    if stage != "poses":
+        return {}
+    # a label without a valid frame has no weight, so the lists of the others need not be read
+    labels = lake.dataset("poses").to_table(columns=["work_key", "valid"], filter="weight = 0")
+    lists = labels["valid"].combine_chunks()
+    valid = pc.unique(pc.list_parent_indices(lists).filter(pc.list_flatten(lists)))
+    has_valid = pc.is_in(pa.array(np.arange(len(labels))), value_set=valid)
+    weighted = lake.dataset("poses").to_table(columns=["work_key"], filter="weight > 0 or weight is null")
+    usable = pa.chunked_array([*weighted["work_key"].chunks, *labels["work_key"].filter(has_valid).chunks], pa.string())
+    keys = pc.unique(labels["work_key"].filter(pc.invert(has_valid)))
+    return {"no_valid_frame": keys.filter(pc.invert(pc.is_in(keys, value_set=usable)))}
+
+
 def stale(lake: Lake, stage: str, status: WorkStatus) -> int:
     """Count the new works whose item has rows under another work key: of another version, config or input."""
     new = np.flatnonzero(status.state == NEW)

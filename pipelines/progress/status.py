@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.rejects import rejects
-from opendimo.pipelines.engine.work_status import STAGES, Account
+from opendimo.pipelines.engine.work_status import STAGES, Account, without_result
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.verdicts import verdicts
 from opendimo.storage_schemas.lake.lake import Lake
@@ -56,8 +56,9 @@ def _stage_account(lake: Lake, stage: str, failed: pa.Table) -> Account:
     replaced = sum(entry["replaced"] for entry in entries if entry["table_name"] == stage)
     inputs = sum(counts["in"] for counts in runs.values()) - replaced
     rejected = _counts(failed["error_class"].filter(pc.equal(failed["stage"], stage)))
-    done = pc.count_distinct(lake.column(stage, "work_key")).as_py()
-    return Account(stage, inputs, done, {}, rejected).check()
+    empty = {reason: len(keys) for reason, keys in without_result(lake, stage).items() if len(keys)}
+    done = pc.count_distinct(lake.column(stage, "work_key")).as_py() - sum(empty.values())
+    return Account(stage, inputs, done, empty, rejected).check()
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 
 from opendimo.pipelines.engine.planned import Planned
-from opendimo.pipelines.engine.planning import finish, prepare, stage_outcome
+from opendimo.pipelines.engine.planning import account, finish, prepare, stage_outcome
 from opendimo.pipelines.engine.rejects import rejects
+from opendimo.pipelines.engine.stage import Work
+from opendimo.pipelines.engine.work_status import without_result
 from opendimo.pipelines.progress.status import funnel
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.storage_schemas.lake import commit
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import encode
+from opendimo.storage_schemas.rows import filled_row
 from opendimo.storage_schemas.tables import Table
+from tests.pipelines.cheap_stage import CheapStage
 
 
 @pytest.fixture
@@ -49,6 +53,27 @@ def test_every_input_is_counted_once(folder: Path, tmp_path: Path) -> None:
     [reject] = rejects(lake).to_pylist()
     assert reject["name"] == "text.mp4"
     assert "not a readable video" in reject["message"]
+
+
+def test_labels_without_a_valid_frame_are_filtered(tmp_path: Path) -> None:
+    """A work of several views counts as done if one of its labels has a valid frame."""
+    lake = Lake(tmp_path / "lake")
+    labels = {"alone": [[0, 0]], "views": [[0, 0], [0, 1]], "none": [[0, 0], [0, 0]], "doubtful": [[0, 1]]}
+    weights = {"views": [0.0, 0.4]}
+    rows = [
+        filled_row(
+            "poses", 2, pose_id=f"{key}{k}", clip_id=f"{key}{k}", work_key=key, valid=[bool(v) for v in valid],
+            weight=weights.get(key, [0.0, 0.0])[k],
+        )
+        for key, views in labels.items()
+        for k, valid in enumerate(views)
+    ]  # fmt: skip
+    lake.append("run", {"poses": rows})
+    assert sorted(without_result(lake, "poses")["no_valid_frame"].to_pylist()) == ["alone", "none"]
+    stage = CheapStage()
+    stage.name = "poses"
+    counted = account(lake, stage, Planned.of([Work(key, key, key) for key in labels]))
+    assert (counted.inputs, counted.done, counted.filtered) == (4, 2, {"no_valid_frame": 2})
 
 
 def test_a_corrected_licence_replaces_the_source(folder: Path, tmp_path: Path) -> None:
