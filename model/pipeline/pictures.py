@@ -16,7 +16,8 @@ OutputType = Literal["np", "pil", "pt", "latent"]
 def open_image(image: Image.Image | str | Path) -> Image.Image:
     """Return an image, or load it from a file, as upright RGB (EXIF orientation applied).
 
-    Raises `ValueError` if the file is missing or not an image.
+    Transparent parts become white, and 16 bits are scaled to 8. Raises `ValueError` if the file is missing or not an
+    image.
     """
     if isinstance(image, (str, Path)):
         try:
@@ -25,7 +26,14 @@ def open_image(image: Image.Image | str | Path) -> Image.Image:
         except OSError as error:  # also raised if the file is not an image
             raise ValueError(f"{image}: not a readable image; give a PNG or JPEG of the person") from error
         image = opened
-    return ImageOps.exif_transpose(image).convert("RGB")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits; Pillow would clip them
+        values = np.asarray(image).astype(np.float64)
+        image = Image.fromarray((values / (257 if values.max() > 255 else 1)).round().clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def fitted(image: Image.Image, height: int, width: int) -> Tensor:
