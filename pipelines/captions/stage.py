@@ -186,7 +186,7 @@ def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> Planned:
     def work(key: str, row: Row) -> Work:
         return Work(key, row["clip_id"], row["name"], ClipToCaption(row["pose_id"]))
 
-    return Planned.rows(stage, stage.config.identity(), clips, "clip_id", content, work)
+    return Planned.rows(stage, clips, "clip_id", content, work)
 
 
 def _subject(clip: Row, label: Row | None) -> np.ndarray | None:

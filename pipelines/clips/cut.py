@@ -52,9 +52,8 @@ class ClipsConfig:
     shots: ShotsConfig = field(default_factory=ShotsConfig)
     people: PeopleConfig = field(default_factory=PeopleConfig)
 
-    @property
     def identity(self) -> "ClipsConfig":
-        """The config for work keys, without the path of the weights, which does not affect results."""
+        """Return the config for work keys, without the path of the weights, which does not affect results."""
         return replace(self, shots=replace(self.shots, weights=self.shots.weights and "given"))
 
 
@@ -146,7 +145,7 @@ class _Cutter:
         has_person = scores["track"] is not None
         clip_id = stable_id(
             "clip", self.source["content_sha256"], self.source["annotation_sha256"], self.source["capture_id"],
-            self.source["view"], span.start, span.stop, self.config.identity, VERSION, self.weights,
+            self.source["view"], span.start, span.stop, self.config.identity(), VERSION, self.weights,
         )  # fmt: skip
         digest = sha256_bytes(encoded)
         row = {

@@ -91,7 +91,7 @@ def plan(lake: Lake, stage: ClipsStage) -> Planned:
     def work(key: str, row: Row) -> Work:
         return Work(key, row["source_id"], row["name"])
 
-    return Planned.rows(stage, stage.config.identity, distinct_sources, "source_id", content, work)
+    return Planned.rows(stage, distinct_sources, "source_id", content, work)
 
 
 def duplicates(lake: Lake) -> int:

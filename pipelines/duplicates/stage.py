@@ -98,7 +98,7 @@ def plan(lake: Lake, stage: DuplicatesStage) -> Planned:
     def content(rows: pa.Table) -> Column:
         return json_lists(json_strings(rows["clip_id"]))
 
-    return Planned.rows(stage, stage.config, clips, "clip_id", content, work)
+    return Planned.rows(stage, clips, "clip_id", content, work)
 
 
 class _Comparison:

@@ -14,6 +14,14 @@ from opendimo.storage_schemas.rows import Row
 CHUNK = 1 << 16  # rows converted to Python objects at once
 
 
+def identity_of(config: Any) -> Any:
+    """Return a stage's config as it is hashed into work keys: what its method `identity` returns, else the config.
+
+    Paths of models (files count by their content), devices and time limits do not change results, so they are left out.
+    """
+    return config.identity() if hasattr(config, "identity") else config
+
+
 @dataclass(frozen=True)
 class Planned:
     """All work of a stage.
@@ -47,7 +55,6 @@ class Planned:
     def rows(
         cls,
         stage: Stage,
-        config: Any,
         rows: pa.Table,
         item: str,
         content: Callable[[pa.Table], Column],
@@ -56,10 +63,10 @@ class Planned:
         """Create a plan with one piece of work per row.
 
         `content` returns the input content of each row as JSON text, for the work key. `item` names the column of the
-        `item_id`s. `config` is the stage's config as hashed into work keys. `work` creates the `Work` of a key and row.
+        `item_id`s. `work` creates the `Work` of a key and row.
         """
         chunks = (content(rows.slice(start, CHUNK)).to_pylist() for start in range(0, rows.num_rows, CHUNK))
-        shared = (stage.name, stage.version, config, stage.weights)
+        shared = (stage.name, stage.version, identity_of(stage.config), stage.weights)
         keys = pa.chunked_array([pa.array(work_keys(chunk, *shared)) for chunk in chunks], pa.string())
 
         def works(chosen: Sequence[int]) -> list[Work]:

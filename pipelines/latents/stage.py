@@ -201,4 +201,4 @@ def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
         )
         return Work(key, row["clip_id"], row["name"], clip)
 
-    return Planned.rows(stage, stage.config.identity(), clips, "clip_id", content, work)
+    return Planned.rows(stage, clips, "clip_id", content, work)

@@ -36,6 +36,13 @@ class PosesConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     body: str | None = None
 
+    def identity(self) -> "PosesConfig":
+        """Return the config for work keys, without paths: files count by their content."""
+        landmarks = self.landmarks
+        if isinstance(landmarks, Rtmlib):
+            landmarks = replace(landmarks, model="")
+        return replace(self, landmarks=landmarks, body=None)
+
 
 @dataclass(frozen=True)
 class ViewsToLabel:
@@ -158,7 +165,7 @@ def plan(lake: Lake, stage: PosesStage, policy: Policy) -> Planned:
         gravity = None if down is None else json.loads(down)
         return Work(key, ids[0], name, ViewsToLabel(ids, row["late"], gravity))
 
-    return Planned.rows(stage, _without_paths(stage.config), rows, "clip_id", _content, work)
+    return Planned.rows(stage, rows, "clip_id", _content, work)
 
 
 def _calibrated(lake: Lake) -> pa.Array:
@@ -207,14 +214,6 @@ def _offsets(lists: pa.ListArray) -> pa.Array:
     """Return the offsets of each list into the flattened values."""
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-
-
-def _without_paths(config: PosesConfig) -> PosesConfig:
-    """Return the config that enters work keys: without paths, because files count by their content (`weights`)."""
-    landmarks = config.landmarks
-    if isinstance(landmarks, Rtmlib):
-        landmarks = replace(landmarks, model="")
-    return replace(config, landmarks=landmarks, body=None)
 
 
 def _body_file(config: PosesConfig) -> str:

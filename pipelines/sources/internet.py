@@ -111,8 +111,9 @@ def _folder(path: Path, config: SourcesConfig) -> Iterator[Work]:
         raise DataError(f"{path}: no videos below, and no lists; files with {suffixes} are taken")
     if others := _not_taken(path, {*videos, *lists}):
         log.warning(
-            "%s: %d files are no videos by their suffix and are not taken: %s", path, others.total(), _counts(others)
-        )
+            "%s: not taken, because the suffix is not that of a video: %s (%d in all)",
+            path, _counts(others), others.total(),
+        )  # fmt: skip
     listed: set[str] = set()
     for entry in read_lists(lists, path, config) if lists else []:
         listed.add(entry.target)

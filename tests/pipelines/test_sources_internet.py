@@ -333,7 +333,7 @@ def test_a_folder_says_what_it_did_not_take(folder, caplog):
     works = discover("internet", folder, SourcesConfig())
     assert "phone.MTS" in [work.name for work in works]
     (message,) = caplog.messages
-    assert "4 files are no videos by their suffix and are not taken: .jpg 2" in message and ".txt 1" in message
+    assert "not that of a video: .jpg 2" in message and ".txt 1" in message and "(4 in all)" in message
 
 
 @pytest.mark.parametrize(

@@ -113,4 +113,4 @@ def test_weights_are_part_of_what_is_asked_for_and_their_place_is_not(weights: P
     moved.write_bytes(weights.read_bytes())
     stages = [ClipsStage("lake", ClipsConfig(shots=ShotsConfig(weights=str(path)))) for path in (weights, moved)]
     assert stages[0].weights == stages[1].weights != ClipsStage("lake").weights
-    assert stages[0].config.identity == stages[1].config.identity != ClipsConfig()
+    assert stages[0].config.identity() == stages[1].config.identity() != ClipsConfig()

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,11 +21,10 @@ from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import centre_crop, encode
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
-from opendimo.storage_schemas.rows import filled_row
+from opendimo.storage_schemas.rows import Row, filled_row
 from opendimo.training.miniature.people import make_studio_take
 from opendimo.training.miniature.world import FRAMES, Take, View, make_take
 
-Row = dict[str, Any]
 WINDOW = 9
 """Frames of a window; a take has two windows."""
 FPS = 15

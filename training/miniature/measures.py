@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from opendimo.model.dimo import DiMo
 from opendimo.model.flow import TIMESTEPS, shifted
 from opendimo.model.signal import Signal
 from opendimo.model.vae import decode, load_vae
+from opendimo.storage_schemas.rows import Row
 from opendimo.training.config import TrainConfig
 from opendimo.training.data import TrainingData
 from opendimo.training.driver_check import SEED
@@ -28,7 +28,6 @@ from opendimo.training.miniature.world import azimuth
 from opendimo.training.objective import Conditions, training_loss
 from opendimo.training.release import Pair, Release
 
-Row = dict[str, Any]
 CLIPS = 24
 """Number of held-out cross-view pairs for which clips are generated."""
 SAMPLING_STEPS = 20

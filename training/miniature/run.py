@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from opendimo.model.dimo import DiMo
 from opendimo.storage_schemas.releases.release import Release
+from opendimo.storage_schemas.rows import Row
 from opendimo.training.checkpoints import latest
 from opendimo.training.config import TrainConfig
 from opendimo.training.data import TrainingData
@@ -20,8 +20,6 @@ from opendimo.training.miniature.lake import WorldConfig, miniature_release
 from opendimo.training.miniature.measures import measure, write_row
 from opendimo.training.miniature.probes import pose_r2
 from opendimo.training.trainer import train
-
-Row = dict[str, Any]
 
 
 def run_arms(
