@@ -84,12 +84,12 @@ def rows(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: list[Ro
 
     Raises the errors of `download` and `open_video`.
     """
-    url = None
+    url: str | None = None
     match item:
-        case RemoteVideo(url=url):
-            video = _downloaded(item, config, cache, fetches)
-        case LocalVideo(video=path):
-            video = open_video(Path(path))
+        case RemoteVideo():
+            url, video = item.url, _downloaded(item, config, cache, fetches)
+        case LocalVideo():
+            video = open_video(Path(item.video))
             _check_content(video, item)
         case _:
             raise TypeError(f"{type(item).__name__} is neither a local nor a remote video")

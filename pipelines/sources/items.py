@@ -1,6 +1,7 @@
 """Shared by all adapters: building work items, opening video files, and building their rows."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def capture_row(
     take: str,
     views: list[str],
     sync_method: str,
-    gravity_down: tuple[float, ...] | None,
+    gravity_down: Sequence[float] | None,
 ) -> Row:
     """Return the `captures` row. Uses only facts known at listing, so that every view of a take writes the same row."""
     return {
