@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import roma
 import torch
 from numpy.typing import NDArray
 from smplx import SMPLX
@@ -20,7 +21,6 @@ from torch import Tensor
 
 from opendimo.model.body.kinematics import forward_kinematics
 from opendimo.model.body.mannequin import mannequin_file
-from opendimo.model.body.rotations import axis_angle_to_matrix
 from opendimo.model.body.skeleton import FROM_SMPLX, PARENTS, SMPLX_PARENTS
 
 MAX_BETAS = 16  # BEDLAM2 uses 16, SMPL-X files hold up to 300
@@ -101,7 +101,7 @@ def load_body(path: Path | None = None) -> Body:
 
 def _rotations(global_orient: Tensor, body_pose: Tensor, hand_pose: Tensor) -> Tensor:
     hands = hand_pose.flatten(1, 2)  # [T, 2, 15, 3] -> [T, 30, 3]
-    return axis_angle_to_matrix(torch.cat([global_orient[:, None], body_pose, hands], 1))  # [T, 52, 3, 3]
+    return roma.rotvec_to_rotmat(torch.cat([global_orient[:, None], body_pose, hands], 1))  # [T, 52, 3, 3]
 
 
 _KEYS = (

@@ -3,12 +3,13 @@
 from typing import TypedDict
 
 import numpy as np
+import roma
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from opendimo.model.batch import Driving
-from opendimo.model.body.rotations import axis_angle_to_matrix, matrix_to_6d
+from opendimo.model.body.rotations import matrix_to_6d
 from opendimo.model.driving.crops import driving_crops
 from opendimo.model.driving.framing import Framing
 from opendimo.model.encoder.config import EncoderConfig
@@ -65,4 +66,4 @@ def _finite(values: Array) -> Tensor:
 
 def _sixd(axis_angle: Array) -> Tensor:
     """Convert axis-angle [..., 3] to 6-D rotations [..., 6]; NaN becomes the identity."""
-    return matrix_to_6d(axis_angle_to_matrix(_finite(axis_angle)))
+    return matrix_to_6d(roma.rotvec_to_rotmat(_finite(axis_angle)))

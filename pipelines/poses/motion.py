@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import roma
 import torch
 from numpy.typing import NDArray
 
 from opendimo.model.body.load import Body
-from opendimo.model.body.rotations import axis_angle_to_matrix
 from opendimo.model.body.skeleton import JOINTS
 from opendimo.pipelines.poses.between import linear_at, rotations_at
 from opendimo.pipelines.poses.kinematics import forward
@@ -31,7 +31,7 @@ class Motion:
 def points_of(body: Body, motion: Motion) -> Array:
     """Return the joints and markers [T, P, 3] of a motion."""
     angles = [motion.global_orient[:, None], motion.body_pose, motion.hand_pose.reshape(len(motion.transl), 30, 3)]
-    local = axis_angle_to_matrix(torch.tensor(np.concatenate(angles, 1), dtype=torch.float32))
+    local = roma.rotvec_to_rotmat(torch.tensor(np.concatenate(angles, 1), dtype=torch.float32))
     with torch.no_grad():
         rest = body.rest_joints(torch.tensor(motion.betas, dtype=torch.float32))
         pelvis = torch.tensor(motion.transl, dtype=torch.float32) + rest[0]

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import roma
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from opendimo.model.body.load import Body
-from opendimo.model.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from opendimo.model.body.skeleton import JOINTS
 from opendimo.pipelines.poses.crops import fill
 from opendimo.pipelines.poses.fit_config import FitConfig
@@ -70,7 +70,7 @@ class Objective:
         rest_points = forward(self.rest0, upright, self.rest0[None, 0]).points[0].double().numpy()
         local = torch.tensor(first_guess(rest_points, aim, known), dtype=torch.float32)
         self.frames = len(local)
-        self.root, self.angles = local[:, 0], matrix_to_axis_angle(local[:, 1:])  # [T, 3, 3], [T, 51, 3]
+        self.root, self.angles = local[:, 0], roma.rotmat_to_rotvec(local[:, 1:])  # [T, 3, 3], [T, 51, 3]
         self.pelvis, self.terms = self._observed(target, forward(self.rest0, local, torch.zeros(self.frames, 3)).points)
         self.metric = self._metric(local)
         self.size = self.frames * len(self.metric.modes) + BETAS
@@ -127,8 +127,8 @@ class Objective:
         pelvis, turn, bend = moves[:, :3], moves[:, 3:6], moves[:, 6:].reshape(self.frames, -1, 3)
         betas = variables[-BETAS:] * self.betas_step
         angles = self.angles + bend
-        root = self.root @ axis_angle_to_matrix(turn)
-        local = torch.cat([root[:, None], axis_angle_to_matrix(angles)], 1)
+        root = self.root @ roma.rotvec_to_rotmat(turn)
+        local = torch.cat([root[:, None], roma.rotvec_to_rotmat(angles)], 1)
         return forward(self.rest0 + self.rest_of_betas @ betas, local, self.pelvis + pelvis), local, angles, betas
 
     def loss(self, variables: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class Objective:
         posed, local, angles, betas = self.pose(variables)
         pelvis = self.rest0[0] + self.rest_of_betas[0] @ betas
         return Motion(
-            matrix_to_axis_angle(local[:, 0]).numpy(),
+            roma.rotmat_to_rotvec(local[:, 0]).numpy(),
             angles[:, :21].numpy(),
             angles[:, 21:].reshape(-1, 2, 15, 3).numpy(),
             (posed.joints[:, 0] - pelvis).numpy(),  # SMPL-X rotates about the rest pelvis

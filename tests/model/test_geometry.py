@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import roma
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from smplx import SMPLX
 
 from opendimo.model.batch import Batch, Prediction
 from opendimo.model.body.load import load_body
-from opendimo.model.body.rotations import axis_angle_to_matrix, matrix_to_6d, sixd_to_matrix
+from opendimo.model.body.rotations import matrix_to_6d, sixd_to_matrix
 from opendimo.model.body.skeleton import FROM_SMPLX, JOINTS, SMPLX_JOINTS
 from opendimo.model.geometry import (
     BODY_POINTS,
@@ -40,7 +41,7 @@ def random_pose(seed: int) -> torch.Tensor:
 
 
 def sixd(axis_angle: torch.Tensor) -> torch.Tensor:
-    return matrix_to_6d(axis_angle_to_matrix(axis_angle))
+    return matrix_to_6d(roma.rotvec_to_rotmat(axis_angle))
 
 
 def test_poses_are_read_from_body_and_hand_tokens_separately() -> None:

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+import roma
 import torch
 from scipy.fft import idct
 from scipy.spatial.transform import Rotation
 
 from opendimo.model.body.load import Body, load_body
-from opendimo.model.body.rotations import axis_angle_to_matrix
 from opendimo.model.body.skeleton import JOINTS
 from opendimo.pipelines.poses.fit import fit
 from opendimo.pipelines.poses.fit_config import FitConfig
@@ -141,7 +141,7 @@ def test_fast_kinematics_are_those_of_the_body(body: Body) -> None:
     angles = torch.randn(5, 52, 3, generator=torch.Generator().manual_seed(0)) * 0.7
     betas, transl = torch.linspace(-1, 1, 10), torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     rest = body.rest_joints(betas)
-    posed = forward(rest, axis_angle_to_matrix(angles), transl + rest[0])
+    posed = forward(rest, roma.rotvec_to_rotmat(angles), transl + rest[0])
     expected = body.joints(angles[:, 0], angles[:, 1:22], angles[:, 22:].reshape(5, 2, 15, 3), transl, betas)
     assert (posed.joints - expected).abs().max() < 1e-5
 
@@ -153,7 +153,7 @@ def test_the_first_guess_is_exact_for_hinges_and_straight_spines(body: Body) -> 
         i for i, name in enumerate(JOINTS) if name.startswith("spine") or name.endswith("collar") or name == "neck"
     ]
     angles[:, stiff] = 0
-    posed = forward(rest, axis_angle_to_matrix(angles), torch.zeros(7, 3))
+    posed = forward(rest, roma.rotvec_to_rotmat(angles), torch.zeros(7, 3))
     rest_points = forward(rest, torch.eye(3).expand(1, 52, 3, 3), rest[None, 0]).points[0].double().numpy()
     local = first_guess(rest_points, posed.points.double().numpy(), np.ones(len(POINTS), bool))
     guessed = forward(rest, torch.tensor(local, dtype=torch.float32), torch.zeros(7, 3))
