@@ -267,7 +267,7 @@ def test_the_processors_of_the_motion_attention_can_be_replaced(family: str, mak
         assert torch.equal(model(**inputs).sample, model(**inputs | {"motion": None}).sample)
 
 
-@pytest.mark.parametrize("kind", {*GENERATORS.values()})
+@pytest.mark.parametrize("kind", dict.fromkeys(GENERATORS.values()))
 def test_every_block_is_built_once(kind: type[Generator], monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.device("meta"):
         base = type(blocks_of(kind(num_layers=1))[0]).__base__
