@@ -32,7 +32,7 @@ class ClipsStage:
 
     name = "clips"
     version = VERSION
-    needs = Needs(cpus=1.0, memory_gb=2.0, shard=4, seconds=4 * 3600)
+    needs = Needs(cpus=1.0, memory_gb=2.0, shard=4, timeout_s=4 * 3600)
 
     def __init__(self, lake_uri: str, config: ClipsConfig | None = None) -> None:
         self.lake_uri = lake_uri

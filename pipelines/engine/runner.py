@@ -111,7 +111,7 @@ class Pool:
         if (manifest := staged(self._lake, shard.run_id, shard.number)) is not None:
             on_progress(len(shard.works), [])
             return manifest
-        worker, limit = self._free.get(), SLACK * self._stage.needs.seconds
+        worker, limit = self._free.get(), SLACK * self._stage.needs.timeout_s
         failures: defaultdict[str, list[str]] = defaultdict(list)  # messages by work key ("": outside work)
         try:
             while True:

@@ -152,14 +152,14 @@ class Needs:
     """Resources of one worker of a stage.
 
     `shard`: largest number of pieces of work whose results it holds in memory before it stages them; if it dies, these
-    are processed again. `seconds`: time limit of one piece of work, far above its normal duration.
+    are processed again. `timeout_s`: time limit of one piece of work, in seconds, far above its normal duration.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     memory_gb: float = 2.0
     shard: int = 256
-    seconds: float = 7200.0
+    timeout_s: float = 7200.0
 
 
 class Stage(Protocol):

@@ -88,7 +88,7 @@ class PairsStage:
     name = "pairs"
     version = "4"  # 4: camera terms that hold in the window decide the kind; held-out pairs of each kind
     weights = ""
-    needs = Needs(cpus=1, memory_gb=4, seconds=24 * 3600)
+    needs = Needs(cpus=1, memory_gb=4, timeout_s=24 * 3600)
 
     def __init__(self, lake_uri: str, config: PairsConfig) -> None:
         self.lake_uri, self.config = lake_uri, config

@@ -32,14 +32,14 @@ class SourcesConfig:
     columns: tuple[str, ...] = ()  # column mapping of a list, as "url=video_link", "licence=rights"
     keep: tuple[str, ...] = ()  # further columns of a list to store with each video
     max_bytes: int = 4 << 30  # larger files are rejected
-    timeout: float = 30.0  # seconds without a byte before the request times out
+    timeout_s: float = 30.0  # seconds without a byte before the request times out
     min_rate: float = 1024.0  # bytes per second; downloads from slower servers are aborted
-    download_time: float = 3600.0  # time limit for one file, in seconds
+    download_timeout_s: float = 3600.0  # time limit for one file, in seconds
     max_redirects: int = 5
     allow_private: bool = False  # also download from private addresses (this machine and its network)
     host_connections: int = 4  # simultaneous connections to one host, over all processes of this machine
     host_rate: float = 10.0  # requests per second to one host, over all processes of this machine; 0: unlimited
-    patience: float = 120.0  # longest pause, in seconds, to wait out when a host asks for one; else retry later
+    max_pause_s: float = 120.0  # longest pause, in seconds, to wait out when a host asks for one; else retry later
     cookies: str | None = None  # cookies file in Netscape format
     access: str | None = None  # TOML file with a proxy and headers per host
     platforms: tuple[str, ...] = PLATFORMS  # hosts whose URLs are pages: yt-dlp finds the video file of a page

@@ -19,7 +19,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
 from tests.pipelines.media_server import ETAG, VIDEO, MediaServer
 
-CONFIG = SourcesConfig(allow_private=True, host_rate=0, timeout=3, patience=0)
+CONFIG = SourcesConfig(allow_private=True, host_rate=0, timeout_s=3, max_pause_s=0)
 
 
 def fetched(server: MediaServer, tmp_path: Path, *paths: str, config: SourcesConfig = CONFIG) -> Lake:
@@ -81,7 +81,7 @@ def test_a_redirect_to_a_private_address_is_not_followed(server: MediaServer, mo
     check = guard.check_address
     monkeypatch.setattr(guard, "check_address", lambda host, ip: None if ip == "127.0.0.1" else check(host, ip))
     url = f"{server.url}/to?http://127.0.0.2:{server.server_port}/video"
-    row = probe_url(url, Known(), SourcesConfig(host_rate=0, timeout=3))
+    row = probe_url(url, Known(), SourcesConfig(host_rate=0, timeout_s=3))
     assert row is not None and row["reason"] == "private_address"
     assert {path.partition("?")[0] for path in [*server.heads, *(path for path, _ in server.requests)]} == {"/to"}
 

@@ -200,7 +200,7 @@ def test_what_takes_too_long_is_rejected_alone(lake: Lake, cluster: None, monkey
     monkeypatch.setattr("opendimo.pipelines.engine.runner.SLACK", 0.5)
     monkeypatch.setattr("opendimo.pipelines.engine.runner.DEATHS", 2)
     stage = CaptureStage(Config(endless=("item-1",)))
-    stage.needs = Needs(seconds=2.0)
+    stage.needs = Needs(timeout_s=2.0)
     run_on_ray(lake, stage, works(4))
     assert account(lake, stage, works(4)).done == 3
     [reject] = lake.read("rejects")

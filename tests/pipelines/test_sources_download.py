@@ -16,7 +16,7 @@ from opendimo.pipelines.sources.downloads.http import follow
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file
 from tests.pipelines.media_server import ETAG, MODIFIED, VIDEO, MediaServer
 
-FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=5, patience=0)
+FAST = SourcesConfig(allow_private=True, host_rate=0, timeout_s=5, max_pause_s=0)
 
 PRIVATE = [
     *("127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
@@ -114,8 +114,8 @@ def test_a_body_that_is_too_long_is_refused(server, cache, path):
     ("path", "options", "reason"),
     [
         ("/silent", {"timeout": 0.1}, "timeout"),
-        ("/endless", {"download_time": 0.2}, "timeout"),
-        ("/headers_drip", {"download_time": 0.3}, "timeout"),
+        ("/endless", {"download_timeout_s": 0.2}, "timeout"),
+        ("/headers_drip", {"download_timeout_s": 0.3}, "timeout"),
         ("/dripping", {"timeout": 0.2}, "slow"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_host_that_asked_for_a_pause_is_left_alone(server, cache):
     fails(server, "/later/600", cache)
     rows: list[dict] = []
     with pytest.raises(TransientError) as caught:
-        download(f"{server.url}/video", cache, config(patience=60), rows)
+        download(f"{server.url}/video", cache, config(max_pause_s=60), rows)
     assert (caught.value.reason, caught.value.untried) == ("paused", True)
     assert len(server.requests) == 1 and not rows  # a pause is not an attempt
 
@@ -155,7 +155,7 @@ def test_a_host_that_asked_for_a_pause_is_left_alone(server, cache):
 def test_a_short_pause_is_waited_for(server, cache):
     fails(server, "/later/1", cache)
     began = time.monotonic()
-    get(server, "/video", cache, patience=5)
+    get(server, "/video", cache, max_pause_s=5)
     assert 0.5 < time.monotonic() - began < 3
 
 

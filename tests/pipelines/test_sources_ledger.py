@@ -19,7 +19,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
 from tests.pipelines.media_server import VIDEO, MediaServer
 
-FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=5, patience=0)
+FAST = SourcesConfig(allow_private=True, host_rate=0, timeout_s=5, max_pause_s=0)
 
 PAGES = SourcesConfig(**{**vars(FAST), "platforms": ("127.0.0.1",)})
 

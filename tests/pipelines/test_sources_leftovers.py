@@ -15,7 +15,7 @@ from opendimo.pipelines.sources.downloads.leftovers import clean_downloads
 from tests.pipelines.media_server import VIDEO, MediaServer
 from tests.pipelines.test_sources_processes import interrupt, rows_of, start
 
-CONFIG = SourcesConfig(allow_private=True, host_rate=0, timeout=5)
+CONFIG = SourcesConfig(allow_private=True, host_rate=0, timeout_s=5)
 NOW = timedelta(0)
 
 

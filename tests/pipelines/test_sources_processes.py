@@ -16,7 +16,7 @@ from opendimo.storage_schemas.ids import sha256_bytes
 from tests.pipelines.media_server import ETAG, VIDEO, MediaServer
 
 ROOT = Path(__file__).parents[2]
-FAST = SourcesConfig(allow_private=True, host_rate=0, timeout=10)
+FAST = SourcesConfig(allow_private=True, host_rate=0, timeout_s=10)
 PROGRAM = """
 import json, sys, types
 from pathlib import Path

@@ -30,7 +30,7 @@ def request(
 
     Raises the errors of `httpcore` and `Guard`.
     """
-    limits = dict.fromkeys(("connect", "read", "write", "pool"), config.timeout)
+    limits = dict.fromkeys(("connect", "read", "write", "pool"), config.timeout_s)
     raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
     with (
         _pool(url, config, proxy, deadline) as pool,

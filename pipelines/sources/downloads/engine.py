@@ -67,7 +67,7 @@ def forget(url: str, cache: Path, *, and_file: bool) -> None:
 
 def _fetch(url: str, place: Place, config: SourcesConfig, attempt: Attempt) -> Path:
     """Make one attempt; resume after broken connections if the server supports it."""
-    part, deadline = place.open(), time.monotonic() + config.download_time
+    part, deadline = place.open(), time.monotonic() + config.download_timeout_s
     try:
         for resumes in range(RESUMES + 1):
             before = part.size

@@ -36,7 +36,7 @@ def turn(host: str, config: SourcesConfig, deadline: float) -> Iterator[None]:
     """Wait until a request to the host may start, and hold one of its connections meanwhile and during the request.
 
     `deadline`: on the monotonic clock. Raises `TransientError` (paused), which does not count as an attempt, if the
-    host's pause is longer than `patience` or the request could not start before the deadline.
+    host's pause is longer than `max_pause_s` or the request could not start before the deadline.
     """
     lock = _free_connection(host, config.host_connections, deadline)
     try:
@@ -72,7 +72,7 @@ def _wait(host: str, config: SourcesConfig, deadline: float) -> None:
     while True:
         now = time.time()
         with _state(host) as state:
-            if state.paused_until - now > config.patience:
+            if state.paused_until - now > config.max_pause_s:
                 raise _paused(host, state.paused_until)
             start = max(now, state.next_start, state.paused_until)
             if config.host_rate:

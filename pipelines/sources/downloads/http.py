@@ -95,7 +95,7 @@ class HttpFetch:
                 self.attempt.received += len(chunk)
                 answers.check_size(part.size, host, self.config)
                 window += len(chunk)
-                if (elapsed := time.monotonic() - since) > self.config.timeout:
+                if (elapsed := time.monotonic() - since) > self.config.timeout_s:
                     if window < self.config.min_rate * elapsed:
                         text = f"{host}: slower than {self.config.min_rate:g} bytes per second; a retry resumes here"
                         raise TransientError(text, reason="slow")
@@ -202,8 +202,8 @@ def _named_errors(host: str, config: SourcesConfig, deadline: float) -> Iterator
     try:
         yield
     except httpcore.TimeoutException:
-        over = f"not finished after {config.download_time:g} s: a retry resumes here, or raise download_time"
-        text = over if time.monotonic() >= deadline else f"no data for {config.timeout:g} s; will be retried"
+        over = f"not finished after {config.download_timeout_s:g} s: a retry resumes here, or raise download_timeout_s"
+        text = over if time.monotonic() >= deadline else f"no data for {config.timeout_s:g} s; will be retried"
         raise TransientError(f"{host}: {text}", reason="timeout") from None
     except httpcore.ProxyError:
         text = f"{host}: the proxy refused the connection; will be retried: check `proxy` in the access file"

@@ -64,9 +64,8 @@ class ObjectFetch:
 
     def _append(self, piece: bytes, name: str) -> None:
         if time.monotonic() > self.deadline:
-            text = (
-                f"{name}: not finished after {self.config.download_time:g} s: a retry resumes, or raise download_time"
-            )
+            limit = f"{self.config.download_timeout_s:g} s"
+            text = f"{name}: not finished after {limit}: a retry resumes, or raise download_timeout_s"
             raise TransientError(text, reason="timeout")
         if not self.part.size:
             answers.check_start(piece, name)

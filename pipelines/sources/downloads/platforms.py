@@ -77,7 +77,7 @@ def find(url: str, config: SourcesConfig, access: Access) -> Found:
         "cookies": config.cookies,
         "proxy": access.proxy,
         "allow_private": config.allow_private,
-        "timeout": config.timeout,
+        "timeout": config.timeout_s,
     }
     command = [sys.executable, "-P", str(Path(__file__).with_name("page_child.py"))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -36,7 +36,7 @@ def probe_url(url: str, known: Known, config: SourcesConfig) -> Row | None:
     from the known ones; `refused` with reason `changed` if one of them differs. Returns None if the host is paused.
     Raises `DataError` if the config's cookies or proxy cannot be used, which says nothing about the file.
     """
-    attempt, deadline = Attempt(url), time.monotonic() + config.timeout + config.patience
+    attempt, deadline = Attempt(url), time.monotonic() + config.timeout_s + config.max_pause_s
     probe = _Probe(known, access(config), config, attempt, deadline)
     try:
         follow(url, config, probe.access, deadline, probe.ask)
