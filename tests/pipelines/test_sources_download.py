@@ -113,10 +113,10 @@ def test_a_body_that_is_too_long_is_refused(server, cache, path):
 @pytest.mark.parametrize(
     ("path", "options", "reason"),
     [
-        ("/silent", {"timeout": 0.1}, "timeout"),
+        ("/silent", {"timeout_s": 0.1}, "timeout"),
         ("/endless", {"download_timeout_s": 0.2}, "timeout"),
         ("/headers_drip", {"download_timeout_s": 0.3}, "timeout"),
-        ("/dripping", {"timeout": 0.2}, "slow"),
+        ("/dripping", {"timeout_s": 0.2}, "slow"),
     ],
 )
 def test_what_takes_for_ever_ends(server, cache, path, options, reason):
