@@ -20,7 +20,7 @@ _CAMERA_MOVES = re.compile(
     rf"(?:\b(?:the|this) |^|[.!?;] )(?:camera|shot|view|viewpoint|lens)\b(?: \w+ly| then| is| stays| holds)*"
     rf" (?:{_MOVE}|static|still|stationary|fixed|steady)\b"
     r"|\b(?:pans|panning|zooms?|zooming|dolly|dollies|dollying|trucking) (?:to the )?(?:left|right|up|down|in|out)\b"
-    r"|\b(?:tracking|panning|zooming|dolly|static|handheld|hand-held) (?:shot|camera)\b",
+    r"|\b(?:tracking|panning|zooming|dolly|static|handheld|hand-held) shot\b|\b(?:panning|zooming|static) camera\b",
     re.IGNORECASE,
 )
 

@@ -40,8 +40,6 @@ def opened(source: Source) -> Iterator[tuple[av.container.InputContainer, VideoS
             yield container, _stream(container)
     except av.error.FFmpegError as error:
         raise ValueError(f"not a readable video: {error.strerror or error}") from error
-    except ZeroDivisionError as error:
-        raise ValueError("the video states a rate or a ratio with a denominator of zero: re-encode it") from error
 
 
 def stated_seconds(container: av.container.InputContainer, stream: VideoStream) -> float | None:

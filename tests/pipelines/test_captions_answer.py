@@ -81,6 +81,7 @@ def test_content_is_english_about_the_person_and_said_once(content, complaint):
     "content",
     [
         "A photographer with a camera turns around in the street.",
+        "A man in the snow films a dog with a handheld camera.",
         "A cook holds a pan in his left hand and stirs.",
         "A woman named Zoë tilts her head, then follows a dog down the street.",
         "A man in a grey suit points to the left and then to the right, and to the left again.",

@@ -35,8 +35,13 @@ def test_the_scheduler_chooses_the_card() -> None:
         gpus_for("cuda:1")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_missing_gpu_is_named() -> None:
+def test_commands_use_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert best_device() == "cuda"
+
+
+def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert best_device() == "cpu"
     with pytest.raises(PermanentError, match="no GPU"):
         torch_device("cuda")
