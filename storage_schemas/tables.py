@@ -21,7 +21,7 @@ from opendimo.storage_schemas.fields import real as _real
 from opendimo.storage_schemas.fields import text as _text
 from opendimo.storage_schemas.fields import words as _words
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 TENSOR = fields.TENSOR
 
 CAMERA_TERMS = (
@@ -88,6 +88,7 @@ TABLES: dict[str, Table] = {
             _int("width", "upright width, after rotation", unit="pixels"),
             _int("height", "upright height, after rotation", unit="pixels"),
             _int("rotation", "clockwise rotation that makes the stored frames upright: 0, 90, 180, 270", unit="degrees"),
+            _field("mirrored", pa.bool_(), "true if the stored frames are also mirrored left to right, before the rotation; null: ingested before schema 5, mirroring ignored", null=True),
             _int("fps_num", "frame rate, numerator"),
             _int("fps_den", "frame rate, denominator"),
             _int("frames", "number of frames stated by the container, if any", null=True),

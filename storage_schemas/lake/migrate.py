@@ -228,5 +228,9 @@ STEPS: dict[int, tuple[list[str], Callable[[Lake], None]]] = {
         ["add the columns latents.caption_hash and pairs.split_group; run `dimo encode` again for a text per window"],
         _to_newest,
     ),
+    4: (
+        ["add columns and tables of schema 5; no row or video is rewritten, and releases do not change"],
+        _to_newest,
+    ),
 }
 """Migration steps by the version they start from: descriptions, and the function."""

@@ -1,4 +1,4 @@
-"""Migrate lakes of schema 2 and 3: new columns and tables are added, and no stored data is rewritten."""
+"""Migrate lakes of schema 2 to 4: new columns and tables are added, and no stored data is rewritten."""
 
 import json
 import tarfile
@@ -31,7 +31,7 @@ def tables_of(version: int) -> dict[str, Table]:
     }
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(params=[2, 3, 4])
 def version(request: pytest.FixtureRequest) -> int:
     """The schema version of the older lake."""
     return int(request.param)
