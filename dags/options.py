@@ -65,3 +65,15 @@ Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale fo
 MotionGuidance = Annotated[float, typer.Option(help="Classifier-free guidance scale for the motion; 1 disables it.")]
 Variant = Annotated[str, typer.Option(help=f"Ablation or comparison method: {', '.join(VARIANTS)}.")]
 Encoder = Annotated[str | None, typer.Option(help="Motion encoder: tiny, base or paper. Default: that of the preset.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", exists=True, dir_okay=False, help="TOML file of settings to change, or config.json of another run."
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change one setting, e.g. schedule.stages.0.steps=2000. Repeatable."
+    ),
+]

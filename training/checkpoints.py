@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opendimo.storage_schemas.ids import as_stored
+from opendimo.storage_schemas.lake.files import sync_folder
 from opendimo.training.config import TrainConfig
 from opendimo.training.release import Release
 
@@ -36,12 +37,13 @@ def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "PartsOptim
     _sync(part)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(part, final)
+    sync_folder(final.parent)
     return final
 
 
 def latest(out: Path) -> Path | None:
     """Return the newest complete checkpoint, or None."""
-    return max((out / "checkpoints").glob("step-*"), default=None)
+    return max((out / "checkpoints").glob("step-*"), key=_step_of, default=None)
 
 
 def steps_done(out: Path) -> int:
@@ -88,13 +90,21 @@ def load_optimizer(checkpoint: Path, optimizer: "PartsOptimizer") -> None:
 
 def prune(out: Path, stage_ends: set[int]) -> None:
     """Remove all checkpoints except the `KEEP` newest and those at the end of a stage."""
-    for old in sorted((out / "checkpoints").glob("step-*"))[:-KEEP]:
-        if int(old.name.removeprefix("step-")) not in stage_ends:
+    for old in sorted((out / "checkpoints").glob("step-*"), key=_step_of)[:-KEEP]:
+        if _step_of(old) not in stage_ends:
             shutil.rmtree(old)
 
 
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def _sync(folder: Path) -> None:
+    """Flush all files and folders below `folder` to disk."""
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_dir():
+            sync_folder(path)
+        else:
             with open(path, "rb") as stream:
                 os.fsync(stream.fileno())
+    sync_folder(folder)

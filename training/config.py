@@ -17,7 +17,7 @@ class FollowPolicy:
     """When to run the driver check (`driver_check.py`), and when to warn.
 
     The check runs every `every` steps on `pairs` pairs of each kind. From step `from_step` on it warns if the gap is
-    below `least_gap`.
+    below `least_gap`. Raises `ValueError` if `every` or `pairs` is below 1.
     """
 
     every: int
@@ -25,10 +25,16 @@ class FollowPolicy:
     least_gap: float = 0.05
     from_step: int = 1000
 
+    def __post_init__(self) -> None:
+        if min(self.every, self.pairs) < 1:
+            raise ValueError("every and pairs of the driver check must be 1 or more")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Configuration of a training run. Values marked [ours] are not from the paper.
+
+    Raises `ValueError` for a number outside its range.
 
     `base`: the pretrained model, a folder in the diffusers layout or ORG/NAME on the Hugging Face hub.
     `init_encoder`: weights to initialise the motion encoder from.
@@ -62,6 +68,13 @@ class TrainConfig:
     joints_weight: float = 1.0
     bf16: bool = False
     gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        positive = ("batch_size", "checkpoint_every", "grad_clip")
+        if low := [name for name in positive if getattr(self, name) <= 0]:
+            raise ValueError(f"{', '.join(low)} must be positive")
+        if not 0 <= self.reference_share <= 1:
+            raise ValueError("reference_share must be between 0 and 1")
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that must be equal on resume, JSON-serialisable; of initial weights only the name."""

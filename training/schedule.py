@@ -6,7 +6,7 @@ geometric loss is annealed to zero early in stage 2.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 ALL_SOURCES = ("internet", "unreal", "multiview")
@@ -14,7 +14,7 @@ ALL_SOURCES = ("internet", "unreal", "multiview")
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One training stage. Raises `ValueError` if `steps` is below 1 or the shares of `mix` do not sum to 1.
+    """One training stage. Raises `ValueError` for a value outside its range, or if the shares of `mix` do not sum to 1.
 
     `mix`: (kind of pair, share of the samples). `sources`: kinds of sources to draw from. `lr`: learning rate.
     `source_shares`: (source, share) within each kind of pair; empty: in proportion to the target windows of each.
@@ -28,13 +28,20 @@ class StageConfig:
     source_shares: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or abs(sum(share for _, share in self.mix) - 1) > 1e-6:
-            raise ValueError(f"stage {self.name}: steps must be positive and the shares of `mix` must sum to 1")
+        if self.steps < 1 or self.lr < 0:
+            raise ValueError(f"stage {self.name}: steps must be 1 or more, and lr 0 or more")
+        for name, shares in (("mix", self.mix), ("source_shares", self.source_shares)):
+            if any(share < 0 for _, share in shares):
+                raise ValueError(f"stage {self.name}: the shares of {name} must be 0 or more")
+        if abs(sum(share for _, share in self.mix) - 1) > 1e-6:
+            raise ValueError(f"stage {self.name}: the shares of mix must sum to 1")
 
 
 @dataclass(frozen=True)
 class Schedule:
     """All stages, and what changes within them. Fields that count steps are fractional after rescaling.
+
+    Raises `ValueError` if there is no stage, a number is negative, or a dropout is above 1.
 
     `encoder_steps`: initial steps that train only the motion encoder and the geometry head, on pose labels, so that
     the motion tokens are informative before the generator reads them.
@@ -67,6 +74,15 @@ class Schedule:
     perspective_full: float = 0.0
     text_dropout: float = 0.1
     motion_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("the schedule has no stages")
+        numbers = [f.name for f in fields(self) if f.name != "stages" and (getattr(self, f.name) or 0) < 0]
+        if numbers:
+            raise ValueError(f"the schedule's {', '.join(numbers)} must be 0 or more")
+        if max(self.text_dropout, self.motion_dropout) > 1:
+            raise ValueError("text_dropout and motion_dropout must be at most 1")
 
     @property
     def stage_steps(self) -> tuple[int, ...]:

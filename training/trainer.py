@@ -17,6 +17,8 @@ from opendimo.model.base_folder import base_folder
 from opendimo.model.batch import Batch
 from opendimo.model.dimo import DiMo
 from opendimo.model.flow import scheduler_shift
+from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.lake.files import write_json
 from opendimo.training import checkpoints
 from opendimo.training.config import TrainConfig
 from opendimo.training.data import TrainingData
@@ -29,6 +31,7 @@ from opendimo.training.no_text import empty_prompt
 from opendimo.training.objective import Terms, draw, pose_loss, some_frames, training_loss, with_text
 from opendimo.training.optimizer import PartsOptimizer
 from opendimo.training.precision import computing
+from opendimo.training.recipe import settings_of
 from opendimo.training.release import Release
 from opendimo.training.result import TrainResult
 from opendimo.training.schedule import stage_at
@@ -145,7 +148,7 @@ class _Run:
         for batch in self.data.batches(self.step, end, schedule, config.batch_size, config.seed):
             point = stage_at(self.step, schedule)
             if self.step == 0:
-                record({"event": "start", "step": 0, "stage": point.name, "starts_from": starts_from(config)})
+                record(self._start_event(point.name))
             if self.step == point.start:
                 mix = self.data.mix(point)
                 if missing := sorted(set(point.mix) - set(mix)):
@@ -179,6 +182,17 @@ class _Run:
                 self._end_geometry()
                 self._save(log.bytes)
         log.close()
+
+    def _start_event(self, stage: str) -> dict[str, Any]:
+        """Write the settings of the run to `config.json`; return the event that names them and the initial weights."""
+        write_json(self.out / "config.json", settings_of(self.config))
+        return {
+            "event": "start",
+            "step": 0,
+            "stage": stage,
+            "config_id": stable_id(self.config.identity()),
+            "starts_from": starts_from(self.config),
+        }
 
     def _standardise(self, batch: Batch) -> None:
         """Standardise the motion tokens before the generator reads them, and reset the control's optimizer state."""

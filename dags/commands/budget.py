@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from opendimo.dags.options import Encoder, Json, Variant
+from opendimo.dags.options import Assignments, ConfigFile, Encoder, Json, Variant
 
 DEFAULT_GPUS = [1, 8]
 
@@ -13,6 +13,8 @@ def train(
     preset: Annotated[str, typer.Option(help="Preset: wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "wan2.2-ti2v-5b",
     variant: Variant = "full",
     encoder: Encoder = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
     gpus: Annotated[
         list[int], typer.Option(min=1, help="Number of GPUs that the training state is sharded over. Repeatable.")
     ] = DEFAULT_GPUS,
@@ -29,13 +31,12 @@ def train(
     """
     from opendimo.dags.show import as_json, duration, table
     from opendimo.training.budget import budget
-    from opendimo.training.config import preset as named
-    from opendimo.training.variants import with_variant
+    from opendimo.training.recipe import recipe
 
-    config = with_variant(named(preset, preset, encoder), variant)
-    cost = budget(config)
+    run = recipe(preset, preset, variant=variant, encoder=encoder, file=config, assignments=assignments or ())
+    cost = budget(run)
     memory = {n: cost.memory(n, samples) for n in gpus}
-    flops = cost.flops and cost.flops * config.batch_size * config.schedule.steps
+    flops = cost.flops and cost.flops * run.batch_size * run.schedule.steps
     seconds = {n: flops and flops / (n * tflops * 1e12) for n in gpus}
     if json_:
         return as_json(vars(cost) | {"parameters": cost.parameters, "memory": memory, "seconds": seconds})
@@ -52,7 +53,7 @@ def train(
         [(base_pflop, total_pflop or "depends on the drawn controls", f"{cost.activation_bytes / 2**30:.1f}")],
     )
     return table(
-        f"{config.schedule.steps} steps, batch size {config.batch_size}, {samples} per GPU, {tflops:g} TFLOP/s per GPU",
+        f"{run.schedule.steps} steps, batch size {run.batch_size}, {samples} per GPU, {tflops:g} TFLOP/s per GPU",
         ("GPUs", "GiB per GPU", "time"),
         [(n, f"{memory[n] / 2**30:.0f}", duration(seconds[n])) for n in gpus],
     )

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from opendimo.dags.options import Base, Encoder, ExistingLake, Json, PolicyFile, PrefectApi, RayAddress, Variant
+from opendimo.dags.options import (
+    Assignments,
+    Base,
+    ConfigFile,
+    Encoder,
+    ExistingLake,
+    Json,
+    PolicyFile,
+    PrefectApi,
+    RayAddress,
+    Variant,
+)
 
 
 def train(
@@ -23,6 +34,11 @@ def train(
     init_model: Annotated[
         Path | None, typer.Option(exists=True, help="Trained 3DiMo to initialise from: `model` of a checkpoint.")
     ] = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings, as --config accepts them, and exit.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Resume from the newest checkpoint in OUT.")] = True,
     json_: Json = False,
     prefect_api: PrefectApi = None,
@@ -30,27 +46,36 @@ def train(
 ) -> None:
     """Train the three stages of 3DiMo, or an ablation or comparison method, on a release.
 
-    Example: dimo train --release dance@1 --lake /data/lake --base models/tiny --preset tiny --out runs/1
+    Settings come from the preset, the variant, --config and --set; later ones override earlier ones.
+
+    Examples:
+
+    dimo train --release dance@1 --lake /data/lake --base models/tiny --preset tiny --out runs/1
+
+    dimo train --release dance@1 --lake /data/lake --base models/tiny --out runs/2 --set batch_size=8 --set
+    schedule.stages.0.steps=2000
     """
     from opendimo.dags.progress import display
     from opendimo.dags.session import lake_session
     from opendimo.dags.show import as_json, table
     from opendimo.storage_schemas.releases.release import open_release
-    from opendimo.training.config import preset as named
+    from opendimo.training.recipe import recipe, settings_of
     from opendimo.training.sampling import available
-    from opendimo.training.variants import with_variant
 
     weights = None if init_encoder is None else str(init_encoder)
-    config = replace(with_variant(named(preset, base, encoder), variant), init_encoder=weights)
-    config = config if init_model is None else config.from_trained(init_model)
+    run = recipe(preset, base, variant=variant, encoder=encoder, file=config, assignments=assignments or ())
+    run = replace(run, init_encoder=weights)
+    run = run if init_model is None else run.from_trained(init_model)
+    if print_config:
+        return as_json(settings_of(run))
     pairs = open_release(lake, release).manifest["by_kind"]
-    for stage in config.schedule.stages:
+    for stage in run.schedule.stages:
         available(dict(stage.mix), pairs)
     with lake_session(lake, prefect_api, ray_address), display():
         from opendimo.dags.flows import train as train_flow
         from opendimo.training.summary import stage_losses
 
-        train_flow(lake, release, config, str(out), resume)
+        train_flow(lake, release, run, str(out), resume)
         losses = stage_losses(out)
     if json_:
         return as_json({"out": out, "losses": losses})

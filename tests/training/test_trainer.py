@@ -17,10 +17,12 @@ import torch
 from safetensors.torch import load_file
 
 from opendimo.model.dimo import DiMo
+from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.releases.release import Release
 from opendimo.training.checkpoints import latest, read_state
 from opendimo.training.config import TrainConfig, preset
 from opendimo.training.log import read_metrics
+from opendimo.training.recipe import recipe
 from opendimo.training.schedule import three_stages
 from opendimo.training.trainer import train
 
@@ -131,6 +133,19 @@ def test_the_checkpoint_names_its_release(release: Release, undisturbed: Path) -
     facts = json.loads((undisturbed / "pipeline" / "training.json").read_text())
     assert facts["release_sha256"] == release.sha256
     assert facts["window"] == {"num_frames": 9, "frame_step": 2, "width": 64, "height": 64, "fps": 12}
+
+
+def test_a_run_stores_its_settings(undisturbed: Path, config: TrainConfig) -> None:
+    again = recipe("tiny", config.base, file=undisturbed / "config.json")
+    assert again == config
+    start = read_metrics(undisturbed / "metrics.jsonl")[0]
+    assert (start["event"], start["config_id"]) == ("start", stable_id(config.identity()))
+
+
+def test_checkpoints_sort_by_number(tmp_path: Path) -> None:
+    for step in ("999999", "1000000"):  # as text, the first is greater
+        (tmp_path / "checkpoints" / f"step-{step}").mkdir(parents=True)
+    assert latest(tmp_path).name == "step-1000000"
 
 
 def test_old_checkpoints_go_but_not_the_ends_of_stages(undisturbed: Path) -> None:
