@@ -61,7 +61,9 @@ def ingest(
     ] = False,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="Map a field to a column of the list: url=video_link, licence=rights, ... Repeatable."),
+        typer.Option(
+            help="Map a field to a column of the list: url=video_link, licence=rights, start=from, ... Repeatable."
+        ),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="Additional column of the list to store with each source. Repeatable.")

@@ -3,7 +3,8 @@
 Frames flow through a chain of generators that buffer only a few of them; encoded clips are kept on disk.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ from opendimo.pipelines.clips.frame import Frame
 from opendimo.pipelines.clips.letterbox import kept_region
 from opendimo.pipelines.clips.shot import People, Shot, Window
 from opendimo.pipelines.clips.shots import Cuts, ShotsConfig, by_content
+from opendimo.pipelines.clips.spans import Spans
 from opendimo.pipelines.clips.windows import WindowsConfig, shots
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.people.detector import Detector
@@ -28,6 +30,9 @@ VERSION = "2"
 """Version of the clip code; increase it when results change."""
 COPIED = ("source_id", "capture_id", "view", "kind", "subject", "licence", "attribution", "fps_num", "fps_den")
 BAR_SAMPLES = 12  # pictures, spread over a video, that are used to detect black bars
+NAMED = 5  # spans without a clip that a message names
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ def clips_of(
     `source`: a row of `sources`. People come from its true joints if it has any, else from `detector`. `cuts`: shot
     detector, by default by content. `weights`: identity of both models. Videos are `Spooled`. Raises `DataError` if the
     source is unreadable, does not match its row or its cameras, or has no shot longer than the margins.
+
+    If the source has `spans`, only these are cut; spans may overlap.
     """
     cutter = _Cutter(source, config, detector, weights)
     rows: dict[str, list[Row]] = {"clips": [], "clip_videos": [], "fingerprints": []}
@@ -74,9 +81,22 @@ def clips_of(
         for window in cutter.clips(shot):
             for table, table_rows in window.items():
                 rows[table].extend(table_rows)
+    empty = _spans_without_clip(cutter.spans.stated, rows["clips"])
     if not rows["clips"]:
-        raise DataError(f"{source['local_path']}: every shot is shorter than the margins dropped at its cuts")
+        problem = f"no clip of its spans: {empty}" if empty else "every shot is shorter than the margins at its cuts"
+        raise DataError(f"{source['local_path']}: {problem}")
+    if empty:
+        log.warning("%s: no clip of %s", source["name"], empty)
     return rows
+
+
+def _spans_without_clip(spans: Sequence[Row], clips: list[Row]) -> str:
+    """Name the spans without a clip and say why they have none; empty if all have one."""
+    cut = {clip["span"] for clip in clips}
+    empty = [f"{span['start']:g}-{span['end']:g} s" for index, span in enumerate(spans) if index not in cut]
+    more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
+    why = "begins after the end of the video, or is shorter than the margins at cuts: correct it in the list"
+    return f"{', '.join(empty[:NAMED])}{more}: {why}" if empty else ""
 
 
 class _Cutter:
@@ -90,6 +110,7 @@ class _Cutter:
         self.shape = self.region[2] - self.region[0], self.region[3] - self.region[1]
         self.size = fit((round(self.shape[0] * aspect), self.shape[1]), config.short_side)
         self.fps = Fraction(source["fps_num"], source["fps_den"])
+        self.spans = Spans(source.get("spans"), self.fps)
         self.cameras = Cameras.of(source, self.size)
         self.truth = true_people(source, self.cameras, self.size)
         self.encoding = video.Encoding(config.crf, config.encoder)
@@ -97,7 +118,7 @@ class _Cutter:
         self.spool = Spool()
 
     def frames(self) -> Iterator[Frame]:
-        """Yield all frames of the source at clip size.
+        """Yield all frames of the source up to the end of its last span, at clip size.
 
         Sources from the internet without per-frame cameras are resampled to a constant rate.
         Raises `DataError` if the frames have another size than stated, or if there are none or not as many as its
@@ -106,6 +127,8 @@ class _Cutter:
         shrink, count = video.Shrinker(fit(self.size, self.config.analysis_side)), 0
         with _as_data_error(self.path):
             for count, picture in enumerate(video.pictures(self.path, self._decoding()), 1):
+                if count > self.spans.stop:
+                    break
                 if self.cameras.frames and count > self.cameras.frames:
                     continue  # keep counting, for the error message below
                 yield Frame(count - 1, picture, shrink(picture))
@@ -118,34 +141,31 @@ class _Cutter:
             raise DataError(f"{self.path}: no frame can be decoded")
 
     def clips(self, frames: Iterator[Frame]) -> Iterator[dict[str, list[Row]]]:
-        """Yield the rows of each window of one shot, with its encoded video if it shows a person."""
-        config, start = self.config.windows, None
-        shot = Shot(self._people(), self.size, self.fps, self.config.people.looks, self.shape[1] / self.size[1])
-        open_windows: list[Window] = []
-        covered = 0  # frames before this one are in a clip
+        """Yield the rows of each window of one shot in each span, with its encoded video if it shows a person."""
+        parts: dict[int, _Part] = {}
         for frame in frames:
-            start = frame.number if start is None else start
-            if (frame.number - start) % config.step == 0:
-                open_windows.append(self._window(frame.number))
-            shot.add(frame, open_windows[0].start if open_windows else frame.number)
-            for window in open_windows:
-                window.push(frame)
-            if open_windows and len(open_windows[0]) == config.max_frames:
-                covered = open_windows[0].span.stop
-                yield self._rows(shot, open_windows.pop(0))
-        # the first remaining window contains all frames of the others
-        for rest in open_windows[:1]:
-            if rest.start == start or (len(rest) >= config.min_rest and rest.span.stop > covered):
-                yield self._rows(shot, rest)
+            spans = self.spans.at(frame.number)
+            for ended in [index for index in parts if index not in spans]:
+                yield from parts.pop(ended).rest()
+            for index in spans:
+                if index not in parts:
+                    parts[index] = _Part(self, index, frame.number)
+                yield from parts[index].push(frame)
+        for part in parts.values():
+            yield from part.rest()
 
-    def _rows(self, shot: Shot, window: Window) -> dict[str, list[Row]]:
+    def shot(self) -> Shot:
+        """Return a new `Shot`."""
+        return Shot(self._people(), self.size, self.fps, self.config.people.looks, self.shape[1] / self.size[1])
+
+    def rows(self, shot: Shot, window: Window, span_index: int) -> dict[str, list[Row]]:
         """Return the rows of one window, with its encoded video if it shows a person."""
         (encoded, encoder), span = self._bytes(window), window.span
-        scores = shot.columns(span)
+        scores, of_span = shot.columns(span), [span_index] if self.spans.stated else []
         has_person = scores["track"] is not None
         clip_id = stable_id(
             "clip", self.source["content_sha256"], self.source["annotation_sha256"], self.source["capture_id"],
-            self.source["view"], span.start, span.stop, self.config.identity(), VERSION, self.weights,
+            self.source["view"], span.start, span.stop, self.config.identity(), VERSION, self.weights, *of_span,
         )  # fmt: skip
         digest = sha256_bytes(encoded)
         row = {
@@ -155,6 +175,7 @@ class _Cutter:
             "start_frame": span.start,
             "end_frame": span.stop,
             "frames": len(span),
+            "span": of_span[0] if of_span else None,
             "source_width": self.stored[0],
             "source_height": self.stored[1],
             "region": list(self.region),
@@ -176,11 +197,14 @@ class _Cutter:
             "fingerprints": [fingerprint],
         }
 
-    def _window(self, start: int) -> Window:
-        """Open a window at frame `start`; it encodes its frames unless its packets can be copied at full length."""
+    def window(self, start: int, end: int) -> Window:
+        """Open a window at frame `start`; it encodes its frames unless its packets can be copied at full length.
+
+        `end`: one past the last frame that it may hold.
+        """
         config = self.config.windows
         if self.copies is not None:
-            full = range(start, min(start + config.max_frames, max(self.copies.borders)))
+            full = range(start, min(start + config.max_frames, max(self.copies.borders), end))
             if self.copies.holds(full):
                 return Window(start, self.fps, None)
         return Window(start, self.fps, video.Encoder(self.fps, self.encoding))
@@ -222,6 +246,37 @@ class _Cutter:
             surveyed = video.survey(self.path, BAR_SAMPLES if detect_bars else 0, self.source["rotation"])
         region = kept_region([luma for luma in surveyed.lumas if luma.shape == self.stored[::-1]])
         return region or (0, 0, *self.stored), surveyed.aspect
+
+
+class _Part:
+    """The part of one shot that lies in one span, while its frames arrive."""
+
+    def __init__(self, cutter: _Cutter, span: int, start: int) -> None:
+        self.cutter, self.span, self.start = cutter, span, start
+        self.config = cutter.config.windows
+        self.shot = cutter.shot()
+        self.open_windows: list[Window] = []
+        self.covered = 0  # frames before this one are in a clip
+
+    def push(self, frame: Frame) -> Iterator[dict[str, list[Row]]]:
+        """Add a frame; yield the rows of the window that it completes, if any."""
+        windows = self.open_windows
+        if (frame.number - self.start) % self.config.step == 0:
+            windows.append(self.cutter.window(frame.number, self.cutter.spans.end(self.span)))
+        self.shot.add(frame, windows[0].start if windows else frame.number)
+        for window in windows:
+            window.push(frame)
+        if windows and len(windows[0]) == self.config.max_frames:
+            self.covered = windows[0].span.stop
+            yield self.cutter.rows(self.shot, windows.pop(0), self.span)
+
+    def rest(self) -> Iterator[dict[str, list[Row]]]:
+        """Yield the rows of the last window, unless it is too short or its frames are in other clips."""
+        # the first remaining window contains all frames of the others
+        for rest in self.open_windows[:1]:
+            is_new = len(rest) >= self.config.min_rest and rest.span.stop > self.covered
+            if rest.start == self.start or is_new:
+                yield self.cutter.rows(self.shot, rest, self.span)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 Moment = tuple[int, int]
 """The table versions of `fingerprints` and `clips`."""
 COLUMNS = [
-    "clip_id", "source_id", "capture_id", "start_frame", "end_frame", "frames", "fps_num", "fps_den",
+    "clip_id", "source_id", "capture_id", "view", "start_frame", "end_frame", "frames", "fps_num", "fps_den",
     "source_width", "source_height", "video_sha256",
 ]  # fmt: skip
 
@@ -72,8 +72,12 @@ class Catalog:
         return {clip_id: row for row, clip_id in enumerate(self.clips["clip_id"].to_pylist())}
 
     def related(self, row: int) -> NDArray[np.bool_]:
-        """Return a mask of the clips of the same capture or source: views and spans are no copies of each other."""
-        return self._equal("capture_id", row) | self._equal("source_id", row)
+        """Return a mask of the clips of the same source, and of other views of the same capture: these are no copies.
+
+        Two lists can name spans of one video: these are different sources of one view, which may show the same frames.
+        """
+        other_view = self._equal("capture_id", row) & ~self._equal("view", row)
+        return other_view | self._equal("source_id", row)
 
     def exact(self, row: int) -> NDArray[np.bool_]:
         """Return a mask of the clips with the same packets and frames, or the same encoded bytes."""
@@ -87,7 +91,7 @@ class Catalog:
     def _codes(self) -> dict[str, NDArray[np.int32]]:
         """Integer codes of the text columns: one per distinct value, -1 for null."""
         codes = {}
-        for name in ("capture_id", "source_id", "stream", "video_sha256"):
+        for name in ("capture_id", "view", "source_id", "stream", "video_sha256"):
             encoded = pa.chunked_array(self.clips[name]).combine_chunks().dictionary_encode()
             codes[name] = pc.fill_null(encoded.indices, -1).to_numpy()
         return codes

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from opendimo.pipelines.sources.items import (
 from opendimo.pipelines.sources.list_files import LIST_SUFFIXES, TABLES, list_format
 from opendimo.pipelines.sources.lists import SAVED, Entry, list_files, read_lists
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
+from opendimo.pipelines.sources.spans import Span
 from opendimo.storage_schemas.ids import stable_id
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,10 @@ VIEW = "main"
 
 @dataclass(frozen=True, kw_only=True)
 class ListedVideo(Item):
-    """A video of a folder or a list. `sha256`: hash of its file, if the list states it."""
+    """A video of a folder or a list. `sha256`: hash of its file, and `spans` to cut, if the list states them."""
 
     sha256: str | None = None
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,8 @@ def rows(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: list[Ro
             raise TypeError(f"{type(item).__name__} is neither a local nor a remote video")
     capture_id = stable_id(KIND, video.sha256)
     source = source_row(video, item, capture_id=capture_id, view=VIEW, url=url)
+    if item.spans:
+        source |= _span_columns(source["source_id"], item.spans)
     capture = capture_row(
         item, capture_id=capture_id, take=item.name, views=[VIEW], sync_method="single", gravity_down=None
     )
@@ -203,14 +207,14 @@ def _bad(name: str, uri: str, problem: str, reason: str | None, content: Any) ->
     return new_work(UnusableItem(kind=KIND, name=name, uri=uri, problem=problem, reason=reason), content)
 
 
-def _about(entry: Entry, config: SourcesConfig) -> dict[str, str | None]:
+def _about(entry: Entry, config: SourcesConfig) -> dict[str, Any]:
     """Return the metadata of an item, from its list or else from the config."""
     always = {
         "licence": entry.licence or config.licence,
         "attribution": entry.attribution or config.attribution,
         "subject": entry.subject,
     }
-    given = {"sha256": entry.sha256, "extra": entry.extra}
+    given = {"sha256": entry.sha256, "extra": entry.extra, "spans": entry.spans or None}
     return always | {name: value for name, value in given.items() if value is not None}
 
 
@@ -232,6 +236,16 @@ def _downloaded(item: RemoteVideo, config: SourcesConfig, cache: Path, fetches: 
         forget(item.url, cache, and_file=False)  # the file may be right for another URL
         raise
     return video
+
+
+def _span_columns(source_id: str, spans: tuple[Span, ...]) -> Row:
+    """Return the columns of a source of which only spans are cut; other spans of its video are another source."""
+    times = [[span.start, span.end] for span in spans]
+    return {
+        "source_id": stable_id("spans", source_id, times),
+        "annotation_sha256": stable_id("annotation", times),
+        "spans": [asdict(span) for span in spans],
+    }
 
 
 def _check_content(video: VideoFile, item: ListedVideo) -> None:

@@ -30,6 +30,8 @@ LINE = ""
 """Key of the whole line of a plain text list."""
 
 Record = dict[str, Any]  # values by lower-case column name; empty if the line cannot be read
+csv.field_size_limit(MAX_LINE)  # lists of spans and captions are long
+
 Placed = tuple[str, Record | str]  # the place, and the columns or the problem
 
 

@@ -1,7 +1,7 @@
 """Read lists of videos: files with a column of paths or URLs, folders of such files, saved Hugging Face datasets."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.downloads.urls import canonical, printable
 from opendimo.pipelines.sources.list_files import LINE, TABLES, Record, list_format, records
+from opendimo.pipelines.sources.spans import COLUMNS as SPAN_COLUMNS
+from opendimo.pipelines.sources.spans import Span, read_spans
 
 COLUMNS = {
     "url": ("uri", "url", "path", "file_name"),
@@ -16,6 +18,7 @@ COLUMNS = {
     "attribution": ("attribution",),
     "subject": ("subject",),
     "sha256": ("sha256", "content_sha256"),
+    **SPAN_COLUMNS,
 }
 """Fields read from a list, with the accepted names of each column."""
 LONGEST_URL = 8192  # characters
@@ -29,7 +32,7 @@ class Entry:
     """An item of a list.
 
     `place`: its line or row; `folder`: base of relative paths; `problem` and `reason`: why it is unusable, if it is;
-    `extra`: further columns, as JSON.
+    `extra`: further columns, as JSON; those of rows with spans are in `spans`, the only parts of the video to cut.
     """
 
     place: str
@@ -40,6 +43,7 @@ class Entry:
     subject: str | None = None
     sha256: str | None = None
     extra: str | None = None
+    spans: tuple[Span, ...] = ()
     problem: str | None = None
     reason: str | None = None
 
@@ -70,34 +74,87 @@ def read_lists(paths: list[Path], root: Path, config: SourcesConfig) -> list[Ent
     Raises `DataError` if nothing can be read, or no list has a column of paths or URLs.
     """
     columns = _columns(config)
-    entries, first_place, has_url_column, problem = [], dict[str, str](), False, None
+    entries, has_url_column, problem = _Entries(), False, None
     for path in paths:
         try:
             for place, record in records(path, _column_names(columns, config)):
+                where = f"{path.relative_to(root).as_posix()} {place}" if path != root else place
                 if isinstance(record, str):
-                    text = f"{path} {place}: {record}"
-                    entries.append(Entry(place, "", path.parent, problem=text, reason="bad_line"))
+                    entries.problem(path, place, record, "bad_line")
                     continue
                 has_url_column = has_url_column or any(name in record for name in (LINE, *columns["url"]))
-                entry = _entry(path, place, record, columns, config)
-                where = f"{path.relative_to(root).as_posix()} {place}" if path != root else place
-                first = first_place.setdefault(entry.target, where)
-                if entry.uri and first != where and not entry.problem:
-                    text = f"{path} {place}: the same as {first}"
-                    entry = Entry(place, entry.uri, path.parent, problem=text, reason="repeated")
-                entries.append(entry)
+                entry, bad_spans = _entry(path, place, record, columns, config)
+                for text in bad_spans:
+                    entries.problem(path, place, text, "bad_span")
+                if entry is not None:
+                    entries.add(path, entry, where)
         except DataError as error:
             problem = error
-            entries.append(Entry("the file", "", path.parent, problem=str(error), reason=error.reason))
+            entries.found.append(Entry("the file", "", path.parent, problem=str(error), reason=error.reason))
     if problem and len(paths) == 1:
         raise problem
-    if not entries:
+    if not entries.found:
         raise DataError(f"{root}: the list is empty")
     if not has_url_column:
         raise problem or DataError(
             f"{root}: no column named {', '.join(columns['url'])}: name it, as in url=video_link"
         )
-    return entries
+    return entries.all()
+
+
+class _Entries:
+    """The entries of one or more lists, in order: repetitions are problems, and the spans of a video are one entry."""
+
+    def __init__(self) -> None:
+        self.found: list[Entry] = []
+        self._first: dict[
+            tuple[str, float | None, float | None], str
+        ] = {}  # where a video, or a span of it, came first
+        self._videos: dict[Entry, tuple[int, list[Span]]] = {}  # entries without spans: index in `found`, and the spans
+
+    def problem(self, path: Path, place: str, text: str, reason: str) -> None:
+        """Add a line, or a span of it, that cannot be used."""
+        self.found.append(Entry(place, "", path.parent, problem=f"{path} {place}: {text}", reason=reason))
+
+    def add(self, path: Path, entry: Entry, where: str) -> None:
+        """Add the entry of a line; `where` names the line to people."""
+        if not entry.uri or entry.problem:
+            self.found.append(entry)
+        elif not entry.spans:
+            if first := self._repeats(entry, None, where):
+                text = f"{path} {entry.place}: the same as {first}"
+                entry = Entry(entry.place, entry.uri, entry.folder, problem=text, reason="repeated")
+            self.found.append(entry)
+        else:
+            new = []
+            for span in entry.spans:
+                if first := self._repeats(entry, span, where):
+                    self.problem(path, entry.place, f"the span {span}: the same as {first}", "repeated")
+                else:
+                    new.append(span)
+            if new:
+                self._add_spans(entry, new)
+
+    def all(self) -> list[Entry]:
+        """Return all entries."""
+        for index, spans in self._videos.values():
+            self.found[index] = replace(self.found[index], spans=tuple(sorted(spans)))
+        return self.found
+
+    def _repeats(self, entry: Entry, span: Span | None, where: str) -> str | None:
+        """Return where the same video, or span of it, came before; remember it if it did not."""
+        what = (entry.target, span and span.start, span and span.end)
+        first = self._first.get(what)
+        self._first.setdefault(what, where)
+        return first
+
+    def _add_spans(self, entry: Entry, spans: list[Span]) -> None:
+        """Add spans to those of the same video with the same rights and subject."""
+        video = replace(entry, place="", uri=entry.target, folder=Path(), spans=())
+        if video not in self._videos:
+            self._videos[video] = len(self.found), []
+            self.found.append(entry)
+        self._videos[video][1].extend(spans)
 
 
 def _columns(config: SourcesConfig) -> dict[str, tuple[str, ...]]:
@@ -112,19 +169,31 @@ def _column_names(columns: dict[str, tuple[str, ...]], config: SourcesConfig) ->
     return frozenset(name for names in columns.values() for name in names) | {name.lower() for name in config.keep}
 
 
-def _entry(path: Path, place: str, record: Record, columns: dict[str, tuple[str, ...]], config: SourcesConfig) -> Entry:
+def _entry(
+    path: Path, place: str, record: Record, columns: dict[str, tuple[str, ...]], config: SourcesConfig
+) -> tuple[Entry | None, list[str]]:
+    """Return the entry of a row, and what is wrong with its spans; without an entry if no span is usable."""
     uri = next((record[name] for name in (LINE, *columns["url"]) if record.get(name)), None)
     if not isinstance(uri, str) or not uri.strip():
         text = f"{path} {place}: no path or URL in it: fill it in, or remove the line"
-        return Entry(place, "", path.parent, problem=text, reason="no_url")
+        return Entry(place, "", path.parent, problem=text, reason="no_url"), []
     uri = uri.strip()
     if len(uri) > LONGEST_URL:
         text = f"{path} {place}: a path or URL of {len(uri)} characters: correct the line"
-        return Entry(place, printable(uri), path.parent, problem=text, reason="bad_url")
-    given = {what: _first(record, columns[what]) for what in COLUMNS if what != "url"}
+        return Entry(place, printable(uri), path.parent, problem=text, reason="bad_url"), []
+    given = {what: _first(record, columns[what]) for what in COLUMNS if what != "url" and what not in SPAN_COLUMNS}
     kept = {name: record[name.lower()] for name in config.keep if record.get(name.lower()) is not None}
+    values = {what: _first_value(record, columns[what]) for what in SPAN_COLUMNS}
+    read = read_spans(values, kept)
+    if read.spans or read.problems:
+        spans = tuple(replace(span, extra=span.extra and _text(span.extra)) for span in read.spans)
+        return Entry(place, uri, path.parent, **given, spans=spans) if spans else None, read.problems
     extra = _text(json.dumps(kept, sort_keys=True, default=str, ensure_ascii=False)) if kept else None
-    return Entry(place, uri, path.parent, **given, extra=extra)
+    return Entry(place, uri, path.parent, **given, extra=extra), []
+
+
+def _first_value(record: Record, names: tuple[str, ...]) -> Any:
+    return next((record[name] for name in names if record.get(name) is not None), None)
 
 
 def _first(record: Record, names: tuple[str, ...]) -> str | None:

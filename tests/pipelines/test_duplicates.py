@@ -133,7 +133,7 @@ def test_a_new_threshold_is_another_answer_of_the_same_rows(lake: Lake) -> None:
 def test_clips_of_one_capture_are_no_copies(tmp_path: Path, footage: dict[str, tuple[np.ndarray, float]]) -> None:
     lake = Lake(tmp_path)
     images, fps = footage["juggle"]
-    views = [made.clip(view, images, fps, capture_id="take") for view in ("left", "right")]
+    views = [made.clip(view, images, fps, capture_id="take", view=view) for view in ("left", "right")]
     spans = [made.clip(f"span {k}", images, fps, source_id="file") for k in range(2)]
     made.add(lake, views)
     assert made.compare(lake) == []

@@ -48,10 +48,30 @@ def test_a_re_mux_is_known_by_its_stream_and_one_of_both_is_kept(data: Path, tmp
     assert {clip for clip, reason in reasons.items() if reason == "duplicate"} == {first, second} - {kept}
 
 
-def store(lake: Lake, stage: SourcesStage | ClipsStage, works: list[Work]) -> Outcome:
+def test_a_span_that_two_lists_name_is_kept_once(data: Path, tmp_path: Path) -> None:
+    start_of(data / "internet/juggle_static_fullbody.mp4", tmp_path, frames=72, height=240)
+    lake, config = Lake(tmp_path / "lake"), SourcesConfig()
+    for name, spans in (("one", "[[0, 1.5]]"), ("two", "[[0, 1.5], [1.5, 3]]")):
+        (tmp_path / f"{name}.csv").write_text(f'path,timestamp\njuggle_static_fullbody.mp4,"{spans}"\n')
+        store(lake, SourcesStage(lake.uri, config), discover("internet", tmp_path / f"{name}.csv", config), name)
+    cut = ClipsStage(lake.uri, ClipsConfig())
+    cut.setup()
+    works = plan_clips(lake, cut).all()
+    assert len(works) == 2
+    store(lake, cut, works)
+    made.compare(lake)
+    kept = judge(lake, Policy(min_frames=1))
+    clips = {row["clip_id"]: row["start_frame"] for row in lake.read("clips", ["clip_id", "start_frame"])}
+    reasons = zip(kept["clip_id"].to_pylist(), kept["reason"].to_pylist(), strict=True)
+    assert sorted((clips[clip], reason or "kept") for clip, reason in reasons) == [
+        (0, "duplicate"), (0, "kept"), (36, "kept"),
+    ]  # fmt: skip
+
+
+def store(lake: Lake, stage: SourcesStage | ClipsStage, works: list[Work], run: str | None = None) -> Outcome:
     """Run `works` and append the rows to the lake."""
     outcome = stage.run(works)
     outcome.check(works)
     assert not outcome.rejects, outcome.rejects
-    lake.append(stage.name, outcome.rows)
+    lake.append(run or stage.name, outcome.rows)
     return outcome
