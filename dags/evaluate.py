@@ -12,7 +12,8 @@ from opendimo.training.evaluation.clips import check_checkpoint, make_clips, wri
 from opendimo.training.evaluation.config import EvaluationConfig
 from opendimo.training.evaluation.evaluate import card_summary, evaluate, record_on_card
 from opendimo.training.evaluation.measure import Measures
-from opendimo.training.generate import Placing, find_pipeline
+from opendimo.training.generate import Placing
+from opendimo.training.pipeline_folder import find_pipeline
 from opendimo.training.release import Release
 
 

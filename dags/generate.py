@@ -9,7 +9,8 @@ from opendimo.pipelines.generation.driving import find_person, read_video
 from opendimo.storage_schemas.ids import as_stored, sha256_file
 from opendimo.storage_schemas.lake.files import write_json
 from opendimo.training.export import read_facts
-from opendimo.training.generate import Placing, Sampling, find_pipeline, generate, open_image
+from opendimo.training.generate import Placing, Sampling, generate, open_image
+from opendimo.training.pipeline_folder import find_pipeline
 
 
 def animate(
@@ -26,10 +27,8 @@ def animate(
     """Generate a video and write the MP4 `out` and, beside it, a JSON record of the inputs; return `out`.
 
     If both exist with the same inputs, nothing is generated. `truth`: ground-truth video to show beside the result;
-    only recorded. Raises `ValueError` if `out` does not end in .mp4.
+    only recorded.
     """
-    if out.suffix.lower() != ".mp4":
-        raise ValueError(f"--out must end in .mp4, got {out}")
     placing = placing or Placing()
     open_image(reference)
     pipeline = find_pipeline(checkpoint)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from opendimo.storage_schemas.lake.uri import lake_uri
 from opendimo.training.variants import VARIANTS
 
 
@@ -21,8 +22,6 @@ class Trial:
 
 
 def _absolute_uri(lake: str) -> str:
-    from opendimo.storage_schemas.lake.lake import lake_uri
-
     return lake_uri(lake)
 
 

@@ -44,10 +44,6 @@ class Ingest:
     path: str
     options: SourcesConfig = field(default_factory=SourcesConfig)
 
-    def check(self) -> None:
-        """List the items once, without storing anything. Raises the errors of `sources.discover`."""
-        sources.discover(self.kind, self.path, self.options)
-
     def steps(self, lake: Lake) -> list[Step]:
         """Return the stage `sources`."""
         stage = sources.SourcesStage(lake.uri, self.options)

@@ -16,6 +16,7 @@ from opendimo.model.pipeline.footage import DrivingInput, FindPerson, ReadVideo
 from opendimo.model.pipeline.pictures import open_image
 from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 from opendimo.storage_schemas.media.video import encode
+from opendimo.training.pipeline_folder import find_pipeline
 
 Precision = Literal["bfloat16", "float32"]
 
@@ -46,16 +47,6 @@ class Placing:
 
     precision: Precision = field(default_factory=usual_precision)
     offload: bool = False
-
-
-def find_pipeline(checkpoint: str | Path) -> Path:
-    """Return `checkpoint` or its subfolder `pipeline`. Raises `ValueError` if neither is a pipeline folder."""
-    for folder in (Path(checkpoint), Path(checkpoint) / "pipeline"):
-        if (folder / "model_index.json").is_file():
-            return folder
-    if inside := sorted(file.parents[1] for file in Path(checkpoint).glob("*/pipeline/model_index.json")):
-        raise ValueError(f"no pipeline in {checkpoint}, but a finished run in {inside[-1]}: pass that folder")
-    raise ValueError(f"no pipeline in {checkpoint}: finish the last training stage first")
 
 
 def load_pipeline(folder: Path, placing: Placing) -> DiMoPipeline:

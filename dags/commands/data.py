@@ -105,12 +105,8 @@ def ingest(
 
     dimo ingest multiview rig/ --calibration rig/calib.toml --lake /data/lake
     """
-    from opendimo.dags.requests import Cut, Ingest, Measure, Request
-    from opendimo.pipelines.clips.cut import ClipsConfig
-    from opendimo.pipelines.quality.policy import policy_of
-    from opendimo.pipelines.sources import SourcesConfig
+    from opendimo.pipelines.sources import SourcesConfig, discover
     from opendimo.pipelines.sources.config import PLATFORMS
-    from opendimo.storage_schemas.settings import load_settings
 
     options = SourcesConfig(
         licence=licence,
@@ -129,6 +125,13 @@ def ingest(
         host_connections=host_connections,
         host_rate=host_rate,
     )
+    discover(kind.value, path, options)  # a wrong path is an error before the imports below, which take seconds
+
+    from opendimo.dags.requests import Cut, Ingest, Measure, Request
+    from opendimo.pipelines.clips.cut import ClipsConfig
+    from opendimo.pipelines.quality.policy import policy_of
+    from opendimo.storage_schemas.settings import load_settings
+
     clips_config = load_settings(clips, ClipsConfig) if clips else ClipsConfig()
     requests: list[Request] = [Ingest(kind.value, str(path), options), Cut(clips_config, policy_of(policy))]
     if kind is Kind.multiview:

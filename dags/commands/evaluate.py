@@ -81,7 +81,7 @@ def evaluate(
     from opendimo.dags.show import as_json, table
     from opendimo.storage_schemas.releases.release import open_release
     from opendimo.training.evaluation.config import EvaluationConfig, Weights, check_split, named_folders
-    from opendimo.training.generate import find_pipeline
+    from opendimo.training.pipeline_folder import find_pipeline
 
     runs = named_folders(checkpoint or [], "checkpoint")
     folders = named_folders(clips or [], "clips", taken=set(runs))

@@ -29,12 +29,8 @@ def execute(
         expected_work = forecasts(lake, requests, ctx.obj)
         return show.as_json([vars(forecast) for forecast in expected_work]) if json_ else show.forecasts(expected_work)
     from opendimo.dags.progress import display
-    from opendimo.dags.requests import Ingest
     from opendimo.dags.session import lake_session
 
-    for request in requests:
-        if isinstance(request, Ingest):
-            request.check()  # a wrong path is an error at once, not after the services have started
     with lake_session(lake, prefect_api, ray_address), display():
         from opendimo.dags import flows
 

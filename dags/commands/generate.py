@@ -60,6 +60,13 @@ def generate(
     Example, longer than in training: dimo generate --checkpoint runs/1 --reference me.png --driving dance.mp4
     --out long.mp4 --frames 361
     """
+    from opendimo.training.pipeline_folder import find_pipeline
+
+    # wrong paths are errors before the imports below, which take seconds
+    if out.suffix.lower() != ".mp4":
+        raise ValueError(f"--out must end in .mp4, got {out}")
+    pipeline = find_pipeline(checkpoint)
+
     from opendimo.dags.generate import animate
     from opendimo.dags.progress import display
     from opendimo.training.generate import Placing, Sampling
@@ -67,5 +74,5 @@ def generate(
     sampling = Sampling(steps, guidance, motion_guidance, frames, guidance_in_sequence)
     placing = Placing(dtype.value, offload) if dtype else Placing(offload=offload)
     with display():
-        video_path = animate(checkpoint, reference, driving, prompt, out, sampling, seed, placing)
+        video_path = animate(pipeline, reference, driving, prompt, out, sampling, seed, placing)
     print(video_path)

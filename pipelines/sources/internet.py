@@ -5,17 +5,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opendimo.pipelines.engine.stage import DataError, TransientError, Work
 from opendimo.pipelines.sources.config import SourcesConfig
-from opendimo.pipelines.sources.downloads import download, platforms
-from opendimo.pipelines.sources.downloads.access import access
-from opendimo.pipelines.sources.downloads.engine import forget
+from opendimo.pipelines.sources.downloads import platforms
 from opendimo.pipelines.sources.downloads.urls import check_url, hide_secrets, printable, url_name
 from opendimo.pipelines.sources.items import (
     Item,
-    Row,
     Rows,
     UnusableItem,
     VideoFile,
@@ -32,6 +29,9 @@ from opendimo.pipelines.sources.lists import SAVED, Entry, list_files, read_list
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
 from opendimo.pipelines.sources.spans import Span
 from opendimo.storage_schemas.ids import stable_id
+
+if TYPE_CHECKING:
+    from opendimo.storage_schemas.rows import Row
 
 log = logging.getLogger(__name__)
 KIND = "internet"
@@ -71,7 +71,10 @@ def discover(path: Path, config: SourcesConfig) -> list[Work]:
     A folder without videos is searched for lists. In a folder of videos, `metadata.csv` (or `.jsonl`, `.parquet`)
     describes them. Raises `DataError` if there is nothing to ingest, or `cookies` or `access` cannot be used.
     """
-    access(config)
+    if config.cookies or config.access:
+        from opendimo.pipelines.sources.downloads.access import access
+
+        access(config)
     if path.is_dir():
         return list(_folder(path, config))
     if list_format(path) in LIST_SUFFIXES:
@@ -81,7 +84,7 @@ def discover(path: Path, config: SourcesConfig) -> list[Work]:
     raise DataError(f"{path}: neither a folder, nor a list ({', '.join(LIST_SUFFIXES)}), nor a video")
 
 
-def rows(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: list[Row]) -> Rows:
+def rows(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: "list[Row]") -> Rows:
     """Return the rows of one video. A URL is downloaded first, and its attempt is appended to `fetches`.
 
     Raises the errors of `download` and `open_video`.
@@ -218,8 +221,10 @@ def _about(entry: Entry, config: SourcesConfig) -> dict[str, Any]:
     return always | {name: value for name, value in given.items() if value is not None}
 
 
-def _downloaded(item: RemoteVideo, config: SourcesConfig, cache: Path, fetches: list[Row]) -> VideoFile:
+def _downloaded(item: RemoteVideo, config: SourcesConfig, cache: Path, fetches: "list[Row]") -> VideoFile:
     """Download and open the video at a URL. An unusable file leaves the cache, so that a retry downloads it again."""
+    from opendimo.pipelines.sources.downloads.engine import download, forget
+
     path = download(item.url, cache, config, fetches)
     try:
         video = open_video(path)
@@ -238,7 +243,7 @@ def _downloaded(item: RemoteVideo, config: SourcesConfig, cache: Path, fetches: 
     return video
 
 
-def _span_columns(source_id: str, spans: tuple[Span, ...]) -> Row:
+def _span_columns(source_id: str, spans: tuple[Span, ...]) -> "Row":
     """Return the columns of a source of which only spans are cut; other spans of its video are another source."""
     times = [[span.start, span.end] for span in spans]
     return {

@@ -4,22 +4,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opendimo.pipelines.engine.stage import DataError, Work
-from opendimo.pipelines.sources.probing import probe_safely, stream_hash
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file, stable_id, work_key
-from opendimo.storage_schemas.media.video import VideoInfo
-from opendimo.storage_schemas.rows import Row
+
+if TYPE_CHECKING:  # listing needs none of these, and they take seconds to import
+    from opendimo.storage_schemas.media.video import VideoInfo
+    from opendimo.storage_schemas.rows import Row
 
 NAME = "sources"
 VERSION = "2"
 SAMPLE = 1 << 20  # bytes
 
-Rows = dict[str, list[Row]]
+Rows: TypeAlias = "dict[str, list[Row]]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ class VideoFile:
     path: Path
     sha256: str
     size: int
-    info: VideoInfo
+    info: "VideoInfo"
     stream_sha256: str | None = None
 
 
@@ -98,6 +97,8 @@ def videos_in(folder: Path, *, recursive: bool) -> list[Path]:
 
 def open_video(path: Path) -> VideoFile:
     """Probe and hash a video file. Raises the errors of `probe_safely`."""
+    from opendimo.pipelines.sources.probing import probe_safely, stream_hash
+
     info = probe_safely(path)
     return VideoFile(path, sha256_file(path), path.stat().st_size, info, stream_hash(path))
 
@@ -111,7 +112,7 @@ def source_row(
     url: str | None = None,
     turn: int = 0,
     **columns: Any,
-) -> Row:
+) -> "Row":
     """Return the `sources` row of a video.
 
     `url`: full URL of a download; the id depends on it, because names and uris leave out secrets and may coincide.
@@ -157,8 +158,10 @@ def capture_row(
     views: list[str],
     sync_method: str,
     gravity_down: Sequence[float] | None,
-) -> Row:
+) -> "Row":
     """Return the `captures` row. Uses only facts known at listing, so that every view of a take writes the same row."""
+    import numpy as np
+
     return {
         "capture_id": capture_id,
         "kind": item.kind,
@@ -172,6 +175,8 @@ def capture_row(
 
 
 def _annotation_sha256(columns: dict[str, Any]) -> str:
+    import numpy as np
+
     arrays = {name: np.asarray(value, np.float32) for name, value in columns.items() if value is not None}
     content = [(name, array.shape, sha256_bytes(array.tobytes())) for name, array in sorted(arrays.items())]
     return stable_id("annotation", content) if content else ""

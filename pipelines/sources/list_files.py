@@ -11,12 +11,12 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any, TextIO
 
 from opendimo.pipelines.engine.stage import DataError
+
+if TYPE_CHECKING:  # imported where it is used: text lists do without it
+    import pyarrow as pa
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 LIST_SUFFIXES = (*TABLES, ".txt")
@@ -75,9 +75,13 @@ def _rows(path: Path, wanted: frozenset[str]) -> Iterator[Placed]:
                     if line.strip() and not line.lstrip().startswith("#"):
                         yield f"line {number}", {LINE: line.strip()}
         case ".parquet":
+            import pyarrow.parquet as pq
+
             with pq.ParquetFile(path) as file:
                 yield from _batches(file.iter_batches(BATCH, columns=_columns(file.schema_arrow, wanted)))
         case ".arrow":
+            import pyarrow as pa
+
             with pa.memory_map(str(path)) as data, _arrow(data) as reader:
                 columns = _columns(reader.schema, wanted)
                 yield from _batches(batch.select(columns) for batch in reader)
@@ -165,12 +169,14 @@ def _json(line: str) -> Record:
     return _lower(value) if isinstance(value, dict) else {}
 
 
-def _arrow(data: pa.MemoryMappedFile) -> pa.RecordBatchStreamReader:
+def _arrow(data: "pa.MemoryMappedFile") -> "pa.RecordBatchStreamReader":
     """Open a file saved by `datasets`: an Arrow stream, although its suffix is .arrow."""
+    import pyarrow as pa
+
     return pa.ipc.open_stream(data)
 
 
-def _batches(batches: Iterator[pa.RecordBatch]) -> Iterator[Placed]:
+def _batches(batches: "Iterator[pa.RecordBatch]") -> Iterator[Placed]:
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, BATCH):
@@ -179,7 +185,7 @@ def _batches(batches: Iterator[pa.RecordBatch]) -> Iterator[Placed]:
                 number += 1
 
 
-def _columns(schema: pa.Schema, wanted: frozenset[str]) -> list[str]:
+def _columns(schema: "pa.Schema", wanted: frozenset[str]) -> list[str]:
     return [name for name in schema.names if name.lower().strip() in wanted]
 
 

@@ -21,6 +21,8 @@ COLUMNS = {
     **SPAN_COLUMNS,
 }
 """Fields read from a list, with the accepted names of each column."""
+ABOUT = ("licence", "attribution", "subject", "sha256")
+"""Fields that are columns of an `Entry` as they are."""
 LONGEST_URL = 8192  # characters
 LONGEST_TEXT = 4096
 SAVED = ("dataset_dict.json", "state.json")
@@ -107,9 +109,7 @@ class _Entries:
 
     def __init__(self) -> None:
         self.found: list[Entry] = []
-        self._first: dict[
-            tuple[str, float | None, float | None], str
-        ] = {}  # where a video, or a span of it, came first
+        self._first: dict[tuple[str, tuple[float, float] | None], str] = {}  # where a video or span of it came first
         self._videos: dict[Entry, tuple[int, list[Span]]] = {}  # entries without spans: index in `found`, and the spans
 
     def problem(self, path: Path, place: str, text: str, reason: str) -> None:
@@ -143,7 +143,7 @@ class _Entries:
 
     def _repeats(self, entry: Entry, span: Span | None, where: str) -> str | None:
         """Return where the same video, or span of it, came before; remember it if it did not."""
-        what = (entry.target, span and span.start, span and span.end)
+        what = (entry.target, None if span is None else (span.start, span.end))
         first = self._first.get(what)
         self._first.setdefault(what, where)
         return first
@@ -181,7 +181,7 @@ def _entry(
     if len(uri) > LONGEST_URL:
         text = f"{path} {place}: a path or URL of {len(uri)} characters: correct the line"
         return Entry(place, printable(uri), path.parent, problem=text, reason="bad_url"), []
-    given = {what: _first(record, columns[what]) for what in COLUMNS if what != "url" and what not in SPAN_COLUMNS}
+    given: dict[str, Any] = {name: _first(record, columns[name]) for name in ABOUT}
     kept = {name: record[name.lower()] for name in config.keep if record.get(name.lower()) is not None}
     values = {what: _first_value(record, columns[what]) for what in SPAN_COLUMNS}
     read = read_spans(values, kept)

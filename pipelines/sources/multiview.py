@@ -20,7 +20,6 @@ from opendimo.pipelines.sources.calibrations import read_calibration
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import (
     Item,
-    Row,
     Rows,
     UnusableItem,
     VideoFile,
@@ -32,12 +31,12 @@ from opendimo.pipelines.sources.items import (
     source_row,
 )
 from opendimo.pipelines.sources.moving import on_frames
-from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
-from opendimo.pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_calibration, takes_in
+from opendimo.pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_calibration
 from opendimo.pipelines.sources.times import read_times
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file, stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode
+from opendimo.storage_schemas.rows import Row
 
 KIND = "multiview"
 NUMBERED = re.compile(r"(?:cam(?:era)?|port|view)?[_\-]?(\d+)")
@@ -68,11 +67,8 @@ class CalibratedView(Item):
         return self.video
 
 
-def discover(root: Path, config: SourcesConfig) -> list[Work]:
-    """List the views of every take at or below `root`. Raises `DataError` if there is no video at all."""
-    takes = takes_in(root)
-    if not takes:
-        raise DataError(f"{root}: no videos below ({', '.join(sorted(VIDEO_SUFFIXES))}): a take is a folder of videos")
+def discover(root: Path, takes: list[Take], config: SourcesConfig) -> list[Work]:
+    """List the views of the takes that `takes_in` found below `root`."""
     return [work for take in takes for work in _take(take, root, config)]
 
 

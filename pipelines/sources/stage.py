@@ -1,34 +1,16 @@
 """The sources stage: turns a path given by the user into rows of `sources` and `captures`."""
 
 from pathlib import Path
-from typing import Any
 
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.sources import internet, multiview, unreal
 from opendimo.pipelines.sources.config import SourcesConfig
+from opendimo.pipelines.sources.discovery import discover
 from opendimo.pipelines.sources.items import NAME, VERSION, Rows, UnusableItem
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake, local_folder
 from opendimo.storage_schemas.rows import Row
-
-KINDS = ("internet", "unreal", "multiview")
-
-
-def discover(kind: str, path: str | Path, options: SourcesConfig) -> list[Work]:
-    """List the source items at `path`, one piece of work per item, in a fixed order. Decodes and downloads nothing.
-
-    An unusable item (no calibration, no video, a bad line) becomes work that the stage rejects, so that the other items
-    are still processed. Raises `DataError` if nothing can be listed and `ValueError` for an unknown `kind`.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind of source {kind!r}: use {', '.join(KINDS)}")
-    root = Path(path).absolute()
-    if not root.exists():
-        raise DataError(f"no such file or folder: {root}")
-    adapter: Any = {"internet": internet, "unreal": unreal, "multiview": multiview}[kind]
-    works: list[Work] = adapter.discover(root, options)
-    return sorted(works, key=lambda work: (work.name, work.key))
 
 
 def plan(lake: Lake, stage: "SourcesStage", kind: str, path: str | Path) -> Planned:

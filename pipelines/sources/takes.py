@@ -9,13 +9,15 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opendimo.pipelines.engine.stage import DataError
-from opendimo.pipelines.sources.calibration import Calibration
-from opendimo.pipelines.sources.calibrations import read_calibration
-from opendimo.pipelines.sources.calibrations.document import colmap_files
 from opendimo.pipelines.sources.items import videos_in
 from opendimo.pipelines.sources.renders.text_files import read_text
+from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
+
+if TYPE_CHECKING:  # the functions below import it: it takes seconds
+    from opendimo.pipelines.sources.calibration import Calibration
 
 AIST = re.compile(r"(g\w{2}_s\w{2})_(c\d{2})_(d\d{2}_m\w{2}\d_ch\d{2})")
 NAMES = re.compile(
@@ -37,7 +39,7 @@ class Take:
 
 
 def takes_in(root: Path) -> list[Take]:
-    """Return all takes at or below `root`, sorted."""
+    """Return all takes at or below `root`, sorted. Raises `DataError` if there is no video."""
     takes: dict[tuple[Path, str], dict[Path, str]] = defaultdict(dict)
     for video in videos_in(root, recursive=True):
         if "calibration" in video.relative_to(root).parts[:-1]:
@@ -45,14 +47,18 @@ def takes_in(root: Path) -> list[Take]:
         aist = AIST.fullmatch(video.stem)
         take = f"{aist[1]}_cAll_{aist[3]}" if aist else ""
         takes[video.parent, take][video] = aist[2] if aist else video.stem
+    if not takes:
+        raise DataError(f"{root}: no videos below ({', '.join(sorted(VIDEO_SUFFIXES))}): a take is a folder of videos")
     return [Take(_name(folder, root, take), folder, videos) for (folder, take), videos in sorted(takes.items())]
 
 
-def find_calibration(take: Take, root: Path, named: str | None) -> Calibration:
+def find_calibration(take: Take, root: Path, named: str | None) -> "Calibration":
     """Return the calibration named by the user, else the one beside the videos or in a parent folder up to `root`.
 
     Several files in one folder must agree. Raises `DataError` if there is no calibration, or they differ.
     """
+    from opendimo.pipelines.sources.calibrations import read_calibration
+
     if named:
         return read_calibration(Path(named).absolute())
     for folder in (take.folder, *take.folder.parents):
@@ -85,6 +91,8 @@ def _only_media(folder: Path) -> bool:
 
 def _candidates(folder: Path, take: Take) -> list[Path]:
     """Return the calibration files in a folder: of EasyMocap's two only the first, of AIST++ the take's setting."""
+    from opendimo.pipelines.sources.calibrations.document import colmap_files
+
     if not folder.is_dir():
         return []
     if (mapping := folder / "mapping.txt").is_file():
@@ -102,7 +110,9 @@ def _setting(mapping: Path, take: Take) -> str:
     return setting
 
 
-def _agreed(folder: Path, files: list[Path]) -> Calibration:
+def _agreed(folder: Path, files: list[Path]) -> "Calibration":
+    from opendimo.pipelines.sources.calibrations import read_calibration
+
     read = [read_calibration(file) for file in files]
     if not all(read[0].agrees(other) for other in read[1:]):
         names = ", ".join(file.name for file in files)

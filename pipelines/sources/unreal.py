@@ -4,9 +4,7 @@ Each layout is a module of `renders` that locates and reads its files; this modu
 same performance become views of one capture, also across jobs.
 """
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +17,6 @@ from opendimo.pipelines.engine.stage import DataError, Work
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import (
     Item,
-    Row,
     Rows,
     UnusableItem,
     VideoFile,
@@ -35,12 +32,11 @@ from opendimo.pipelines.sources.renders.shot import Shot, sequence_of
 from opendimo.storage_schemas.media import video as videos
 from opendimo.storage_schemas.media.image_sequence import is_pattern
 from opendimo.storage_schemas.media.video import VideoInfo
+from opendimo.storage_schemas.rows import Row
 
 Array = NDArray[np.float64]
 KIND = "unreal"
 LAYOUTS: dict[str, Any] = {layout.LAYOUT: layout for layout in (bedlam, multicamvideo, manifest)}
-MEDIA = {"mp4", "png", "depth", "masks", "ground_truth", "motions_npz", "videos", "cameras"}
-"""Folders of a job that are not searched for further jobs: they may hold millions of pictures."""
 PARAMETERS = ("global_orient", "body_pose", "hand_pose", "transl")
 
 
@@ -59,23 +55,14 @@ class RenderedView(Item):
         return self.shot.pictures
 
 
-def discover(root: Path, config: SourcesConfig) -> list[Work]:
-    """List the views of one render job, or of every job below `root`.
-
-    Raises `DataError` if there is no job.
-    """
-    jobs = list(_jobs(root))
-    if not jobs:
-        raise DataError(
-            f"{root}: no render job below: a job is a folder with be_seq.csv, mp4/ and ground_truth/, "
-            f"with {multicamvideo.EXTRINSICS}, or with a {manifest.SUFFIX}"
-        )
+def discover(root: Path, jobs: list[tuple[str, Path]], config: SourcesConfig) -> list[Work]:
+    """List the views of the render jobs that `jobs_in` found below `root`."""
     folders = [path if path.is_dir() else path.parent for _, path in jobs]
     names = Counter(folder.name for folder in set(folders))
     shots: list[Shot] = []
     for (layout, path), folder in zip(jobs, folders, strict=True):
         unique = names[folder.name] == 1 or folder == root
-        shots += layout.shots(folder.name if unique else folder.relative_to(root).as_posix(), path, config)
+        shots += LAYOUTS[layout].shots(folder.name if unique else folder.relative_to(root).as_posix(), path, config)
     captures: dict[str, list[Shot]] = defaultdict(list)
     for shot in shots:
         if not shot.problem:
@@ -122,22 +109,6 @@ def rows(view: RenderedView) -> Rows:
         "sources": [source | {"references": references or None}],
         "captures": [capture | {"action": shot.action}],
     }
-
-
-def _jobs(root: Path) -> Iterator[tuple[Any, Path]]:
-    """Yield every job below `root`: its layout, and its folder (for manifests, the file)."""
-    for path, folders, files in os.walk(root):
-        folder = Path(path)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if manifests := sorted(filter(manifest.is_manifest, files)):
-            yield from ((manifest, folder / name) for name in manifests)
-        elif multicamvideo.is_scene(folder, folders):
-            yield multicamvideo, folder
-        elif bedlam.is_job(folders, files):
-            yield bedlam, folder
-        else:
-            continue
-        folders[:] = [name for name in folders if name not in MEDIA]
 
 
 def _work(shot: Shot, capture: list[Shot], config: SourcesConfig) -> Work:

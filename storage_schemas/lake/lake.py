@@ -15,6 +15,7 @@ from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lock import Check, lock
 from opendimo.storage_schemas.lake.snapshot import Snapshot
 from opendimo.storage_schemas.lake.store import open_store, read_json, write_json
+from opendimo.storage_schemas.lake.uri import lake_uri
 from opendimo.storage_schemas.rows import Row, arrow_to_rows
 from opendimo.storage_schemas.tables import SCHEMA_VERSION, TABLES
 
@@ -113,12 +114,6 @@ class Lake:
             for table in TABLES.values():
                 make_table(self.table_uri(table.name), table.schema)
             write_json(self.store, MARKER, {"schema_version": SCHEMA_VERSION})
-
-
-def lake_uri(uri: str | Path) -> str:
-    """Normalise the location of a lake to an absolute path, or a URL without a trailing slash."""
-    text = str(uri)
-    return text.rstrip("/") if "://" in text else str(Path(text).expanduser().absolute())
 
 
 def local_folder(uri: str) -> Path:

@@ -25,6 +25,10 @@ COMMANDS = [
 ]
 
 
+HEAVY = ("lance", "pyarrow", "pandas", "numpy", "torch", "cv2", "scipy", "av", "prefect", "ray", "httpx")
+"""Libraries that take most of a second each to import, or more with what they import themselves."""
+
+
 @pytest.mark.parametrize("command", [*COMMANDS, "release create", "release list", "release show"])
 def test_help_has_an_example(command: str) -> None:
     answer = dimo(*command.split(), "--help")
@@ -55,6 +59,38 @@ def test_a_wrong_input_is_an_error_before_services_start(tmp_path: Path) -> None
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: ") and "no videos below" in answer.stderr
     assert not (tmp_path / "lake/session").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("ingest", "internet", "empty"), "no videos below"),
+        (("ingest", "internet", "bad.csv"), "no column named uri"),
+        (("ingest", "multiview", "empty"), "no videos below"),
+        (("ingest", "unreal", "empty"), "no render job below"),
+        (
+            ("generate", "--checkpoint", "runs", "--reference", "bad.csv", "--driving", "bad.csv"),
+            "finished run in runs/1",
+        ),
+    ],
+)
+def test_a_wrong_input_is_an_error_before_anything_heavy_is_imported(
+    tmp_path: Path, args: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.csv").write_text("name\na\n")
+    (tmp_path / "runs/1/pipeline").mkdir(parents=True)
+    (tmp_path / "runs/1/pipeline/model_index.json").write_text("{}")
+    out = ("--out", "out.mp4") if args[0] == "generate" else ("--lake", "lake")
+    code = (
+        "import sys; from opendimo.dags.cli import main\n"
+        f"try: main()\nfinally: print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *args, *out], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 1 and message in answer.stderr
+    assert answer.stdout.strip() == "[]"
 
 
 def test_status_of_an_empty_lake_is_json(tmp_path: Path) -> None:
@@ -99,5 +135,6 @@ def test_generate_checks_its_inputs_first(tmp_path: Path) -> None:
     files = ["--reference", tmp_path / "text.png", "--driving", tmp_path / "text.png", "--checkpoint", tmp_path]
     wrong_suffix = dimo("generate", *map(str, files), "--out", str(tmp_path / "clip.txt"))
     assert "--out must end in .mp4" in wrong_suffix.stderr
+    (tmp_path / "model_index.json").write_text("{}")
     bad_image = dimo("generate", *map(str, files), "--out", str(tmp_path / "clip.mp4"))
     assert "text.png: not a readable image" in bad_image.stderr

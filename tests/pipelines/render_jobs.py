@@ -15,6 +15,7 @@ from opendimo.pipelines.engine.stage import DataError, Outcome, Work, run_each
 from opendimo.pipelines.sources import unreal
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import UnusableItem
+from opendimo.pipelines.sources.renders.jobs import jobs_in
 from opendimo.storage_schemas.media.video import encode
 
 
@@ -27,7 +28,7 @@ def make(work: Work) -> dict[str, list[dict[str, Any]]]:
 
 def ingest(path: Path, config: SourcesConfig | None = None) -> Outcome:
     """List and convert everything at `path`."""
-    works = unreal.discover(path, config or SourcesConfig())
+    works = unreal.discover(path, jobs_in(path), config or SourcesConfig())
     outcome = run_each(works, make)
     outcome.check(works)
     return outcome

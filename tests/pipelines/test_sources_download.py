@@ -10,8 +10,9 @@ import pytest
 
 from opendimo.pipelines.engine.stage import DataError, Failure, PermanentError, TransientError
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
-from opendimo.pipelines.sources.downloads import download, guard
+from opendimo.pipelines.sources.downloads import guard
 from opendimo.pipelines.sources.downloads.access import Access, access
+from opendimo.pipelines.sources.downloads.engine import download
 from opendimo.pipelines.sources.downloads.http import follow
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file
 from tests.pipelines.media_server import ETAG, MODIFIED, VIDEO, MediaServer

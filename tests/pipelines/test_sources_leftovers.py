@@ -10,7 +10,8 @@ from filelock import FileLock
 
 from opendimo.pipelines.engine.stage import TransientError
 from opendimo.pipelines.sources import SourcesConfig
-from opendimo.pipelines.sources.downloads import download, parts
+from opendimo.pipelines.sources.downloads import parts
+from opendimo.pipelines.sources.downloads.engine import download
 from opendimo.pipelines.sources.downloads.leftovers import clean_downloads
 from tests.pipelines.media_server import VIDEO, MediaServer
 from tests.pipelines.test_sources_processes import interrupt, rows_of, start

@@ -16,6 +16,7 @@ from opendimo.pipelines.sources import SourcesStage, unreal
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.renders import manifest
 from opendimo.pipelines.sources.renders.declared_axes import World, look, look_by_angles, look_by_quaternion
+from opendimo.pipelines.sources.renders.jobs import jobs_in
 from opendimo.pipelines.sources.renders.unreal_axes import point, world_to_camera
 from opendimo.storage_schemas.conventions import project, transform
 from tests.pipelines.render_jobs import ingest, message, write_json, write_pictures, write_video
@@ -142,7 +143,7 @@ def test_views_of_a_sequence_are_one_capture(tmp_path):
 def test_a_take_is_checked_once_for_all_its_views(tmp_path, monkeypatch):
     path = job(tmp_path)
     change(path, lambda _, take: take["bodies"][0].update(joints=skeleton(-400.0)))  # visible in no view
-    listed = unreal.discover(tmp_path, SourcesConfig())
+    listed = unreal.discover(tmp_path, jobs_in(tmp_path), SourcesConfig())
     checked = []
     read = manifest.read_take
     monkeypatch.setattr(manifest, "read_take", lambda *given: checked.append(given) or read(*given))
@@ -339,7 +340,7 @@ def test_a_bad_sequence_costs_only_itself(tmp_path):
 
 def test_only_what_changed_is_work_again(tmp_path):
     path = job(tmp_path)
-    before = {work.name: work.key for work in unreal.discover(tmp_path, SourcesConfig())}
+    before = {work.name: work.key for work in unreal.discover(tmp_path, jobs_in(tmp_path), SourcesConfig())}
     change(path, lambda _, take: take["views"][0]["camera"].update(focal_length=[19]))
-    after = {work.name: work.key for work in unreal.discover(tmp_path, SourcesConfig())}
+    after = {work.name: work.key for work in unreal.discover(tmp_path, jobs_in(tmp_path), SourcesConfig())}
     assert [name for name in before if before[name] != after[name]] == [f"{tmp_path.name}/walk/cam1"]

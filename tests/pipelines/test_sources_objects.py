@@ -5,7 +5,7 @@ import pytest
 
 from opendimo.pipelines.engine.stage import Failure
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
-from opendimo.pipelines.sources.downloads import download
+from opendimo.pipelines.sources.downloads.engine import download
 from opendimo.pipelines.sources.downloads.parts import Place, Version
 from opendimo.storage_schemas.ids import sha256_bytes
 from tests.pipelines.media_server import VIDEO

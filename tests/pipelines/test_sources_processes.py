@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from opendimo.pipelines.sources import SourcesConfig
-from opendimo.pipelines.sources.downloads import download, parts
+from opendimo.pipelines.sources.downloads import parts
+from opendimo.pipelines.sources.downloads.engine import download
 from opendimo.storage_schemas.ids import sha256_bytes
 from tests.pipelines.media_server import ETAG, VIDEO, MediaServer
 
@@ -24,7 +25,8 @@ package = types.ModuleType("opendimo.pipelines.sources")  # skip the imports of 
 package.__path__ = [sys.argv.pop(1)]
 sys.modules["opendimo.pipelines.sources"] = package
 from opendimo.pipelines.sources.config import SourcesConfig
-from opendimo.pipelines.sources.downloads import download, parts
+from opendimo.pipelines.sources.downloads import parts
+from opendimo.pipelines.sources.downloads.engine import download
 cache, options, urls = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
 if options.pop("die", False):
     def die(*_): import os, signal; os.kill(os.getpid(), signal.SIGKILL)

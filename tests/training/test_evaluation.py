@@ -21,7 +21,7 @@ from opendimo.training.evaluation.evaluate import card_summary, evaluate, record
 from opendimo.training.evaluation.known import Known
 from opendimo.training.evaluation.measure import Measures
 from opendimo.training.evaluation.summary import followed, mean_of
-from opendimo.training.generate import find_pipeline
+from opendimo.training.pipeline_folder import find_pipeline
 from opendimo.training.release import Pair, Pairs, read_pairs
 from tests.training.evaluation_lake import small_pipeline, small_release
 from tests.training.test_evaluation_metrics import I3D, Inception, saved

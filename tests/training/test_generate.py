@@ -19,7 +19,8 @@ from opendimo.storage_schemas.media.video import decode, encode, probe
 from opendimo.storage_schemas.releases.release import Release
 from opendimo.training.config import TrainConfig
 from opendimo.training.export import base_licence, read_facts
-from opendimo.training.generate import Placing, Sampling, find_pipeline, generate, load_pipeline
+from opendimo.training.generate import Placing, Sampling, generate, load_pipeline
+from opendimo.training.pipeline_folder import find_pipeline
 from opendimo.training.trainer import train
 
 PLUGINS = {"find_person": find_person, "read_video": read_video}
@@ -195,6 +196,10 @@ def test_an_unfinished_run_cannot_generate(tmp_path: Path) -> None:
     (tmp_path / "runs/1/pipeline").mkdir(parents=True)
     (tmp_path / "runs/1/pipeline/model_index.json").write_text("{}")
     with pytest.raises(ValueError, match=r"finished run in .*runs/1: pass that folder"):
+        find_pipeline(tmp_path / "runs")
+    (tmp_path / "runs/0").mkdir()
+    (tmp_path / "runs/0/model_index.json").write_text("{}")  # a saved pipeline, newer than the run
+    with pytest.raises(ValueError, match=r"finished run in .*runs/0: pass that folder"):
         find_pipeline(tmp_path / "runs")
 
 

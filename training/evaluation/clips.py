@@ -24,7 +24,8 @@ from opendimo.training.driving import read_drivings
 from opendimo.training.evaluation.cases import Case
 from opendimo.training.evaluation.config import BASELINE, EvaluationConfig
 from opendimo.training.evaluation.known import Known
-from opendimo.training.generate import Placing, Sampling, find_pipeline, load_pipeline, sample
+from opendimo.training.generate import Placing, Sampling, load_pipeline, sample
+from opendimo.training.pipeline_folder import find_pipeline
 from opendimo.training.release import Release
 
 Frames = NDArray[np.uint8]

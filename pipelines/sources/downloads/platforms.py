@@ -12,14 +12,16 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opendimo.pipelines.engine.stage import DataError, PermanentError, TransientError
 from opendimo.pipelines.sources.config import SourcesConfig
-from opendimo.pipelines.sources.downloads.access import Access
 from opendimo.pipelines.sources.downloads.urls import HTTP, url_name
 from opendimo.pipelines.sources.signatures import VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from opendimo.pipelines.sources.downloads.access import Access
 
 LIMIT = 120.0  # time limit for one page, in seconds
 INSTALL = "pages of video platforms need yt-dlp: install it with `pip install 'opendimo[platforms]'`"
@@ -67,7 +69,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("yt_dlp") is not None
 
 
-def find(url: str, config: SourcesConfig, access: Access) -> Found:
+def find(url: str, config: SourcesConfig, access: "Access") -> Found:
     """Find the video file of a page. Raises `PermanentError`, `TransientError` or `DataError`, each with a reason."""
     name = url_name(url)
     if not is_installed():

@@ -15,7 +15,7 @@ from typing import Any
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import fingerprint, videos_in
-from opendimo.pipelines.sources.renders import bedlam_cameras, motion
+from opendimo.pipelines.sources.renders import bedlam_cameras, jobs, motion
 from opendimo.pipelines.sources.renders.be_seq import PlacedBody, Sequence, read_sequences
 from opendimo.pipelines.sources.renders.cameras import Cameras
 from opendimo.pipelines.sources.renders.shot import Shot, broken, picture_prints
@@ -24,7 +24,7 @@ from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.media.image_sequence import pattern_of
 
 log = logging.getLogger(__name__)
-LAYOUT = "bedlam"
+LAYOUT = jobs.BEDLAM
 FPS = "30"  # frame rate at which picture numbers count, in both data sets
 ANIMATIONS = "be_camera_animations.json"
 NUMBERED = re.compile(r"(\d{4,})(_(?P<what>[A-Za-z0-9_]+))?\.(png|exr)")
@@ -61,11 +61,6 @@ class _Job:
         if not (isinstance(fps, int) and 0 < fps <= 1000) and fps != FPS:
             raise DataError(f"{self.folder / ANIMATIONS}: info.fps {fps!r} should be a whole number of frames a second")
         return str(fps)
-
-
-def is_job(folders: list[str], files: list[str]) -> bool:
-    """Return whether a folder with these entries is a render job, possibly an incomplete one."""
-    return "be_seq.csv" in files or "mp4" in folders or {"png", "ground_truth"} <= set(folders)
 
 
 def shots(name: str, folder: Path, config: SourcesConfig) -> list[Shot]:

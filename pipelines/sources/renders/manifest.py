@@ -12,7 +12,7 @@ from opendimo.model.body.skeleton import BODY_JOINTS, JOINTS
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import fingerprint
-from opendimo.pipelines.sources.renders import motion
+from opendimo.pipelines.sources.renders import jobs, motion
 from opendimo.pipelines.sources.renders.cameras import Cameras, turn_clockwise, unit_intrinsics
 from opendimo.pipelines.sources.renders.declared_axes import World, look, look_by_angles, look_by_quaternion
 from opendimo.pipelines.sources.renders.manifest_schema import (
@@ -30,14 +30,8 @@ from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 from opendimo.storage_schemas.media.image_sequence import is_pattern
 
 Array = NDArray[np.float64]
-LAYOUT = "manifest"
-SUFFIX = "render_manifest.json"
+LAYOUT = jobs.MANIFEST
 MILLIMETRE = 3  # decimals of a metre
-
-
-def is_manifest(name: str) -> bool:
-    """Return whether a file of this name is a manifest."""
-    return name == SUFFIX or name.endswith(f".{SUFFIX}")
 
 
 def shots(name: str, path: Path, config: SourcesConfig) -> list[Shot]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.items import fingerprint, sample_sha256, videos_in
+from opendimo.pipelines.sources.renders import jobs
 from opendimo.pipelines.sources.renders.cameras import Cameras, finite_numbers, unit_intrinsics
 from opendimo.pipelines.sources.renders.shot import Shot, broken
 from opendimo.pipelines.sources.renders.text_files import read_object
@@ -21,8 +22,7 @@ from opendimo.pipelines.sources.renders.unreal_axes import point
 from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 
 Array = NDArray[np.float64]
-LAYOUT = "multicamvideo"
-EXTRINSICS = "cameras/camera_extrinsics.json"
+LAYOUT = jobs.MULTICAMVIDEO
 FOCAL = re.compile(r"f(\d+(?:\.\d+)?)(?:mm)?_aperture.*", re.IGNORECASE)
 SENSOR = 23.76  # mm, square
 ROW = r"\[\s*" + r"\s+".join([r"([^\s\[\]]+)"] * 4) + r"\s*\]"
@@ -30,15 +30,10 @@ ROWS = re.compile(r"\s*".join([ROW] * 4))
 ORTHOGONAL = 1e-3
 
 
-def is_scene(folder: Path, folders: list[str]) -> bool:
-    """Return whether a folder with these subfolders is a scene."""
-    return "cameras" in folders and (folder / EXTRINSICS).is_file()
-
-
 def shots(name: str, folder: Path, config: SourcesConfig) -> list[Shot]:
     """List the cameras of one scene, called `name`."""
     name = name if "/" in name else f"{folder.parent.name}/{name}"  # scene names repeat for every focal length
-    path = folder / EXTRINSICS
+    path = folder / jobs.EXTRINSICS
     videos = {p.stem: p for p in videos_in(folder / "videos", recursive=False)} if (folder / "videos").is_dir() else {}
     try:
         focal, poses = _focal(folder), read_extrinsics(path)
