@@ -1,9 +1,10 @@
 """Adapter for single-view videos without cameras: a video file, a folder of videos, or lists of paths and URLs."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from opendimo.pipelines.sources.spans import Span
 from opendimo.storage_schemas.ids import stable_id
 
 if TYPE_CHECKING:
+    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.rows import Row
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,33 @@ def discover(path: Path, config: SourcesConfig) -> list[Work]:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return [_local(path, path.name, Entry("", str(path), path.parent), config)]
     raise DataError(f"{path}: neither a folder, nor a list ({', '.join(LIST_SUFFIXES)}), nor a video")
+
+
+def as_stored(lake: "Lake", works: list[Work]) -> list[Work]:
+    """Give files that the lake knows the name and path under which they were first ingested.
+
+    So a file reached by another folder, or by a link, is the same source, and not a second one with the same content.
+    """
+    videos = [work.payload.video for work in works if isinstance(work.payload, LocalVideo)]
+    if not videos:
+        return works
+    names = {Path(path).name for video in videos for path in (video, os.path.realpath(video))}
+    columns = ["local_path", "name", "uri"]
+    stored = lake.dataset("sources").to_table(columns=columns, filter=f"kind = '{KIND}'").to_pylist()
+    alike = [row for row in stored if "://" not in row["uri"] and Path(row["local_path"]).name in names]
+    same = {(row["local_path"], row["name"]) for row in alike}
+    by_name = sorted(alike, key=lambda row: row["name"], reverse=True)  # of several, the first name is taken
+    known = {os.path.realpath(row["local_path"]): row for row in by_name}
+
+    def named(work: Work) -> Work:
+        item = work.payload
+        if not isinstance(item, LocalVideo) or (item.video, item.name) in same:
+            return work
+        if (row := known.get(os.path.realpath(item.video))) is None:
+            return work
+        return _local_work(replace(item, name=row["name"], uri=row["uri"], video=row["local_path"]))
+
+    return [named(work) for work in works]
 
 
 def rows(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: "list[Row]") -> Rows:
@@ -167,9 +196,14 @@ def _local(video: Path, name: str, entry: Entry, config: SourcesConfig, inside: 
     shown, uri = printable(name), str(video) if str(video).isprintable() else printable(str(video), limit=2000)
     if problem:
         return _bad(shown, uri, problem, reason, fingerprint(video) if reason != "bad_name" else None)
-    about = _about(entry, config)
-    item = LocalVideo(kind=KIND, name=shown, uri=uri, video=str(video), **about)
-    return new_work(item, [fingerprint(video), about])
+    return _local_work(LocalVideo(kind=KIND, name=shown, uri=uri, video=str(video), **_about(entry, config)))
+
+
+def _local_work(item: LocalVideo) -> Work:
+    stated = {name: getattr(item, name) or None for name in ("sha256", "extra", "spans")}
+    about = {name: getattr(item, name) for name in ("licence", "attribution", "subject")}
+    about |= {name: value for name, value in stated.items() if value is not None}
+    return new_work(item, [fingerprint(Path(item.video)), about])
 
 
 def _problem(video: Path, name: str, inside: Path | None, config: SourcesConfig) -> tuple[str, str] | tuple[None, None]:

@@ -16,7 +16,11 @@ from opendimo.storage_schemas.rows import Row
 def plan(lake: Lake, stage: "SourcesStage", kind: str, path: str | Path) -> Planned:
     """Plan all work for the items at `path`. Raises the errors of `discover`."""
     works = discover(kind, path, stage.config)
-    return Planned.of(multiview.with_stored_views(lake, works) if kind == multiview.KIND else works)
+    if kind == multiview.KIND:
+        works = multiview.with_stored_views(lake, works)
+    elif kind == internet.KIND:
+        works = internet.as_stored(lake, works)
+    return Planned.of(works)
 
 
 def downloads_folder(lake_uri: str) -> Path:

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from opendimo.pipelines.engine.loop import run_stage
 from opendimo.pipelines.engine.stage import DataError
-from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
+from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover, plan
 from opendimo.pipelines.sources.lists import read_lists
 from opendimo.storage_schemas.ids import sha256_file, stable_id
 from opendimo.storage_schemas.lake.lake import Lake
@@ -349,3 +350,41 @@ def test_formats_of_phones_and_cameras_are_taken(tmp_path, suffix, form, codec):
         container.mux(stream.encode())
     (row,) = ingest(tmp_path).rows["sources"]
     assert (row["width"], row["height"]) == (96, 64)
+
+
+def planned(lake, path, config=None):
+    """Run what is open of a plan; return the number of planned and of open works."""
+    stage = SourcesStage(lake.uri, config or SourcesConfig())
+    works = plan(lake, stage, "internet", path).all()
+    done = set(lake.column("sources", "work_key").to_pylist())
+    account = run_stage(lake, stage, plan(lake, stage, "internet", path))
+    assert account.done == account.inputs == len(works)
+    return len(works), len([work for work in works if work.key not in done])
+
+
+@pytest.mark.parametrize("first", ["whole", "part", "link"])
+def test_a_file_is_one_source_by_whatever_folder_it_is_reached(folder, tmp_path_factory, first):
+    other = tmp_path_factory.mktemp("other")
+    (other / "link").symlink_to(folder)
+    (other / "renamed").mkdir()
+    (other / "renamed/c.mp4").symlink_to(folder / "a.mp4")
+    (folder / "deep/list.csv").write_text("path,subject\nb.mp4,\n")
+    paths = {"whole": folder, "part": folder / "deep", "link": other / "link", "list": folder / "deep/list.csv"}
+    paths["renamed"] = other / "renamed/c.mp4"
+    lake = Lake(other / "lake")
+    planned(lake, paths[first])
+    planned(lake, folder)
+    for path in paths.values():
+        assert planned(lake, path)[1] == 0
+    assert lake.dataset("sources").count_rows() == 2
+    assert planned(lake, folder / "deep", SourcesConfig(licence="CC0-1.0")) == (1, 1)
+    licences = [row["licence"] for row in lake.read("sources", ["licence"])]
+    assert sorted(map(str, licences)) == ["CC0-1.0", "None"]  # the newest statement holds, as for one folder
+
+
+def test_copies_and_links_of_a_file_in_one_folder_stay_apart(folder, tmp_path_factory):
+    (folder / "copy.mp4").write_bytes((folder / "a.mp4").read_bytes())
+    (folder / "link.mp4").symlink_to(folder / "a.mp4")
+    lake = Lake(tmp_path_factory.mktemp("lake"))
+    assert planned(lake, folder) == (4, 4) and planned(lake, folder) == (4, 0)
+    assert lake.dataset("sources").count_rows() == 4  # `clips` cuts one of them, and counts the others
