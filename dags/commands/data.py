@@ -50,6 +50,10 @@ def ingest(
         list[str] | None,
         typer.Option(help="Camera of a multi-view video whose name does not tell it: cam01=left.mp4. Repeatable."),
     ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(help="Unit of the lengths in the calibration: m, cm, mm, in, ft. Default: that of its format."),
+    ] = None,
     motions: Annotated[
         Path | None, typer.Option(exists=True, help="Folder with the motion .npz files of render jobs.")
     ] = None,
@@ -113,6 +117,7 @@ def ingest(
         attribution=attribution,
         calibration=_text(calibration),
         cameras=tuple(camera or ()),
+        unit=unit,
         motions=_text(motions),
         body_model=_text(body_model),
         allow_private=allow_private,

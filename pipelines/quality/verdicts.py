@@ -9,21 +9,23 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.columns import Column, distinct, last_of, look_up
 from opendimo.pipelines.quality.policy import OPTIONAL, Policy, score_columns
 from opendimo.pipelines.quality.repeats import repeats
-from opendimo.pipelines.rigs.current import camera_verdicts
+from opendimo.pipelines.rigs.current import camera_verdicts, not_metric
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import newest_first
 from opendimo.storage_schemas.lake.takedown import taken_down
 
 ORIGIN = ["source_id", "capture_id", "view", "work_key", "run_id"]
+FACTS = [*ORIGIN, "metric"]
 
 
 def verdicts(lake: Lake, policy: Policy) -> pa.Table:
     """Return `clip_id` and `reason` of every clip, sorted by id: the first reason to filter it, null if it is kept.
 
     Regardless of their scores, clips are filtered if their source was taken down, if a later run cut their source again
-    (`superseded`), or if `rigs` quarantined their camera.
+    (`superseded`), or if `rigs` quarantined their camera or found that its lengths are not the stated metres
+    (`wrong_scale`).
     """
-    clips = lake.scan("clips", ["clip_id", *score_columns(policy), *ORIGIN])
+    clips = lake.scan("clips", ["clip_id", *score_columns(policy), *FACTS])
     return pa.table({"clip_id": clips["clip_id"], "reason": _reasons(lake, clips, policy)})
 
 
@@ -31,7 +33,7 @@ def kept_clips(lake: Lake, policy: Policy, columns: list[str] | None = None) -> 
     """Return `clip_id` and `columns` of the clips that are kept, in storage order."""
     selected_columns = list(dict.fromkeys(["clip_id", *(columns or [])]))
     clips = lake.dataset("clips").to_table(
-        columns=list(dict.fromkeys([*selected_columns, *score_columns(policy), *ORIGIN]))
+        columns=list(dict.fromkeys([*selected_columns, *score_columns(policy), *FACTS]))
     )
     return clips.select(selected_columns).filter(pc.is_null(_reasons(lake, clips, policy)))
 
@@ -62,9 +64,14 @@ def _optional_reason(clips: pa.Table, policy: Policy, limit: str) -> pa.Array | 
 
 def _reasons(lake: Lake, clips: pa.Table, policy: Policy) -> pa.Array:
     is_taken_down = pc.is_in(clips["source_id"], value_set=taken_down(lake))
-    superseded, quarantined = _superseded(lake, clips), _quarantined(lake, clips)
+    wrong_scale = pc.and_(pc.fill_null(clips["metric"], False), pc.is_in(clips["capture_id"], not_metric(lake)))
     origin_reasons = _first_reason(
-        {"taken_down": is_taken_down, "superseded": superseded, "camera_quarantined": quarantined}
+        {
+            "taken_down": is_taken_down,
+            "superseded": _superseded(lake, clips),
+            "camera_quarantined": _quarantined(lake, clips),
+            "wrong_scale": wrong_scale,
+        }
     )
     own_reasons = pc.coalesce(origin_reasons, reasons(clips, policy))
     duplicate_ids = repeats(lake, clips.select(["clip_id", "frames"]).filter(pc.is_null(own_reasons)), policy)

@@ -62,16 +62,37 @@ def read_board(path: Path) -> Board:
 
 
 def see_board(view: RigView, frames: NDArray[np.int64], board: Board) -> Array:
-    """Detect the corners [B, L, C, 3] (x, y, 1 if detected) at `frames` [B, L], in pixels of the video."""
+    """Detect the corners [B, L, C, 3] (x, y, 1 if detected) at `frames` [B, L], in pixels of the video.
+
+    A board that is mirrored in the picture is found, too: caliscope prints boards with a mirrored back.
+    """
     square = board.square or 1.0
     dictionary = cv2.aruco.getPredefinedDictionary(board.dictionary)
     charuco = cv2.aruco.CharucoBoard((board.columns, board.rows), square, square * board.scale, dictionary)
     detector = cv2.aruco.CharucoDetector(charuco)
     points = np.zeros((*frames.shape, board.corners, 3))
+    mirrored = False  # in the frame before
     for b, k, image in images(view, frames):
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        corners, ids, _, _ = detector.detectBoard(255 - gray if board.inverted else gray)
-        if ids is not None and len(ids):
-            points[b, k, ids.ravel(), :2] = corners.reshape(-1, 2) + 0.5  # cv2 has integers at pixel centres
-            points[b, k, ids.ravel(), 2] = 1
+        gray = 255 - gray if board.inverted else gray
+        for flip in (mirrored, not mirrored):
+            corners, ids, _, _ = detector.detectBoard(cv2.flip(gray, 1) if flip else gray)
+            if ids is None or not len(ids):
+                continue
+            found = corners.reshape(-1, 2) + 0.5  # cv2 has integers at pixel centres
+            if flip:
+                found[:, 0] = gray.shape[1] - found[:, 0]
+            points[b, k, ids.ravel(), :2], points[b, k, ids.ravel(), 2] = found, 1
+            mirrored = flip
+            break
     return points
+
+
+def is_mirrored(points: Array, board: Board) -> bool:
+    """Return whether most of the squares in a view show their corners `points` [B, L, C, 3] in mirrored order."""
+    grid = points.reshape(-1, board.rows - 1, board.columns - 1, 3)
+    corner, right, below = grid[:, :-1, :-1], grid[:, :-1, 1:], grid[:, 1:, :-1]
+    across, down = (right - corner)[..., :2], (below - corner)[..., :2]
+    known = (corner[..., 2] > 0) & (right[..., 2] > 0) & (below[..., 2] > 0)
+    turns = (across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])[known]
+    return bool((turns < 0).sum() > (turns > 0).sum())

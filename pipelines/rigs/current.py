@@ -20,6 +20,12 @@ def camera_verdicts(lake: Lake) -> pa.Table:
     return pa.table({"capture_id": owners, **columns})
 
 
+def not_metric(lake: Lake) -> pa.Array:
+    """Return the ids of the captures of which lengths are not in metres, as stated or by their rig measurement."""
+    rigs = newest(lake, "rigs", ["capture_id"], ["metric"])
+    return rigs["capture_id"].filter(pc.invert(pc.fill_null(rigs["metric"], True))).combine_chunks()
+
+
 def frames_late(lake: Lake, clips: pa.Table) -> pa.ChunkedArray:
     """Return by how many frames the view of each of `clips` (`capture_id`, `view`) is late, rounded to tenths.
 

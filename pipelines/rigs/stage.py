@@ -15,12 +15,13 @@ from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run
 from opendimo.pipelines.people.detector import DetectorConfig
 from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
 from opendimo.pipelines.rigs.audio import from_audio
-from opendimo.pipelines.rigs.board import Board, read_board, see_board
+from opendimo.pipelines.rigs.board import Board, is_mirrored, read_board, see_board
 from opendimo.pipelines.rigs.epipolar import Seen
-from opendimo.pipelines.rigs.gravity import BODY, body_length, gravity
+from opendimo.pipelines.rigs.gravity import gravity
 from opendimo.pipelines.rigs.motion import from_motion
 from opendimo.pipelines.rigs.offsets import Offsets
 from opendimo.pipelines.rigs.people import see_people
+from opendimo.pipelines.rigs.scale import measure_scale
 from opendimo.pipelines.rigs.times import from_times
 from opendimo.pipelines.rigs.verdicts import Limits, check, in_time, judge, unseen
 from opendimo.pipelines.rigs.views import Array, RigView, Sampling
@@ -32,8 +33,7 @@ from opendimo.storage_schemas.rows import Row, in_list
 if TYPE_CHECKING:
     from opendimo.pipelines.people.detector import Detector
 
-SQUARE_OFF = 0.05
-"""Relative error of the measured board squares above which the rig is not considered metric."""
+MIRRORED = "it shows the board mirrored: the back of a board with two sides, or a mirrored picture"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class RigsStage:
     """Stage that writes one row of `rigs` per capture of two or more calibrated views."""
 
     name = "rigs"
-    version = "2"
+    version = "3"  # 3: boards that are seen mirrored
     weights = WEIGHTS
     needs = Needs(cpus=1.0, memory_gb=2.0, shard=16)
 
@@ -99,11 +99,19 @@ def measure_rig(views: list[RigView], config: RigsConfig, detector: "Callable[[]
     checked = check(in_time(seen, offsets), limits)
     points = checked.residuals.points.reshape(-1, *checked.residuals.points.shape[2:])
     down = gravity(points) if target == "people" else None
+    if target != "board":
+        board = None
+    cameras, scale = judge(seen, offsets, checked, limits), measure_scale(points, board, target)
+    wrong_scale = metric and scale is not None and scale.wrong
+    for camera, view in zip(cameras, seen, strict=True):
+        notes = [scale.note] if wrong_scale and scale else []
+        notes += [MIRRORED] if board and is_mirrored(view.points, board) else []
+        camera["note"] = "; ".join([*filter(None, [camera["note"]]), *notes]) or None
     return {
         "sync_witness": offsets.estimator if offsets else "none",
         "qa_witness": target,
-        "cameras": judge(seen, offsets, checked, limits),
-        "metric": metric and not _contradicts_metres(points, board if target == "board" else None, target),
+        "cameras": cameras,
+        "metric": metric and not wrong_scale,
         "gravity_down": None if down is None else down[0].astype(np.float32),
         "gravity_spread": None if down is None else down[1],
     }
@@ -143,17 +151,6 @@ def _seen(view: RigView, moments: NDArray[np.int64], shift: int, points: Array) 
     frames = moments + shift
     flat = view.pinhole(points.reshape(-1, *points.shape[2:]), frames.ravel())
     return Seen(view, frames, flat.reshape(points.shape), shift)
-
-
-def _contradicts_metres(points: Array, board: Board | None, target: str) -> bool:
-    """Return whether the size of the board or person, `points` [F, P, 4] in the world, rules out metric units."""
-    if board is not None and board.square:
-        a, b = (list(side) for side in zip(*board.neighbours(), strict=True))
-        both_known = (points[:, a, 3] > 0) & (points[:, b, 3] > 0)
-        sides = np.linalg.norm(points[:, a, :3] - points[:, b, :3], axis=-1)[both_known]
-        return bool(len(sides)) and abs(float(np.median(sides)) / board.square - 1) > SQUARE_OFF
-    length = body_length(points) if target == "people" else None
-    return length is not None and not BODY[0] < length < BODY[1]
 
 
 def plan(lake: Lake, stage: RigsStage) -> Planned:

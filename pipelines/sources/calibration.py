@@ -4,7 +4,9 @@ File formats are in `pipelines/sources/calibrations/`, one module each; they all
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from opendimo.pipelines.engine.stage import DataError
-from opendimo.storage_schemas.conventions import HALF_PIXEL, scale_intrinsics
+from opendimo.pipelines.sources.plausible import UNITS, check_principal_point, check_spread
+from opendimo.storage_schemas.conventions import HALF_PIXEL, camera_centres, scale_intrinsics
 
 Array = NDArray[np.float64]
 Size = tuple[int, int]
@@ -32,7 +35,8 @@ class Camera:
 
     `size`: (width, height) at calibration, None if the file does not state it; `K` [N, 3, 3]: in pixels, counted from
     the corner of the image; `world_to_camera` [N, 3, 4]: in metres if `metric`; `lens`, `distortion`: the lens model.
-    N is 1 for a static camera; a moving one has one entry per image, with the image `numbers` [N].
+    N is 1 for a static camera; a moving one has one entry per image, with the image `numbers` [N]. `unit`: metres per
+    unit of the file.
     """
 
     size: Size | None
@@ -42,6 +46,7 @@ class Camera:
     lens: str = OPENCV
     metric: bool = True
     numbers: tuple[int, ...] | None = None
+    unit: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,24 @@ class Calibration:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             text = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"{self.path}, camera {name}: {text}") from error
+
+    def in_unit(self, unit: str | None) -> "Calibration":
+        """Return the calibration with its lengths read in `unit` (see `UNITS`) instead of the unit of its format."""
+        if unit is None:
+            return self
+        return replace(self, cameras={name: partial(_in_unit, build, unit) for name, build in self.cameras.items()})
+
+    def check_spread(self, names: list[str]) -> None:
+        """Raise `DataError` if the metric ones of the cameras `names` are too far apart to film one person."""
+        metric = []
+        for name in names:
+            with suppress(DataError):  # reported where the camera is used
+                metric += [camera for camera in [self.camera(name)] if camera.metric]
+        centres = [camera_centres(camera.world_to_camera) for camera in metric]
+        try:
+            check_spread(np.concatenate([np.zeros((0, 3)), *centres]), metric[0].unit if metric else 1.0)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
 
     def agrees(self, other: "Calibration") -> bool:
         """Return whether both have the same cameras, up to rounding in the files."""
@@ -125,7 +148,7 @@ def make_camera(
         raise ValueError(f"{lens} distortion should have {lengths} numbers, has {len(distortion)}; all must be finite")
     pose = np.concatenate([R, t[..., None]], axis=2)
     K = np.broadcast_to(K if from_corner else K + HALF_PIXEL, (len(pose), 3, 3))
-    return Camera(tuple(size) if size else None, K, distortion.tolist(), pose, lens, metric, numbers)
+    return Camera(tuple(size) if size else None, K, distortion.tolist(), pose, lens, metric, numbers, unit)
 
 
 def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]) -> Array:
@@ -133,8 +156,10 @@ def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]
 
     Players and converters scale a picture into the new size and add black bars if the aspect ratio differs. So the
     same aspect ratio means scaling; another one means scaling between black bars, if the first frame shows them.
-    Raises `DataError` if it does not: whether and where the video was cropped or stretched is then unknown.
+    Raises `DataError` if it does not: whether and where the video was cropped or stretched is then unknown; also if K
+    is of images of another size than stated.
     """
+    check_principal_point(camera.K, camera.size or size)
     if camera.size is None or camera.size == size:
         return camera.K
     sx, sy = size[0] / camera.size[0], size[1] / camera.size[1]
@@ -162,6 +187,13 @@ def _has_bars(frame: NDArray[np.uint8], bars: list[float]) -> bool:
     black = np.concatenate([lines[:outer], lines[-outer:]]).max()
     picture = min(lines[inner : inner + 8].mean(), lines[-inner - 8 : -inner].mean())
     return bool(black < 24 and picture > black + 24)
+
+
+def _in_unit(build: Callable[[], Camera], unit: str) -> Camera:
+    camera = build()
+    pose = camera.world_to_camera.copy()
+    pose[:, :, 3] *= UNITS[unit] / camera.unit
+    return replace(camera, world_to_camera=pose, metric=True, unit=UNITS[unit])
 
 
 def _alike(a: Camera, b: Camera) -> bool:

@@ -21,7 +21,7 @@ class SourcesConfig:
     """User options for ingesting sources.
 
     Only options that change the resulting rows are part of an item's work key: rights, motions, body model, calibration
-    and gravity are; the download folder and the downloader's limits are not.
+    with its unit and gravity are; the download folder and the downloader's limits are not.
     """
 
     # all kinds of source
@@ -49,4 +49,5 @@ class SourcesConfig:
     # multiview
     calibration: str | None = None  # calibration file; None: search beside the videos
     cameras: tuple[str, ...] = ()  # cameras of videos with other names, as "cam01=left.mp4"
+    unit: str | None = None  # unit of the calibration's lengths: m, cm, mm, in, ft; None: that of its format
     gravity_down: tuple[float, float, float] | None = None  # unit vector in the calibration's world

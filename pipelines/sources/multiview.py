@@ -31,6 +31,7 @@ from opendimo.pipelines.sources.items import (
     source_row,
 )
 from opendimo.pipelines.sources.moving import on_frames
+from opendimo.pipelines.sources.plausible import UNITS
 from opendimo.pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_calibration
 from opendimo.pipelines.sources.times import read_times
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file, stable_id
@@ -48,7 +49,7 @@ class CalibratedView(Item):
     """A video and its camera in a calibration file.
 
     `views`: the cameras of the take. `gravity_down` [3]: unit vector, world axes. `board`, `times`: files beside the
-    videos that describe the calibration board and the times of frames.
+    videos that describe the calibration board and the times of frames. `unit`: of lengths, None: that of the format.
     """
 
     video: str
@@ -60,6 +61,7 @@ class CalibratedView(Item):
     gravity_down: list[float] | None
     board: str | None
     times: str | None
+    unit: str | None = None
 
     @property
     def file(self) -> str | None:
@@ -68,7 +70,9 @@ class CalibratedView(Item):
 
 
 def discover(root: Path, takes: list[Take], config: SourcesConfig) -> list[Work]:
-    """List the views of the takes that `takes_in` found below `root`."""
+    """List the views of the takes that `takes_in` found below `root`. Raises `DataError` for an unknown unit."""
+    if config.unit not in (None, *UNITS):
+        raise DataError(f"unit {config.unit!r}: use one of {', '.join(UNITS)}")
     return [work for take in takes for work in _take(take, root, config)]
 
 
@@ -90,7 +94,7 @@ def with_stored_views(lake: Lake, works: list[Work]) -> list[Work]:
 def rows(view: CalibratedView) -> Rows:
     """Return the rows of one view. Raises `DataError` if video or camera is unusable, or they do not match."""
     video = open_video(Path(view.video))
-    camera = read_calibration(Path(view.calibration)).camera(view.camera)
+    camera = read_calibration(Path(view.calibration)).in_unit(view.unit).camera(view.camera)
     where = f"{view.calibration}, camera {view.camera}"
     if camera.lens != OPENCV:
         raise DataError(
@@ -98,7 +102,11 @@ def rows(view: CalibratedView) -> Rows:
             "(pipelines/sources/lens.py) and give the pinhole camera"
         )
     size = (video.info.width, video.info.height)
-    K, pose = on_frames(camera, fit(camera, size, lambda: _first_frame(video)), video.info.frames, where)
+    try:
+        K = fit(camera, size, lambda: _first_frame(video))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    K, pose = on_frames(camera, K, video.info.frames, where)
     cameras: Row = {
         "world_to_camera": pose.astype(np.float32),  # [T or 1, 3, 4]
         "K": K.astype(np.float32),  # [T or 1, 3, 3]
@@ -120,7 +128,7 @@ def rows(view: CalibratedView) -> Rows:
 
 def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     try:
-        calibration = find_calibration(take, root, config.calibration)
+        calibration = find_calibration(take, root, config.calibration).in_unit(config.unit)
         gravity = _gravity(calibration, config)
         capture_id = _capture_id(take, calibration)
     except DataError as error:
@@ -133,6 +141,11 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
         named = {video: camera or calibration.sole for video, camera in named.items()}
     cameras = [camera for camera in named.values() if camera]
     views = sorted(camera for camera in set(cameras) if cameras.count(camera) == 1)
+    try:
+        calibration.check_spread(views)
+    except DataError as error:
+        return [_broken(take.name, label, video, str(error)) for video, label in take.videos.items()]
+
     files = {"board": beside(take, BOARDS), "times": beside(take, TIMES)}
     shared: dict[str, Any] = {
         "calibration": str(calibration.path),
@@ -143,6 +156,7 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
         "licence": config.licence,
         "attribution": config.attribution,
         **{name: None if path is None else str(path) for name, path in files.items()},
+        **({"unit": config.unit} if config.unit else {}),  # not in the work keys of takes without it
     }
     prints = [fingerprint(path) for path in [*calibration.files, *filter(None, files.values())]]
     works = []

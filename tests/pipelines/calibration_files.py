@@ -62,7 +62,8 @@ def write_opencv(path: Path) -> Path:
     return path
 
 
-def write_easymocap(folder: Path) -> Path:
+def write_easymocap(folder: Path, scale: float = 1.0) -> Path:
+    """Write the rig without image sizes, for images `scale` times as large."""
     for part in ("intri", "extri"):
         storage = cv2.FileStorage(str(folder / f"{part}.yml"), cv2.FILE_STORAGE_WRITE)
         storage.startWriteStruct("names", cv2.FileNode_SEQ)
@@ -71,7 +72,7 @@ def write_easymocap(folder: Path) -> Path:
         storage.endWriteStruct()
         for n in ROTATIONS:
             if part == "intri":
-                storage.write(f"K_{n}", K)
+                storage.write(f"K_{n}", np.diag([scale, scale, 1]) @ K)
                 storage.write(f"dist_{n}", DISTORTION[None])
             else:
                 storage.write(f"R_{n}", ROTATIONS[n][:, None])

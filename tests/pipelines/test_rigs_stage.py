@@ -1,5 +1,6 @@
 """Tests of the rigs stage: planned work, stored rows, and the effect of verdicts on clips."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,21 @@ import pytest
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.pairs.stage import Inputs, PairsConfig, build_pairs
 from opendimo.pipelines.people.detector import Detector, DetectorConfig
+from opendimo.pipelines.progress.status import verdict_account
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.verdicts import verdicts as judge
 from opendimo.pipelines.rigs.current import camera_verdicts
+from opendimo.pipelines.rigs.scale import measure_scale
 from opendimo.pipelines.rigs.stage import RigsConfig, RigsStage, measure_rig, plan
 from opendimo.pipelines.rigs.verdicts import Limits
 from opendimo.pipelines.rigs.views import RigView, Sampling
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.takedown import take_down
+from opendimo.storage_schemas.media import video
 from tests.pipelines import board_video
 from tests.pipelines.clip_sources import source_row
-from tests.pipelines.rig_views import ring, turned, view
+from tests.pipelines.rig_views import body, ring, turned, view
 from tests.pipelines.test_pairs import clip as pair_clip
 from tests.pipelines.test_pairs import window
 from tests.pipelines.test_quality import clip
@@ -127,6 +131,78 @@ def test_a_camera_that_was_moved_is_quarantined_where_another_started_two_second
     assert [row["verdict"] for row in cameras] == ["ok", "quarantined", "late"]
     assert [row["offset_frames"] for row in cameras] == pytest.approx([0, 0, 60], abs=0.01)
     assert cameras[0]["residual_px"] < 1 and cameras[2]["residual_px"] < 1 and cameras[1]["residual_px"] > 20
+
+
+@pytest.mark.parametrize(("unit", "length"), [("in", 0.0254), ("cm", 0.01), ("ft", 0.3048)])
+def test_lengths_in_another_unit_are_contradicted_by_the_board(data: Path, unit: str, length: float) -> None:
+    views = []
+    for row in rows(data / "multiview" / "desk_board_4cam"):
+        pose = row["world_to_camera"].astype(float)
+        pose[:, :, 3] /= length
+        views.append(RigView.of({**row, "world_to_camera": pose}))
+    config = RigsConfig(sampling=Sampling(4, 2), limits=Limits(observations=15))
+    found = measure_rig(views, config, lambda: None)  # type: ignore[arg-type, return-value]
+    assert (found["qa_witness"], found["metric"]) == ("board", False)
+    for row in found["cameras"]:
+        assert "the board measures " in row["note"] and f"ingest it again with --unit {unit}" in row["note"]
+
+
+def test_people_contradict_lengths_in_another_unit() -> None:
+    points = np.concatenate([body(np.arange(30) / 30), np.ones((30, 33, 1))], 2)  # 1.34 m from shoulders to ankles
+    assert measure_scale(points, None, "none") is None
+    for length, advice in (
+        (0.001, "--unit mm"), (0.01, "--unit cm"), (0.0254, "--unit in"), (0.3048, "--unit ft"), (10, "lengths by 9.7"),
+    ):  # fmt: skip
+        scale = measure_scale(points / [length, length, length, 1], None, "people")
+        assert scale is not None and scale.wrong and scale.note.endswith(advice)
+        assert scale.ratio == pytest.approx(1.34 / 1.3 / length, rel=0.02)
+    scale = measure_scale(points * [0.5, 0.5, 0.5, 1], None, "people")
+    assert scale is not None and not scale.wrong  # a child
+
+
+def test_clips_of_a_rig_of_wrong_scale_are_filtered_by_query_until_it_is_measured_again(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    clips = [clip("a", capture_id="inches", metric=True), clip("b", capture_id="colmap", metric=False)]
+    lake.append("clips", {"clips": [*clips, clip("c", capture_id="metres", metric=True), clip("d", metric=None)]})
+    measured = [rig(capture, "first", camera("x", "ok")) for capture in ("inches", "colmap", "metres")]
+    measured[0]["metric"] = measured[1]["metric"] = False
+    lake.append("first", {"rigs": measured})
+    assert judge(lake, Policy())["reason"].to_pylist() == ["wrong_scale", None, None, None]
+    assert verdict_account(lake, Policy()).filtered == {"wrong_scale": 1}
+    lake.append("again", {"rigs": [rig("inches", "again", camera("x", "ok"))]})
+    assert judge(lake, Policy())["reason"].to_pylist() == [None] * 4
+
+
+def test_a_board_that_is_seen_from_behind_checks_its_cameras(tmp_path: Path) -> None:
+    """A board with two sides: its back is the mirror image of its front, corner behind corner."""
+    (tmp_path / "charuco.toml").write_text(board_video.DESCRIPTION)
+    views, facing = [], 0.2 + np.pi / 6
+    for k in (0, 2, 6, 8):  # two before the board, two behind it
+        pose, path = ring(12)[k], tmp_path / f"{k}.mp4"
+        board_video.board_video(path, pose, facing, frames=40, late=0)
+        facts = {"path": str(path), "size": board_video.SIZE, "K": board_video.K[None], "distortion": []}
+        times = np.arange(40) / 30
+        views.append(view(f"cam{k}", pose, times=times, board=str(tmp_path / "charuco.toml"), **facts))
+    found = measure_rig(views, RigsConfig(sampling=Sampling(2, 8)), lambda: None)  # type: ignore[arg-type, return-value]
+    assert (found["qa_witness"], found["metric"]) == ("board", True)
+    assert [row["verdict"] for row in found["cameras"]] == ["ok"] * 4
+    assert max(row["residual_px"] for row in found["cameras"]) < 1
+    assert ["mirrored" in (row["note"] or "") for row in found["cameras"]] == [False, False, True, True]
+
+
+def test_a_camera_with_a_mirrored_picture_is_quarantined(tmp_path: Path) -> None:
+    (tmp_path / "charuco.toml").write_text(board_video.DESCRIPTION)
+    views, facing = [], 0.2 + np.pi / 6
+    for k in (0, 1, 2):
+        pose, path = ring(12)[k], tmp_path / f"{k}.mp4"
+        board_video.board_video(path, pose, facing, frames=40, late=0)
+        if k == 1:
+            path.write_bytes(video.encode(iter(video.decode(path)[:, :, ::-1].copy()), Fraction(30)))
+        facts = {"path": str(path), "size": board_video.SIZE, "K": board_video.K[None], "distortion": []}
+        views.append(view(f"cam{k}", pose, times=np.arange(40) / 30, board=str(tmp_path / "charuco.toml"), **facts))
+    found = measure_rig(views, RigsConfig(sampling=Sampling(2, 8)), lambda: None)  # type: ignore[arg-type, return-value]
+    assert [row["verdict"] for row in found["cameras"]] == ["ok", "quarantined", "ok"]
+    assert "a mirrored picture" in found["cameras"][1]["note"]
 
 
 @pytest.mark.slow

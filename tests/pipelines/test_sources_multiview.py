@@ -121,6 +121,61 @@ def test_same_shape_scales_the_projection(scale, x, y):
     assert after == pytest.approx(before * size[0] / 1600)
 
 
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (960, 540), (1920, 1080), (2560, 1440)])
+def test_intrinsics_of_another_size_than_stated_are_refused(tmp_path, width, height):
+    """The board rig is calibrated at 1280x720; its principal points are within 33 pixels of the middle."""
+    cameras = {"a": entry((width, height), K=[[903.6, 0, 618.3], [0, 907.9, 394.2], [0, 0, 1]])}
+    video(tmp_path / "a.mp4", size=(width // 10, height // 10))
+    write(tmp_path, cameras)
+    (reject,) = ingest(tmp_path).rejects
+    assert f"is far from the middle of {width}x{height} pixels" in reject.message
+    assert "calib.json, camera a" in reject.message
+
+
+def test_real_calibrations_have_plausible_principal_points(data):
+    """521 cameras of CMU Panoptic among them, of three kinds and sizes."""
+    for file in ("balance_1person_4cam/Calib.qca.txt", "panoptic_format_sample/calibration_160906_band1.json"):
+        calibration = read_calibration(data / "multiview" / file)
+        for name in calibration.cameras:
+            camera = calibration.camera(name)
+            fit(camera, camera.size, lambda: None)
+
+
+def test_millimetres_are_refused_with_the_factor_or_taken_as_such(data):
+    """The cameras of the example stand 1.4 m apart."""
+    folder = data / "wild/rigs/millimetres"
+    outcome = ingest(folder)
+    assert len(outcome.rejects) == 4 and not outcome.done
+    for reject in outcome.rejects:
+        assert "spread over 1" in reject.message and "in mm (factor 0.001)" in reject.message
+        assert "give --unit mm" in reject.message and "calibration.toml" in reject.message
+    metres = ingest(data / "multiview/desk_board_4cam").rows["sources"]
+    taken = ingest(folder, SourcesConfig(unit="mm")).rows["sources"]
+    for row, true in zip(taken, metres, strict=True):
+        assert row["metric"] and row["world_to_camera"] == pytest.approx(true["world_to_camera"], abs=1e-3)
+
+
+@pytest.mark.parametrize(("unit", "length"), [("mm", 0.001), ("cm", 0.01), ("in", 0.0254), ("ft", 0.3048), ("m", 1.0)])
+def test_lengths_are_read_in_the_given_unit(take, unit, length):
+    write(take, {"a": entry(), "b": entry(t=[1, 2, 3])}, metric=False)
+    row = ingest(take, SourcesConfig(unit=unit)).rows["sources"][1]
+    assert row["metric"] and row["world_to_camera"][0, :, 3] == pytest.approx(np.array([1, 2, 3]) * length)
+
+
+def test_an_unknown_unit_is_an_error_and_no_unit_is_the_same_work(take):
+    with pytest.raises(DataError, match="unit 'feet': use one of m, cm, mm, in, ft"):
+        discover("multiview", take, SourcesConfig(unit="feet"))
+    plain, metres = ({w.key for w in discover("multiview", take, SourcesConfig(unit=u))} for u in (None, "m"))
+    assert not plain & metres
+
+
+def test_cameras_that_are_not_metric_may_stand_anywhere(take):
+    write(take, {"a": entry(), "b": entry(t=[5000, 0, 3])})
+    assert len(ingest(take).rejects) == 2
+    write(take, {"a": entry(), "b": entry(t=[5000, 0, 3])}, metric=False)
+    assert not ingest(take).rejects
+
+
 def test_missing_calibration_rejects_every_view_of_the_take_only(take):
     video(take.parent / "other" / "a.mp4")
     outcome = ingest(take.parent)

@@ -36,11 +36,20 @@ def test_easymocap_folders(tmp_path: Path) -> None:
     for take in ("walk", "jump"):
         for k, camera in enumerate(files.ROTATIONS):
             video(tmp_path / take / "videos" / f"{camera}.mp4", k)
-        files.write_easymocap(tmp_path / take)
+        files.write_easymocap(tmp_path / take, 0.1)
     outcome = ingest(tmp_path)
     assert names(outcome) == ["jump/c01", "jump/c02", "walk/c01", "walk/c02"] and not outcome.rejects
-    assert outcome.rows["sources"][0]["K"][0, 0, 0] == files.K[0, 0]
+    assert outcome.rows["sources"][0]["K"][0, 0, 0] == files.K[0, 0] / 10
     assert names(ingest(tmp_path / "walk")) == ["walk/c01", "walk/c02"]
+
+
+def test_intrinsics_of_another_size_than_the_videos_are_refused(tmp_path: Path) -> None:
+    """Without a size in intri.yml, the principal point (630, 352) tells that 128x72 is not the size of the images."""
+    video(tmp_path / "walk" / "videos" / "c01.mp4")
+    files.write_easymocap(tmp_path / "walk")
+    (reject,) = (r for r in ingest(tmp_path).rejects if r.name == "walk/c01")
+    assert "principal point (630, 352) is far from the middle of 128x72 pixels" in reject.message
+    assert "images of about 1261x705" in reject.message and reject.error_class == "data"
 
 
 def test_a_take_that_comes_in_parts_keeps_all_its_views(tmp_path: Path) -> None:
@@ -49,7 +58,7 @@ def test_a_take_that_comes_in_parts_keeps_all_its_views(tmp_path: Path) -> None:
         folder = tmp_path / str(part) / "walk"
         for k, camera in enumerate(cameras):
             video(folder / "videos" / f"{camera}.mp4", k)
-        files.write_easymocap(folder)
+        files.write_easymocap(folder, 0.1)
         lake.append(str(part), stage.run(plan(lake, stage, "multiview", folder).all()).rows)
     (capture,) = lake.read("captures")
     assert (capture["views"], capture["sync_method"]) == (["c01", "c02"], "synchronised")
@@ -99,7 +108,7 @@ def test_a_mapping_that_is_no_text_costs_its_own_takes_only(tmp_path: Path) -> N
     video(tmp_path / "aist" / "gBR_sBM_c01_d04_mBR0_ch01.mp4")
     (tmp_path / "aist" / "mapping.txt").write_bytes(b"\xff\xfe\x00")
     video(tmp_path / "walk" / "videos" / "c01.mp4")
-    files.write_easymocap(tmp_path / "walk")
+    files.write_easymocap(tmp_path / "walk", 0.1)
     outcome = ingest(tmp_path)
     assert names(outcome) == ["walk/c01"] and any("not a text file" in reject.message for reject in outcome.rejects)
 
@@ -108,7 +117,7 @@ def test_a_mapping_that_is_no_text_costs_its_own_takes_only(tmp_path: Path) -> N
 def test_a_take_whose_first_video_cannot_be_read_costs_itself_only(tmp_path: Path) -> None:
     for take in ("jump", "walk"):
         video(tmp_path / take / "videos" / "c02.mp4")
-        files.write_easymocap(tmp_path / take)
+        files.write_easymocap(tmp_path / take, 0.1)
     (tmp_path / "jump" / "videos" / "c01.mp4").symlink_to(UNREADABLE)
     outcome = ingest(tmp_path)
     assert names(outcome) == ["walk/c02"]
