@@ -36,7 +36,8 @@ class Camera:
     `size`: (width, height) at calibration, None if the file does not state it; `K` [N, 3, 3]: in pixels, counted from
     the corner of the image; `world_to_camera` [N, 3, 4]: in metres if `metric`; `lens`, `distortion`: the lens model.
     N is 1 for a static camera; a moving one has one entry per image, with the image `numbers` [N]. `unit`: metres per
-    unit of the file.
+    unit of the file. `turn`: None if the calibration holds for upright pictures; else it holds for pictures as stored,
+    which this clockwise rotation in degrees makes upright (0: that of the video).
     """
 
     size: Size | None
@@ -47,6 +48,7 @@ class Camera:
     metric: bool = True
     numbers: tuple[int, ...] | None = None
     unit: float = 1.0
+    turn: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def make_camera(
     metric: bool = True,
     from_corner: bool = False,
     numbers: tuple[int, ...] | None = None,
+    turn: int | None = None,
 ) -> Camera:
     """Validate the parameters of `x_cam = R X + t` and return the camera.
 
@@ -148,7 +151,7 @@ def make_camera(
         raise ValueError(f"{lens} distortion should have {lengths} numbers, has {len(distortion)}; all must be finite")
     pose = np.concatenate([R, t[..., None]], axis=2)
     K = np.broadcast_to(K if from_corner else K + HALF_PIXEL, (len(pose), 3, 3))
-    return Camera(tuple(size) if size else None, K, distortion.tolist(), pose, lens, metric, numbers, unit)
+    return Camera(tuple(size) if size else None, K, distortion.tolist(), pose, lens, metric, numbers, unit, turn)
 
 
 def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]) -> Array:

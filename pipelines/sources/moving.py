@@ -14,7 +14,7 @@ Interpolation over a longer gap would be too inaccurate.
 """
 
 
-def on_frames(camera: Camera, K: Array, frames: int | None, where: str) -> tuple[Array, Array]:
+def on_frames(camera: Camera, K: Array, frames: int | None) -> tuple[Array, Array]:
     """Return `K` [T, 3, 3] and `world_to_camera` [T, 3, 4] of a video of `frames` frames; T = 1 for a static camera.
 
     If there are as many images as frames, they are the frames in order; otherwise image numbers count frames from 0, or
@@ -24,16 +24,16 @@ def on_frames(camera: Camera, K: Array, frames: int | None, where: str) -> tuple
     if camera.numbers is None:
         return K, camera.world_to_camera
     if frames is None:
-        raise DataError(f"{where}: the container does not state the number of frames: remux the video to MP4")
+        raise DataError("the container does not state the number of frames: remux the video to MP4")
     numbers = np.array(camera.numbers)
     posed = np.arange(frames) if len(numbers) == frames else numbers - min(1, int(numbers[0]))  # frames with a pose
     if posed[-1] >= frames:
-        raise DataError(f"{where}: there is a camera for image {numbers[-1]}, but the video has {frames} frames")
+        raise DataError(f"there is a camera for image {numbers[-1]}, but the video has {frames} frames")
     missing = np.setdiff1d(np.arange(frames), posed)
     gaps = np.diff(posed) - 1
     if posed[0] or posed[-1] != frames - 1 or gaps.max(initial=0) > MAX_GAP:
         raise DataError(
-            f"{where}: {len(missing)} of {frames} frames have no camera ({_spans(missing)}): cut the video to frames "
+            f"{len(missing)} of {frames} frames have no camera ({_spans(missing)}): cut the video to frames "
             f"with a camera (gaps of up to {MAX_GAP} frames are interpolated), or reconstruct the missing ones"
         )
     return _interpolated(posed, K, camera.world_to_camera, frames)

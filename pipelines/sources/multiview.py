@@ -22,7 +22,6 @@ from opendimo.pipelines.sources.items import (
     Item,
     Rows,
     UnusableItem,
-    VideoFile,
     capture_row,
     fingerprint,
     new_work,
@@ -34,6 +33,7 @@ from opendimo.pipelines.sources.moving import on_frames
 from opendimo.pipelines.sources.plausible import UNITS
 from opendimo.pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_calibration
 from opendimo.pipelines.sources.times import read_times
+from opendimo.pipelines.sources.turning import turned, turns_of
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file, stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode
@@ -101,19 +101,22 @@ def rows(view: CalibratedView) -> Rows:
             f"{where}: its lens is a {camera.lens}, which `sources` cannot store: undistort the video "
             "(pipelines/sources/lens.py) and give the pinhole camera"
         )
-    size = (video.info.width, video.info.height)
+    info, (held, upright) = video.info, turns_of(camera, video.info)
+    size = (info.width, info.height) if (info.rotation - held) % 180 == 0 else (info.height, info.width)
     try:
-        K = fit(camera, size, lambda: _first_frame(video))
+        K = fit(camera, size, lambda: decode(video.path, start=0, stop=1, rotation=held)[0])
+        K, pose = on_frames(camera, K, info.frames)
+        K, pose, distortion = turned(K, pose, camera.distortion, size, upright - held)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
-    K, pose = on_frames(camera, K, video.info.frames, where)
     cameras: Row = {
         "world_to_camera": pose.astype(np.float32),  # [T or 1, 3, 4]
         "K": K.astype(np.float32),  # [T or 1, 3, 3]
-        "distortion": camera.distortion,
+        "distortion": distortion,
         "metric": camera.metric,
     }
-    source = source_row(video, view, capture_id=view.capture_id, view=view.camera, **cameras)
+    turn = (upright - info.rotation) % 360
+    source = source_row(video, view, capture_id=view.capture_id, view=view.camera, turn=turn, **cameras)
     source |= _beside(view, video.info.frames, source["annotation_sha256"])
     capture = capture_row(
         view,
@@ -259,7 +262,3 @@ def _capture_id(take: Take, calibration: Calibration) -> str:
 def _broken(take: str, name: str, path: Path, problem: str) -> Work:
     item = UnusableItem(kind=KIND, name=f"{take}/{name}", uri=str(path), problem=problem)
     return new_work(item, fingerprint(path))
-
-
-def _first_frame(video: VideoFile) -> np.ndarray:
-    return decode(video.path, start=0, stop=1, rotation=video.info.rotation)[0]

@@ -146,9 +146,9 @@ def test_long_gaps_and_images_beyond_the_video_are_refused() -> None:
     still = np.stack([np.eye(3)] * 2)
     camera = make_camera(size=SIZE, K=K, R=still, t=np.zeros((2, 3)), numbers=(0, 12))
     with pytest.raises(DataError, match=r"11 of 13 frames have no camera \(1-11\)"):
-        on_frames(camera, camera.K, 13, "x")
+        on_frames(camera, camera.K, 13)
     with pytest.raises(DataError, match="a camera for image 12, but the video has 9 frames"):
-        on_frames(camera, camera.K, 9, "x")
+        on_frames(camera, camera.K, 9)
 
 
 def test_images_in_folders_are_cameras_of_that_name(tmp_path: Path) -> None:

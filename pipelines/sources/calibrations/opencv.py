@@ -4,7 +4,7 @@ One table per camera with `size` [width, height], the intrinsic matrix `K`, the 
 with `x_cam = R X + t` in metres; `NAMES` lists the alternative keys of other tools. JSON keeps the cameras under
 `cameras`; TOML as tables with a `matrix`, under `cameras` (caliscope) or at the top level (Pose2Sim, aniposelib).
 Optional at the top level or under `metadata`: `gravity_down`, the direction of gravity, and `metric = false` if lengths
-are not in metres.
+are not in metres. `rotation_count` of caliscope only says by how many clockwise quarter turns it shows the pictures.
 """
 
 from functools import partial
@@ -48,15 +48,17 @@ def _tables(tree: Any) -> dict[str, dict[str, Any]]:
 
 
 def _camera(table: dict[str, Any], metric: bool) -> Camera:
-    if table.get("rotation_count"):
-        raise ValueError("rotation_count is not 0: rotate the video, calibrate it upright, and set it to 0")
+    count = table.get("rotation_count")  # of caliscope, which calibrates pictures as stored
+    if count is not None and count != int(count):
+        raise ValueError(f"rotation_count {count} should be a whole number of clockwise quarter turns")
+    turn = None if count is None else int(count) % 4 * 90
     lens = FISHEYE if table.get("fisheye") else str(table.get("lens", OPENCV))
     if table.get("size", ()) is None:
         raise ValueError("size should be [width, height] in pixels")
     size = table["size"] if "size" in table else [table["image_width"], table["image_height"]]
     distortion = _pick(table, "dist") if any(name in table for name in NAMES["dist"]) else []
     K, R, t = (_pick(table, name) for name in ("K", "R", "t"))
-    return make_camera(size=size, K=K, R=R, t=t, distortion=distortion, lens=lens, metric=metric)
+    return make_camera(size=size, K=K, R=R, t=t, distortion=distortion, lens=lens, metric=metric, turn=turn)
 
 
 def _pick(table: dict[str, Any], parameter: str) -> Any:
