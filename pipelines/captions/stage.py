@@ -25,6 +25,7 @@ from opendimo.pipelines.engine.revisions import best_poses
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.verdicts import kept_clips
+from opendimo.pipelines.rigs.current import disagreeing, without_camera
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode, frames
@@ -66,9 +67,10 @@ class CaptionsConfig:
 
 @dataclass(frozen=True)
 class ClipToCaption:
-    """Payload: the best pose label of the clip, None if it has none."""
+    """Payload: the best pose label of the clip, None if it has none. `calibrated`: whether its camera may be used."""
 
     pose_id: str | None
+    calibrated: bool = True
 
 
 class CaptionsStage:
@@ -107,7 +109,7 @@ class CaptionsStage:
     def _caption(self, lake: Lake, clips: dict[str, Row], labels: dict[str, Row], work: Work) -> dict[str, list[Row]]:
         if work.item_id not in clips:
             raise DataError(f"clip {work.item_id} is no longer in the lake: plan the stage again")
-        clip = clips[work.item_id]
+        clip = clips[work.item_id] if work.payload.calibrated else without_camera(clips[work.item_id])
         fps = clip["fps_num"] / clip["fps_den"]
         video = lake.blobs("clip_videos", "video", [work.item_id])[0]
         motions = self._measure(clip, labels.get(work.payload.pose_id), video, fps)
@@ -172,7 +174,10 @@ def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> Planned:
     It does not wait for the label: plan captions after poses, otherwise these captions are computed again once there
     are poses.
     """
-    clips = kept_clips(lake, policy, ["name", "work_key", "metric"])
+    clips = kept_clips(lake, policy, ["name", "work_key", "metric", "capture_id"])
+    in_doubt = pc.is_in(clips["capture_id"], value_set=disagreeing(lake))
+    clips = clips.set_column(clips.column_names.index("metric"), "metric", pc.and_not(clips["metric"], in_doubt))
+    clips = clips.append_column("calibrated", pc.invert(in_doubt))
     metric_ids = clips["clip_id"].filter(clips["metric"])  # only metric cameras use the position of the subject
     poses = best_poses(lake, ["work_key"]) if len(metric_ids) else None
     for column, pose_column in (("pose_id", "pose_id"), ("pose_key", "work_key")):
@@ -181,10 +186,13 @@ def plan(lake: Lake, stage: CaptionsStage, policy: Policy) -> Planned:
         clips = clips.append_column(column, values)
 
     def content(rows: pa.Table) -> Column:
-        return json_lists(*(json_strings(rows[name]) for name in ("clip_id", "work_key", "pose_key")))
+        pose_key = json_strings(rows["pose_key"])
+        method = pc.if_else(rows["calibrated"], "", ',"without camera"')
+        pose_and_method = pc.binary_join_element_wise(pose_key, method, "")
+        return json_lists(*(json_strings(rows[name]) for name in ("clip_id", "work_key")), pose_and_method)
 
     def work(key: str, row: Row) -> Work:
-        return Work(key, row["clip_id"], row["name"], ClipToCaption(row["pose_id"]))
+        return Work(key, row["clip_id"], row["name"], ClipToCaption(row["pose_id"], row["calibrated"]))
 
     return Planned.rows(stage, clips, "clip_id", content, work)
 

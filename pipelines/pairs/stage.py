@@ -24,7 +24,7 @@ from opendimo.pipelines.pairs.splits import splits
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.repeats import links
 from opendimo.pipelines.quality.verdicts import kept_clips
-from opendimo.pipelines.rigs.current import camera_verdicts
+from opendimo.pipelines.rigs.current import camera_verdicts, disagreeing
 from opendimo.storage_schemas.ids import stable_id, work_key
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.rows import Row, arrow_to_rows
@@ -150,6 +150,9 @@ def _tables(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[
     """Read the rows of all tables that determine the pairs; `clip_columns`: extra columns of the clips."""
     clips = kept_clips(lake, policy, ["capture_id", *clip_columns])
     captures = lake.scan("captures", ["capture_id", "subject", "sync_method"])
+    in_doubt = pc.is_in(captures["capture_id"], value_set=disagreeing(lake))  # then time offsets are in doubt, too
+    sync_method = captures.column_names.index("sync_method")
+    captures = captures.set_column(sync_method, "sync_method", pc.if_else(in_doubt, "single", captures["sync_method"]))
 
     def kept(rows: pa.Table) -> pa.Table:
         return rows.filter(pc.is_in(rows["clip_id"], value_set=clips["clip_id"]))

@@ -18,13 +18,15 @@ from opendimo.pipelines.poses.landmarker import describe
 from opendimo.pipelines.poses.landmarks import LandmarkConfig, MediaPipe, Rtmlib
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.verdicts import kept_clips
-from opendimo.pipelines.rigs.current import frames_late, measured_gravity
+from opendimo.pipelines.rigs.current import disagreeing, frames_late, measured_gravity, without_camera
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.rows import Row, in_list
 
 SPAN = ["capture_id", "start_frame", "end_frame", "fps_num", "fps_den"]
 """Columns that are equal for views that are labelled together."""
+TOGETHER, UNCALIBRATED = "singly where views disagree", "without camera"
+"""Parts of the work keys of views that are labelled together, and of views without the camera that is in doubt."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,13 @@ class ViewsToLabel:
     """Payload: the clips of V views that are labelled together, or of one.
 
     `late` [V]: time offset of each view against the first, in frames. `measured_gravity` [3]: unit vector, world axes;
-    None if it was not measured.
+    None if it was not measured. `calibrated`: whether the cameras of the clips may be used.
     """
 
     clip_ids: list[str]
     late: list[float]
     measured_gravity: list[float] | None
+    calibrated: bool = True
 
 
 class PosesStage:
@@ -88,31 +91,35 @@ class PosesStage:
 
         views: ViewsToLabel = work.payload
         clips = self._rows("clips", "clip_id", views.clip_ids)
+        if not views.calibrated:
+            clips = [without_camera(clip) for clip in clips]
         source, capture = self._one("sources", clips[0]["source_id"]), self._one("captures", clips[0]["capture_id"])
         stated = capture.get("gravity_down")
         gravity_down = views.measured_gravity if stated is None else stated
-        estimator, labels = self._labels(clips, source, gravity_down, views.late)
-        licence = self._licence(estimator)
+        labels = self._labels(clips, source, gravity_down, views.late)
         rows = [
-            pose_row(clip["clip_id"], work.key, estimator, licence, label)
-            for clip, label in zip(clips, labels, strict=True)
+            pose_row(clip["clip_id"], work.key, estimator, self._licence(estimator), label)
+            for clip, (estimator, label) in zip(clips, labels, strict=True)
+            if label is not None
         ]
         return {"poses": rows}
 
-    def _labels(self, clips: list[Row], source: Row, gravity_down: Any, late: list[float]) -> tuple[str, list[Any]]:
-        from opendimo.pipelines.poses.multiview import multi_view_labels
+    def _labels(self, clips: list[Row], source: Row, gravity_down: Any, late: list[float]) -> list[tuple[str, Any]]:
+        """Return the estimator and the label of each clip; the label is None if the views of others gave one only."""
         from opendimo.pipelines.poses.oneview import one_view_label
+        from opendimo.pipelines.poses.together import MONOCULAR, label_views
         from opendimo.pipelines.poses.truth import has_truth, truth_label
         from opendimo.pipelines.poses.view import view_of
 
         views, fit, model = [view_of(clip) for clip in clips], self.config.fit, describe(self.config.landmarks)[0]
         if len(clips) == 1 and has_truth(source):
-            return "truth", [truth_label(clips[0], source, views[0], self._body, fit, gravity_down)]
+            return [("truth", truth_label(clips[0], source, views[0], self._body, fit, gravity_down))]
         landmarks = [self._landmarks(clip) for clip in clips]
         if len(clips) == 1:
             label = one_view_label(landmarks[0], views[0], self._body, fit, gravity_down)
-            return f"monocular {model}", [label]
-        return f"multiview {model}", multi_view_labels(landmarks, views, self._body, fit, gravity_down, late)
+            return [(f"{MONOCULAR} {model}", label)]
+        labels = label_views(landmarks, views, self._body, fit, gravity_down, late)
+        return [(f"{found[0]} {model}", found[1]) if found else ("", None) for found in labels]
 
     def _landmarks(self, clip: Row) -> Any:
         from opendimo.storage_schemas.media.video import frames
@@ -145,11 +152,13 @@ def plan(lake: Lake, stage: PosesStage, policy: Policy) -> Planned:
 
     The work key does not depend on pixels, tracks and cameras themselves, because a clip's id, video and work key
     determine them. It does depend on the newest `rigs` measurement: the time offsets of views that are labelled
-    together, and the direction of gravity if the capture does not state it.
+    together, the direction of gravity if the capture does not state it, and whether the views contradict each other.
     """
     clips = kept_clips(lake, policy, ["name", "view", "video_sha256", "work_key", *SPAN])
     clips = clips.append_column("down", look_up(clips["capture_id"], measured_gravity(lake), "capture_id", "down"))
-    together = pc.is_in(clips["clip_id"], value_set=_calibrated(lake))
+    in_doubt = pc.is_in(clips["capture_id"], value_set=disagreeing(lake))
+    clips = clips.append_column("calibrated", pc.invert(in_doubt))
+    together = pc.and_not(pc.is_in(clips["clip_id"], value_set=_labelled_together(lake)), in_doubt)
     span = pc.binary_join_element_wise(*(pc.cast(clips[name], pa.string()) for name in SPAN), "\n")
     clips = clips.append_column("group", pc.if_else(together, span, clips["clip_id"]))
     alone, views = clips.filter(pc.invert(together)), clips.filter(together)
@@ -163,18 +172,23 @@ def plan(lake: Lake, stage: PosesStage, policy: Policy) -> Planned:
         ids, down = row["clip_ids"], row["down"]
         name = row["name"] if len(ids) == 1 else f"{row['name']} and {len(ids) - 1} more views"
         gravity = None if down is None else json.loads(down)
-        return Work(key, ids[0], name, ViewsToLabel(ids, row["late"], gravity))
+        return Work(key, ids[0], name, ViewsToLabel(ids, row["late"], gravity, row["calibrated"]))
 
     return Planned.rows(stage, rows, "clip_id", _content, work)
 
 
-def _calibrated(lake: Lake) -> pa.Array:
-    """Return the ids of multi-view clips with metric cameras."""
-    # read only the shapes, which are small, to find out whether there are cameras
+def _labelled_together(lake: Lake) -> pa.Array:
+    """Return the ids of clips of rigs and renders with metric cameras and without true motion."""
+    # read only the shapes, which are small, to find out whether there are cameras and truth
     cameras = ["K.shape", "world_to_camera.shape"]
-    clips = lake.dataset("clips").to_table(columns=["clip_id", *cameras], filter="kind = 'multiview' AND metric")
+    where = "kind IN ('multiview', 'unreal') AND metric"
+    clips = lake.dataset("clips").to_table(columns=["clip_id", "source_id", *cameras], filter=where)
+    truth = ["truth_joints.shape", "truth_global_orient.shape"]
+    sources = lake.dataset("sources").to_table(columns=["source_id", *truth], filter="kind = 'unreal'")
+    has_truth = pc.or_(*(pc.is_valid(sources[name]) for name in truth))
+    true = pc.is_in(clips["source_id"], value_set=sources["source_id"].filter(has_truth).combine_chunks())
     has = pc.and_(*(pc.is_valid(clips[name]) for name in cameras))
-    return clips["clip_id"].filter(has).combine_chunks()
+    return clips["clip_id"].filter(pc.and_not(has, true)).combine_chunks()
 
 
 def _late(lake: Lake, views: pa.Table, borders: np.ndarray) -> np.ndarray:
@@ -184,9 +198,9 @@ def _late(lake: Lake, views: pa.Table, borders: np.ndarray) -> np.ndarray:
 
 
 def _grouped(clips: pa.Table, borders: np.ndarray, late: np.ndarray) -> pa.Table:
-    """Return one row per group between two borders: id, name and gravity of the first clip, lists of other columns."""
+    """Return one row per group between two borders: facts of the first clip, lists of the other columns."""
     clips = clips.append_column("late", pa.array(late))
-    first = clips.select(["clip_id", "name", "down"]).take(pa.array(borders[:-1]))
+    first = clips.select(["clip_id", "name", "down", "calibrated"]).take(pa.array(borders[:-1]))
     columns = {"clip_ids": "clip_id", "videos": "video_sha256", "clip_keys": "work_key", "late": "late"}
     for name, column in columns.items():
         values = clips[column].combine_chunks()
@@ -202,12 +216,16 @@ def _borders(groups: pa.ChunkedArray) -> np.ndarray:
 
 
 def _content(rows: pa.Table) -> Column:
-    """Return the JSON [[[clip, video, clip's work key, frames late], ...], measured gravity] of each row."""
+    """Return the JSON [[[clip, video, clip's work key, frames late], ...], measured gravity, method] of each row; the
+    method is left out for a single view with its camera."""
     lists = [rows[name].combine_chunks() for name in ("clip_ids", "videos", "clip_keys")]
     late = pc.cast(rows["late"].combine_chunks().flatten(), pa.string())
     views = json_lists(*(json_strings(values.flatten()) for values in lists), late)
     together = pc.binary_join(pa.ListArray.from_arrays(_offsets(lists[0]), views), ",")
-    return json_lists(json_lists(together), pc.fill_null(rows["down"], "null"))
+    several = pc.greater(pc.list_value_length(lists[0]), 1)
+    method = pc.if_else(several, f',"{TOGETHER}"', pc.if_else(rows["calibrated"], "", f',"{UNCALIBRATED}"'))
+    down = pc.binary_join_element_wise(pc.fill_null(rows["down"], "null"), method, "")
+    return json_lists(json_lists(together), down)
 
 
 def _offsets(lists: pa.ListArray) -> pa.Array:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.columns import Column, distinct, last_of, look_up
 from opendimo.pipelines.quality.policy import OPTIONAL, Policy, score_columns
 from opendimo.pipelines.quality.repeats import repeats
-from opendimo.pipelines.rigs.current import camera_verdicts, not_metric
+from opendimo.pipelines.rigs.current import QUARANTINED, camera_verdicts, disagreeing, not_metric
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import newest_first
 from opendimo.storage_schemas.lake.takedown import taken_down
@@ -92,9 +92,13 @@ def _superseded(lake: Lake, clips: pa.Table) -> Column:
 
 
 def _quarantined(lake: Lake, clips: pa.Table) -> Column:
-    """Return a mask of the clips whose camera is quarantined, because a rig measurement contradicts its calibration."""
+    """Return a mask of the clips whose camera is quarantined: the trusted cameras of its rig contradict it.
+
+    If there are none, because all views contradict each other, its clips are kept as clips of unknown cameras.
+    """
     cameras = camera_verdicts(lake)
-    bad = cameras.filter(pc.equal(cameras["verdict"], "quarantined"))
+    quarantined = pc.equal(cameras["verdict"], QUARANTINED)
+    bad = cameras.filter(pc.and_not(quarantined, pc.is_in(cameras["capture_id"], value_set=disagreeing(lake))))
     if not bad.num_rows:  # the usual case
         return pa.array(np.zeros(clips.num_rows, bool))
     quarantined_cameras, clip_cameras = (

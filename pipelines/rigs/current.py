@@ -1,4 +1,4 @@
-"""Read the newest measurement of each rig, as columns."""
+"""Read the newest measurement of each rig, as columns, and what follows from it for clips."""
 
 import json
 
@@ -8,6 +8,10 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.columns import Column, look_up
 from opendimo.pipelines.engine.revisions import newest
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.rows import Row
+
+OK, LATE, QUARANTINED, UNCHECKED = "ok", "late", "quarantined", "unchecked"
+"""Verdicts on cameras."""
 
 
 def camera_verdicts(lake: Lake) -> pa.Table:
@@ -18,6 +22,28 @@ def camera_verdicts(lake: Lake) -> pa.Table:
     owners = rigs["capture_id"].take(pc.list_parent_indices(rigs["cameras"]))
     columns = {name: pc.struct_field(cameras, name) for name in ("view", "verdict", "offset_frames", "offset_residual")}
     return pa.table({"capture_id": owners, **columns})
+
+
+def disagreeing(lake: Lake) -> pa.Array:
+    """Return the ids of the captures whose views contradict each other so that no camera is trusted.
+
+    Their clips are used as if their cameras were unknown and they were not synchronised.
+    """
+    cameras = camera_verdicts(lake)
+    flags = pa.table(
+        {
+            "capture_id": cameras["capture_id"],
+            "bad": pc.equal(cameras["verdict"], QUARANTINED),
+            "good": pc.is_in(cameras["verdict"], value_set=pa.array([OK, LATE])),
+        }
+    )
+    rigs = flags.group_by("capture_id").aggregate([("bad", "any"), ("good", "any")])
+    return rigs["capture_id"].filter(pc.and_not(rigs["bad_any"], rigs["good_any"])).combine_chunks()
+
+
+def without_camera(clip: Row) -> Row:
+    """Return a clip as if its camera were unknown."""
+    return {**clip, "world_to_camera": None, "K": None, "distortion": None, "metric": None}
 
 
 def not_metric(lake: Lake) -> pa.Array:

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from opendimo.pipelines.rigs.current import LATE, OK, QUARANTINED, UNCHECKED
 from opendimo.pipelines.rigs.epipolar import Seen
 from opendimo.pipelines.rigs.offsets import Offsets
 from opendimo.pipelines.rigs.residuals import Residuals, measure
 from opendimo.pipelines.rigs.views import Array
-
-OK, LATE, QUARANTINED, UNCHECKED = "ok", "late", "quarantined", "unchecked"
 
 
 @dataclass(frozen=True)
