@@ -37,7 +37,8 @@ class Camera:
     the corner of the image; `world_to_camera` [N, 3, 4]: in metres if `metric`; `lens`, `distortion`: the lens model.
     N is 1 for a static camera; a moving one has one entry per image, with the image `numbers` [N]. `unit`: metres per
     unit of the file. `turn`: None if the calibration holds for upright pictures; else it holds for pictures as stored,
-    which this clockwise rotation in degrees makes upright (0: that of the video).
+    which this clockwise rotation in degrees makes upright (0: that of the video). `unsized`: only the angle of view is
+    known; K is in widths of the image, from its middle.
     """
 
     size: Size | None
@@ -49,6 +50,7 @@ class Camera:
     numbers: tuple[int, ...] | None = None
     unit: float = 1.0
     turn: int | None = None
+    unsized: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def make_camera(
     from_corner: bool = False,
     numbers: tuple[int, ...] | None = None,
     turn: int | None = None,
+    unsized: bool = False,
 ) -> Camera:
     """Validate the parameters of `x_cam = R X + t` and return the camera.
 
@@ -151,7 +154,8 @@ def make_camera(
         raise ValueError(f"{lens} distortion should have {lengths} numbers, has {len(distortion)}; all must be finite")
     pose = np.concatenate([R, t[..., None]], axis=2)
     K = np.broadcast_to(K if from_corner else K + HALF_PIXEL, (len(pose), 3, 3))
-    return Camera(tuple(size) if size else None, K, distortion.tolist(), pose, lens, metric, numbers, unit, turn)
+    size = tuple(size) if size else None
+    return Camera(size, K, distortion.tolist(), pose, lens, metric, numbers, unit, turn, unsized)
 
 
 def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]) -> Array:
@@ -162,6 +166,9 @@ def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]
     Raises `DataError` if it does not: whether and where the video was cropped or stretched is then unknown; also if K
     is of images of another size than stated.
     """
+    if camera.unsized:
+        middle = [[0, 0, size[0] / 2], [0, 0, size[1] / 2], [0, 0, 0]]
+        return np.asarray(scale_intrinsics(camera.K, size[0], size[0]) + middle, np.float64)
     check_principal_point(camera.K, camera.size or size)
     if camera.size is None or camera.size == size:
         return camera.K

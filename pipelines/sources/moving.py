@@ -19,7 +19,7 @@ def on_frames(camera: Camera, K: Array, frames: int | None) -> tuple[Array, Arra
 
     If there are as many images as frames, they are the frames in order; otherwise image numbers count frames from 0, or
     from 1 as FFmpeg does. Gaps of at most `MAX_GAP` frames between images are interpolated (rotation at constant
-    speed). Raises `DataError` naming the frames without a pose if a gap is longer or at an end of the video.
+    speed). Raises `DataError` naming the frames without a pose in longer gaps and at the ends of the video.
     """
     if camera.numbers is None:
         return K, camera.world_to_camera
@@ -30,13 +30,23 @@ def on_frames(camera: Camera, K: Array, frames: int | None) -> tuple[Array, Arra
     if posed[-1] >= frames:
         raise DataError(f"there is a camera for image {numbers[-1]}, but the video has {frames} frames")
     missing = np.setdiff1d(np.arange(frames), posed)
-    gaps = np.diff(posed) - 1
-    if posed[0] or posed[-1] != frames - 1 or gaps.max(initial=0) > MAX_GAP:
+    after = np.searchsorted(posed, missing)  # index of the next frame with a pose
+    gap = np.diff(posed, prepend=-np.inf, append=np.inf)[after] - 1  # number of frames in the same gap
+    if (lacking := missing[gap > MAX_GAP]).size:
         raise DataError(
-            f"{len(missing)} of {frames} frames have no camera ({_spans(missing)}): cut the video to frames "
-            f"with a camera (gaps of up to {MAX_GAP} frames are interpolated), or reconstruct the missing ones"
+            f"{len(lacking)} of {frames} frames have no camera ({_spans(lacking)}): cut the video to frames with a "
+            f"camera (gaps of up to {MAX_GAP} frames are interpolated), or reconstruct the missing ones"
+            + _every_nth(numbers, frames)
         )
     return _interpolated(posed, K, camera.world_to_camera, frames)
+
+
+def _every_nth(numbers: NDArray[np.int64], frames: int) -> str:
+    """Return advice if the images seem to be every n-th frame, but are numbered without gaps."""
+    if len(numbers) < 2 or (np.diff(numbers) != 1).any() or frames < 1.5 * len(numbers):
+        return ""
+    share = frames / len(numbers)
+    return f"; its images are numbered without gaps: if they are one in {share:.3g} frames, number them by their frames"
 
 
 def _interpolated(posed: NDArray[np.int64], K: Array, pose: Array, frames: int) -> tuple[Array, Array]:

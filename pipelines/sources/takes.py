@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the functions below import it: it takes seconds
 
 AIST = re.compile(r"(g\w{2}_s\w{2})_(c\d{2})_(d\d{2}_m\w{2}\d_ch\d{2})")
 NAMES = re.compile(
-    r"(calib|camera|intri)[^/]*\.(json|toml|ya?ml|xml)|transforms\.json|.*\.qca\.(txt|xml)", re.IGNORECASE
+    r"(calib|camera|intri)[^/]*\.(json|toml|ya?ml|xml)|transforms(_train)?\.json|.*\.qca\.(txt|xml)", re.IGNORECASE
 )
 PLACES = ("", "calibration", "cameras", "sparse/0", "colmap/sparse/0")
 """Folders searched for calibrations, relative to the folder of the videos and its parents."""

@@ -78,7 +78,7 @@ def write_transforms(path: Path, frames: list[int], **more: object) -> None:
 
 def video(path: Path, frames: int = FRAMES) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    images = (np.full((SIZE[1], SIZE[0], 3), 20 * k, np.uint8) for k in range(frames))
+    images = (np.full((SIZE[1], SIZE[0], 3), 20 * k % 250, np.uint8) for k in range(frames))
     path.write_bytes(encode(images, Fraction(30)))
 
 
@@ -149,6 +149,70 @@ def test_long_gaps_and_images_beyond_the_video_are_refused() -> None:
         on_frames(camera, camera.K, 13)
     with pytest.raises(DataError, match="a camera for image 12, but the video has 9 frames"):
         on_frames(camera, camera.K, 9)
+
+
+@pytest.mark.parametrize("form", ["nerfstudio", "colmap"])
+def test_only_frames_that_are_not_interpolated_are_blamed(tmp_path: Path, form: str) -> None:
+    """Every other frame has a pose: of 1, 3, 5, which lie between two, and 7, only the last lacks a camera."""
+    video(tmp_path / "walk.mp4")
+    if form == "nerfstudio":
+        write_transforms(tmp_path / "transforms.json", [0, 2, 4, 6])
+    else:
+        write_colmap(tmp_path, [0, 2, 4, 6], binary=False)
+    (reject,) = ingest(tmp_path).rejects
+    assert "1 of 8 frames have no camera (7)" in reject.message
+
+
+def test_frames_are_blamed_at_both_ends_and_in_long_gaps() -> None:
+    posed = (2, 3, 5, 20, 22, 28)
+    poses = np.stack([np.eye(3)] * 6), np.zeros((6, 3))
+    camera = make_camera(size=SIZE, K=np.diag([50.0, 50, 1]), R=poses[0], t=poses[1], numbers=posed)
+    with pytest.raises(DataError, match=r"18 of 31 frames have no camera \(0, 5-18, 28-30\)"):
+        on_frames(camera, camera.K, 31)
+
+
+@pytest.mark.parametrize(("step", "frames"), [(2, 21), (3, 22), (5, 21), (11, 23)])
+def test_every_nth_frame_is_enough_up_to_the_limit(tmp_path: Path, step: int, frames: int) -> None:
+    video(tmp_path / "walk.mp4", frames)
+    write_transforms(tmp_path / "transforms.json", list(range(0, frames, step)))
+    (row,) = ingest(tmp_path).rows["sources"]
+    for frame in range(frames):
+        tolerance = 1e-3 if frame % step == 0 else 0.02 * step**2  # the arc between poses is cut
+        assert seen(row, frame) == pytest.approx(expected(frame), abs=tolerance)
+
+
+def test_more_than_the_limit_between_frames_is_refused_by_name(tmp_path: Path) -> None:
+    video(tmp_path / "walk.mp4", 25)
+    write_transforms(tmp_path / "transforms.json", [0, 12, 24])
+    (reject,) = ingest(tmp_path).rejects
+    assert "22 of 25 frames have no camera (1-11, 13-23)" in reject.message
+    assert "gaps of up to 10 frames are interpolated" in reject.message
+
+
+def test_images_that_are_numbered_without_gaps_are_told_to_be_every_nth_frame(tmp_path: Path) -> None:
+    """Tools that pick every n-th frame of a video number the pictures 1, 2, 3."""
+    video(tmp_path / "walk.mp4", 30)
+    write_transforms(tmp_path / "transforms.json", list(range(10)))
+    (reject,) = ingest(tmp_path).rejects
+    assert "20 of 30 frames have no camera (10-29)" in reject.message
+    assert "numbered without gaps: if they are one in 3 frames, number them by their frames" in reject.message
+
+
+@pytest.mark.parametrize("name", ["transforms.json", "transforms_train.json"])
+def test_blender_states_only_an_angle_of_view(tmp_path: Path, name: str) -> None:
+    """The focal length follows from half the angle over half the width, as in the loader of NeRF's synthetic scenes."""
+    video(tmp_path / "walk.mp4")
+    write_transforms(tmp_path / "full.json", list(range(FRAMES)))
+    frames = json.loads((tmp_path / "full.json").read_text())["frames"]
+    for k, frame in enumerate(frames):
+        frame["file_path"] = f"./train/r_{k}"
+    (tmp_path / name).write_text(json.dumps({"camera_angle_x": 0.6911, "frames": frames}))
+    (row,) = ingest(tmp_path).rows["sources"]
+    focal = SIZE[0] / 2 / np.tan(0.6911 / 2)
+    expected_K = np.array([[focal, 0, SIZE[0] / 2], [0, focal, SIZE[1] / 2], [0, 0, 1]])
+    assert row["K"].shape == (FRAMES, 3, 3) and row["K"][5] == pytest.approx(expected_K, rel=1e-5)
+    R, t = pose(5)
+    assert row["world_to_camera"][5] == pytest.approx(np.c_[R.as_matrix(), t], abs=1e-5)
 
 
 def test_images_in_folders_are_cameras_of_that_name(tmp_path: Path) -> None:

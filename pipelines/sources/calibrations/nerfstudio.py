@@ -1,7 +1,9 @@
-"""nerfstudio and instant-ngp format: `transforms.json`.
+"""nerfstudio, instant-ngp and Blender format: `transforms.json`.
 
 It has a camera-to-world matrix per image, in OpenGL's axes (x right, y up, z backwards), and a lens with COLMAP's pixel
-convention. Lengths are not metric unless `"metric": true` is set; `gravity_down` is optional.
+convention. Blender's, of NeRF's synthetic scenes, has only the horizontal angle of view, `camera_angle_x`, and the
+principal point is the middle of the image. Lengths are not metric unless `"metric": true` is set; `gravity_down` is
+optional.
 """
 
 from collections.abc import Mapping
@@ -48,6 +50,9 @@ def _shot(values: Mapping[str, Any]) -> Shot:
 
 
 def _lens(values: Mapping[str, Any]) -> Lens:
+    if "w" not in values and "fl_x" not in values and "camera_angle_x" in values:  # of Blender
+        focal = 0.5 / np.tan(float(values["camera_angle_x"]) / 2)
+        return Lens(None, np.diag([focal, focal, 1.0]), (), OPENCV)
     size = (int(values["w"]), int(values["h"]))
     fx = values["fl_x"] if "fl_x" in values else size[0] / 2 / np.tan(values["camera_angle_x"] / 2)
     fy = values.get("fl_y", fx)

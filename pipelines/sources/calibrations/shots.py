@@ -24,9 +24,12 @@ MOVING = "camera"
 
 @dataclass(frozen=True)
 class Lens:
-    """Lens of images: `size` (width, height), `K` [3, 3] counted from the image corner, `distortion` and `model`."""
+    """Lens of images: `size` (width, height), `K` [3, 3] counted from the image corner, `distortion` and `model`.
 
-    size: tuple[int, int]
+    Without a size, K is that of `Camera.unsized`.
+    """
+
+    size: tuple[int, int] | None
     K: Array
     distortion: tuple[float, ...]
     model: str
@@ -73,4 +76,5 @@ def _camera(shots: dict[int, Shot], moves: bool, metric: bool) -> Camera:
         metric=metric,
         from_corner=True,
         numbers=tuple(sorted(shots)) if moves else None,
+        unsized=lens.size is None,
     )
