@@ -167,7 +167,7 @@ def fit(camera: Camera, size: Size, first_frame: Callable[[], NDArray[np.uint8]]
     is of images of another size than stated.
     """
     if camera.unsized:
-        middle = [[0, 0, size[0] / 2], [0, 0, size[1] / 2], [0, 0, 0]]
+        middle = np.array([[0, 0, size[0] / 2], [0, 0, size[1] / 2], [0, 0, 0]])
         return np.asarray(scale_intrinsics(camera.K, size[0], size[0]) + middle, np.float64)
     check_principal_point(camera.K, camera.size or size)
     if camera.size is None or camera.size == size:
