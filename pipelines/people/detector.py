@@ -1,8 +1,9 @@
 """Detect people in one image: in the whole frame, then in smaller and smaller tiles while detections are small."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opendimo.pipelines.people.boxes import COUNTED, Box, overlap
 from opendimo.pipelines.people.mediapipe_pose import Body, Image, MediaPipePose, Region
@@ -46,6 +47,14 @@ class Person:
     visibility: Visibility
     found: Region
 
+    def moved(self, motion: NDArray[np.float64]) -> "Person":
+        """Return the person where the similarity `motion` [2, 3] of the image takes them; the box stays upright."""
+        centre, half = (self.box[:2] + self.box[2:]) / 2, (self.box[2:] - self.box[:2]) / 2
+        centre = motion[:, :2] @ centre + motion[:, 2]
+        half = half * np.sqrt(np.linalg.det(motion[:, :2]))
+        box = np.concatenate([centre - half, centre + half]).astype(np.float32)
+        return replace(self, box=box, body=replace(self.body, region=self.body.region.moved(motion)))
+
 
 class Detector:
     """Person detector based on MediaPipe's models, which need no download and no GPU."""
@@ -75,7 +84,9 @@ class Detector:
             for x, y in _tile_origins(width, height, side):
                 tile = image[y : y + side, x : x + side]
                 # drop people larger than the tile: a coarser tile or the whole frame detects them better
-                regions += [r.moved(x, y) for r in self._pose.detect(tile) if self._fits(r, side)]
+                regions += [
+                    r.moved(np.array([[1, 0, x], [0, 1, y]])) for r in self._pose.detect(tile) if self._fits(r, side)
+                ]
             people = self._confirm(image, regions, people)
         return people
 

@@ -1,7 +1,8 @@
 """Track people over the frames of a clip.
 
 Detects people a few times per second, associates detections as ByteTrack does (arXiv 2110.06864: by overlap, then a
-second attempt for people who were not detected), and interpolates boxes between the sampled frames ("looks").
+second attempt for people who were not detected), those who are not found where they were after moving them with the
+camera (BoT-SORT, arXiv 2206.14651), and interpolates boxes between the sampled frames ("looks").
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,6 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 
 from opendimo.pipelines.people.boxes import Box, Tracks, iou, overlap
+from opendimo.pipelines.people.camera_motion import STILL, Similarity, camera_motion
 from opendimo.pipelines.people.detector import SAME_PERSON, Detector, DetectorConfig, Image, Person
 from opendimo.pipelines.people.visibility import Visibility
 
@@ -37,7 +39,7 @@ class PeopleConfig:
 
 @dataclass(eq=False)
 class _Trace:
-    person: Person  # at the last detection
+    person: Person  # at the last detection, moved with the camera since
     frames: list[int]
     boxes: list[Box]
     seen: list[Visibility]
@@ -66,20 +68,27 @@ class Traces:
         self._traces: list[_Trace] = []
         self._looks: list[int] = []
 
-    def update(self, frame: int, people: list[Person], again: Callable[[Person], Person | None]) -> list[Box]:
+    def update(
+        self,
+        frame: int,
+        people: list[Person],
+        again: Callable[[Person], Person | None],
+        camera: Callable[[], Similarity],
+    ) -> list[Box]:
         """Add the `people` detected at `frame`, and return all boxes of the frame.
 
-        `again` tries once more to detect a tracked person who is missing from `people`.
+        `again` tries once more to detect a tracked person who is missing from `people`. `camera` returns the motion of
+        the image since the last update; it is asked only if somebody is not found where they were.
         """
         self._looks.append(frame)
         unmatched = [t for t in self._traces if frame - t.frames[-1] <= self.patience]
         unassigned = list(people)
-        # the second measure also matches a body that is only partly visible in one of the two frames
-        for measure, least in ((iou, MIN_IOU), (overlap, SAME_PERSON)):
-            for trace, person in _matches(unmatched, unassigned, measure, least):
-                trace.extend(frame, person)
-                unmatched.remove(trace)
-                unassigned.remove(person)
+        _assign(frame, unmatched, unassigned)
+        if unmatched:
+            motion = camera()
+            for trace in unmatched:
+                trace.person = trace.person.moved(motion)
+            _assign(frame, unmatched, unassigned)
         boxes = [t.person.box for t in self._traces if t.frames[-1] == frame]
         for trace in sorted(unmatched, key=lambda t: -t.frames[-1])[: max(0, self.max_people - len(boxes))]:
             redetected = again(trace.person)
@@ -138,6 +147,7 @@ class Follower:
         self._search_every = fps / config.searches
         self._next_search: float | None = None
         self._traces = Traces(round(config.patience * fps), config.detector.max_people)
+        self._before: Image | None = None
 
     def look(self, frame: int, see: Callable[[], Image]) -> list[Box]:
         """Detect people in frame number `frame` and return their boxes; `see` returns the frame as [H, W, 3] RGB."""
@@ -147,7 +157,12 @@ class Follower:
             people = self._detector.search(image)
         else:
             people = self._detector.glance(image)
-        return self._traces.update(frame, people, lambda person: self._detector.again(image, person))
+        before, self._before = self._before, image
+
+        def camera() -> Similarity:
+            return STILL if before is None else camera_motion(before, image)
+
+        return self._traces.update(frame, people, lambda person: self._detector.again(image, person), camera)
 
     def over(self, span: range) -> Followed:
         """Return all people in the frames of `span`, in pixels of the images given to `look`."""
@@ -161,6 +176,16 @@ class Follower:
 def _within(trace: _Trace, span: range) -> range:
     """Return the indices of the detections of `trace` that lie in `span`."""
     return range(bisect_left(trace.frames, span.start), bisect_left(trace.frames, span.stop))
+
+
+def _assign(frame: int, traces: list[_Trace], people: list[Person]) -> None:
+    """Extend traces with the people that match, and remove both from the lists."""
+    # the second measure also matches a body that is only partly visible in one of the two frames
+    for measure, least in ((iou, MIN_IOU), (overlap, SAME_PERSON)):
+        for trace, person in _matches(traces, people, measure, least):
+            trace.extend(frame, person)
+            traces.remove(trace)
+            people.remove(person)
 
 
 def _matches(

@@ -91,9 +91,10 @@ class Region:
         """Radius of the circle that contains the body, pixels."""
         return float(np.hypot(self.tip[0] - self.centre[0], self.tip[1] - self.centre[1]))
 
-    def moved(self, x: float, y: float) -> "Region":
-        """Return the region translated by (`x`, `y`), for example from tile to frame coordinates."""
-        return Region((self.centre[0] + x, self.centre[1] + y), (self.tip[0] + x, self.tip[1] + y), self.score)
+    def moved(self, motion: NDArray[np.float64]) -> "Region":
+        """Return the region moved by the similarity `motion` [2, 3], for example from tile to frame coordinates."""
+        (cx, cy), (tx, ty) = np.array([self.centre, self.tip]) @ motion[:, :2].T + motion[:, 2]
+        return Region((float(cx), float(cy)), (float(tx), float(ty)), self.score)
 
 
 @dataclass(frozen=True, eq=False)

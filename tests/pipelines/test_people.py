@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from opendimo.pipelines.people import track_person
 from opendimo.pipelines.people.boxes import iou, main_person, overlap, people_count
+from opendimo.pipelines.people.camera_motion import STILL, camera_motion
 from opendimo.pipelines.people.detector import Detector, DetectorConfig, Person
-from opendimo.pipelines.people.follow import Traces
+from opendimo.pipelines.people.follow import Follower, PeopleConfig, Traces
 from opendimo.pipelines.people.mediapipe_pose import Body, Region
 from opendimo.pipelines.people.truth import true_tracks
 from opendimo.pipelines.people.visibility import Visibility
@@ -33,10 +35,14 @@ def nobody(_: Person) -> None:
     return None
 
 
+def still_camera() -> np.ndarray:
+    return STILL
+
+
 def follow(looks: dict[int, list[Person]], patience: int = 10) -> Traces:
     traces = Traces(patience, max_people=6)
     for frame, people in looks.items():
-        traces.update(frame, people, nobody)
+        traces.update(frame, people, nobody, still_camera)
     return traces
 
 
@@ -72,10 +78,10 @@ def test_a_gap_within_patience_is_filled_and_a_longer_one_is_not() -> None:
 
 def test_a_missed_person_gets_a_second_look_where_they_were() -> None:
     traces = Traces(10, max_people=6)
-    traces.update(0, [person(10)], nobody)
-    boxes = traces.update(4, [], lambda p: person(14))
+    traces.update(0, [person(10)], nobody, still_camera)
+    boxes = traces.update(4, [], lambda p: person(14), still_camera)
     assert [b[0] for b in boxes] == [14]
-    boxes = traces.update(8, [], lambda p: person(150))  # another person
+    boxes = traces.update(8, [], lambda p: person(150), still_camera)  # another person
     assert boxes == []
 
 
@@ -86,6 +92,60 @@ def test_smoothing_takes_out_jitter_and_keeps_the_place() -> None:
     rough, smooth = (traces.over(range(120), sigma).tracks[0, :, 0] for sigma in (0, 6))
     assert np.abs(np.diff(smooth)).mean() < 0.4 * np.abs(np.diff(rough)).mean()
     assert abs(smooth.mean() - rough.mean()) < 0.2
+
+
+# the camera moves
+
+
+def through_a_camera(image: np.ndarray, x: float, y: float, degrees: float, zoom: float) -> tuple[np.ndarray, ...]:
+    """Return the similarity [2, 3] of a camera that turns the image about its middle, and 70 % of its picture."""
+    height, width = image.shape[:2]
+    motion = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
+    motion[:, 2] += (x * width - 0.15 * width, y * height - 0.15 * height)
+    picture = cv2.warpAffine(image, motion, (round(0.7 * width), round(0.7 * height)), borderMode=cv2.BORDER_REFLECT)
+    return motion, picture
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "degrees", "zoom"), [(0, 0, 0, 1), (0.05, -0.02, 0, 1), (-0.11, 0.1, 3, 1.0), (0.1, 0.05, -2, 1.08)]
+)
+def test_the_motion_of_the_camera_is_found(x: float, y: float, degrees: float, zoom: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype(np.uint8)
+    image = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
+    at_rest, before = through_a_camera(image, 0, 0, 0, 1)
+    moved, after = through_a_camera(image, x, y, degrees, zoom)
+    points = np.float64([[50, 50, 1], [400, 60, 1], [220, 160, 1], [60, 300, 1]]).T  # of `before`
+    scene = points[:2] - at_rest[:, 2:]
+    wanted = moved[:, :2] @ scene + moved[:, 2:]
+    assert np.abs(camera_motion(before, after) @ points - wanted).max() < 3
+
+
+def test_a_flat_picture_stands_still() -> None:
+    flat = np.full((90, 160, 3), 120, np.uint8)
+    assert np.allclose(camera_motion(flat, flat), STILL, atol=1e-3)
+
+
+def test_people_are_matched_after_the_motion_of_the_camera() -> None:
+    shift = np.array([[1.0, 0, 100], [0, 1, 0]])
+    traces = Traces(10, max_people=6)
+    for frame, x in ((0, 10), (4, 110), (8, 10), (12, 110)):
+        motion = shift if x > 50 else -shift + 2 * np.eye(2, 3)
+        traces.update(frame, [person(x)], nobody, lambda motion=motion: motion)
+    (track,) = traces.over(range(13), sigma=0).tracks
+    assert np.isfinite(track).all()
+
+
+@pytest.mark.parametrize("name", ["dance_balloon_static", "juggle_static_fullbody"])
+def test_a_person_filmed_by_a_shaking_hand_is_one_track(data: Path, detector: Detector, name: str) -> None:
+    images = video.decode(data / f"internet/{name}.mp4", stop=80, step=5, size=(854, 480))
+    shaken = [
+        through_a_camera(image, 0.14 * (-1) ** k, 0.1 * (k % 3 - 1), k % 4 - 2, 1)[1] for k, image in enumerate(images)
+    ]
+    follower = Follower(detector, PeopleConfig(), fps=6)
+    for k, image in enumerate(shaken):
+        follower.look(k, lambda image=image: image)
+    (track,) = follower.over(range(len(shaken))).tracks
+    assert np.isfinite(track).all()
 
 
 # counting
