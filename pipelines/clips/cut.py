@@ -26,7 +26,7 @@ from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.media.spool import Spool
 from opendimo.storage_schemas.rows import Row
 
-VERSION = "2"
+VERSION = "3"
 """Version of the clip code; increase it when results change."""
 COPIED = ("source_id", "capture_id", "view", "kind", "subject", "licence", "attribution", "fps_num", "fps_den")
 BAR_SAMPLES = 12  # pictures, spread over a video, that are used to detect black bars

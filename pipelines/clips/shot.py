@@ -12,7 +12,7 @@ from opendimo.pipelines.clips.scores import Scores, perceptual_hash
 from opendimo.pipelines.clips.screen_text import text_share
 from opendimo.pipelines.duplicates.fingerprint import Fingerprint
 from opendimo.pipelines.people import visibility
-from opendimo.pipelines.people.boxes import Box, main_person, occlusion, people_count
+from opendimo.pipelines.people.boxes import Box, main_person, occlusion, people_counts
 from opendimo.pipelines.people.follow import Followed
 from opendimo.storage_schemas.media.video import Encoder
 from opendimo.storage_schemas.rows import Row
@@ -65,17 +65,19 @@ class Shot:
 
     def _person(self, people: Followed) -> Row:
         main = main_person(people.tracks)
-        nobody = {"track": None, "tracks": None, "main_person": None, "people": 0.0, "person_share": 0.0,
-                  "person_height": 0.0, "person_pixels": None, "occlusion": None}  # fmt: skip
+        nobody = {"track": None, "tracks": None, "main_person": None, "people": 0.0, "second_share": 0.0,
+                  "person_share": 0.0, "person_height": 0.0, "person_pixels": None, "occlusion": None}  # fmt: skip
         if main is None:
             return nobody | visibility.mean([])
         track = people.tracks[main]
+        counts = people_counts(people.tracks, main)
         height = float(np.nanmedian(track[:, 3] - track[:, 1]))
         return {
             "track": track,
             "tracks": people.tracks,
             "main_person": main,
-            "people": people_count(people.tracks, main),
+            "people": float(np.median(counts)),
+            "second_share": float((counts >= 2).mean()),
             "person_share": float(np.isfinite(track[:, 0]).mean()),
             "person_height": height / self._size[1],
             "person_pixels": height * self._scale,

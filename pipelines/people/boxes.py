@@ -38,8 +38,8 @@ def main_person(tracks: Tracks) -> int | None:
     return int(weight.argmax()) if weight.max() > 0 else None
 
 
-def people_count(tracks: Tracks, main: int) -> float:
-    """Return the median over frames of the number of people at least half as large as person `main`.
+def people_counts(tracks: Tracks, main: int) -> NDArray[np.int64]:
+    """Return the number of people per frame [T] who are at least half as large as person `main`.
 
     `tracks` [P, T, 4]. Size is the square root of the box area, compared with the main person's median size. Unlike
     height, it hardly changes when the main person bends down or crouches, so bystanders are not counted then.
@@ -48,7 +48,7 @@ def people_count(tracks: Tracks, main: int) -> float:
     with np.errstate(invalid="ignore"):
         counted = sizes >= COUNTED * np.nanmedian(sizes[main])
     counted[main] = np.isfinite(sizes[main])
-    return float(np.median(counted.sum(0)))
+    return np.asarray(counted.sum(0), np.int64)
 
 
 def occlusion(tracks: Tracks, main: int) -> float:

@@ -15,6 +15,7 @@ MIN_INLIERS = 12
 """Minimum number of corners that move together."""
 MAX_ERROR = 2.0  # pixels at `SIDE`, of a corner that moves with the others
 MAX_ZOOM = 1.4  # between two looks; more is a wrong estimate
+BETTER = 0.8  # maximum difference of the frames after the camera's motion, over their difference before it
 MIN_SHARED = 0.3  # minimum share of the frame that is in view before and after
 
 
@@ -23,13 +24,16 @@ def camera_motion(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Simila
 
     Estimates are the shift of the whole frame (phase correlation), and the motion of most of its corners (optical flow
     and RANSAC, as in BoT-SORT, arXiv 2206.14651) from there and from rest: a shaken camera moves further than the flow
-    searches. The one after which the two frames differ least is returned; the identity is one of them.
+    searches. The one after which the two frames differ least is returned; the identity if that is hardly less than
+    before, because then a person moved, not the camera.
     """
     scale = min(1.0, SIDE / min(before.shape[:2]))
     first, second = _gray(before, scale), _gray(after, scale)
     shift = _shift(first, second)
-    estimates = [STILL, shift, *(_of_corners(first, second, start) for start in (STILL, shift))]
+    estimates = [shift, *(_of_corners(first, second, start) for start in (STILL, shift))]
     motion = min((e for e in estimates if e is not None), key=lambda e: _difference(first, second, e))
+    if _difference(first, second, motion) > BETTER * _difference(first, second, STILL):
+        return STILL
     return np.concatenate([motion[:, :2], motion[:, 2:] / scale], axis=1)
 
 

@@ -11,7 +11,8 @@ class Policy:
     """Thresholds on the score columns of `clips`; see `policy_of` for the file format.
 
     `min_frames` is in frames, `min_person_height` relative to the frame height, exposure from 0 (black) to 1. The
-    limits in `OPTIONAL` are off (None) by default; if one is set, clips without that score pass.
+    limits in `OPTIONAL` are off (None) by default; if one is set, clips without that score pass. `max_second_share` is
+    the largest share of frames with a second person if `max_people` is below 2; clips without that score pass.
 
     A clip is a `duplicate` if kept clips show at least `duplicate_share` of its frames, with at least
     `duplicate_similarity` and at most `duplicate_distance` (bits). Mirrored copies count only if `keep_mirrored` is
@@ -20,6 +21,7 @@ class Policy:
 
     min_frames: int = 17
     max_people: float = 1.0
+    max_second_share: float = 0.15
     min_person_share: float = 0.8
     min_person_height: float = 0.25
     min_exposure: float = 0.08
@@ -43,7 +45,7 @@ class Policy:
     keep_mirrored: bool = True
 
 
-SCORES = ["frames", "video_sha256", "people", "person_share", "person_height", "exposure", "sharpness"]
+SCORES = ["frames", "video_sha256", "people", "second_share", "person_share", "person_height", "exposure", "sharpness"]
 OPTIONAL = {
     "min_person_pixels": "person_too_small",
     "min_subject_sharpness": "person_blurred",

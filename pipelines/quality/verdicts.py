@@ -43,7 +43,7 @@ def reasons(clips: pa.Table, policy: Policy) -> pa.Array:
     rules = {
         "too_short": pc.less(clips["frames"], policy.min_frames),
         "no_person": pc.is_null(clips["video_sha256"]),
-        "several_people": pc.greater(clips["people"], policy.max_people),
+        "several_people": _several_people(clips, policy),
         "person_too_small": pc.less(clips["person_height"], policy.min_person_height),
         "person_leaves": pc.less(clips["person_share"], policy.min_person_share),
         "too_dark": pc.less(clips["exposure"], policy.min_exposure),
@@ -51,6 +51,13 @@ def reasons(clips: pa.Table, policy: Policy) -> pa.Array:
         "blurred": pc.less(clips["sharpness"], policy.min_sharpness),
     }
     return pc.coalesce(_first_reason(rules), *(_optional_reason(clips, policy, limit) for limit in OPTIONAL))
+
+
+def _several_people(clips: pa.Table, policy: Policy) -> Column:
+    several = pc.greater(clips["people"], policy.max_people)
+    if policy.max_people >= 2:
+        return several
+    return pc.or_kleene(several, pc.greater(clips["second_share"], policy.max_second_share))
 
 
 def _optional_reason(clips: pa.Table, policy: Policy, limit: str) -> pa.Array | pa.Scalar:

@@ -31,6 +31,7 @@ SCORES = (
     Score("person_height", "Person height", "over the frame height", low="min_person_height"),
     Score("person_share", "Person visible", "share of frames", low="min_person_share"),
     Score("people", "People", "per frame, of comparable size", high="max_people", least_top=2.0),
+    Score("second_share", "Second person", "share of frames", high="max_second_share"),
     Score("sharpness", "Sharpness", "variance of the Laplacian", low="min_sharpness", log=True, least_top=100.0),
     Score("motion", "Background motion", "per frame, over the diagonal", high="max_motion", least_top=0.01),
     Score("exposure", "Exposure", "median luma", low="min_exposure", high="max_exposure"),

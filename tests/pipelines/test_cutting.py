@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from opendimo.pipelines.people.boxes import occlusion
 from opendimo.pipelines.people.detector import DetectorConfig, Person
 from opendimo.pipelines.people.mediapipe_pose import Body, Region
 from opendimo.pipelines.people.visibility import HANDS, LIMBS, of_joints, of_landmarks
+from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.settings import load_settings
-from tests.pipelines.clip_sources import source_row
+from tests.pipelines.clip_sources import source_row, verdict
 
 
 class FixedPerson:
@@ -49,6 +51,23 @@ class FixedPerson:
 
     def again(self, image: np.ndarray, person: Person) -> Person | None:
         return None
+
+
+class PasserBy(FixedPerson):
+    """A detector that returns a second person of half the size in the pictures with these numbers."""
+
+    def __init__(self, present: range) -> None:
+        super().__init__()
+        self.present = present
+
+    def search(self, image: np.ndarray) -> list[Person]:
+        people = super().search(image)
+        if number(image) in self.present:
+            h, w = image.shape[:2]
+            people.append(replace(people[0], box=np.float32([0.1 * w, 0.3 * h, 0.2 * w, 0.7 * h])))
+        return people
+
+    glance = search
 
 
 def counted(frames: int, size: tuple[int, int] = (160, 96), seed: int = 0) -> Iterator[np.ndarray]:
@@ -114,6 +133,14 @@ def test_windows_that_overlap_are_measured_once(tmp_path: Path) -> None:
         clips_of(row, ClipsConfig(windows=WindowsConfig(max_frames=40, stride=stride)), detector)
         looks.append(detector.looks)
     assert looks[0] == looks[1]
+
+
+def test_a_second_person_in_25_of_53_frames_is_one_too_many(tmp_path: Path) -> None:
+    row = source_row(made(tmp_path / "a.mp4", counted(53)))
+    (clip,) = clips_of(row, ClipsConfig(), PasserBy(range(28, 53)))["clips"]
+    assert clip["people"] == 1 and clip["second_share"] == pytest.approx(25 / 53)
+    assert verdict(clip, Policy(min_sharpness=0)) == "several_people"
+    assert verdict(clip, Policy(min_sharpness=0, max_people=2)) is None
 
 
 @pytest.mark.parametrize("wrong", [{"max_frames": 0}, {"margin": -1}, {"stride": -5}])

@@ -16,6 +16,7 @@ GOOD = {
     "frames": 100,
     "video_sha256": "x",
     "people": 1.0,
+    "second_share": 0.0,
     "person_share": 1.0,
     "person_height": 0.6,
     "exposure": 0.5,
@@ -53,6 +54,8 @@ def verdicts(lake: Lake, policy: Policy) -> dict[str, str | None]:
         ({"frames": 8}, "too_short"),
         ({"video_sha256": None, "people": 0.0}, "no_person"),
         ({"people": 2.0}, "several_people"),
+        ({"second_share": 25 / 53}, "several_people"),
+        ({"second_share": None}, None),  # cut by a version without this score
         ({"person_share": 0.3}, "person_leaves"),
         ({"person_height": 0.1}, "person_too_small"),
         ({"exposure": 0.01}, "too_dark"),
@@ -101,7 +104,7 @@ def test_what_is_no_policy_is_named(tmp_path: Path, text: str, message: str) -> 
 
 def test_another_threshold_is_another_answer_of_the_same_rows(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    lake.append("run", {"clips": [clip("a"), clip("b", people=2.0)]})
+    lake.append("run", {"clips": [clip("a"), clip("b", people=2.0, second_share=1.0)]})
     assert verdicts(lake, Policy()) == {"a": None, "b": "several_people"}
     assert verdicts(lake, Policy(max_people=2.0)) == {"a": None, "b": None}
     assert kept_clips(lake, Policy(), columns=["people"]).to_pylist() == [{"clip_id": "a", "people": 1.0}]
