@@ -106,6 +106,7 @@ class _Cutter:
         self.source, self.config, self.detector, self.weights = source, config, detector, weights
         self.path = source["local_path"]
         self.stored: Size = (source["width"], source["height"])
+        self.rotation, self.mirrored = source["rotation"], bool(source.get("mirrored"))  # null before schema 5
         self.region, aspect = self._survey()
         self.shape = self.region[2] - self.region[0], self.region[3] - self.region[1]
         self.size = fit((round(self.shape[0] * aspect), self.shape[1]), config.short_side)
@@ -222,8 +223,8 @@ class _Cutter:
             return encoder.finish(), self.config.encoder
 
     def _copies(self) -> video.Copyable | None:
-        """Return where packets may be copied; None if the config forbids it, or pictures are rotated or scaled."""
-        if not self.config.copy or self.source["rotation"] or self.size != self.stored:
+        """Return where packets may be copied; None if the config forbids it, or pictures are turned or scaled."""
+        if not self.config.copy or self.rotation or self.mirrored or self.size != self.stored:
             return None
         with _as_data_error(self.path):
             return video.copyable(self.path, self.size, self.fps)
@@ -234,7 +235,7 @@ class _Cutter:
     def _decoding(self) -> video.Wanted:
         keep_frames = self.source["kind"] != "internet" or self.cameras.frames is not None
         rate = None if keep_frames else self.fps
-        return video.Wanted(self.stored, self.size, self.source["rotation"], self.region, rate)
+        return video.Wanted(self.stored, self.size, self.rotation, self.region, rate, self.mirrored)
 
     def _survey(self) -> tuple[tuple[int, int, int, int], Fraction]:
         """Return the region without black bars and the pixel aspect ratio (width over height).
@@ -243,7 +244,8 @@ class _Cutter:
         """
         detect_bars = self.config.letterbox and self.source.get("K") is None
         with _as_data_error(self.path):
-            surveyed = video.survey(self.path, BAR_SAMPLES if detect_bars else 0, self.source["rotation"])
+            count = BAR_SAMPLES if detect_bars else 0
+            surveyed = video.survey(self.path, count, self.rotation, self.mirrored)
         region = kept_region([luma for luma in surveyed.lumas if luma.shape == self.stored[::-1]])
         return region or (0, 0, *self.stored), surveyed.aspect
 

@@ -43,7 +43,9 @@ def read_video(path: Path, count: int, rate: float | None = None) -> tuple[NDArr
     try:
         info = probe(path)
         step = max(1, round(float(info.fps) / (rate or FPS)))
-        return decode(path, stop=(count - 1) * step + 1, step=step, rotation=info.rotation), info.fps / step
+        stop = (count - 1) * step + 1
+        images = decode(path, stop=stop, step=step, rotation=info.rotation, mirrored=info.mirrored)
+        return images, info.fps / step
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {error}; choose another driving video") from error
 

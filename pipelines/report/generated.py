@@ -111,7 +111,7 @@ def _driving(path: Path, clip: Path, window: Window | None, media: Media) -> str
             return video.encode(_window_frames(path, window), video.probe(clip).fps, crf=24)
         info = video.probe(path)
         size = _fit(info.width, info.height)
-        frames = islice(video.frames(path, rotation=info.rotation), MOST_FRAMES)
+        frames = islice(video.frames(path, rotation=info.rotation, mirrored=info.mirrored), MOST_FRAMES)
         return video.encode((video.resize(frame, size) for frame in frames), info.fps, crf=26)
 
     return media.video(["driving", sha256_file(path), sha256_file(clip), window], make)
@@ -149,7 +149,8 @@ def _window_frames(path: Path, window: Window) -> Frames:
     info = video.probe(path)
     step = every * max(1, round(float(info.fps) / rate))
     stop = (count - 1) * step + 1
-    return video.decode(path, stop=stop, step=step, size=_fit(info.width, info.height), rotation=info.rotation)
+    size = _fit(info.width, info.height)
+    return video.decode(path, stop=stop, step=step, size=size, rotation=info.rotation, mirrored=info.mirrored)
 
 
 def _fit(width: int, height: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # listing needs none of these, and they take seconds to impor
     from opendimo.storage_schemas.rows import Row
 
 NAME = "sources"
-VERSION = "2"
+VERSION = "3"
 SAMPLE = 1 << 20  # bytes
 
 Rows: TypeAlias = "dict[str, list[Row]]"
@@ -117,8 +117,16 @@ def source_row(
 
     `url`: full URL of a download; the id depends on it, because names and uris leave out secrets and may coincide.
     `turn`: clockwise rotation in degrees, in addition to the container's. `columns`: further columns (cameras, truth).
+    Raises `DataError` if a camera is given for a video that is shown mirrored: no camera gives a mirrored picture, and
+    whether the camera holds for the stored or the shown pictures is unknown.
     """
     info = video.info
+    if info.mirrored and columns.get("K") is not None:
+        raise DataError(
+            f"{video.path}: its display matrix mirrors the pictures, so they do not fit a camera: remove the matrix "
+            "without re-encoding if the camera holds for the stored pictures, else re-encode them mirrored",
+            reason="mirrored",
+        )
     width, height = (info.height, info.width) if turn in (90, 270) else (info.width, info.height)
     address = [stable_id(url)] if url else []
     return {
@@ -136,6 +144,7 @@ def source_row(
         "width": width,
         "height": height,
         "rotation": (info.rotation + turn) % 360,
+        "mirrored": info.mirrored,
         "fps_num": info.fps.numerator,
         "fps_den": info.fps.denominator,
         "frames": info.frames,

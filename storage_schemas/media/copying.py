@@ -9,6 +9,7 @@ import av
 
 from opendimo.storage_schemas.media import image_sequence
 from opendimo.storage_schemas.media.opening import Source, opened
+from opendimo.storage_schemas.media.orientation import orientation
 
 Size = tuple[int, int]  # width, height
 
@@ -63,7 +64,7 @@ def copyable(source: Source, size: Size, fps: Fraction) -> Copyable | None:
         if not matches or (stream.width, stream.height) != size or stream.time_base is None:
             return None
         first = next(container.decode(stream), None)
-        if first is None or first.interlaced_frame or first.rotation:
+        if first is None or first.interlaced_frame or orientation(first) != (0, False):
             return None
         container.seek(0)
         packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.size]

@@ -1,4 +1,4 @@
-"""Filter frames with libavfilter: deinterlace, crop, rotate."""
+"""Filter frames with libavfilter."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -7,13 +7,6 @@ from av.error import EOFError as EndOfFrames
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-# filters by clockwise rotation in degrees
-TURNS: dict[int, list[tuple[str, str]]] = {
-    0: [],
-    90: [("transpose", "clock")],
-    180: [("hflip", ""), ("vflip", "")],
-    270: [("transpose", "cclock")],
-}
 DEINTERLACE = [("bwdif", "mode=send_frame:deint=interlaced")]
 
 

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from av.video.frame import VideoFrame
-
 from opendimo.storage_schemas.media.opening import Source, opened
+from opendimo.storage_schemas.media.orientation import orientation, turned
 
 MAX_FPS = 1000
 NO_RATE = "re-encode it with a constant frame rate"
@@ -16,8 +15,8 @@ class VideoInfo:
     """Properties of a video file.
 
     `width` and `height` are those of upright frames. `rotation` is the clockwise rotation (degrees) that makes stored
-    frames upright. `fps` is the mean frame rate. `frames` is None if the container does not state it. `aspect` is the
-    width of an upright pixel divided by its height.
+    frames upright, after mirroring them left to right if `mirrored`. `fps` is the mean frame rate. `frames` is None if
+    the container does not state it. `aspect` is the width of an upright pixel divided by its height.
     """
 
     container: str
@@ -28,6 +27,7 @@ class VideoInfo:
     fps: Fraction
     frames: int | None
     aspect: Fraction = Fraction(1)
+    mirrored: bool = False
 
 
 def probe(source: Source) -> VideoInfo:
@@ -44,11 +44,9 @@ def probe(source: Source) -> VideoInfo:
             raise ValueError(f"the video has no frame rate: {NO_RATE}")
         if not 0 < fps <= MAX_FPS:
             raise ValueError(f"the video states {float(fps):g} frames per second: {NO_RATE}")
-        rotation = turn(first)
-        width, height = first.width, first.height
+        rotation, mirrored = orientation(first)
+        width, height = turned((first.width, first.height), rotation)
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        if rotation in (90, 270):
-            width, height, aspect = height, width, 1 / aspect
         return VideoInfo(
             container.format.name,
             stream.codec_context.name,
@@ -57,10 +55,6 @@ def probe(source: Source) -> VideoInfo:
             rotation,
             fps.limit_denominator(10_000),
             stream.frames or None,
-            aspect,
+            1 / aspect if rotation in (90, 270) else aspect,
+            mirrored,
         )
-
-
-def turn(frame: VideoFrame) -> int:
-    """Return the clockwise rotation that makes a stored frame upright: 0, 90, 180 or 270 degrees."""
-    return round(-frame.rotation / 90) % 4 * 90

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from opendimo.storage_schemas.media import image_sequence
 from opendimo.storage_schemas.media.constant_rate import constant_rate
-from opendimo.storage_schemas.media.filters import DEINTERLACE, TURNS, Chain
+from opendimo.storage_schemas.media.filters import DEINTERLACE, Chain
 from opendimo.storage_schemas.media.opening import Source, opened, stated_seconds
+from opendimo.storage_schemas.media.orientation import filters, turned
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height
@@ -32,9 +33,9 @@ class Wanted:
     """The requested format of frames.
 
     `stated` is the expected upright size of the stored frames; another size is an error. `size` is the size to scale
-    to. `rotation` is the clockwise rotation (degrees) that makes stored frames upright. `region` is the region of the
-    upright frame to keep. `fps` is the constant frame rate, converted by the time stamps of the file; None keeps the
-    frames as stored.
+    to. `rotation` is the clockwise rotation (degrees) that makes stored frames upright, after mirroring them left to
+    right if `mirrored`. `region` is the region of the upright frame to keep. `fps` is the constant frame rate,
+    converted by the time stamps of the file; None keeps the frames as stored.
     """
 
     stated: Size
@@ -42,6 +43,7 @@ class Wanted:
     rotation: int = 0
     region: Region | None = None
     fps: Fraction | None = None
+    mirrored: bool = False
 
 
 def pictures(source: Source, wanted: Wanted) -> Iterator[VideoFrame]:
@@ -56,7 +58,7 @@ def pictures(source: Source, wanted: Wanted) -> Iterator[VideoFrame]:
 
 
 def stored_frames(source: Source) -> Iterator[VideoFrame]:
-    """Yield all frames as stored, without rotation; interlaced frames are deinterlaced."""
+    """Yield all frames as stored, neither mirrored nor rotated; interlaced frames are deinterlaced."""
     if image_sequence.is_pattern(source):
         for image in image_sequence.frames(cast(str | Path, source)):
             yield VideoFrame.from_ndarray(image, format="rgb24")
@@ -126,20 +128,20 @@ def _progressive(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
 
 
 def _checked(frames: Iterable[VideoFrame], wanted: Wanted) -> Iterator[VideoFrame]:
-    width, height = _turned(wanted.stated, wanted.rotation)
+    width, height = turned(wanted.stated, wanted.rotation)
     for number, frame in enumerate(frames):
         if (frame.width, frame.height) != (width, height):
-            size = "{}x{}".format(*_turned((frame.width, frame.height), wanted.rotation))
+            size = "{}x{}".format(*turned((frame.width, frame.height), wanted.rotation))
             stated = "{}x{}".format(*wanted.stated)
             raise ValueError(f"frame {number} is {size}, the source table says {stated}: ingest the source again")
         yield frame
 
 
 def _fitted(frames: Iterable[VideoFrame], wanted: Wanted) -> Iterator[VideoFrame]:
-    """Crop, scale and rotate frames; scaling comes before rotation, because rotating a smaller frame is faster."""
+    """Crop, scale and turn frames; scaling comes first, because turning a smaller frame is faster."""
     crop = Chain(_crop(wanted))
-    scaled = _turned(wanted.size, wanted.rotation)
-    scaler, upright = VideoReformatter(), Chain(TURNS[wanted.rotation])
+    scaled = turned(wanted.size, wanted.rotation)
+    scaler, upright = VideoReformatter(), Chain(filters(wanted.rotation, wanted.mirrored))
     previous: tuple[VideoFrame, VideoFrame] | None = None  # input and output
     for frame in frames:
         if previous is not None and previous[0] is frame:  # repeated, to fill a gap
@@ -167,8 +169,7 @@ def _crop(wanted: Wanted) -> list[tuple[str, str]]:
             x0, y0, x1, y1 = width - x1, height - y1, width - x0, height - y0
         case 270:
             x0, y0, x1, y1 = height - y1, x0, height - y0, x1
+    if wanted.mirrored:
+        stored_width, _ = turned(wanted.stated, wanted.rotation)
+        x0, x1 = stored_width - x1, stored_width - x0
     return [("crop", f"{x1 - x0}:{y1 - y0}:{x0}:{y0}")]
-
-
-def _turned(size: Size, rotation: int) -> Size:
-    return (size[1], size[0]) if rotation in (90, 270) else size

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from opendimo.storage_schemas.media import image_sequence
 from opendimo.storage_schemas.media.opening import Source, opened, stated_seconds
+from opendimo.storage_schemas.media.orientation import upright
 
 Gray = NDArray[np.uint8]  # [H, W]
 
@@ -29,9 +30,10 @@ class Survey:
     lumas: list[Gray]
 
 
-def survey(source: Source, count: int, rotation: int) -> Survey:
-    """Return up to `count` key frames spread over a video, and its pixel aspect ratio. `rotation`: clockwise, degrees.
+def survey(source: Source, count: int, rotation: int, mirrored: bool = False) -> Survey:
+    """Return up to `count` key frames spread over a video, and its pixel aspect ratio.
 
+    `rotation` (clockwise, degrees) makes frames upright, after mirroring them left to right if `mirrored`.
     Returns fewer frames if the video has fewer key frames or if reading at some position fails, and none for an image
     sequence. Raises `ValueError` if the file is not a video.
     """
@@ -49,8 +51,8 @@ def survey(source: Source, count: int, rotation: int) -> Survey:
             except av.error.FFmpegError:
                 continue
             if frame is not None:
-                luma = np.rot90(cast(Gray, frame.to_ndarray(format="gray")), -rotation // 90)
-                luma_at[frame.pts or 0] = np.ascontiguousarray(luma)
+                luma = cast(Gray, frame.to_ndarray(format="gray"))
+                luma_at[frame.pts or 0] = upright(luma, rotation, mirrored)
     return Survey(1 / aspect if rotation in (90, 270) else aspect, list(luma_at.values()))
 
 

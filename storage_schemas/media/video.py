@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from opendimo.storage_schemas.media.copying import Copyable, copyable
 from opendimo.storage_schemas.media.opening import Source
+from opendimo.storage_schemas.media.orientation import upright
 from opendimo.storage_schemas.media.probing import VideoInfo, probe
 from opendimo.storage_schemas.media.reading import Shrinker, Wanted, pictures, stored_frames, to_luma, to_rgb
 from opendimo.storage_schemas.media.sampling import survey
@@ -50,13 +51,14 @@ __all__ = [
 ]
 
 
-def frames(source: Source, *, rotation: int = 0) -> Iterator[Frame]:
-    """Return an iterator over all frames in display order, with constant memory. `rotation` is clockwise, in degrees.
+def frames(source: Source, *, rotation: int = 0, mirrored: bool = False) -> Iterator[Frame]:
+    """Return an iterator over all frames in display order, with constant memory.
 
+    `rotation` (clockwise, degrees) makes frames upright, after mirroring them left to right if `mirrored`.
     Iterating raises `ValueError` if the file is not a readable video or is truncated.
     """
     scaler = VideoReformatter()
-    return (_upright(frame, rotation, scaler) for frame in stored_frames(source))
+    return (upright(to_rgb(frame, scaler), rotation, mirrored) for frame in stored_frames(source))
 
 
 def decode(
@@ -67,26 +69,23 @@ def decode(
     step: int = 1,
     size: tuple[int, int] | None = None,
     rotation: int = 0,
+    mirrored: bool = False,
 ) -> Frame:
     """Decode frames `start, start + step, ...` below `stop` to uint8 [T, H, W, 3], resized to `size` (width, height).
 
+    `rotation` and `mirrored` are those of `frames`.
     Raises `ValueError` if the video ends before `stop`.
     """
     scaler = VideoReformatter()
     # only the chosen frames are converted to RGB
-    chosen = [_upright(frame, rotation, scaler) for frame in islice(stored_frames(source), start, stop, step)]
+    stored = islice(stored_frames(source), start, stop, step)
+    chosen = [upright(to_rgb(frame, scaler), rotation, mirrored) for frame in stored]
     expected = None if stop is None else len(range(start, stop, step))
     if not chosen or (expected is not None and len(chosen) < expected):
         raise ValueError(f"the video ends too early: requested frames [{start}, {stop}), got {len(chosen)}")
     if size is None:
         return np.stack(chosen)
     return np.stack([resize(image, size) for image in chosen])
-
-
-def _upright(picture: Picture, rotation: int, scaler: VideoReformatter) -> Frame:
-    turns = -rotation // 90  # np.rot90 rotates counter-clockwise
-    image = to_rgb(picture, scaler)
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 def resize(image: Frame, size: tuple[int, int]) -> Frame:

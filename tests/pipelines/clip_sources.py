@@ -43,6 +43,7 @@ def source_row(path: Path, **columns: Any) -> Row:
         "width": info.width,
         "height": info.height,
         "rotation": info.rotation,
+        "mirrored": info.mirrored,
         "fps_num": info.fps.numerator,
         "fps_den": info.fps.denominator,
         "frames": info.frames,
