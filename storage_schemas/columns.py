@@ -33,6 +33,8 @@ SCORES = [
     real("at_border", "share of analysed frames in which the main person extends beyond the frame border", null=True),
     real("occlusion", "mean share of the main person's box covered by the box of one other person", null=True),
     real("second_share", "share of frames with a second person at least half the size of the main one", null=True),
+    real("hdr_share", "mean share of pixels that SDR cannot show (over 100 cd/m2, or outside BT.709), which the "
+         "conversion of HDR or a wide gamut compressed or clipped; null: the source is SDR", null=True),
     text("encoder", "encoder of the clip; copy: packets copied from the source; null: no video", null=True),
 ]  # fmt: skip
 """Quality scores of a clip, columns of `clips`. Scores added in schema 3 are null in clips cut before."""

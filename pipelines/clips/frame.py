@@ -32,6 +32,11 @@ class Frame:
         return to_rgb(self.picture)
 
     @property
+    def hdr_share(self) -> float | None:
+        """Share of pixels that SDR cannot show, if the frame was converted to SDR."""
+        return self.picture.opaque
+
+    @property
     def luma(self) -> Image:
         """Luma [H, W] at clip size, without a copy."""
         return to_luma(self.picture)

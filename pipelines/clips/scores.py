@@ -15,6 +15,7 @@ from opendimo.pipelines.people.boxes import Box
 Gray = NDArray[np.uint8]  # [h, w]
 HASH_SIDE = 8  # 64 bits
 BLACK, WHITE = 20, 251  # grey levels up to, and from, which a pixel counts as clipped
+MEANS = ("text_share", "hdr_share")
 ZERO_WHERE_UNSEEN = ("motion", "subject_motion")
 
 
@@ -51,7 +52,7 @@ class Scores:
         self._samples.append((frame, values))
 
     def over(self, span: range) -> dict[str, float | None]:
-        """Return the score columns of a clip with the frames of `span`: the median of each score, the mean for text.
+        """Return the score columns of a clip with the frames of `span`: medians, or means of `MEANS`.
 
         Scores that were not measured are missing; motion is 0 if it could not be measured (a single frame, no person).
         """
@@ -62,7 +63,7 @@ class Scores:
                     values_by_score.setdefault(name, []).append(value)
         columns: dict[str, Any] = dict.fromkeys(ZERO_WHERE_UNSEEN, 0.0)
         for name, listed in values_by_score.items():
-            columns[name] = float(np.mean(listed) if name == "text_share" else np.median(listed))
+            columns[name] = float(np.mean(listed) if name in MEANS else np.median(listed))
         return columns
 
     def forget(self, before: int) -> None:

@@ -51,6 +51,8 @@ class Shot:
             shrink = np.tile(np.divide(frame.small.shape[1::-1], self._size), 2)
             boxes = [box * shrink for box in self._people.look(frame.number, lambda: frame.image)]
             self._scores.add(frame.number, frame.gray, None if self._before is None else self._before.gray, boxes)
+            if frame.hdr_share is not None:
+                self._scores.put(frame.number, hdr_share=frame.hdr_share)
         if self._frames % self._read_every == 0:
             self._scores.put(frame.number, text_share=text_share(frame.luma), bars=bar_share(frame.gray))
         if self._frames % FORGET_EVERY == 0:

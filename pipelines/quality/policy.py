@@ -39,6 +39,7 @@ class Policy:
     max_text_share: float | None = None
     max_bars: float | None = None
     max_clipping: float | None = None
+    max_hdr_share: float | None = None
     duplicate_similarity: float = 0.9
     duplicate_distance: float = 8.0
     duplicate_share: float = 0.8
@@ -59,6 +60,7 @@ OPTIONAL = {
     "max_text_share": "text",
     "max_bars": "black_bars",
     "max_clipping": "clipped_light",
+    "max_hdr_share": "hdr",
 }
 """Filter reasons by limit; a limit's name is min_ or max_ followed by the column."""
 

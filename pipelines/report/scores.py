@@ -37,6 +37,7 @@ SCORES = (
     Score("exposure", "Exposure", "median luma", low="min_exposure", high="max_exposure"),
     Score("clipping", "Clipped light", "share of black and white pixels", high="max_clipping", least_top=0.1),
     Score("bars", "Black bars", "share of the kept picture", high="max_bars", least_top=0.1),
+    Score("hdr_share", "HDR", "share of the picture that SDR cannot show", high="max_hdr_share", least_top=0.1),
     Score("text_share", "Text", "share of the picture", high="max_text_share", least_top=0.1),
     Score("person_pixels", "Person size", "pixels of the source", low="min_person_pixels", least_top=480.0),
     Score("subject_sharpness", "Person's sharpness", "variance of the Laplacian", "min_subject_sharpness",

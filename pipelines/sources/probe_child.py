@@ -16,6 +16,7 @@ from typing import Any
 import av
 import av.error
 
+from opendimo.storage_schemas.media.colour import UnknownColours
 from opendimo.storage_schemas.media.image_sequence import is_pattern
 from opendimo.storage_schemas.media.stream_hash import stream_sha256
 from opendimo.storage_schemas.media.video import probe
@@ -50,7 +51,7 @@ def _answer(path: str, query: str) -> dict[str, Any]:
     except av.error.FFmpegError as error:
         return {"problem": "unreadable", "text": f"not a readable video: {error.strerror or type(error).__name__}"}
     except ValueError as error:
-        return {"problem": "unreadable", "text": str(error)}
+        return {"problem": "colours" if isinstance(error, UnknownColours) else "unreadable", "text": str(error)}
     except OSError as error:
         return {"problem": "disk", "text": error.strerror}
 

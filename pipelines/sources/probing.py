@@ -59,8 +59,8 @@ atexit.register(_PROBER.close)
 def probe_safely(path: Path, seconds: float = SECONDS) -> VideoInfo:
     """Return the metadata of an untrusted video file.
 
-    Raises `DataError` (empty, archive, not_a_video, crashes, hangs, memory), `PermanentError` if the file is gone and
-    `TransientError` if the disk fails.
+    Raises `DataError` (empty, archive, not_a_video, colours, crashes, hangs, memory), `PermanentError` if the file is
+    gone and `TransientError` if the disk fails.
     """
     name = printable(str(path), limit=500)
     if path.is_file():
@@ -80,6 +80,8 @@ def probe_safely(path: Path, seconds: float = SECONDS) -> VideoInfo:
         case "unreadable":
             reason = "empty" if answer["text"] == "the file is empty" else "not_a_video"
             raise DataError(f"{name}: {printable(answer['text'], 500)}. {HELP}", reason=reason)
+        case "colours":
+            raise DataError(f"{name}: {answer['text']}", reason="colours")
         case problem:
             word = {"hangs": f"takes more than {seconds:g} s", "memory": "takes too much memory"}.get(problem, "dies")
             raise DataError(f"{name}: not a readable video: the reader {word} on it. {HELP}", reason=problem)

@@ -8,6 +8,7 @@ from itertools import accumulate
 import av
 
 from opendimo.storage_schemas.media import image_sequence
+from opendimo.storage_schemas.media.colour import RGB_MATRIX, Colours
 from opendimo.storage_schemas.media.opening import Source, opened
 from opendimo.storage_schemas.media.orientation import orientation
 
@@ -53,8 +54,8 @@ class Copyable:
 def copyable(source: Source, size: Size, fps: Fraction) -> Copyable | None:
     """Return at which frames packets of a file may be copied, or None if the file does not qualify.
 
-    A file qualifies if it is H.264 with 8 bits in 4:2:0, progressive, has square pixels, this `size` and the constant
-    rate `fps`. Reads all packets and decodes one frame. Raises `ValueError` like `probe`.
+    A file qualifies if it is H.264 with 8 bits in 4:2:0, progressive, upright, in SDR, has square pixels, this `size`
+    and the constant rate `fps`. Reads all packets and decodes one frame. Raises `ValueError` like `probe`.
     """
     if image_sequence.is_pattern(source):
         return None
@@ -65,6 +66,9 @@ def copyable(source: Source, size: Size, fps: Fraction) -> Copyable | None:
             return None
         first = next(container.decode(stream), None)
         if first is None or first.interlaced_frame or orientation(first) != (0, False):
+            return None
+        colours = Colours.of(first)
+        if not colours.is_sdr or colours.matrix == RGB_MATRIX:  # wrong on YUV
             return None
         container.seek(0)
         packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.size]

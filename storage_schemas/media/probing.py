@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
+from opendimo.storage_schemas.media.colour import primaries_name, range_name, transfer_name
 from opendimo.storage_schemas.media.opening import Source, opened
 from opendimo.storage_schemas.media.orientation import orientation, turned
 
@@ -16,7 +17,8 @@ class VideoInfo:
 
     `width` and `height` are those of upright frames. `rotation` is the clockwise rotation (degrees) that makes stored
     frames upright, after mirroring them left to right if `mirrored`. `fps` is the mean frame rate. `frames` is None if
-    the container does not state it. `aspect` is the width of an upright pixel divided by its height.
+    the container does not state it. `aspect` is the width of an upright pixel divided by its height. `transfer`,
+    `primaries` and `range` are the colour tags of the first frame, named as in `colour.py`.
     """
 
     container: str
@@ -28,6 +30,9 @@ class VideoInfo:
     frames: int | None
     aspect: Fraction = Fraction(1)
     mirrored: bool = False
+    transfer: str = "unspecified"
+    primaries: str = "unspecified"
+    range: str = "unspecified"
 
 
 def probe(source: Source) -> VideoInfo:
@@ -57,4 +62,7 @@ def probe(source: Source) -> VideoInfo:
             stream.frames or None,
             1 / aspect if rotation in (90, 270) else aspect,
             mirrored,
+            transfer_name(first),
+            primaries_name(first),
+            range_name(first),
         )

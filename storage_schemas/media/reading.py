@@ -11,20 +11,21 @@ import av.error
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from opendimo.storage_schemas.media import image_sequence
+from opendimo.storage_schemas.media.colour import RGB_MATRIX, UNSPECIFIED, Colours
 from opendimo.storage_schemas.media.constant_rate import constant_rate
 from opendimo.storage_schemas.media.filters import DEINTERLACE, Chain
 from opendimo.storage_schemas.media.opening import Source, opened, stated_seconds
 from opendimo.storage_schemas.media.orientation import filters, turned
+from opendimo.storage_schemas.media.sdr import EXACT, to_sdr, to_sdr_picture
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height
 Region = tuple[int, int, int, int]  # x0 y0 x1 y1
-FULL_RANGE = 2
 CUT_SHORT = 0.05  # share of the stated duration that may be missing at the end; 1 s may always be missing
 
 
@@ -47,8 +48,10 @@ class Wanted:
 
 
 def pictures(source: Source, wanted: Wanted) -> Iterator[VideoFrame]:
-    """Yield frames (yuv420p, 8 bits) in display order, in one pass with constant memory.
+    """Yield frames (yuv420p, 8 bits, SDR) in display order, in one pass with constant memory.
 
+    HDR and wide gamuts are converted to BT.709 (`sdr.py`); the `opaque` of such a frame is the share of its pixels that
+    SDR cannot show. SDR keeps its values, range and tags.
     Raises `ValueError` if the file is not a readable video, has frames of another size, or is truncated.
     """
     stored = _checked(stored_frames(source), wanted)
@@ -68,7 +71,10 @@ def stored_frames(source: Source) -> Iterator[VideoFrame]:
 
 
 def to_rgb(frame: VideoFrame, scaler: VideoReformatter | None = None) -> Image:
-    """Convert a frame to RGB [H, W, 3]. Pass one `scaler` for all frames of a video to avoid creating one per frame."""
+    """Convert a frame to RGB [H, W, 3] in SDR. Pass one `scaler` for all frames of a video to avoid creating one per
+    frame."""
+    if not Colours.of(frame).is_sdr:
+        return to_sdr(frame).image
     return cast(Image, (scaler or VideoReformatter()).reformat(frame, format="rgb24").to_ndarray())
 
 
@@ -148,14 +154,26 @@ def _fitted(frames: Iterable[VideoFrame], wanted: Wanted) -> Iterator[VideoFrame
             yield previous[1]
             continue
         for cropped in crop.push(frame):
-            range_ = FULL_RANGE if cropped.format.name.startswith("yuvj") else cropped.color_range
-            small = scaler.reformat(
-                cropped, *scaled, "yuv420p", interpolation=Interpolation.AREA, threads=1,
-                src_color_range=range_, dst_color_range=range_,
-            )  # fmt: skip
-            for picture in upright.push(small):
+            for picture in upright.push(_scaled(cropped, scaled, scaler)):
                 previous = frame, picture
                 yield picture
+
+
+def _scaled(frame: VideoFrame, size: Size, scaler: VideoReformatter) -> VideoFrame:
+    """Return the frame as yuv420p in SDR, scaled to `size`."""
+    colours = Colours.of(frame)
+    if not colours.is_sdr:
+        return to_sdr_picture(frame, size)
+    options = {"interpolation": EXACT, "threads": 1}
+    if frame.format.is_rgb:
+        matrix, limited = Colorspace.ITU709, ColorRange.MPEG
+        small = scaler.reformat(frame, *size, "yuv420p", dst_colorspace=matrix, dst_color_range=limited, **options)
+        small.colorspace, small.color_range = matrix, limited
+        return small
+    if colours.matrix == RGB_MATRIX:  # a wrong tag: the pixels are YUV
+        frame.colorspace = UNSPECIFIED
+    range_ = ColorRange.JPEG if colours.full_range else frame.color_range
+    return scaler.reformat(frame, *size, "yuv420p", src_color_range=range_, dst_color_range=range_, **options)
 
 
 def _crop(wanted: Wanted) -> list[tuple[str, str]]:
