@@ -9,7 +9,7 @@ import av
 
 from opendimo.storage_schemas.media import image_sequence
 from opendimo.storage_schemas.media.colour import RGB_MATRIX, Colours
-from opendimo.storage_schemas.media.opening import Source, opened
+from opendimo.storage_schemas.media.opening import Source, decoded, opened
 from opendimo.storage_schemas.media.orientation import orientation
 
 Size = tuple[int, int]  # width, height
@@ -64,7 +64,7 @@ def copyable(source: Source, size: Size, fps: Fraction) -> Copyable | None:
         matches = context.name == "h264" and context.pix_fmt in ("yuv420p", "yuvj420p") and aspect == 1
         if not matches or (stream.width, stream.height) != size or stream.time_base is None:
             return None
-        first = next(container.decode(stream), None)
+        first = next(decoded(container, stream), None)
         if first is None or first.interlaced_frame or orientation(first) != (0, False):
             return None
         colours = Colours.of(first)

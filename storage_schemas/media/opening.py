@@ -9,6 +9,7 @@ import av
 import av.container
 import av.error
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 Source = bytes | str | Path
@@ -21,6 +22,8 @@ MAX_PIXELS = 1 << 26
 """Maximum number of pixels of a frame (8192 x 8192)."""
 COUNT_FROM_ZERO = ("matroska,webm", "asf", "nut")
 """Formats whose stated duration begins at time zero, not at the first frame."""
+COLOUR_TAGS = {"color_range": 0, "colorspace": 2, "color_primaries": 2, "color_trc": 2}
+"""Names of the colour tags, and their values if they are not specified."""
 DECODER_THREADS = 2
 """Number of threads of a decoder. Each thread keeps one or two frames in memory, so this limits memory use."""
 
@@ -40,6 +43,18 @@ def opened(source: Source) -> Iterator[tuple[av.container.InputContainer, VideoS
             yield container, _stream(container)
     except av.error.FFmpegError as error:
         raise ValueError(f"not a readable video: {error.strerror or error}") from error
+
+
+def decoded(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Yield the frames of the video. Where the coded stream has no colour tags, frames have those of the container."""
+    context = stream.codec_context
+    stated = {name: int(getattr(context, name)) for name in COLOUR_TAGS}  # decoding replaces them
+    missing = [(name, value) for name, value in stated.items() if value != COLOUR_TAGS[name]]
+    for frame in container.decode(stream):
+        for name, value in missing:
+            if getattr(frame, name) == COLOUR_TAGS[name]:
+                setattr(frame, name, value)
+        yield frame
 
 
 def stated_seconds(container: av.container.InputContainer, stream: VideoStream) -> float | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from opendimo.storage_schemas.media.colour import primaries_name, range_name, transfer_name
-from opendimo.storage_schemas.media.opening import Source, opened
+from opendimo.storage_schemas.media.opening import Source, decoded, opened
 from opendimo.storage_schemas.media.orientation import orientation, turned
 
 MAX_FPS = 1000
@@ -41,7 +41,7 @@ def probe(source: Source) -> VideoInfo:
     Raises `ValueError` with a readable message if the file is empty, not a video, without a video stream, or corrupt.
     """
     with opened(source) as (container, stream):
-        first = next(container.decode(stream), None)
+        first = next(decoded(container, stream), None)
         if first is None:
             raise ValueError("no frame can be decoded: the file is corrupt or contains no frames")
         fps = stream.average_rate or stream.guessed_rate

@@ -19,7 +19,7 @@ from opendimo.storage_schemas.media import image_sequence
 from opendimo.storage_schemas.media.colour import RGB_MATRIX, UNSPECIFIED, Colours
 from opendimo.storage_schemas.media.constant_rate import constant_rate
 from opendimo.storage_schemas.media.filters import DEINTERLACE, Chain
-from opendimo.storage_schemas.media.opening import Source, opened, stated_seconds
+from opendimo.storage_schemas.media.opening import Source, decoded, opened, stated_seconds
 from opendimo.storage_schemas.media.orientation import filters, turned
 from opendimo.storage_schemas.media.sdr import EXACT, to_sdr, to_sdr_picture
 
@@ -100,7 +100,7 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFr
     """Yield decoded frames. Raises `ValueError` if decoding fails, or ends well before the stated duration."""
     count, end, start = 0, None, None
     try:
-        for frame in container.decode(stream):
+        for frame in decoded(container, stream):
             count += 1
             if frame.time is not None:
                 start = frame.time if start is None else start
@@ -114,8 +114,7 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFr
     if stated is not None and end is not None and start is not None:
         missing = stated - (end - start)
         if missing > max(1.0, CUT_SHORT * stated):
-            decoded = end - start
-            raise ValueError(f"truncated: frames for {decoded:.1f} s of the stated {stated:.1f} s; fetch it again")
+            raise ValueError(f"truncated: frames for {end - start:.1f} s of the stated {stated:.1f} s; fetch it again")
 
 
 def _progressive(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:

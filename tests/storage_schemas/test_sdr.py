@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.media.sdr import to_sdr
@@ -194,6 +195,26 @@ def test_conversion_comes_with_cropping_turning_and_scaling(tmp_path: Path) -> N
     assert image.shape == (24, 20, 3) and image[:6, 10:].mean() > 200 and image[10:].mean() < 110
     assert 0.1 < read.opaque < 0.3
     assert [getattr(read, tag) for tag in TAGS] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_tags_that_only_the_container_has_count(tmp_path: Path, name: str) -> None:
+    tagged = write(tmp_path / "tagged.mp4", "libx264", frame_of(ramp(), PQ, "yuv420p10le"), crf="4")
+    path, unspecified = tmp_path / name, "colour_primaries=2:transfer_characteristics=2:matrix_coefficients=2"
+    with av.open(str(tagged)) as read, av.open(str(path), "w") as written:
+        stream = read.streams.video[0]
+        out = written.add_stream_from_template(stream)
+        without_tags = BitStreamFilterContext(f"h264_metadata={unspecified}", stream, out)
+        for packet in read.demux(stream):
+            for part in without_tags.filter(packet if packet.size else None):
+                part.stream = out
+                written.mux(part)
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).color_trc == 2  # the decoder does not know
+    info = video.probe(path)
+    assert (info.transfer, info.primaries) == ("smpte2084", "bt2020")
+    right = 255 * (ramp() / 100) ** (1 / 2.4)
+    assert np.abs(next(video.frames(path)) - right)[:, 4:-4].max() <= 4
 
 
 def test_sdr_keeps_its_values_and_tags(tmp_path: Path) -> None:
