@@ -110,7 +110,7 @@ class _Cutter:
         self.region, aspect = self._survey()
         self.shape = self.region[2] - self.region[0], self.region[3] - self.region[1]
         self.size = fit((round(self.shape[0] * aspect), self.shape[1]), config.short_side)
-        self.fps = Fraction(source["fps_num"], source["fps_den"])
+        self.fps = _rate(source)
         self.spans = Spans(source.get("spans"), self.fps)
         self.cameras = Cameras.of(source, self.size)
         self.truth = true_people(source, self.cameras, self.size)
@@ -290,6 +290,13 @@ def _as_data_error(path: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def _rate(source: Row) -> Fraction:
+    """Return the frame rate of a source. Raises `DataError` if it is 0, as rows before schema 5 may state."""
+    if source["fps_num"] <= 0 or source["fps_den"] <= 0:
+        raise DataError(f"{source['local_path']}: no frame rate: re-encode it with a constant one and ingest it again")
+    return Fraction(source["fps_num"], source["fps_den"])
 
 
 def fit(size: Size, short_side: int) -> Size:

@@ -9,7 +9,7 @@ import av
 
 from opendimo.storage_schemas.media import image_sequence
 from opendimo.storage_schemas.media.colour import RGB_MATRIX, Colours
-from opendimo.storage_schemas.media.opening import Source, decoded, opened
+from opendimo.storage_schemas.media.opening import Source, decoded, opened, pixel_aspect
 from opendimo.storage_schemas.media.orientation import orientation
 
 Size = tuple[int, int]  # width, height
@@ -60,7 +60,7 @@ def copyable(source: Source, size: Size, fps: Fraction) -> Copyable | None:
     if image_sequence.is_pattern(source):
         return None
     with opened(source) as (container, stream):
-        context, aspect = stream.codec_context, stream.sample_aspect_ratio or Fraction(1)
+        context, aspect = stream.codec_context, pixel_aspect(stream)
         matches = context.name == "h264" and context.pix_fmt in ("yuv420p", "yuvj420p") and aspect == 1
         if not matches or (stream.width, stream.height) != size or stream.time_base is None:
             return None

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -22,6 +23,7 @@ MAX_PIXELS = 1 << 26
 """Maximum number of pixels of a frame (8192 x 8192)."""
 COUNT_FROM_ZERO = ("matroska,webm", "asf", "nut")
 """Formats whose stated duration begins at time zero, not at the first frame."""
+MAX_ASPECT = Fraction(16)
 COLOUR_TAGS = {"color_range": 0, "colorspace": 2, "color_primaries": 2, "color_trc": 2}
 """Names of the colour tags, and their values if they are not specified."""
 DECODER_THREADS = 2
@@ -55,6 +57,19 @@ def decoded(container: av.container.InputContainer, stream: VideoStream) -> Iter
             if getattr(frame, name) == COLOUR_TAGS[name]:
                 setattr(frame, name, value)
         yield frame
+
+
+def pixel_aspect(stream: VideoStream) -> Fraction:
+    """Return the width of a stored pixel divided by its height, 1 if it is not stated.
+
+    Raises `ValueError` if the picture would be stretched more than `MAX_ASPECT` times.
+    """
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+        raise ValueError(
+            f"pixels of {aspect.numerator}:{aspect.denominator} (width:height): remux it with square pixels"
+        )
+    return aspect
 
 
 def stated_seconds(container: av.container.InputContainer, stream: VideoStream) -> float | None:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from opendimo.storage_schemas.media.colour import primaries_name, range_name, transfer_name
-from opendimo.storage_schemas.media.opening import Source, decoded, opened
+from opendimo.storage_schemas.media.opening import Source, decoded, opened, pixel_aspect
 from opendimo.storage_schemas.media.orientation import orientation, turned
 
-MAX_FPS = 1000
+MIN_FPS, MAX_FPS = Fraction(1, 100), 1000
 NO_RATE = "re-encode it with a constant frame rate"
 
 
@@ -44,21 +44,17 @@ def probe(source: Source) -> VideoInfo:
         first = next(decoded(container, stream), None)
         if first is None:
             raise ValueError("no frame can be decoded: the file is corrupt or contains no frames")
-        fps = stream.average_rate or stream.guessed_rate
-        if not fps:
-            raise ValueError(f"the video has no frame rate: {NO_RATE}")
-        if not 0 < fps <= MAX_FPS:
-            raise ValueError(f"the video states {float(fps):g} frames per second: {NO_RATE}")
+        fps = frame_rate(stream.average_rate, stream.guessed_rate)
         rotation, mirrored = orientation(first)
         width, height = turned((first.width, first.height), rotation)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = pixel_aspect(stream)
         return VideoInfo(
             container.format.name,
             stream.codec_context.name,
             width,
             height,
             rotation,
-            fps.limit_denominator(10_000),
+            fps,
             stream.frames or None,
             1 / aspect if rotation in (90, 270) else aspect,
             mirrored,
@@ -66,3 +62,16 @@ def probe(source: Source) -> VideoInfo:
             primaries_name(first),
             range_name(first),
         )
+
+
+def frame_rate(*stated: Fraction | None) -> Fraction:
+    """Return the first rate that is stated, in frames per second, with a denominator of at most 10,000.
+
+    Raises `ValueError` if there is none, or if it is outside `MIN_FPS` to `MAX_FPS`.
+    """
+    fps = next(filter(None, stated), None)
+    if fps is None:
+        raise ValueError(f"the video has no frame rate: {NO_RATE}")
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise ValueError(f"the video states {float(fps):g} frames per second: {NO_RATE}")
+    return fps.limit_denominator(10_000)

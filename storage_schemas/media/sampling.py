@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from opendimo.storage_schemas.media import image_sequence
-from opendimo.storage_schemas.media.opening import Source, opened, stated_seconds
+from opendimo.storage_schemas.media.opening import Source, opened, pixel_aspect, stated_seconds
 from opendimo.storage_schemas.media.orientation import upright
 
 Gray = NDArray[np.uint8]  # [H, W]
@@ -42,7 +42,7 @@ def survey(source: Source, count: int, rotation: int, mirrored: bool = False) ->
     luma_at: dict[int, Gray] = {}  # by presentation time stamp
     with opened(source) as (container, stream):
         stream.codec_context.thread_count = 1  # with more threads the first frame takes longer
-        aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = pixel_aspect(stream)
         start, seconds = stream.start_time or 0, stated_seconds(container, stream) or 0
         length = seconds / stream.time_base if stream.time_base else 0  # in units of the time base
         for k in range(count):

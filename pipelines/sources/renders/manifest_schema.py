@@ -14,6 +14,7 @@ from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.renders.be_seq import MAX_FRAMES, SAFE_NAME
 from opendimo.pipelines.sources.renders.declared_axes import World
 from opendimo.pipelines.sources.renders.text_files import read_object
+from opendimo.storage_schemas.media.probing import MAX_FPS, MIN_FPS
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 LONGEST_NAME = 200  # characters of a file or folder
@@ -25,7 +26,7 @@ def _rate(value: str | int) -> str | int:
         rate = Fraction(value)
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
-    if not 0 < rate <= 1000:
+    if not MIN_FPS <= rate <= MAX_FPS:
         raise ValueError('should be frames per second: 30, or "30000/1001"')
     return value
 
