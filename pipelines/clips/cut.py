@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import islice
 
 from opendimo.pipelines.clips.cameras import Cameras, Size, true_people
 from opendimo.pipelines.clips.frame import Frame
@@ -23,6 +22,7 @@ from opendimo.pipelines.people.follow import Follower, PeopleConfig
 from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
 from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 from opendimo.storage_schemas.media import video
+from opendimo.storage_schemas.media.orientation import turned
 from opendimo.storage_schemas.media.spool import Spool
 from opendimo.storage_schemas.rows import Row
 
@@ -69,19 +69,21 @@ def clips_of(
     person.
 
     `source`: a row of `sources`. People come from its true joints if it has any, else from `detector`. `cuts`: shot
-    detector, by default by content. `weights`: identity of both models. Videos are `Spooled`. Raises `DataError` if the
-    source is unreadable, does not match its row or its cameras, or has no shot longer than the margins.
-
-    If the source has `spans`, only these are cut; spans may overlap.
+    detector, by default by content. `weights`: identity of both models. Videos are `Spooled`. A source without cameras
+    is also cut where the size of its frames changes. If the source has `spans`, only these are cut; spans may overlap.
+    Raises `DataError` if the source is unreadable, does not match its row or its cameras, or has no shot longer than
+    the margins.
     """
-    cutter = _Cutter(source, config, detector, weights)
+    reader = _Reader(source, config)
     rows: dict[str, list[Row]] = {"clips": [], "clip_videos": [], "fingerprints": []}
-    detected = cuts(cutter.frames()) if cuts else by_content(cutter.frames(), config.shots)
-    for shot in shots(detected, config.windows.margin):
-        for window in cutter.clips(shot):
-            for table, table_rows in window.items():
-                rows[table].extend(table_rows)
-    empty = _spans_without_clip(cutter.spans.stated, rows["clips"])
+    for part in reader.parts():
+        cutter = _Cutter(reader, part, config, detector, weights)
+        detected = cuts(cutter.frames()) if cuts else by_content(cutter.frames(), config.shots)
+        for shot in shots(detected, config.windows.margin):
+            for window in cutter.clips(shot):
+                for table, table_rows in window.items():
+                    rows[table].extend(table_rows)
+    empty = _spans_without_clip(reader.spans.stated, rows["clips"])
     if not rows["clips"]:
         problem = f"no clip of its spans: {empty}" if empty else "every shot is shorter than the margins at its cuts"
         raise DataError(f"{source['local_path']}: {problem}")
@@ -99,58 +101,107 @@ def _spans_without_clip(spans: Sequence[Row], clips: list[Row]) -> str:
     return f"{', '.join(empty[:NAMED])}{more}: {why}" if empty else ""
 
 
-class _Cutter:
-    """Cuts the clips of one source: holds what they share."""
+class _Reader:
+    """Reads the frames of one source up to the end of its last span.
 
-    def __init__(self, source: Row, config: ClipsConfig, detector: Detector, weights: str) -> None:
-        self.source, self.config, self.detector, self.weights = source, config, detector, weights
-        self.path = source["local_path"]
-        self.stored: Size = (source["width"], source["height"])
+    `survey` are key frames in which black bars are detected. `resampled` is the rate to which frames are resampled:
+    that of sources from the internet without per-frame cameras, else None. `read_all`: whether the frames of all spans
+    were read.
+    """
+
+    def __init__(self, source: Row, config: ClipsConfig) -> None:
+        self.source, self.path = source, source["local_path"]
+        self.stated: Size = (source["width"], source["height"])
         self.rotation, self.mirrored = source["rotation"], bool(source.get("mirrored"))  # null before schema 5
-        self.region, aspect = self._survey()
-        self.shape = self.region[2] - self.region[0], self.region[3] - self.region[1]
-        self.size = fit((round(self.shape[0] * aspect), self.shape[1]), config.short_side)
         self.fps = _rate(source)
         self.spans = Spans(source.get("spans"), self.fps)
-        self.cameras = Cameras.of(source, self.size)
-        self.truth = true_people(source, self.cameras, self.size)
+        self.read_all = False
+        keep_frames = source["kind"] != "internet" or Cameras.of(source, self.stated).frames is not None
+        self.resampled = None if keep_frames else self.fps
+        # a source with a camera is not cropped, because its calibration includes the bars
+        self.has_camera = source.get("K") is not None
+        detect_bars = config.letterbox and not self.has_camera
+        with _as_data_error(self.path):
+            self.survey = video.survey(self.path, BAR_SAMPLES if detect_bars else 0, self.rotation, self.mirrored)
+
+    def parts(self) -> Iterator[video.Part]:
+        """Yield the parts of the source with their upright sizes.
+
+        Raises `DataError` if there is no frame, if the first one has another size than stated, or if the size changes
+        although the source has a camera, which holds for one size.
+        """
+        end = None
+        for part in self._stored_parts():
+            size, end = turned(part.size, self.rotation), part.first
+            if part.first == 0 and size != self.stated:
+                raise DataError(
+                    f"{self.path}: frame 0 is {_text(size)}, the source table says {_text(self.stated)}: "
+                    "ingest the source again"
+                )
+            if size != self.stated and self.has_camera:
+                raise DataError(
+                    f"{self.path}: frame {part.first} is {_text(size)}, those before are {_text(self.stated)}, as its "
+                    "camera: re-encode the video to one size"
+                )
+            yield replace(part, size=size)
+            if self.read_all:
+                return
+        if end is None:
+            raise DataError(f"{self.path}: no frame can be decoded")
+
+    def _stored_parts(self) -> Iterator[video.Part]:
+        with _as_data_error(self.path):
+            yield from video.parts(self.path, self.resampled)
+
+
+class _Cutter:
+    """Cuts the clips of one part of a source: holds what they share."""
+
+    def __init__(
+        self, reader: _Reader, part: video.Part, config: ClipsConfig, detector: Detector, weights: str
+    ) -> None:
+        self.reader, self.part, self.source, self.path = reader, part, reader.source, reader.path
+        self.config, self.detector, self.weights = config, detector, weights
+        self.region = kept_region([k for k in reader.survey.lumas if k.shape == part.size[::-1]]) or (0, 0, *part.size)
+        self.shape = self.region[2] - self.region[0], self.region[3] - self.region[1]
+        self.size = fit((round(self.shape[0] * reader.survey.aspect), self.shape[1]), config.short_side)
+        self.fps, self.spans = reader.fps, reader.spans
+        self.cameras = Cameras.of(self.source, self.size)
+        self.truth = true_people(self.source, self.cameras, self.size)
         self.encoding = video.Encoding(config.crf, config.encoder)
         self.copies = self._copies()
         self.spool = Spool()
 
     def frames(self) -> Iterator[Frame]:
-        """Yield all frames of the source up to the end of its last span, at clip size.
+        """Yield all frames of the part up to the end of the last span, at clip size.
 
-        Sources from the internet without per-frame cameras are resampled to a constant rate.
-        Raises `DataError` if the frames have another size than stated, or if there are none or not as many as its
-        cameras have.
+        Raises `DataError` if there are not as many as its cameras have.
         """
         shrink, count = video.Shrinker(fit(self.size, self.config.analysis_side)), 0
         with _as_data_error(self.path):
-            for count, picture in enumerate(video.pictures(self.path, self._decoding()), 1):
-                if count > self.spans.stop:
+            for count, picture in enumerate(video.fitted(self.part.frames, self._decoding()), 1):
+                if self.part.first + count > self.spans.stop:
+                    self.reader.read_all = True
                     break
                 if self.cameras.frames and count > self.cameras.frames:
                     continue  # keep counting, for the error message below
-                yield Frame(count - 1, picture, shrink(picture))
+                yield Frame(self.part.first + count - 1, picture, shrink(picture))
         if self.cameras.frames and count != self.cameras.frames:
             raise DataError(
                 f"{self.path}: {count} frames were decoded, but its cameras have {self.cameras.frames}; "
                 "check that they belong together"
             )
-        if not count:
-            raise DataError(f"{self.path}: no frame can be decoded")
 
     def clips(self, frames: Iterator[Frame]) -> Iterator[dict[str, list[Row]]]:
         """Yield the rows of each window of one shot in each span, with its encoded video if it shows a person."""
-        parts: dict[int, _Part] = {}
+        parts: dict[int, _ShotInSpan] = {}
         for frame in frames:
             spans = self.spans.at(frame.number)
             for ended in [index for index in parts if index not in spans]:
                 yield from parts.pop(ended).rest()
             for index in spans:
                 if index not in parts:
-                    parts[index] = _Part(self, index, frame.number)
+                    parts[index] = _ShotInSpan(self, index, frame.number)
                 yield from parts[index].push(frame)
         for part in parts.values():
             yield from part.rest()
@@ -177,8 +228,8 @@ class _Cutter:
             "end_frame": span.stop,
             "frames": len(span),
             "span": of_span[0] if of_span else None,
-            "source_width": self.stored[0],
-            "source_height": self.stored[1],
+            "source_width": self.part.size[0],
+            "source_height": self.part.size[1],
             "region": list(self.region),
             "width": self.size[0],
             "height": self.size[1],
@@ -218,13 +269,13 @@ class _Cutter:
             if self.copies is not None and self.copies.holds(window.span):
                 return self.copies.copy(window.span), "copy"
             encoder = video.Encoder(self.fps, self.encoding)  # cut short by a shot's end: decode again
-            for picture in islice(video.pictures(self.path, self._decoding()), window.start, window.span.stop):
+            for picture in video.pictures(self.path, self._decoding(), window.span):
                 encoder.push(picture)
             return encoder.finish(), self.config.encoder
 
     def _copies(self) -> video.Copyable | None:
         """Return where packets may be copied; None if the config forbids it, or pictures are turned or scaled."""
-        if not self.config.copy or self.rotation or self.mirrored or self.size != self.stored:
+        if not self.config.copy or self.reader.rotation or self.reader.mirrored or self.size != self.part.size:
             return None
         with _as_data_error(self.path):
             return video.copyable(self.path, self.size, self.fps)
@@ -233,24 +284,13 @@ class _Cutter:
         return self.truth or Follower(self.detector, self.config.people, float(self.fps))
 
     def _decoding(self) -> video.Wanted:
-        keep_frames = self.source["kind"] != "internet" or self.cameras.frames is not None
-        rate = None if keep_frames else self.fps
-        return video.Wanted(self.stored, self.size, self.rotation, self.region, rate, self.mirrored)
-
-    def _survey(self) -> tuple[tuple[int, int, int, int], Fraction]:
-        """Return the region without black bars and the pixel aspect ratio (width over height).
-
-        A source with a camera is not cropped, because its calibration includes the bars.
-        """
-        detect_bars = self.config.letterbox and self.source.get("K") is None
-        with _as_data_error(self.path):
-            count = BAR_SAMPLES if detect_bars else 0
-            surveyed = video.survey(self.path, count, self.rotation, self.mirrored)
-        region = kept_region([luma for luma in surveyed.lumas if luma.shape == self.stored[::-1]])
-        return region or (0, 0, *self.stored), surveyed.aspect
+        reader = self.reader
+        return video.Wanted(
+            self.part.size, self.size, reader.rotation, self.region, reader.resampled, reader.mirrored
+        )  # fmt: skip
 
 
-class _Part:
+class _ShotInSpan:
     """The part of one shot that lies in one span, while its frames arrive."""
 
     def __init__(self, cutter: _Cutter, span: int, start: int) -> None:
@@ -290,6 +330,10 @@ def _as_data_error(path: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _rate(source: Row) -> Fraction:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import cast
 
@@ -47,17 +48,35 @@ class Wanted:
     mirrored: bool = False
 
 
-def pictures(source: Source, wanted: Wanted) -> Iterator[VideoFrame]:
-    """Yield frames (yuv420p, 8 bits, SDR) in display order, in one pass with constant memory.
+@dataclass(frozen=True)
+class Part:
+    """Consecutive frames of one size: the number of the first one, their size (width, height) and the frames, as
+    stored."""
 
-    HDR and wide gamuts are converted to BT.709 (`sdr.py`); the `opaque` of such a frame is the share of its pixels that
-    SDR cannot show. SDR keeps its values, range and tags.
+    first: int
+    size: Size
+    frames: Iterator[VideoFrame]
+
+
+def parts(source: Source, fps: Fraction | None = None) -> Iterator[Part]:
+    """Yield the parts of a video, at the rate `fps` (None: as stored): one begins where the size of the frames changes.
+
+    A part must be read before the next one is taken. Iterating raises `ValueError` if the file is not a readable
+    video or is truncated.
+    """
+    for size, numbered in groupby(enumerate(_at_rate(source, fps)), key=lambda item: (item[1].width, item[1].height)):
+        yield _part(size, numbered)
+
+
+def pictures(source: Source, wanted: Wanted, span: range | None = None) -> Iterator[VideoFrame]:
+    """Yield the frames of `span` (default: all) as `fitted` gives them, in one pass with constant memory.
+
     Raises `ValueError` if the file is not a readable video, has frames of another size, or is truncated.
     """
-    stored = _checked(stored_frames(source), wanted)
-    if wanted.fps is not None:
-        stored = constant_rate(((frame, frame.time) for frame in stored), wanted.fps)
-    yield from _fitted(stored, wanted)
+    stored = _at_rate(source, wanted.fps)
+    if span is not None:
+        stored = islice(stored, span.start, span.stop)
+    yield from fitted(_checked(stored, wanted), wanted)
 
 
 def stored_frames(source: Source) -> Iterator[VideoFrame]:
@@ -67,7 +86,19 @@ def stored_frames(source: Source) -> Iterator[VideoFrame]:
             yield VideoFrame.from_ndarray(image, format="rgb24")
         return
     with opened(source) as (container, stream):
-        yield from _progressive(_decoded(container, stream))
+        yield from _progressive(_complete(container, stream))
+
+
+def of_one_size(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+    """Yield frames. Raises `ValueError` at the first one that has another size than those before."""
+    size: Size | None = None
+    for number, frame in enumerate(frames):
+        now = frame.width, frame.height
+        if size is not None and size != now:
+            change = f"frame {number} is {now[0]}x{now[1]}, those before are {size[0]}x{size[1]}"
+            raise ValueError(f"{change}: re-encode the video to one size")
+        size = now
+        yield frame
 
 
 def to_rgb(frame: VideoFrame, scaler: VideoReformatter | None = None) -> Image:
@@ -96,7 +127,17 @@ class Shrinker:
         return cast(Image, small.to_ndarray())
 
 
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _part(size: Size, numbered: Iterator[tuple[int, VideoFrame]]) -> Part:
+    first, frame = next(numbered)
+    return Part(first, size, chain([frame], (following for _, following in numbered)))
+
+
+def _at_rate(source: Source, fps: Fraction | None) -> Iterator[VideoFrame]:
+    stored = stored_frames(source)
+    return stored if fps is None else constant_rate(((frame, frame.time) for frame in stored), fps)
+
+
+def _complete(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Yield decoded frames. Raises `ValueError` if decoding fails, or ends well before the stated duration."""
     count, end, start = 0, None, None
     try:
@@ -119,17 +160,22 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFr
 
 def _progressive(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
     """Deinterlace frames. From the first interlaced frame on, all frames pass through the deinterlacer, which does not
-    change progressive frames."""
-    chain: Chain | None = None
+    change progressive frames. A new one begins where the size changes."""
+    filtering: Chain | None = None
+    size: Size | None = None
     for frame in frames:
-        if chain is None and frame.interlaced_frame:
-            chain = Chain(DEINTERLACE)
-        if chain is None:
+        if filtering is not None and size != (frame.width, frame.height):
+            yield from filtering.flush()
+            filtering = None
+        size = frame.width, frame.height
+        if filtering is None and frame.interlaced_frame:
+            filtering = Chain(DEINTERLACE)
+        if filtering is None:
             yield frame
         else:
-            yield from chain.push(frame)
-    if chain is not None:
-        yield from chain.flush()
+            yield from filtering.push(frame)
+    if filtering is not None:
+        yield from filtering.flush()
 
 
 def _checked(frames: Iterable[VideoFrame], wanted: Wanted) -> Iterator[VideoFrame]:
@@ -142,8 +188,13 @@ def _checked(frames: Iterable[VideoFrame], wanted: Wanted) -> Iterator[VideoFram
         yield frame
 
 
-def _fitted(frames: Iterable[VideoFrame], wanted: Wanted) -> Iterator[VideoFrame]:
-    """Crop, scale and turn frames; scaling comes first, because turning a smaller frame is faster."""
+def fitted(frames: Iterable[VideoFrame], wanted: Wanted) -> Iterator[VideoFrame]:
+    """Crop, scale and turn stored frames of one size; yield them as yuv420p with 8 bits, in SDR.
+
+    HDR and wide gamuts are converted to BT.709 (`sdr.py`); the `opaque` of such a frame is the share of its pixels that
+    SDR cannot show. SDR keeps its values, range and tags. Scaling comes before turning, because a smaller frame is
+    turned faster.
+    """
     crop = Chain(_crop(wanted))
     scaled = turned(wanted.size, wanted.rotation)
     scaler, upright = VideoReformatter(), Chain(filters(wanted.rotation, wanted.mirrored))

@@ -17,7 +17,18 @@ from opendimo.storage_schemas.media.copying import Copyable, copyable
 from opendimo.storage_schemas.media.opening import Source
 from opendimo.storage_schemas.media.orientation import upright
 from opendimo.storage_schemas.media.probing import VideoInfo, probe
-from opendimo.storage_schemas.media.reading import Shrinker, Wanted, pictures, stored_frames, to_luma, to_rgb
+from opendimo.storage_schemas.media.reading import (
+    Part,
+    Shrinker,
+    Wanted,
+    fitted,
+    of_one_size,
+    parts,
+    pictures,
+    stored_frames,
+    to_luma,
+    to_rgb,
+)
 from opendimo.storage_schemas.media.sampling import survey
 from opendimo.storage_schemas.media.writing import Encoder, Encoding, check_encoder, encode, working_encoders
 
@@ -30,6 +41,7 @@ __all__ = [
     "Encoder",
     "Encoding",
     "Frame",
+    "Part",
     "Picture",
     "Shrinker",
     "Source",
@@ -40,7 +52,9 @@ __all__ = [
     "copyable",
     "decode",
     "encode",
+    "fitted",
     "frames",
+    "parts",
     "pictures",
     "probe",
     "resize",
@@ -55,10 +69,10 @@ def frames(source: Source, *, rotation: int = 0, mirrored: bool = False) -> Iter
     """Return an iterator over all frames in display order, with constant memory.
 
     `rotation` (clockwise, degrees) makes frames upright, after mirroring them left to right if `mirrored`.
-    Iterating raises `ValueError` if the file is not a readable video or is truncated.
+    Iterating raises `ValueError` if the file is not a readable video, is truncated, or the size of its frames changes.
     """
     scaler = VideoReformatter()
-    return (upright(to_rgb(frame, scaler), rotation, mirrored) for frame in stored_frames(source))
+    return (upright(to_rgb(frame, scaler), rotation, mirrored) for frame in of_one_size(stored_frames(source)))
 
 
 def decode(
@@ -74,11 +88,11 @@ def decode(
     """Decode frames `start, start + step, ...` below `stop` to uint8 [T, H, W, 3], resized to `size` (width, height).
 
     `rotation` and `mirrored` are those of `frames`.
-    Raises `ValueError` if the video ends before `stop`.
+    Raises `ValueError` if the video ends before `stop`, or if the size of its frames changes.
     """
     scaler = VideoReformatter()
     # only the chosen frames are converted to RGB
-    stored = islice(stored_frames(source), start, stop, step)
+    stored = islice(of_one_size(stored_frames(source)), start, stop, step)
     chosen = [upright(to_rgb(frame, scaler), rotation, mirrored) for frame in stored]
     expected = None if stop is None else len(range(start, stop, step))
     if not chosen or (expected is not None and len(chosen) < expected):

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 from opendimo.pipelines.clips.cut import ClipsConfig, clips_of
@@ -60,8 +61,6 @@ def test_such_a_file_is_rejected_at_the_door(tmp_path: Path, rate: str, aspect: 
 
 def test_a_rejected_video_is_a_data_error(tmp_path: Path) -> None:
     slow = tmp_path / "a.mkv"
-    import av
-
     with av.open(str(slow), "w") as container:
         stream = container.add_stream("ffv1", rate=Fraction(1, 50_000))
         stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
