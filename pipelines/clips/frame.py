@@ -1,6 +1,7 @@
 """A decoded frame, with its conversions cached."""
 
 from functools import cached_property
+from typing import cast
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ class Frame:
     @property
     def hdr_share(self) -> float | None:
         """Share of pixels that SDR cannot show, if the frame was converted to SDR."""
-        return self.picture.opaque
+        return cast(float | None, self.picture.opaque)
 
     @property
     def luma(self) -> Image:

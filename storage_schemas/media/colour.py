@@ -40,7 +40,7 @@ class Colours:
         if matrix in UNKNOWN_MATRICES and not frame.format.is_rgb:
             name = UNKNOWN_MATRICES[matrix]
             raise UnknownColours(f"the colour matrix {name} cannot be converted: export the video in BT.709")
-        if transfer == UNSPECIFIED and any(data.type in DOLBY_VISION for data in frame.side_data):
+        if transfer == UNSPECIFIED and any(kind in frame.side_data for kind in DOLBY_VISION):
             raise UnknownColours("Dolby Vision of profile 5 cannot be converted: export the video as HDR10, HLG or SDR")
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj") or frame.format.is_rgb
         return cls(transfer, int(frame.color_primaries), matrix, full)

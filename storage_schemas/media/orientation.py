@@ -5,9 +5,10 @@ degrees. FFmpeg's command shows a file in the same way.
 """
 
 from math import atan2, degrees, hypot
+from typing import cast
 
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -27,11 +28,11 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
 
     Other angles are rounded. A matrix that maps the picture to a line is ignored.
     """
-    side_data = next((data for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)
-    if side_data is None:
+    side_data = cast(SideDataContainer, frame.side_data)  # the stub of PyAV declares another type
+    if Type.DISPLAYMATRIX not in side_data:
         return 0, False
     # x' = a x + c y, y' = b x + d y; x to the right, y down
-    a, b, _, c, d = (float(value) for value in np.frombuffer(bytes(side_data), np.int32)[:5])
+    a, b, _, c, d = (float(value) for value in np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), np.int32)[:5])
     across, down = hypot(a, c), hypot(b, d)
     if not across or not down:
         return 0, False

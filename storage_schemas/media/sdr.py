@@ -88,7 +88,7 @@ def _signal(frame: VideoFrame, colours: Colours, size: tuple[int, int] | None) -
     layout = "gbrp12le" if frame.format.is_rgb else "yuv444p12le"
     range_ = ColorRange.JPEG if colours.full_range else ColorRange.MPEG
     scaled = VideoReformatter().reformat(
-        frame, *(size or (None, None)), layout, interpolation=EXACT, threads=1,
+        frame, *(size or (frame.width, frame.height)), layout, interpolation=EXACT, threads=1,
         src_color_range=range_, dst_color_range=range_,
     )  # fmt: skip
     planes = np.stack([_plane(scaled, k) for k in range(3)])
