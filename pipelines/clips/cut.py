@@ -5,16 +5,14 @@ Frames flow through a chain of generators that buffer only a few of them; encode
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 
 from opendimo.pipelines.clips.cameras import Cameras, Size, true_people
 from opendimo.pipelines.clips.frame import Frame
 from opendimo.pipelines.clips.letterbox import kept_region
+from opendimo.pipelines.clips.reader import Reader, as_data_error
 from opendimo.pipelines.clips.shot import People, Shot, Window
 from opendimo.pipelines.clips.shots import Cuts, ShotsConfig, by_content
-from opendimo.pipelines.clips.spans import Spans
 from opendimo.pipelines.clips.windows import WindowsConfig, shots
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.people.detector import Detector
@@ -22,14 +20,12 @@ from opendimo.pipelines.people.follow import Follower, PeopleConfig
 from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
 from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 from opendimo.storage_schemas.media import video
-from opendimo.storage_schemas.media.orientation import turned
 from opendimo.storage_schemas.media.spool import Spool
 from opendimo.storage_schemas.rows import Row
 
 VERSION = "3"
 """Version of the clip code; increase it when results change."""
 COPIED = ("source_id", "capture_id", "view", "kind", "subject", "licence", "attribution", "fps_num", "fps_den")
-BAR_SAMPLES = 12  # pictures, spread over a video, that are used to detect black bars
 NAMED = 5  # spans without a clip that a message names
 
 log = logging.getLogger(__name__)
@@ -74,7 +70,7 @@ def clips_of(
     Raises `DataError` if the source is unreadable, does not match its row or its cameras, or has no shot longer than
     the margins.
     """
-    reader = _Reader(source, config)
+    reader = Reader(source, config.letterbox)
     rows: dict[str, list[Row]] = {"clips": [], "clip_videos": [], "fingerprints": []}
     for part in reader.parts():
         cutter = _Cutter(reader, part, config, detector, weights)
@@ -101,65 +97,10 @@ def _spans_without_clip(spans: Sequence[Row], clips: list[Row]) -> str:
     return f"{', '.join(empty[:NAMED])}{more}: {why}" if empty else ""
 
 
-class _Reader:
-    """Reads the frames of one source up to the end of its last span.
-
-    `survey` are key frames in which black bars are detected. `resampled` is the rate to which frames are resampled:
-    that of sources from the internet without per-frame cameras, else None. `read_all`: whether the frames of all spans
-    were read.
-    """
-
-    def __init__(self, source: Row, config: ClipsConfig) -> None:
-        self.source, self.path = source, source["local_path"]
-        self.stated: Size = (source["width"], source["height"])
-        self.rotation, self.mirrored = source["rotation"], bool(source.get("mirrored"))  # null before schema 5
-        self.fps = _rate(source)
-        self.spans = Spans(source.get("spans"), self.fps)
-        self.read_all = False
-        keep_frames = source["kind"] != "internet" or Cameras.of(source, self.stated).frames is not None
-        self.resampled = None if keep_frames else self.fps
-        # a source with a camera is not cropped, because its calibration includes the bars
-        self.has_camera = source.get("K") is not None
-        detect_bars = config.letterbox and not self.has_camera
-        with _as_data_error(self.path):
-            self.survey = video.survey(self.path, BAR_SAMPLES if detect_bars else 0, self.rotation, self.mirrored)
-
-    def parts(self) -> Iterator[video.Part]:
-        """Yield the parts of the source with their upright sizes.
-
-        Raises `DataError` if there is no frame, if the first one has another size than stated, or if the size changes
-        although the source has a camera, which holds for one size.
-        """
-        end = None
-        for part in self._stored_parts():
-            size, end = turned(part.size, self.rotation), part.first
-            if part.first == 0 and size != self.stated:
-                raise DataError(
-                    f"{self.path}: frame 0 is {_text(size)}, the source table says {_text(self.stated)}: "
-                    "ingest the source again"
-                )
-            if size != self.stated and self.has_camera:
-                raise DataError(
-                    f"{self.path}: frame {part.first} is {_text(size)}, those before are {_text(self.stated)}, as its "
-                    "camera: re-encode the video to one size"
-                )
-            yield replace(part, size=size)
-            if self.read_all:
-                return
-        if end is None:
-            raise DataError(f"{self.path}: no frame can be decoded")
-
-    def _stored_parts(self) -> Iterator[video.Part]:
-        with _as_data_error(self.path):
-            yield from video.parts(self.path, self.resampled)
-
-
 class _Cutter:
     """Cuts the clips of one part of a source: holds what they share."""
 
-    def __init__(
-        self, reader: _Reader, part: video.Part, config: ClipsConfig, detector: Detector, weights: str
-    ) -> None:
+    def __init__(self, reader: Reader, part: video.Part, config: ClipsConfig, detector: Detector, weights: str) -> None:
         self.reader, self.part, self.source, self.path = reader, part, reader.source, reader.path
         self.config, self.detector, self.weights = config, detector, weights
         self.region = kept_region([k for k in reader.survey.lumas if k.shape == part.size[::-1]]) or (0, 0, *part.size)
@@ -178,7 +119,7 @@ class _Cutter:
         Raises `DataError` if there are not as many as its cameras have.
         """
         shrink, count = video.Shrinker(fit(self.size, self.config.analysis_side)), 0
-        with _as_data_error(self.path):
+        with as_data_error(self.path):
             for count, picture in enumerate(video.fitted(self.part.frames, self._decoding()), 1):
                 if self.part.first + count > self.spans.stop:
                     self.reader.read_all = True
@@ -265,7 +206,7 @@ class _Cutter:
         """Return the encoded video of a window and the encoder used, or `copy`."""
         if window.encoder is not None:
             return window.encoder.finish(), self.config.encoder
-        with _as_data_error(self.path):
+        with as_data_error(self.path):
             if self.copies is not None and self.copies.holds(window.span):
                 return self.copies.copy(window.span), "copy"
             encoder = video.Encoder(self.fps, self.encoding)  # cut short by a shot's end: decode again
@@ -277,7 +218,7 @@ class _Cutter:
         """Return where packets may be copied; None if the config forbids it, or pictures are turned or scaled."""
         if not self.config.copy or self.reader.rotation or self.reader.mirrored or self.size != self.part.size:
             return None
-        with _as_data_error(self.path):
+        with as_data_error(self.path):
             return video.copyable(self.path, self.size, self.fps)
 
     def _people(self) -> People:
@@ -319,28 +260,6 @@ class _ShotInSpan:
             is_new = len(rest) >= self.config.min_rest and rest.span.stop > self.covered
             if rest.start == self.start or is_new:
                 yield self.cutter.rows(self.shot, rest, self.span)
-
-
-@contextmanager
-def _as_data_error(path: str) -> Iterator[None]:
-    """Turn a `ValueError` into a `DataError` with the path: the video is invalid."""
-    try:
-        yield
-    except (FileNotFoundError, DataError):
-        raise
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _rate(source: Row) -> Fraction:
-    """Return the frame rate of a source. Raises `DataError` if it is 0, as rows before schema 5 may state."""
-    if source["fps_num"] <= 0 or source["fps_den"] <= 0:
-        raise DataError(f"{source['local_path']}: no frame rate: re-encode it with a constant one and ingest it again")
-    return Fraction(source["fps_num"], source["fps_den"])
 
 
 def fit(size: Size, short_side: int) -> Size:
