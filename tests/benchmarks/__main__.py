@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 
-SAME = ("ingest", "duplicates", "motion")
+SAME = ("ingest", "shots", "duplicates", "motion")
 MODULES = {**{name: name for name in SAME}, "lake": "lake_scale", "access": "random_access", "loader": "loader"}
 
 if __name__ == "__main__":
