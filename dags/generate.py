@@ -23,11 +23,12 @@ def animate(
     seed: int = 0,
     placing: Placing | None = None,
     truth: Path | None = None,
+    start: float | None = None,
 ) -> Path:
     """Generate a video and write the MP4 `out` and, beside it, a JSON record of the inputs; return `out`.
 
     If both exist with the same inputs, nothing is generated. `truth`: ground-truth video to show beside the result;
-    only recorded.
+    only recorded. `start`: second of the driving video at which its motion begins; None = where a person is first seen.
     """
     placing = placing or Placing()
     open_image(reference)
@@ -42,6 +43,7 @@ def animate(
         "sampling": asdict(sampling),
         "precision": placing.precision,
         "seed": seed,
+        **({} if start is None else {"start": start}),
         **({"truth": str(truth.absolute())} if truth else {}),
     }
     record = out.with_suffix(".json")
@@ -59,6 +61,7 @@ def animate(
             sampling,
             placing=placing,
             seed=seed,
+            start=start,
             on_step=bar.advance,
             find_person=find_person,
             read_video=read_video,

@@ -73,18 +73,19 @@ def generate(
     *,
     placing: Placing | None = None,
     seed: int = 0,
+    start: float | None = None,
     on_step: Callable[[], None] = lambda: None,
     find_person: FindPerson | None = None,
     read_video: ReadVideo | None = None,
 ) -> Path:
     """Write an MP4 in which the person of the `reference` image repeats the motion of `driving`; return its path.
 
-    `on_step` is called after each denoising step. `driving`, `find_person` and `read_video` are passed to
+    `on_step` is called after each denoising step. `driving`, `start`, `find_person` and `read_video` are passed to
     `DiMoPipeline`. Raises the `ValueError`s of `find_pipeline`, `load_pipeline` and `DiMoPipeline`.
     """
     image = open_image(reference)
     pipeline = load_pipeline(find_pipeline(checkpoint), placing or Placing())
-    plugins = {"find_person": find_person, "read_video": read_video}
+    plugins = {"start": start, "find_person": find_person, "read_video": read_video}
     frames, fps = sample(pipeline, image, driving, prompt, sampling, seed=seed, on_step=on_step, **plugins)
     Path(out).write_bytes(encode(frames, fps))
     return Path(out)

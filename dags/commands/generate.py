@@ -30,6 +30,13 @@ def generate(
             help="Number of frames, 4k + 1; more than in training are generated in windows. Default: as in training.",
         ),
     ] = None,
+    start: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Second of the driving video at which its motion begins. Default: where a person is first seen.",
+        ),
+    ] = None,
     steps: SamplingSteps = STEPS,
     guidance: Guidance = GUIDANCE,
     motion_guidance: MotionGuidance = MOTION_GUIDANCE,
@@ -74,5 +81,5 @@ def generate(
     sampling = Sampling(steps, guidance, motion_guidance, frames, guidance_in_sequence)
     placing = Placing(dtype.value, offload) if dtype else Placing(offload=offload)
     with display():
-        video_path = animate(pipeline, reference, driving, prompt, out, sampling, seed, placing)
+        video_path = animate(pipeline, reference, driving, prompt, out, sampling, seed, placing, start=start)
     print(video_path)

@@ -26,7 +26,7 @@ from opendimo.model.encoder.config import EncoderConfig
 from opendimo.model.latent_geometry import LatentGeometry
 from opendimo.model.pipeline.calls import CallState, check_callback, initial_latents
 from opendimo.model.pipeline.folder import SavedPipeline
-from opendimo.model.pipeline.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage
+from opendimo.model.pipeline.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage, scale_of
 from opendimo.model.pipeline.guidance import evaluations, guided_velocity
 from opendimo.model.pipeline.lora import LoraLoaderMixin
 from opendimo.model.pipeline.pictures import OutputType, as_asked, fitted, open_image
@@ -43,10 +43,15 @@ OnStepEnd = Callable[["DiMoPipeline", int, Tensor, dict[str, Tensor]], dict[str,
 @dataclass
 class DiMoOutput(BaseOutput):
     """`frames` of V videos and their rate `fps` (frames per second). `frames` are float32 [V, T, H, W, 3] (np) or
-    [V, T, 3, H, W] (pt) in [0, 1], a list of V lists of images (pil), or normalised latents [V, C, L, h, w]."""
+    [V, T, 3, H, W] (pt) in [0, 1], a list of V lists of images (pil), or normalised latents [V, C, L, h, w].
+
+    `start`: seconds of the driving clip at which its motion begins. `scale`: size of the person in the driving clip
+    relative to the one in the reference, as far as both can be measured."""
 
     frames: NDArray[np.float32] | Tensor | list[list[Image]]
     fps: Fraction
+    start: float = 0.0
+    scale: float | None = None
 
 
 class Window(NamedTuple):
@@ -140,6 +145,7 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
         guidance_in_sequence: bool = False,
         window_overlap: int | None = None,
         fps: Fraction | float = 24,
+        start: float | None = None,
         find_person: FindPerson | None = None,
         read_video: ReadVideo | None = None,
         callback_on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None = None,
@@ -170,6 +176,8 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
             guidance_in_sequence: run the guidance evaluations one after another rather than batched, to save memory.
             window_overlap: minimum overlap of neighbouring windows in latent frames; default: a third of a window.
             fps: frames per second of a driving clip that is not a file.
+            start: where the motion begins in the driving clip, in seconds; default: where a person is seen first, as
+                far as enough frames follow. The output says where that is.
             find_person, read_video: default: those of `pipelines.driving`, if opendimo is installed.
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step, with the tensors named
                 in `callback_on_step_end_tensor_inputs` or by a `PipelineCallback` itself (latents, reference_latents,
@@ -199,10 +207,12 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
             if number < 1:
                 raise ValueError(f"{name} is {number}: take 1 or more")
         spans = self._spans(num_frames, height, width, window_overlap)
-        picture = fitted(open_image(reference), height, width)
+        image = open_image(reference)
+        picture = fitted(image, height, width)
         footage = open_footage(
             driving,
             num_frames,
+            start=start,
             fps=Fraction(fps).limit_denominator(1001),
             frame_step=self.config["frame_step"],
             rate=self.config["fps"],
@@ -212,6 +222,7 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
             read_video=read_video,
             find_person=find_person,
         )
+        scale = scale_of(footage, image, find_person)
         self._guidance_scale, self._motion_guidance_scale = guidance_scale, motion_guidance_scale
         self._attention_kwargs, self._interrupt = attention_kwargs, False
         device, dtype = self._execution_device, self.transformer.dtype
@@ -249,7 +260,7 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
         latents = tensors["latents"]
         frames = latents if output_type == "latent" else as_asked(decode(self.vae, latents), output_type)
         self.maybe_free_model_hooks()
-        return DiMoOutput(frames, footage.fps) if return_dict else (frames,)
+        return DiMoOutput(frames, footage.fps, footage.start, scale) if return_dict else (frames,)
 
     def _denoised(
         self,

@@ -31,9 +31,11 @@ FPS = 30.0
 """Default rate, in frames per second, to which videos are subsampled if a model's training rate is unknown."""
 
 
-def read_video(path: Path, count: int, rate: float | None = None) -> tuple[NDArray[np.uint8], Fraction]:
-    """Return the first `count` frames [T, H, W, 3] of a video, subsampled to about `rate` (default `FPS`) per second,
-    and their actual rate.
+def read_video(
+    path: Path, count: int, rate: float | None = None, start: float = 0.0
+) -> tuple[NDArray[np.uint8], Fraction]:
+    """Return the first `count` frames [T, H, W, 3] of a video from `start` on (seconds), subsampled to about `rate`
+    (default `FPS`) per second, and their actual rate.
 
     Every n-th frame is read, so the actual rate differs from `rate` by up to a factor of 1 +- 1 / 2n: a video of 60
     frames per second gives 30 instead of 25, 20 % more. A video slower than `rate` is not subsampled. Frames are not
@@ -43,8 +45,9 @@ def read_video(path: Path, count: int, rate: float | None = None) -> tuple[NDArr
     try:
         info = probe(path)
         step = max(1, round(float(info.fps) / (rate or FPS)))
-        stop = (count - 1) * step + 1
-        images = decode(path, stop=stop, step=step, rotation=info.rotation, mirrored=info.mirrored)
+        first = round(start * info.fps)
+        stop = first + (count - 1) * step + 1
+        images = decode(path, start=first, stop=stop, step=step, rotation=info.rotation, mirrored=info.mirrored)
         return images, info.fps / step
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {error}; choose another driving video") from error

@@ -14,7 +14,7 @@ from opendimo.model.driving.framing import Framing
 from opendimo.model.driving.person import Person
 from opendimo.model.encoder.config import ENCODERS
 from opendimo.model.pipeline import plugs
-from opendimo.model.pipeline.footage import open_footage
+from opendimo.model.pipeline.footage import open_footage, scale_of
 from tests.model.pipelines import driving
 
 T, H, W = 9, 48, 96
@@ -49,6 +49,13 @@ def find_bright(frames: np.ndarray, fps: float, poses: bool) -> Person:
         valid=np.full(n, poses),
         hand_valid=np.ones((n, 2), np.float32),
     )
+
+
+def late_film(enters: int, frames: int) -> np.ndarray:
+    """Draw a dark room [frames, H, W, 3] that the bright figure enters at a frame."""
+    room = np.random.default_rng(0).integers(0, 60, (frames, H, W, 3), dtype=np.uint8)
+    room[enters:, 12:40, 30:40] = 250
+    return room
 
 
 def read(path: Path, count: int, rate: float | None) -> tuple[np.ndarray, Fraction]:
@@ -140,6 +147,72 @@ def test_what_is_prepared_is_taken_as_it_is() -> None:
 def test_what_cannot_drive_is_refused_with_a_way_out(given: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         opened(given)
+
+
+@pytest.mark.parametrize("enters", [7, 12, 36])
+def test_the_motion_begins_where_a_person_is_first_seen(enters: int, caplog: pytest.LogCaptureFixture) -> None:
+    frames = late_film(enters, 60)
+    reads: list[float] = []
+
+    def read_late(path: Path, count: int, rate: float | None, start: float = 0.0) -> tuple[np.ndarray, Fraction]:
+        reads.append(start)
+        part = frames[round(start * 24) :][:count]
+        if len(part) < count:
+            raise ValueError(f"{path} ends too early")
+        return part, Fraction(24)
+
+    for given in (frames, "late.mp4"):
+        caplog.clear()
+        footage = opened(given, read_video=read_late)
+        assert footage.start == pytest.approx(enters / 24)
+        assert np.array_equal(footage.frames, frames[enters : enters + T])
+        assert f"the motion begins at {enters / 24:.2f} s, where a person is first seen" in caplog.text
+    assert reads[0] == 0 and reads[-1] == pytest.approx(enters / 24)
+
+
+def test_a_given_start_is_kept_and_said_nothing_about(caplog: pytest.LogCaptureFixture) -> None:
+    frames = late_film(7, 60)
+    for start, first in ((0, 0), (0.5, 12)):
+        footage = opened(frames, start=start)
+        assert footage.start == start and np.array_equal(footage.frames, frames[first : first + T])
+    given = driving(T)
+    prepared = opened(given, count=5, start=2 / 24)
+    assert torch.equal(prepared.window(slice(0, 5)).body, given.body[:, 2:7]) and prepared.start == pytest.approx(
+        2 / 24
+    )
+    assert not caplog.text
+    with pytest.raises(ValueError, match=r"9 frames are needed from 3 s on, but there are 0"):
+        opened(frames, start=3)
+    with pytest.raises(ValueError, match=r"start is -1: give the seconds"):
+        opened(frames, start=-1)
+
+
+def test_a_person_who_is_seen_too_late_for_enough_frames_is_taken_as_seen(caplog: pytest.LogCaptureFixture) -> None:
+    footage = opened(late_film(7, T + 3))
+    assert footage.start == 0 and len(footage.frames) == T
+    assert "the person is not seen before 0.29 s, and too few frames follow" in caplog.text
+
+
+@pytest.mark.parametrize(("height", "factor"), [(28, None), (14, 2.0), (48, 28 / 48)])
+def test_people_of_very_different_sizes_are_told_with_the_factor(
+    height: int, factor: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    def find(frames: np.ndarray, fps: float, poses: bool) -> Person:
+        """Find the bright figure; its torso is a third of its height."""
+        person = find_bright(frames, fps, True)
+        track = person["track"]
+        for joint, share in ((0, 0.5), (12, 0.5 - 1 / 3)):
+            person["joints_2d"][:, joint, 0] = track[:, 0]
+            person["joints_2d"][:, joint, 1] = track[:, 1] + share * (track[:, 3] - track[:, 1])
+        return person
+
+    reference = np.zeros((2 * H, 2 * W, 3), np.uint8)  # twice as many pixels: the same picture after the crop
+    reference[: 2 * height, 40:60] = 250
+    footage = opened(film(), find_person=find)
+    assert scale_of(footage, Image.fromarray(reference), find) == pytest.approx(factor or 1.0, abs=0.05)
+    told = f"{factor:.2f} times as large" in caplog.text if factor else not caplog.text
+    assert told
+    assert scale_of(footage, Image.new("RGB", (W, H)), find) is None  # nobody is seen in the reference
 
 
 def test_where_no_finder_is_installed_the_error_says_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:

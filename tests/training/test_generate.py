@@ -106,6 +106,11 @@ def test_a_real_video_drives_a_pipeline_from_disk(folder: Path, dance: Path, ref
     assert one.std() > 1
 
 
+def test_a_driving_video_is_read_from_a_start(dance: Path) -> None:
+    frames, fps = read_video(dance, 5, None, 1.5)
+    assert fps == 30 and np.array_equal(frames, decode(dance, start=45, stop=50))
+
+
 def test_a_video_longer_than_in_training_comes_out_whole(
     folder: Path, dance: Path, reference: Path, tmp_path: Path
 ) -> None:
