@@ -71,6 +71,16 @@ def with_text(batch: Batch, chosen: Tensor, text: Tensor) -> Batch:
     )
 
 
+def without_some_hands(driving: Driving, share: float, seed: int) -> Driving:
+    """Drop visible hands at random: a `share` of the samples lose each with a probability of their own, uniform."""
+    generator = torch.Generator().manual_seed(seed)
+    clips, frames, hands = driving.hand_ok.shape
+    chosen = torch.rand(clips, generator=generator) < share
+    rate = torch.where(chosen, torch.rand(clips, generator=generator), 0.0)
+    dropped = torch.rand(clips, frames, hands, generator=generator) < rate[:, None, None]
+    return replace(driving, hand_ok=driving.hand_ok & ~dropped.to(driving.hand_ok.device))
+
+
 def some_frames(driving: Driving, share: float, seed: int) -> Driving:
     """Return a random `share` of the frames of driving windows, at least one frame, the same for all samples."""
     frames = driving.body.shape[1]

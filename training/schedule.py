@@ -57,6 +57,8 @@ class Schedule:
     `perspective_start`, `perspective_full`: steps between which the strength of perspective augmentation grows
     linearly from 0 to full; equal values: full strength from that step on.
     `text_dropout`, `motion_dropout`: shares of samples without text or motion, for classifier-free guidance.
+    `hand_dropout`: share of samples that lose a random share of their visible hands, because renders label every hand,
+    and inference detects few.
     """
 
     stages: tuple[StageConfig, ...]
@@ -74,6 +76,7 @@ class Schedule:
     perspective_full: float = 0.0
     text_dropout: float = 0.1
     motion_dropout: float = 0.1
+    hand_dropout: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -81,8 +84,8 @@ class Schedule:
         numbers = [f.name for f in fields(self) if f.name != "stages" and (getattr(self, f.name) or 0) < 0]
         if numbers:
             raise ValueError(f"the schedule's {', '.join(numbers)} must be 0 or more")
-        if max(self.text_dropout, self.motion_dropout) > 1:
-            raise ValueError("text_dropout and motion_dropout must be at most 1")
+        if max(self.text_dropout, self.motion_dropout, self.hand_dropout) > 1:
+            raise ValueError("text_dropout, motion_dropout and hand_dropout must be at most 1")
 
     @property
     def stage_steps(self) -> tuple[int, ...]:
@@ -165,6 +168,7 @@ class StagePoint:
     perspective: float
     text_dropout: float
     motion_dropout: float
+    hand_dropout: float
 
 
 def stage_at(step: int, schedule: Schedule) -> StagePoint:
@@ -193,6 +197,7 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
                 perspective=1 - _decay(step, schedule.perspective_start, schedule.perspective_full),
                 text_dropout=schedule.text_dropout,
                 motion_dropout=schedule.motion_dropout,
+                hand_dropout=schedule.hand_dropout,
             )
         start += stage.steps
     raise ValueError(f"step {step} is outside the schedule's {schedule.steps} steps")

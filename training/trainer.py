@@ -28,7 +28,15 @@ from opendimo.training.initial import initial_model, starts_from
 from opendimo.training.latents import check_latents
 from opendimo.training.log import MetricsLog
 from opendimo.training.no_text import empty_prompt
-from opendimo.training.objective import Terms, draw, pose_loss, some_frames, training_loss, with_text
+from opendimo.training.objective import (
+    Terms,
+    draw,
+    pose_loss,
+    some_frames,
+    training_loss,
+    with_text,
+    without_some_hands,
+)
 from opendimo.training.optimizer import PartsOptimizer
 from opendimo.training.precision import computing
 from opendimo.training.recipe import settings_of
@@ -228,6 +236,8 @@ class _Run:
         )
         torch.manual_seed(conditions.augment_seed or 0)  # for random operations that take no generator
         batch = with_text(batch, conditions.drop_text, self.no_text)
+        driving = without_some_hands(batch.driving, point.hand_dropout, conditions.augment_seed or 0)
+        batch = replace(batch, driving=driving)
         self.optimizer.zero_grad()
         with computing(self.device, config.bf16):
             if point.trains_generator or self.model.geometry is None:

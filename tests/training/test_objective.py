@@ -1,5 +1,6 @@
 """Weights of errors in the training loss, with a stub model of given errors."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from opendimo.model.batch import Batch, Driving, Prediction
-from opendimo.training.objective import Conditions, Terms, training_loss, with_text
+from opendimo.training.objective import Conditions, Terms, training_loss, with_text, without_some_hands
 
 SHAPE = 2, 4, 3, 8, 8
 
@@ -89,3 +90,15 @@ def test_a_dropped_text_is_replaced_by_the_empty_prompt_whatever_their_lengths()
         assert replaced.text_ok.sum(1).tolist() == [length, 1]
         assert torch.equal(replaced.text[0][replaced.text_ok[0]], torch.full((length, 3), 5.0))
         assert torch.equal(replaced.text[1][replaced.text_ok[1]], torch.ones(1, 3))
+
+
+def test_hands_are_dropped_in_a_share_of_the_samples_at_rates_of_their_own() -> None:
+    driving = Driving.zeros(1000, 40, 2, 2)
+    driving = replace(driving, hand_ok=torch.ones(1000, 40, 2, dtype=torch.bool))
+    kept = without_some_hands(driving, 0.5, seed=0).hand_ok.float().mean((1, 2))
+    changed = kept < 1
+    assert changed.float().mean() == pytest.approx(0.5, abs=0.06)
+    assert kept[changed].mean() == pytest.approx(0.5, abs=0.06) and kept[changed].std() > 0.25  # uniform: 0.29
+    assert torch.equal(without_some_hands(driving, 0.0, seed=0).hand_ok, driving.hand_ok)
+    hidden = replace(driving, hand_ok=~driving.hand_ok)
+    assert not without_some_hands(hidden, 0.5, seed=0).hand_ok.any()

@@ -120,6 +120,7 @@ def full(base: Path, size: Size) -> TrainConfig:
         final_lr=0.02,
         encoder_lr_alone=0.4,
         encoder_lr=0.1,
+        hand_dropout=0.0,  # drivers of held-out pairs have all hands as well
         geometry_hold=encoder + round(0.8 * generator),
         geometry_end=encoder + round(0.92 * generator),
     )
