@@ -25,6 +25,7 @@ def test_another_file_of_thresholds_is_another_verdict_of_the_same_clips(tmp_pat
 def test_a_key_that_is_none_is_an_error_in_one_line(tmp_path: Path) -> None:
     lake, wrong = Lake(tmp_path / "lake"), tmp_path / "wrong.toml"
     wrong.write_text("min_hands = 0.5\n")
+    (tmp_path / "a.mp4").touch()
     for args in (("status", "--policy"), ("ingest", "internet", str(tmp_path), "--clips")):
         answer = dimo(*args, str(wrong), "--lake", lake.uri)
         assert answer.returncode == 1 and "Traceback" not in answer.stderr
