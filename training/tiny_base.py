@@ -1,11 +1,13 @@
-"""The tiny base model that is included in this repository, for demos, tests and the miniature."""
+"""The tiny models included in this repository: a base model for tests and the miniature, a 3DiMo for the demo."""
 
 import os
 import shutil
 from pathlib import Path
 
 PRETRAINED = Path(__file__).parent / "miniature" / "pretrained"
-"""The model in the diffusers layout; its README describes how it was trained."""
+"""The base model in the diffusers layout; its README describes how it was trained."""
+TRAINED = PRETRAINED.with_name("trained_3dimo")
+"""A complete 3DiMo on that base model, as `DiMo.save` writes it, trained on people of the studio."""
 
 
 def copy_tiny_base(out: Path) -> Path:

@@ -27,7 +27,7 @@ STRIP, STRIP_HEIGHT = 9, 120
 @dataclass(frozen=True)
 class Generated:
     """Links of the existing media; `problems`: what could not be shown. `strip`: frames of the generated clip, under
-    the matching frames of the driving video if the record names the driving window (`aligned`)."""
+    the matching frames of the driving video if the record names the driving window (`aligned`), over the true ones."""
 
     clip: str | None
     strip: str | None
@@ -60,7 +60,7 @@ def read_generated(clip: Path, media: Media) -> Generated:
     prompt = record.get("prompt")
     return Generated(
         clip=link_or_none("generated clip", lambda: _whole(clip, media)),
-        strip=link_or_none("frames", lambda: _strip(clip, driving, window, media)),
+        strip=link_or_none("frames", lambda: _strip(clip, driving, truth, window, media)),
         aligned=bool(driving and window),
         reference=link_or_none("reference image", lambda: _picture(reference, media)) if reference else None,
         driving=link_or_none("driving video", lambda: _driving(driving, clip, window, media)) if driving else None,
@@ -126,20 +126,22 @@ def _picture(path: Path, media: Media) -> str:
     return media.picture(["picture", sha256_file(path)], make)
 
 
-def _strip(clip: Path, driving: Path | None, window: Window | None, media: Media) -> str:
-    """Store a strip of evenly spaced frames of the clip, below the driving frames."""
+def _strip(clip: Path, driving: Path | None, truth: Path | None, window: Window | None, media: Media) -> str:
+    """Store a strip of evenly spaced frames of the clip, below the driving frames and above the true ones."""
 
     def make() -> Frames:
         rows = [video.decode(clip)]
         if driving and window:
             rows.insert(0, _window_frames(driving, window))
+        if truth:
+            rows.append(video.decode(truth))
         count = min(len(frames) for frames in rows)
         chosen = np.unique(np.linspace(0, count - 1, STRIP).round().astype(int))
         width = max(round(STRIP_HEIGHT * f.shape[2] / f.shape[1]) for f in rows)
         tiles = [_letterbox(frames[t], width, STRIP_HEIGHT) for frames in rows for t in chosen]
         return grid(tiles, len(chosen))
 
-    content = ["strip", sha256_file(clip), sha256_file(driving) if driving else None, window]
+    content = ["strip", sha256_file(clip), *(sha256_file(path) if path else None for path in (driving, truth)), window]
     return media.picture(content, make)
 
 

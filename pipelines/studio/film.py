@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from opendimo.model.body.mannequin import vertex_colours
-from opendimo.model.body.mannequin_parts import EYE, HAIR, IRIS, LIPS, SKIN
+from opendimo.model.body.mannequin_parts import EYE, HAIR, IRIS, LIPS
+from opendimo.model.body.skeleton import BODY_JOINTS, FROM_SMPLX, JOINTS
 from opendimo.pipelines.sources.renders import unreal_axes
 from opendimo.pipelines.studio.cameras import Camera
 from opendimo.pipelines.studio.motions import Motion, mannequin
@@ -17,6 +18,16 @@ from opendimo.pipelines.studio.scene import Background, Scene, cast_shadows, lig
 
 Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]
+
+SUIT = {
+    "left_shoulder": (190, 70, 70), "left_elbow": (240, 40, 45), "left_wrist": (255, 225, 30),
+    "right_shoulder": (70, 85, 190), "right_elbow": (40, 65, 240), "right_wrist": (50, 235, 235),
+    "left_hip": (150, 80, 150), "left_knee": (240, 90, 215), "left_ankle": (120, 40, 110), "left_foot": (120, 40, 110),
+    "right_hip": (80, 140, 80), "right_knee": (85, 220, 90), "right_ankle": (40, 110, 45), "right_foot": (40, 110, 45),
+}  # fmt: skip
+"""RGB colours of the suit's limbs by the joint that moves them."""
+TORSO = ((225, 225, 228), (232, 214, 190), (206, 222, 236), (214, 232, 210))
+"""RGB colours of the suit's torso."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +102,23 @@ def normals(vertices: Array, faces: NDArray[np.int64]) -> Array:
 
 
 def dressed(look: int) -> Array:
-    """Return the vertex colours [V, 3] of a person: skin and hair are fixed, clothes depend on `look`."""
+    """Return the vertex colours [V, 3] of a person in a suit with a distinct colour per limb; `look` selects the torso.
+
+    Distinct colours make limbs, left and right distinguishable at the few pixels that a tiny model draws.
+    """
     colours = vertex_colours().astype(np.float64)
-    clothes = ~(colours[:, None] == np.array([SKIN, HAIR, EYE, IRIS, LIPS])).all(-1).any(-1)
-    order = ([0, 1, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0])[look % 4]
-    colours[clothes] = colours[clothes][:, order]
+    bone = mannequin().layer.lbs_weights[:, list(FROM_SMPLX)].argmax(1).numpy()
+    is_face = (colours[:, None] == np.array([HAIR, EYE, IRIS, LIPS])).all(-1).any(-1)
+    for number, name in enumerate(JOINTS):
+        if (colour := _suit_colour(name, look)) is not None:
+            colours[(bone == number) & ~is_face] = colour
     return colours
+
+
+def _suit_colour(joint: str, look: int) -> tuple[int, int, int] | None:
+    """Return the colour of the suit at a joint; None for the head, which keeps its own."""
+    if joint in SUIT:
+        return SUIT[joint]
+    if joint not in BODY_JOINTS:  # a finger
+        return SUIT[f"{joint.split('_', maxsplit=1)[0]}_wrist"]
+    return None if joint in ("neck", "head") else TORSO[look % len(TORSO)]

@@ -108,13 +108,13 @@ def cast_shadows(background: Background, vertices: Array) -> Image:
 def _tiles(random: np.random.Generator) -> Image:
     """Return the ground texture [P, P, 3]: tiles in two colours with random variation, joints and specks."""
     pixels = TEXTURE_PIXELS // TEXTURE_TILES
-    dark, bright = np.array([128, 120, 112]), np.array([178, 170, 158])
+    dark, bright = np.array([138, 131, 124]), np.array([158, 151, 142])
     odd = np.indices((TEXTURE_TILES, TEXTURE_TILES)).sum(0) % 2
     tone = np.where(odd[..., None], dark, bright) + random.normal(0, 9, (TEXTURE_TILES, TEXTURE_TILES, 1))
     texture = np.repeat(np.repeat(tone, pixels, 0), pixels, 1)
-    texture[::pixels] = texture[:, ::pixels] = (96, 92, 88)
-    texture[1::pixels] = texture[:, 1::pixels] = (96, 92, 88)
-    texture += cv2.GaussianBlur(random.normal(0, 22, texture.shape[:2]), (0, 0), 1.2)[..., None]
+    texture[::pixels] = texture[:, ::pixels] = (122, 116, 110)
+    texture[1::pixels] = texture[:, 1::pixels] = (122, 116, 110)
+    texture += cv2.GaussianBlur(random.normal(0, 8, texture.shape[:2]), (0, 0), 1.2)[..., None]
     return texture.astype(np.float32)
 
 

@@ -48,24 +48,16 @@ def _person(seed: int, number: int, name: str, action: str, frames: int, aside: 
 
 
 def _unreal(seed: int, frames: int) -> list[Take]:
-    """Return takes of three people, each filmed by one static and two moving cameras."""
+    """Return takes of three people, each filmed by two static cameras and a moving one."""
     turn = np.random.default_rng((seed, 100)).uniform(-12, 12, 9)
 
     def static(view: int, azimuth: float, distance: float) -> Camera:
         return cameras.static(frames, azimuth + turn[view], distance, height=1.4)
 
     views = {
-        "wave": (static(0, 0, 3.8), cameras.dolly(static(1, -38, 3.8), 0.9), cameras.arc(static(2, 40, 3.8), -32)),
-        "jumping-jacks": (
-            static(3, -15, 4.1),
-            cameras.truck(static(4, 20, 4.1), 0.9),
-            cameras.pan(static(5, -45, 4.3), -10),
-        ),
-        "walk-circle": (
-            static(6, 10, 4.2),
-            cameras.arc(static(7, -30, 4.2), 30),
-            cameras.zoom(static(8, 45, 4.4), 1.3),
-        ),
+        "wave": (static(0, 0, 3.4), static(1, -38, 3.4), cameras.dolly(static(2, 40, 3.4), 0.8)),
+        "jumping-jacks": (static(3, -15, 3.5), static(4, -45, 3.5), cameras.pan(static(5, 20, 3.5), -11)),
+        "walk-circle": (static(6, 10, 3.6), static(7, -30, 3.6), cameras.dolly(static(8, 45, 3.5), -0.7)),
     }
     takes = []
     for number, (name, (action, shots)) in enumerate(zip(("ada", "ben", "cleo"), views.items(), strict=True)):
@@ -75,20 +67,20 @@ def _unreal(seed: int, frames: int) -> list[Take]:
 
 
 def _multiview(seed: int, frames: int) -> list[Take]:
-    places = ((-62, 3.7, 1.5), (-18, 3.5, 1.2), (24, 3.6, 1.7), (70, 3.8, 1.4))
+    places = ((-62, 3.4, 1.5), (-18, 3.2, 1.3), (24, 3.3, 1.6), (70, 3.5, 1.4))
     rig = tuple(cameras.static(frames, *place) for place in places)
     files = tuple(f"cam{i + 1:02d}" for i in range(len(rig)))
     return [Take("multiview", "count", files, seed + 1, (_person(seed, 3, "dana", "count", frames),), rig)]
 
 
 def _internet(seed: int, frames: int) -> list[Take]:
-    """Return takes of one person with a static camera, one with a hand-held camera, two people, and an empty scene."""
+    """Return two takes of one person with a static camera, one of two people, hand-held, and one of an empty scene."""
 
     def person(number: int, action: str, aside: float = 0) -> Person:
         return _person(seed, number, f"person{number}", action, frames, aside)
 
-    front, side = cameras.static(frames, 8, 3.7, 1.4), cameras.static(frames, -30, 3.9, 1.4)
-    moving = cameras.shake(cameras.dolly(side, 0.8), 0.25, seed)
+    front, side = cameras.static(frames, 8, 3.4, 1.4), cameras.static(frames, -30, 3.4, 1.4)
+    moving = cameras.shake(cameras.dolly(cameras.static(frames, 0, 4.2, 1.4), 0.4), 0.25, seed)
     pair = (person(6, "squat", -75), person(7, "turn", 75))
 
     def take(number: int, name: str, people: tuple[Person, ...], camera: Camera) -> Take:
@@ -96,7 +88,7 @@ def _internet(seed: int, frames: int) -> list[Take]:
 
     return [
         take(0, "side_steps", (person(4, "side-steps"),), front),
-        take(1, "punches_moving", (person(5, "punches"),), moving),
-        take(2, "two_people", pair, cameras.static(frames, 0, 4.2, 1.4)),
+        take(1, "punches", (person(5, "punches"),), side),
+        take(2, "two_people", pair, moving),
         take(3, "nobody", (), cameras.pan(front, 14)),
     ]

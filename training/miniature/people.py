@@ -73,7 +73,7 @@ def _two_actions(random: np.random.Generator, frames: int) -> Motion:
 
 def _static(random: np.random.Generator, frames: int) -> Camera:
     """Draw a static camera."""
-    return cameras.static(frames, random.uniform(-75, 75), random.uniform(3.0, 4.4), random.uniform(1.2, 1.7))
+    return cameras.static(frames, random.uniform(-75, 75), random.uniform(2.9, 3.7), random.uniform(1.2, 1.7))
 
 
 def _moving(random: np.random.Generator, frames: int) -> tuple[str, Camera]:
