@@ -19,6 +19,8 @@ from opendimo.training.trainer import train
 
 MIX = (("same_view", 0.4), ("cross_view", 0.4), ("moving_camera", 0.2))
 """All kinds of pairs from the first step on: the demo trains the stages."""
+CHECKPOINT_EVERY = 200
+"""Steps; sizes of the miniature store a checkpoint as often as their gate has steps."""
 FROZEN = 0.85
 """Share of the generator's steps in which the motion encoder does not change."""
 
@@ -46,11 +48,11 @@ def make_studio_model(
     trained: Path | None = None
     for number, steps in enumerate(config.rounds):
         encoder = 0 if trained else config.encoder_steps
-        run = full(base, Size(config.takes, 0, 0.0, encoder, steps, config.batch, pairs=32))
+        run = full(base, Size(config.takes, CHECKPOINT_EVERY, 0.0, encoder, steps, config.batch, pairs=32))
         run = run.from_trained(trained) if trained else run
         schedule = _schedule(run.schedule, encoder, steps)
         run = replace(run, variant="full", seed=config.seed + number, preset="tiny")
-        run = replace(run, schedule=schedule, checkpoint_every=200)
+        run = replace(run, schedule=schedule)
         result = train(release, run, work / f"round-{number + 1}", on_progress=on_progress)
         trained = result.checkpoint / "model"
     assert trained is not None, "at least one round"
