@@ -12,19 +12,15 @@ import av
 import cv2
 import numpy as np
 import pytest
-from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
 
 from opendimo.pipelines.clips.cut import ClipsConfig, clips_of
 from opendimo.pipelines.clips.letterbox import bar_share, kept_region
-from opendimo.pipelines.clips.screen_text import text_share
 from opendimo.pipelines.clips.shots import ShotsConfig
 from opendimo.pipelines.clips.windows import WindowsConfig
 from opendimo.pipelines.engine.stage import DataError
-from opendimo.pipelines.people.boxes import occlusion
 from opendimo.pipelines.people.detector import DetectorConfig, Person
 from opendimo.pipelines.people.mediapipe_pose import Body, Region
-from opendimo.pipelines.people.visibility import HANDS, LIMBS, of_joints, of_landmarks
+from opendimo.pipelines.people.visibility import of_landmarks
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.settings import load_settings
@@ -311,85 +307,6 @@ def test_what_ends_elsewhere_is_encoded(tmp_path: Path, windows: WindowsConfig, 
 def test_what_has_another_size_is_encoded(tmp_path: Path, change: dict) -> None:
     (clip,) = cut(made(tmp_path / "a.mp4", counted(50)), ClipsConfig(**{"copy": True, **change}))
     assert clip["encoder"] == "libx264"
-
-
-# people
-
-
-def test_what_is_in_view_is_counted_by_joints() -> None:
-    landmarks = np.tile(np.float32([50, 50, 0.9]), (33, 1))
-    assert of_landmarks(landmarks, (100, 100)) == (1.0, 1.0, 0.0, 0.0)
-    landmarks[23:, 1] = 120  # from the hips down below the picture
-    landmarks[HANDS[0], 2] = 0.1  # the left hand is hidden
-    seen = of_landmarks(landmarks, (100, 100))
-    assert seen.hands == 0.5 and np.isclose(seen.body, 5 / 12) and np.isclose(seen.outside, 10 / 33)
-    assert seen.crosses == 1 and len(LIMBS) == 12
-
-
-def test_joints_of_a_render_count_where_they_lie_in_the_picture() -> None:
-    joints = np.tile(np.float32([50, 50]), (22, 1))
-    joints[21] = np.nan
-    joints[[7, 8], 1] = 101
-    seen = of_joints(joints, (100, 100))
-    assert seen.hands == 0.5 and np.isclose(seen.body, 9 / 12) and np.isclose(seen.outside, 3 / 22)
-
-
-def test_occlusion_is_the_share_of_the_box_that_another_covers() -> None:
-    tracks = np.float32([[[0, 0, 10, 10]] * 4, [[5, 0, 15, 10]] * 2 + [[20, 0, 30, 10]] * 2])
-    assert occlusion(tracks, 0) == 0.25 and occlusion(tracks[:1], 0) == 0.0
-    tracks[1, 1] = np.nan
-    assert occlusion(tracks, 0) == 0.125
-
-
-def test_hands_and_body_in_view_are_those_of_the_real_videos(data: Path) -> None:
-    from opendimo.pipelines.people.detector import Detector
-
-    detector = Detector(DetectorConfig())
-    scores = {}
-    for name in ("juggle_static_fullbody", "dance_balloon_static"):
-        images = video.decode(data / f"internet/{name}.mp4", start=10, stop=51, step=40, size=(854, 480))
-        seen = [detector.search(image)[0].visibility for image in images]
-        scores[name] = np.mean(seen, axis=0)
-    body, hands, outside, crosses = scores["juggle_static_fullbody"]
-    assert body > 0.9 and hands > 0.7 and outside < 0.02 and crosses < 0.3
-    body, hands, outside, crosses = scores["dance_balloon_static"]  # from the thighs up
-    assert 0.5 < body < 0.8 and hands > 0.8 and outside > 0.15 and crosses == 1
-
-
-# text
-
-
-def subtitled(image: np.ndarray, colour: tuple[int, int, int], outline: int) -> np.ndarray:
-    picture = Pillow.fromarray(image)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(image.shape[0] // 20)
-    for line, text in enumerate(["I never said that you were wrong.", "What do you mean by that?"]):
-        place = ((image.shape[1] - draw.textlength(text, font=font)) / 2, image.shape[0] * (0.84 + 0.07 * line))
-        draw.text(place, text, fill=colour, font=font, stroke_width=outline, stroke_fill=(0, 0, 0))
-    return np.asarray(picture)
-
-
-@pytest.mark.parametrize("name", ["dance_balloon_static", "juggle_static_fullbody", "generated_dance_indoor"])
-def test_subtitles_are_told_from_clean_pictures(data: Path, name: str) -> None:
-    info = video.probe(data / f"internet/{name}.mp4")
-    scale = 480 / min(info.width, info.height)
-    size = round(info.width * scale), round(info.height * scale)
-    clean = video.decode(data / f"internet/{name}.mp4", stop=61, step=30, size=size)
-
-    def share(image: np.ndarray) -> float:
-        return text_share(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-
-    written = [share(subtitled(i, colour, 2)) for i in clean for colour in ((255, 255, 255), (255, 255, 0))]
-    assert np.median(written) > 0.012 and max(share(image) for image in clean) < 0.008
-
-
-def test_stripes_bricks_and_leaves_are_no_text() -> None:
-    rng = np.random.default_rng(0)
-    stripes = np.tile((np.arange(640) // 10 % 2 * 160 + 40).astype(np.uint8), (360, 1))
-    bricks = np.full((360, 640), 150, np.uint8)
-    bricks[::24] = bricks[:, ::48] = 60
-    leaves = cv2.GaussianBlur(rng.normal(size=(360, 640)).astype(np.float32), (0, 0), 2)
-    leaves = cv2.normalize(leaves, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-    assert [text_share(picture) for picture in (stripes, bricks, leaves)] == [0, 0, 0]
 
 
 # the file of settings
