@@ -156,14 +156,16 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "codec", "pixels", "options"), FILES, ids=[file[0] for file in FILES])
+# ProRes has the limited range only
+RANGES = [(file, full) for file in FILES for full in (False, True) if not (full and file[1] == "prores_ks")]
+
+
+@pytest.mark.parametrize(("file", "full"), RANGES, ids=[f"{file[0]}-{full}" for file, full in RANGES])
 @pytest.mark.parametrize("transfer", [HLG, PQ, SDR])
-@pytest.mark.parametrize("full", [False, True])
 def test_every_reader_gets_sdr(
-    tmp_path: Path, name: str, codec: str, pixels: str, options: dict[str, str], transfer: int, full: bool
+    tmp_path: Path, file: tuple[str, str, str, dict[str, str]], transfer: int, full: bool
 ) -> None:
-    if codec == "prores_ks" and full:
-        pytest.skip("ProRes has the limited range")
+    name, codec, pixels, options = file
     path = write(tmp_path / name, codec, frame_of(ramp(), transfer, pixels, full), **options)
     info = video.probe(path)
     assert (info.transfer, info.primaries) == ({HLG: "arib-std-b67", PQ: "smpte2084", SDR: "bt709"}[transfer], "bt2020")
