@@ -226,9 +226,7 @@ class _Cutter:
 
     def _decoding(self) -> video.Wanted:
         reader = self.reader
-        return video.Wanted(
-            self.part.size, self.size, reader.rotation, self.region, reader.resampled, reader.mirrored
-        )  # fmt: skip
+        return video.Wanted(self.part.size, self.size, reader.rotation, self.region, reader.resampled, reader.mirrored)
 
 
 class _ShotInSpan:

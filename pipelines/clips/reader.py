@@ -44,9 +44,9 @@ class Reader:
         Raises `DataError` if there is no frame, if the first one has another size than stated, or if the size changes
         although the source has a camera, which holds for one size.
         """
-        end = None
+        part = None
         for part in self._stored_parts():
-            size, end = turned(part.size, self.rotation), part.first
+            size = turned(part.size, self.rotation)
             if part.first == 0 and size != self.stated:
                 raise DataError(
                     f"{self.path}: frame 0 is {_text(size)}, the source table says {_text(self.stated)}: "
@@ -60,7 +60,7 @@ class Reader:
             yield replace(part, size=size)
             if self.read_all:
                 return
-        if end is None:
+        if part is None:
             raise DataError(f"{self.path}: no frame can be decoded")
 
     def _stored_parts(self) -> Iterator[video.Part]:
