@@ -11,26 +11,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from opendimo.model.base_folder import base_folder
 from opendimo.model.batch import Batch
 from opendimo.model.dimo import DiMo
-from opendimo.model.flow import TIMESTEPS, shifted
+from opendimo.model.flow import TIMESTEPS, scheduler_shift, shifted
 from opendimo.model.signal import Signal
 from opendimo.model.vae import decode, load_vae
 from opendimo.storage_schemas.rows import Row
 from opendimo.training.config import TrainConfig
 from opendimo.training.data import TrainingData
-from opendimo.training.driver_check import SEED
-from opendimo.training.log import read_metrics
+from opendimo.training.driver_check import SEED, DriverCheck
 from opendimo.training.miniature.colours import limb_errors, limb_overlap
 from opendimo.training.miniature.lake import TARGETS
 from opendimo.training.miniature.probes import TokenProbes, probe_tokens, tokens_of
 from opendimo.training.miniature.world import azimuth
+from opendimo.training.no_text import empty_prompt
 from opendimo.training.objective import Conditions, training_loss
 from opendimo.training.release import Pair, Release
 
 CLIPS = 24
 """Number of held-out cross-view pairs for which clips are generated."""
 SAMPLING_STEPS = 20
+KINDS = ["cross_view", "moving_camera", "same_view"]
 GUIDANCE = 2.0
 """Classifier-free guidance scale for the motion of generated clips."""
 PERSON_HEIGHT = 0.77 * TARGETS["limbs"]
@@ -41,18 +43,24 @@ def measure(model: DiMo, release: Release, config: TrainConfig, out: Path) -> Ro
     """Measure a trained model; write the frames of generated clips to `out`/clips.npz."""
     held_out = TrainingData(release, "test", config.model, reference_share=1.0)
     train = TrainingData(release, "train", config.model, reference_share=1.0)
+    losses = _losses(model, release, config, out)
     model.eval()
     with torch.inference_mode():
-        measures = _losses(out) | _clips(model, held_out, config, out) | _camera(model, held_out)
+        measures = losses | _clips(model, held_out, config, out) | _camera(model, held_out)
         if model.control.has_features:
             measures |= _tokens(model, train, held_out, release)._asdict()
     return measures
 
 
-def _losses(out: Path) -> Row:
-    """Read the newest driver check: losses on cross-view pairs, and the gap for each kind of pair."""
-    checks = [r for r in read_metrics(out / "metrics.jsonl") if r.get("event") == "driver_check"]
-    by_kind = checks[-1]["by_kind"]
+def _losses(model: DiMo, release: Release, config: TrainConfig, out: Path) -> Row:
+    """Return losses on cross-view pairs, and the gap for each kind of pair, also of kinds that the arm never saw."""
+    shift = scheduler_shift(base_folder(config.base)) if config.shift is None else config.shift
+    train, held_out = (
+        TrainingData(release, split, config.model, reference_share=config.reference_share)
+        for split in ("train", "test")
+    )
+    check = DriverCheck(train, held_out, KINDS, config, empty_prompt(config.base, out), shift)
+    by_kind = check.measure(model, config.schedule.steps, "end")["by_kind"]
     gaps = {f"gap_{kind}": loss["other"] / loss["true"] - 1 for kind, loss in by_kind.items() if loss["other"]}
     return {name: by_kind["cross_view"][name] for name in ("true", "other", "none")} | gaps
 
