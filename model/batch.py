@@ -16,6 +16,10 @@ class _Tensors:
         parts = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass below
         return type(self)(**{name: _mapped(part, change) for name, part in parts.items()})
 
+    def part(self, chosen: slice) -> Self:
+        """Return a copy with some of the samples."""
+        return self.map(lambda x: x[chosen])
+
     def to(self, device: torch.device | str) -> Self:
         """Return a copy on another device."""
         return self.map(lambda x: x.to(device, non_blocking=True))
@@ -79,11 +83,10 @@ class Batch(_Tensors):
 
 
 class Prediction(NamedTuple):
-    """Velocity [B, C, L, h, w], the poses predicted by the geometry head (None without one), and the control's
-    contributions to the loss: `loss_weight` and `losses` of its `Signal`."""
+    """Output of a model: velocity [B, C, L, h, w], and parts of the control's `Signal`: `features` [B, T, N, d] for
+    the geometry head (None without one), and the contributions to the loss `loss_weight` and `losses`."""
 
     velocity: Tensor
-    body6d: Tensor | None
-    hands6d: Tensor | None
+    features: Tensor | None
     loss_weight: Tensor | None
     losses: dict[str, Tensor]

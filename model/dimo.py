@@ -1,9 +1,10 @@
 """3DiMo as one module for training: control, generator, geometry head (arXiv 2602.03796, section 3)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -95,19 +96,18 @@ class DiMo(nn.Module):
         sigma: Tensor,
         noise: Tensor,
         drop_motion: Tensor,
-        augment_seed: int | None,
+        augment_seeds: Sequence[int] | None,
         perspective: float = 1.0,
-        read_poses: bool = True,
     ) -> Prediction:
         """Predict the velocity at noise level `sigma` [B] on the path from `batch.target` to `noise` (same shape).
 
-        `drop_motion` [B] bool: samples whose motion is dropped, for classifier-free guidance. `augment_seed`: None =
-        no augmentation. `perspective`: factor in [0, 1] for the strength of the augmentation's warps. `read_poses`:
-        use the geometry head, if there is one.
+        `drop_motion` [B] bool: samples whose motion is dropped, for classifier-free guidance. `augment_seeds`: one
+        per sample; None = no augmentation. `perspective`: factor in [0, 1] for the strength of the augmentation's
+        warps.
         In `first_frame` mode, if latent frame 0 is given rather than predicted, its velocity is set to the exact one
         that leads to the reference.
         """
-        driving = self._augmented(batch.driving, augment_seed, perspective)
+        driving = self._augmented(batch.driving, augment_seeds, perspective)
         signal = self.control(driving, ~drop_motion, self.transformer.grid(batch.target))
         velocity = self.transformer(
             noisy(batch.target, noise, sigma),
@@ -120,25 +120,33 @@ class DiMo(nn.Module):
         )[0]
         if self.transformer.first_frame_is_given:
             velocity = torch.cat([noise[:, :, :1] - batch.reference, velocity[:, :, 1:]], dim=2)
-        body6d, hands6d = self.geometry(signal.features) if self.geometry and read_poses else (None, None)
-        return Prediction(velocity, body6d, hands6d, signal.loss_weight, signal.losses)
+        return Prediction(velocity, signal.features, signal.loss_weight, signal.losses)
 
-    def poses(self, batch: Batch, augment_seed: int | None = None, perspective: float = 1.0) -> Prediction:
-        """Predict only the poses of the driving frames, without running the generator; `velocity` is empty.
+    def features(self, batch: Batch, augment_seeds: Sequence[int] | None = None, perspective: float = 1.0) -> Tensor:
+        """Encode the driving frames to motion features [B, T, N, d], without running the generator.
+
+        Raises `ValueError` if the control has none.
+        """
+        driving = self._augmented(batch.driving, augment_seeds, perspective)
+        present = torch.ones(len(batch.target), dtype=torch.bool, device=batch.target.device)
+        features = self.control(driving, present, self.transformer.grid(batch.target)).features
+        if features is None:
+            raise ValueError(f"control {self.config.control!r} has no motion features")
+        return cast(Tensor, features)
+
+    def poses(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Predict 6-D rotations of the body [B, T, 21, 6] and the hands [B, T, 2, 15, 6] from features [B, T, N, d].
 
         Raises `ValueError` if the model has no geometry head.
         """
         if self.geometry is None:
-            raise ValueError("the model has no geometry head: poses cannot be read from its motion tokens")
-        driving = self._augmented(batch.driving, augment_seed, perspective)
-        present = torch.ones(len(batch.target), dtype=torch.bool, device=batch.target.device)
-        signal = self.control(driving, present, self.transformer.grid(batch.target))
-        body6d, hands6d = self.geometry(signal.features)
-        return Prediction(batch.target.new_empty(0), body6d, hands6d, None, signal.losses)
+            raise ValueError("the model has no geometry head: poses cannot be predicted from its motion tokens")
+        body6d, hands6d = self.geometry(features)
+        return body6d, hands6d
 
-    def _augmented(self, driving: Driving, seed: int | None, perspective: float) -> Driving:
+    def _augmented(self, driving: Driving, seeds: Sequence[int] | None, perspective: float) -> Driving:
         """Augment the pixels of driving frames; a no-op for controls that read pose labels, which ignore pixels."""
-        if seed is None or self.control.reads_poses:
+        if seeds is None or self.control.reads_poses:
             return driving
         augment = replace(self.config.augment, perspective=perspective * self.config.augment.perspective)
-        return augment_driving(driving, augment, torch.Generator().manual_seed(seed))
+        return augment_driving(driving, augment, seeds)

@@ -6,13 +6,14 @@ axis is hardly visible, so a loss on rotations alone is misleading: the loss als
 """
 
 from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from opendimo.model.batch import Batch, Prediction
+from opendimo.model.batch import Batch
 from opendimo.model.body.kinematics import TEMPLATE, forward_kinematics
 from opendimo.model.body.rotations import sixd_to_matrix
 from opendimo.model.body.skeleton import BODY_JOINTS, FINGER_JOINTS, SMPLX_JOINTS, SMPLX_PARENTS
@@ -69,24 +70,38 @@ def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm1d(inputs), nn.Linear(inputs, width), nn.GELU(), last)
 
 
-def geometry_loss(prediction: Prediction, batch: Batch, joints_weight: float) -> Tensor:
-    """Return the pose error of the body plus that of the hands, over labelled frames, weighted by `batch.weight`.
+class PoseLabels(NamedTuple):
+    """Labels of driving frames as in `Driving`, and the quality `weight` [B] of each sample's labels, in [0, 1]."""
 
-    The error of a pose is the mean squared error of its 6-D rotations, plus `joints_weight` times the mean distance,
-    in metres, of its joints on the mean template. Unlabelled values may be anything, including NaN. Raises
-    `ValueError` if there is no geometry head.
+    weight: Tensor
+    body6d: Tensor
+    hands6d: Tensor
+    pose_ok: Tensor
+    hands_ok: Tensor  # [B, T, 2] bool, the hand is labelled and visible
+
+    @classmethod
+    def of(cls, batch: Batch) -> Self:
+        """Return the labels of a batch."""
+        driving = batch.driving
+        usable = driving.hands_pose_ok & driving.hand_ok  # a hand that is not visible has only the null token
+        return cls(batch.weight, driving.body6d, driving.hands6d, driving.pose_ok, usable)
+
+
+def geometry_loss(body6d: Tensor, hands6d: Tensor | None, labels: PoseLabels, joints_weight: float) -> Tensor:
+    """Return the pose error of the body plus that of the hands, over labelled frames, weighted by `labels.weight`.
+
+    Predictions are those of `GeometryHead`. The error of a pose is the mean squared error of its 6-D rotations, plus
+    `joints_weight` times the mean distance, in metres, of its joints on the mean template. Unlabelled values may be
+    anything, including NaN.
     """
-    if prediction.body6d is None:
-        raise ValueError("the model has no geometry head: its pose loss cannot be computed")
-    driving, weight = batch.driving, batch.weight[:, None]
+    weight = labels.weight[:, None]
     # autocast would multiply rotations in bfloat16, an error of centimetres at the end of an arm
     with torch.autocast(weight.device.type, enabled=False):
-        loss = _pose_loss(prediction.body6d, driving.body6d, weight * driving.pose_ok, body_points, joints_weight)
-        if prediction.hands6d is None:
+        loss = _pose_loss(body6d, labels.body6d, weight * labels.pose_ok, body_points, joints_weight)
+        if hands6d is None:
             return loss
-        usable = driving.hands_pose_ok & driving.hand_ok  # a hand that is not visible has only the null token
-        weight = weight[..., None] * usable  # [B, T, 2]
-        return loss + _pose_loss(prediction.hands6d, driving.hands6d, weight, hand_points, joints_weight)
+        hands_weight = weight[..., None] * labels.hands_ok  # [B, T, 2]
+        return loss + _pose_loss(hands6d, labels.hands6d, hands_weight, hand_points, joints_weight)
 
 
 def _pose_loss(

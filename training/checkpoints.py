@@ -1,8 +1,8 @@
 """Checkpoints: OUT/checkpoints/step-N, written atomically.
 
-A checkpoint holds the model, the optimizer state, and `state.json`: the step (optimizer steps done), the release and
-its hash, the config, and the length of metrics.jsonl at that moment. It needs no random state: the generators of every
-step are seeded with (seed, step).
+A checkpoint holds the model, the optimizer state (safetensors files of all processes), and `state.json`: the step
+(optimizer steps done), the release and its hash, the config, and the length of metrics.jsonl at that moment. It needs
+no random state: the generators of every step are seeded with (seed, step).
 """
 
 import json
@@ -19,25 +19,38 @@ from opendimo.training.release import Release
 if TYPE_CHECKING:  # reading the progress of a run should not import torch
     from opendimo.model.dimo import DiMo
     from opendimo.training.optimizer import PartsOptimizer
+    from opendimo.training.parallel import World
 
 KEEP = 2  # newest checkpoints to keep, besides the last of each stage
 
 
-def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "PartsOptimizer") -> Path:
-    """Write a checkpoint to a temporary folder, rename it, and return its path. `state` becomes `state.json`."""
-    import torch
+def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "PartsOptimizer", world: "World") -> Path:
+    """Write a checkpoint to a temporary folder, rename it, and return its path. `state` becomes `state.json`.
+
+    Every process of the run calls it: each writes its part of the optimizer state, the first one all else.
+    """
+    from opendimo.training.parallel import whole_model
 
     final = out / "checkpoints" / f"step-{state['step']:06d}"
     part = final.with_name(f".{final.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    model.save(part / "model")
-    torch.save(optimizer.state_dict(), part / "optimizer.pt")
-    (part / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
-    _sync(part)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(part, final)
-    sync_folder(final.parent)
+
+    def begin() -> None:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+
+    def finish() -> None:
+        assert whole is not None
+        whole.save(part / "model")
+        (part / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
+        _sync(part)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(part, final)
+        sync_folder(final.parent)
+
+    world.on_first(begin)
+    optimizer.save(part / "optimizer")
+    whole = whole_model(model, world)
+    world.on_first(finish)
     return final
 
 
@@ -82,10 +95,13 @@ def is_finished(out: Path, release: Release, config: TrainConfig) -> bool:
 
 
 def load_optimizer(checkpoint: Path, optimizer: "PartsOptimizer") -> None:
-    """Restore the optimizer's state from a checkpoint."""
-    import torch
-
-    optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
+    """Restore the optimizer's state from a checkpoint. Raises `ValueError` for one of an older version."""
+    if not (checkpoint / "optimizer").is_dir():
+        raise ValueError(
+            f"{checkpoint} was written by an older version and cannot be resumed: start a new run from its model with "
+            f"--init-model {checkpoint / 'model'}"
+        )
+    optimizer.load(checkpoint / "optimizer")
 
 
 def prune(out: Path, stage_ends: set[int]) -> None:

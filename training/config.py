@@ -30,6 +30,10 @@ class FollowPolicy:
             raise ValueError("every and pairs of the driver check must be 1 or more")
 
 
+FREE = ("base", "micro_batch")
+"""Settings of a run that may differ when it is resumed."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Configuration of a training run. Values marked [ours] are not from the paper.
@@ -39,7 +43,9 @@ class TrainConfig:
     `base`: the pretrained model, a folder in the diffusers layout or ORG/NAME on the Hugging Face hub.
     `init_encoder`: weights to initialise the motion encoder from.
     `init_model`: folder of a trained 3DiMo to start from.
-    The paths of these three may change between resumes; everything else may not.
+    The paths of these three may change between resumes, and so may `micro_batch`; everything else may not.
+    `micro_batch`: samples per process whose gradients are computed at a time; they are added up over the batch. None:
+    all. Fewer need less memory and give the same gradients, apart from rounding.
     `shift`: of the noise levels; None: the shift of the base model's scheduler.
     `optimizer`: AdamW, or Muon for the matrices of transformer layers; `betas` are AdamW's.
     `joints_weight`: weight of the joint positions, in metres, within the geometric loss [ours].
@@ -68,10 +74,11 @@ class TrainConfig:
     joints_weight: float = 1.0
     bf16: bool = False
     gradient_checkpointing: bool = False
+    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "checkpoint_every", "grad_clip")
-        if low := [name for name in positive if getattr(self, name) <= 0]:
+        positive = ("batch_size", "checkpoint_every", "grad_clip", "micro_batch")
+        if low := [name for name in positive if getattr(self, name) is not None and getattr(self, name) <= 0]:
             raise ValueError(f"{', '.join(low)} must be positive")
         if not 0 <= self.reference_share <= 1:
             raise ValueError("reference_share must be between 0 and 1")
@@ -82,7 +89,7 @@ class TrainConfig:
             name: None if path is None else Path(path).name
             for name, path in (("init_encoder", self.init_encoder), ("init_model", self.init_model))
         }
-        return {name: value for name, value in asdict(self).items() if name != "base"} | names
+        return {name: value for name, value in asdict(self).items() if name not in FREE} | names
 
     def from_trained(self, folder: str | Path) -> Self:
         """Return the config started from the 3DiMo in `folder`; all parts are then trained from step 0."""
@@ -129,6 +136,7 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             follow=FollowPolicy(every=500),
             bf16=True,
             gradient_checkpointing=True,
+            micro_batch=1,
         )
     else:
         raise ValueError(f"no preset {name!r}: choose one of tiny, {', '.join(FULL_SIZE)}")

@@ -98,12 +98,18 @@ class TrainingData:
         """
         return self.pairs[self._pool.other_driver(pair, seed)]
 
-    def batches(self, start: int, stop: int, schedule: Schedule, batch_size: int, seed: int) -> Iterator[Batch]:
-        """Yield the batches of steps [start, stop), prefetching `AHEAD` in threads (in a fork Lance hangs)."""
+    def batches(
+        self, start: int, stop: int, schedule: Schedule, batch_size: int, seed: int, samples: slice = slice(None)
+    ) -> Iterator[Batch]:
+        """Yield the batches of steps [start, stop), prefetching `AHEAD` in threads (in a fork Lance hangs).
+
+        `samples`: which samples of each batch to load; a sample is the same whichever others are loaded.
+        """
 
         def load(step: int) -> Batch:
             rows = self._pool.choose(step, schedule, batch_size, seed)
-            return self._load(self.pairs.take(rows), self._reference_ids(rows, step, seed))
+            references = self._reference_ids(rows, step, seed)
+            return self._load(self.pairs.take(rows[samples]), references[samples])
 
         with ThreadPoolExecutor(AHEAD, "read ahead") as threads:
             ahead: deque[Future[Batch]] = deque()

@@ -173,7 +173,7 @@ def fixed_loss(model: DiMo, data: TrainingData, point: StagePoint, config: Train
 
 def sample_losses(model: DiMo, batch: Batch, conditions: Conditions, bf16: bool) -> Tensor:
     """Return the flow loss [B] of each sample, without gradients."""
-    with torch.inference_mode(), computing(batch.target.device, bf16):
+    with torch.no_grad(), computing(batch.target.device, bf16):
         return training_loss(model, batch, conditions, 0, 0).samples
 
 

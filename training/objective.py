@@ -1,25 +1,44 @@
 """Training loss: flow matching, the geometric loss while its weight is not zero, and losses of the control."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from opendimo.model.dimo import Batch, DiMo, Driving
 from opendimo.model.flow import flow_loss, per_sample, sample_sigma
-from opendimo.model.geometry import geometry_loss
+from opendimo.model.geometry import PoseLabels, geometry_loss
+
+Gather = Callable[[Tensor], Tensor]
+"""Concatenates a tensor [n, ...] over the processes of a run."""
+
+
+def _same(part: Tensor) -> Tensor:
+    return part
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Random inputs of a step: `sigma`, `drop_text`, `drop_motion` [B]; `noise` with the shape of the target."""
+    """Random inputs of a step: `sigma`, `drop_text`, `drop_motion` [B]; `noise` with the shape of the target.
+
+    `augment_seeds`: one per sample; None: no augmentation.
+    """
 
     sigma: Tensor
     noise: Tensor
     drop_text: Tensor
     drop_motion: Tensor
-    augment_seed: int | None
+    augment_seeds: tuple[int, ...] | None
+
+    def part(self, chosen: slice) -> "Conditions":
+        """Return the inputs of some samples."""
+        seeds = None if self.augment_seeds is None else self.augment_seeds[chosen]
+        return Conditions(
+            self.sigma[chosen], self.noise[chosen], self.drop_text[chosen], self.drop_motion[chosen], seeds
+        )
 
 
 @dataclass(frozen=True)
@@ -46,15 +65,38 @@ class Terms:
         return {name: None if term is None else float(term.detach()) for name, term in terms.items()}
 
 
-def draw(batch: Batch, step: int, seed: int, *, shift: float, text_dropout: float, motion_dropout: float) -> Conditions:
-    """Draw the random inputs of `step` from (seed, step) alone, on the CPU so that devices agree. `shift`: of sigma."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    n, device = len(batch.target), batch.target.device
-    sigma = sample_sigma(n, shift, generator)
-    noise = torch.randn(batch.target.shape, generator=generator)
-    dropped = torch.rand(2, n, generator=generator) < torch.tensor([[text_dropout], [motion_dropout]])
-    augment_seed = int(torch.randint(2**62, (), generator=generator))
-    return Conditions(sigma.to(device), noise.to(device), dropped[0].to(device), dropped[1].to(device), augment_seed)
+def draw(
+    batch: Batch, step: int, seed: int, *, shift: float, text_dropout: float, motion_dropout: float, first: int = 0
+) -> Conditions:
+    """Draw the random inputs of `step` on the CPU, so that devices agree. `shift`: of sigma.
+
+    Those of a sample depend only on (seed, step, number of the sample); `first`: number of the first one in `batch`.
+    """
+    shape, numbers = batch.target[0].shape, range(first, first + len(batch.target))
+    samples = [_draw_sample(shape, seed_of(seed, step, number), shift) for number in numbers]
+    sigma, noise, chances, seeds = zip(*samples, strict=True)
+    dropped = torch.stack(chances) < torch.tensor([text_dropout, motion_dropout])  # [B, 2]
+    device = batch.target.device
+    return Conditions(
+        torch.cat(sigma).to(device),
+        torch.stack(noise).to(device),
+        dropped[:, 0].to(device),
+        dropped[:, 1].to(device),
+        seeds,
+    )
+
+
+def seed_of(*parts: int) -> int:
+    """Return a seed of 63 bits, a hash of non-negative integers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _draw_sample(shape: torch.Size, seed: int, shift: float) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Draw sigma [1], noise, the two chances of dropout [2], and the augmentation seed of one sample."""
+    generator = torch.Generator().manual_seed(seed)
+    sigma = sample_sigma(1, shift, generator)
+    noise, chances = torch.randn(shape, generator=generator), torch.rand(2, generator=generator)
+    return sigma, noise, chances, int(torch.randint(2**62, (), generator=generator))
 
 
 def with_text(batch: Batch, chosen: Tensor, text: Tensor) -> Batch:
@@ -71,14 +113,19 @@ def with_text(batch: Batch, chosen: Tensor, text: Tensor) -> Batch:
     )
 
 
-def without_some_hands(driving: Driving, share: float, seed: int) -> Driving:
-    """Drop visible hands at random: a `share` of the samples lose each with a probability of their own, uniform."""
-    generator = torch.Generator().manual_seed(seed)
-    clips, frames, hands = driving.hand_ok.shape
-    chosen = torch.rand(clips, generator=generator) < share
-    rate = torch.where(chosen, torch.rand(clips, generator=generator), 0.0)
-    dropped = torch.rand(clips, frames, hands, generator=generator) < rate[:, None, None]
+def without_some_hands(driving: Driving, share: float, seeds: Sequence[int]) -> Driving:
+    """Drop visible hands at random: a `share` of the samples lose each with a probability of their own, uniform.
+
+    `seeds`: one per sample.
+    """
+    dropped = torch.stack([_dropped_hands(driving.hand_ok[0].shape, share, seed_of(seed, 1)) for seed in seeds])
     return replace(driving, hand_ok=driving.hand_ok & ~dropped.to(driving.hand_ok.device))
+
+
+def _dropped_hands(shape: torch.Size, share: float, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    chosen, rate = torch.rand(2, generator=generator)
+    return torch.rand(shape, generator=generator) < (rate if chosen < share else 0.0)
 
 
 def some_frames(driving: Driving, share: float, seed: int) -> Driving:
@@ -89,14 +136,30 @@ def some_frames(driving: Driving, share: float, seed: int) -> Driving:
     return driving.map(lambda x: x[:, chosen])
 
 
-def pose_loss(
-    model: DiMo, batch: Batch, augment_seed: int | None, perspective: float, weight: float, joints_weight: float
+def pose_loss(model: DiMo, features: Tensor, batch: Batch, joints_weight: float, gathered: Gather = _same) -> Tensor:
+    """Return the geometric loss of the head on motion features [B, T, N, d].
+
+    `gathered` concatenates the samples of all processes: the head's batch norm and the number of labelled frames are
+    those of the whole batch.
+    """
+    labels = PoseLabels(*map(gathered, PoseLabels.of(batch)))
+    return geometry_loss(*model.poses(gathered(features)), labels, joints_weight)
+
+
+def encoder_loss(
+    model: DiMo,
+    batch: Batch,
+    conditions: Conditions,
+    geometry_weight: float,
+    joints_weight: float,
+    perspective: float = 1.0,
+    gathered: Gather = _same,
 ) -> Terms:
-    """Compute the loss of encoder and geometry head, without running the generator; `flow` is zero."""
-    prediction = model.poses(batch, augment_seed, perspective)
-    geometry = geometry_loss(prediction, batch, joints_weight)
+    """Compute the geometric loss of encoder and head, without running the generator; `flow` is zero."""
+    features = model.features(batch, conditions.augment_seeds, perspective)
+    geometry = pose_loss(model, features, batch, joints_weight, gathered)
     none = geometry.new_zeros(len(batch.target))
-    return Terms(weight * geometry + sum(prediction.losses.values()), none.mean(), none, None, geometry)
+    return Terms(geometry_weight * geometry, none.mean(), none, None, geometry)
 
 
 def training_loss(
@@ -106,19 +169,20 @@ def training_loss(
     geometry_weight: float,
     joints_weight: float,
     perspective: float = 1.0,
+    gathered: Gather = _same,
 ) -> Terms:
     """Compute the loss of one batch; text dropout is applied before, by `with_text`.
 
     `joints_weight`: weight of joint positions within `geometry`. `perspective`: strength of perspective warps, 0 to 1.
+    `gathered`: as in `pose_loss`.
     """
     prediction = model(
         batch,
         sigma=conditions.sigma,
         noise=conditions.noise,
         drop_motion=conditions.drop_motion,
-        augment_seed=conditions.augment_seed,
+        augment_seeds=conditions.augment_seeds,
         perspective=perspective,
-        read_poses=geometry_weight > 0,
     )
     given = int(
         model.transformer.first_frame_is_given
@@ -134,8 +198,8 @@ def training_loss(
         )  # regions are located in the driver's view
         weight = weight / weight.mean(dim=(1, 2, 3, 4), keepdim=True)  # differs from 1 only if a frame is excluded
         loss = weighted = flow_loss(velocity, target, noise, weight).mean()
-    if prediction.body6d is not None:
-        geometry = geometry_loss(prediction, batch, joints_weight)
+    if geometry_weight > 0 and model.geometry is not None and prediction.features is not None:
+        geometry = pose_loss(model, prediction.features, batch, joints_weight, gathered)
         loss = loss + geometry_weight * geometry
     loss = loss + sum(prediction.losses.values())
     return Terms(loss, flow, samples, weighted, geometry, prediction.losses)

@@ -7,10 +7,14 @@ Scalable for LLM Training" (arXiv 2502.16982), so that one learning rate serves 
 import re
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from opendimo.model.dimo import DiMo
 from opendimo.training.config import OptimizerName
@@ -18,6 +22,8 @@ from opendimo.training.config import OptimizerName
 Part = Literal["generator", "motion", "encoder"]
 """What has a learning rate of its own: the base model's weights, the cross-attentions added to it, and the control
 with its geometry head."""
+STATE_KEYS = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+"""Names of the state of a parameter in AdamW and Muon."""
 _IN_LAYERS = re.compile(r"(^|\.)(blocks|layers)\.\d+\.")
 
 
@@ -38,12 +44,15 @@ class PartsOptimizer:
         """Raises `ValueError` for an unknown `name`."""
         if name not in ("adamw", "muon"):
             raise ValueError(f"no optimizer {name!r}: choose one of adamw, muon")
-        groups: dict[str, dict[tuple[str, Part], list[nn.Parameter]]] = {"adamw": {}, "muon": {}}
+        groups: dict[str, dict[tuple[str, Part], dict[str, nn.Parameter]]] = {"adamw": {}, "muon": {}}
         for module, part, weight_name, parameter in _parameters(model):
             kind = "muon" if name == "muon" and is_layer_matrix(weight_name, parameter) else "adamw"
-            groups[kind].setdefault((module, part), []).append(parameter)
+            groups[kind].setdefault((module, part), {})[weight_name] = parameter
         listed = {
-            kind: [{"params": some, "module": module, "part": part} for (module, part), some in found.items()]
+            kind: [
+                {"params": list(some.values()), "names": list(some), "module": module, "part": part}
+                for (module, part), some in found.items()
+            ]
             for kind, found in groups.items()
         }
         self._optimizers: dict[str, torch.optim.Optimizer] = {
@@ -81,17 +90,43 @@ class PartsOptimizer:
         for optimizer in self._optimizers.values():
             optimizer.step()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state of each optimizer, by its name."""
-        return {kind: optimizer.state_dict() for kind, optimizer in self._optimizers.items()}
+    def save(self, folder: Path) -> None:
+        """Write the state to safetensors files; if it is sharded, every process writes its part.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave for the same modules."""
-        for kind, optimizer in self._optimizers.items():
-            optimizer.load_state_dict(state[kind])
+        Moments are named by parameter, so that any number of processes can load them.
+        """
+        state = {f"{name}.{key}": value for name, _, values in self._states() for key, value in values.items()}
+        dcp.save(state, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True), no_dist=_alone())
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote for the same modules."""
+        reader = HuggingFaceStorageReader(str(folder))
+        stored = reader.read_metadata().state_dict_metadata
+        places: dict[str, tuple[dict[str, Tensor], str]] = {}
+        state: dict[str, Tensor] = {}
+        for name, parameter, values in self._states():
+            for full_name in (f"{name}.{key}" for key in STATE_KEYS):
+                if full_name in stored:
+                    key = full_name.removeprefix(f"{name}.")
+                    state[full_name] = torch.zeros(()) if key == "step" else torch.zeros_like(parameter)
+                    places[full_name] = values, key
+        dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=_alone())
+        for full_name, (values, key) in places.items():
+            values[key] = state[full_name]
+
+    def _states(self) -> Iterator[tuple[str, nn.Parameter, dict[str, Tensor]]]:
+        """Yield every parameter's name, the parameter, and its state, which may be changed."""
+        for optimizer in self._optimizers.values():
+            for group in optimizer.param_groups:
+                for name, parameter in zip(group["names"], group["params"], strict=True):
+                    yield f"{group['module']}.{name}", parameter, optimizer.state[parameter]
 
     def _groups(self) -> Iterator[dict[str, Any]]:
         return chain.from_iterable(optimizer.param_groups for optimizer in self._optimizers.values())
+
+
+def _alone() -> bool:
+    return not dist.is_initialized()
 
 
 def _parameters(model: DiMo) -> Iterator[tuple[str, Part, str, nn.Parameter]]:

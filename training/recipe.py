@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def recipe(
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """Return the settings that a file can set, as `recipe` reads them."""
-    return {name: value for name, value in config.identity().items() if name not in OWN_OPTIONS}
+    return {name: value for name, value in asdict(config).items() if name not in OWN_OPTIONS}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from torch.distributed.tensor import DTensor
 
 from opendimo.model.base_folder import base_folder
 from opendimo.model.batch import Batch
 from opendimo.model.dimo import DiMo
+from opendimo.model.encoder.tokens import MotionEncoder
 from opendimo.model.flow import scheduler_shift
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.files import write_json
@@ -29,15 +32,18 @@ from opendimo.training.latents import check_latents
 from opendimo.training.log import MetricsLog
 from opendimo.training.no_text import empty_prompt
 from opendimo.training.objective import (
+    Conditions,
     Terms,
     draw,
-    pose_loss,
+    encoder_loss,
+    seed_of,
     some_frames,
     training_loss,
     with_text,
     without_some_hands,
 )
 from opendimo.training.optimizer import PartsOptimizer
+from opendimo.training.parallel import World, joined, whole_part
 from opendimo.training.precision import computing
 from opendimo.training.recipe import settings_of
 from opendimo.training.release import Release
@@ -70,19 +76,35 @@ def train(
     for a stage. Raises `FloatingPointError` if the loss or gradient norm is not finite.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    with joined() as world, _locked(out, world):
+        return _Run(release, config, out, resume, world).train_until(until_stage, on_progress or (lambda *_: None))
+
+
+@contextmanager
+def _locked(out: Path, world: World) -> Iterator[None]:
+    """Create the folder of a run and keep other runs out of it. Raises `ValueError` if one trains there."""
+    lock = FileLock(out / ".lock", timeout=0)
+
+    def acquire() -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(f"another process is training in {out}: wait for it, or choose another folder") from None
+
+    world.on_first(acquire)
     try:
-        with FileLock(out / ".lock", timeout=0):
-            return _Run(release, config, out, resume).train_until(until_stage, on_progress or (lambda *_: None))
-    except Timeout:
-        raise ValueError(f"another process is training in {out}: wait for it, or choose another folder") from None
+        yield
+    finally:
+        lock.release()
 
 
 class _Run:
-    """One training run in this process, new or resumed."""
+    """One training run, new or resumed, in this process and those it is joined with."""
 
-    def __init__(self, release: Release, config: TrainConfig, out: Path, resume: bool) -> None:
-        self.release, self.config, self.out = release, config, out
+    def __init__(self, release: Release, config: TrainConfig, out: Path, resume: bool, world: World) -> None:
+        self.release, self.config, self.out, self.world = release, config, out, world
+        self.samples = world.samples(config.batch_size)
         self.stage_ends = set(accumulate(config.schedule.stage_steps))
         self.checkpoint = checkpoints.latest(out)
         self.step = self.metrics_bytes = 0
@@ -103,18 +125,22 @@ class _Run:
         if self.step < end:
             self._load()
             self._train_steps(end, on_progress)
-        if self.step == schedule.steps and not pipeline.exists():
-            assert self.checkpoint is not None
-            export_pipeline(self.checkpoint / "model", pipeline, self.config, self.release)
         assert self.checkpoint is not None
+        trained = self.checkpoint / "model"
+        if self.step == schedule.steps:
+            self.world.on_first(lambda: self._export(trained, pipeline))
         exported = pipeline if pipeline.exists() else None
         return TrainResult(self.step, schedule.steps, self.checkpoint, self.out / "metrics.jsonl", exported)
+
+    def _export(self, model: Path, pipeline: Path) -> None:
+        if not pipeline.exists():
+            export_pipeline(model, pipeline, self.config, self.release)
 
     def _load(self) -> None:
         """Load or initialise model and optimizer, and validate the data of all stages before the first step."""
         config = self.config
         torch.manual_seed(config.seed)  # modules that the base model lacks are initialised at random
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self.world.device
         self.shift = scheduler_shift(base_folder(config.base)) if config.shift is None else config.shift
         if self.checkpoint:
             self.model = DiMo.load(self.checkpoint / "model")
@@ -127,12 +153,13 @@ class _Run:
             self.model.transformer.enable_gradient_checkpointing()
             if self.model.control._supports_gradient_checkpointing:
                 self.model.control.enable_gradient_checkpointing()
+        self.world.shard(self.model, config.bf16)
         self.optimizer = PartsOptimizer(
             self.model, config.optimizer, betas=config.betas, weight_decay=config.weight_decay
         )
         if self.checkpoint:
             checkpoints.load_optimizer(self.checkpoint, self.optimizer)
-        self.no_text = empty_prompt(config.base, self.out).to(self.device)
+        self.no_text = self.world.on_first(lambda: empty_prompt(config.base, self.out)).to(self.device)
         self.data = TrainingData(self.release, "train", config.model, reference_share=config.reference_share)
         points = [stage_at(end - 1, config.schedule) for end in sorted(self.stage_ends)]
         mixes = [self.data.mix(point) for point in points]  # fail now, rather than after days, if a stage has no pairs
@@ -143,9 +170,11 @@ class _Run:
 
     def _train_steps(self, end: int, on_progress: Progress) -> None:
         config, schedule = self.config, self.config.schedule
-        log = MetricsLog(self.out / "metrics.jsonl", self.metrics_bytes)
+        log = MetricsLog(self.out / "metrics.jsonl", self.metrics_bytes) if self.world.is_first else None
 
         def record(entry: dict[str, Any]) -> None:
+            if log is None:
+                return
             log.write(entry)
             if "fixed_loss" in entry:
                 logger.info("%s %s: fixed loss %.4f", entry["stage"], entry["event"], entry["fixed_loss"])
@@ -153,7 +182,7 @@ class _Run:
                 logger.warning("%s", entry["warning"])
             on_progress(self.step, schedule.steps, entry)
 
-        for batch in self.data.batches(self.step, end, schedule, config.batch_size, config.seed):
+        for batch in self.data.batches(self.step, end, schedule, config.batch_size, config.seed, self.samples):
             point = stage_at(self.step, schedule)
             if self.step == 0:
                 record(self._start_event(point.name))
@@ -166,13 +195,13 @@ class _Run:
             started = time.perf_counter()
             if self.step == math.ceil(schedule.encoder_steps) and config.init_model is None:
                 self._standardise(batch.to(self.device))
-            terms, grad_norm = self._optimize(batch.to(self.device))
+            losses, grad_norm = self._optimize(batch.to(self.device))
             self.step += 1
             record(
                 {
                     "step": self.step,
                     "stage": point.name,
-                    **terms.as_floats(),
+                    **losses,
                     "geometry_weight": point.geometry_weight,
                     "lr": point.lr,
                     "encoder_lr": point.encoder_lr,
@@ -188,12 +217,14 @@ class _Run:
                 record(self.driver_check.measure(self.model, self.step, point.name))
             if stage_done or self.step % config.checkpoint_every == 0:
                 self._end_geometry()
-                self._save(log.bytes)
-        log.close()
+                self._save(log.bytes if log else 0)
+        if log:
+            log.close()
 
     def _start_event(self, stage: str) -> dict[str, Any]:
         """Write the settings of the run to `config.json`; return the event that names them and the initial weights."""
-        write_json(self.out / "config.json", settings_of(self.config))
+        if self.world.is_first:
+            write_json(self.out / "config.json", settings_of(self.config))
         return {
             "event": "start",
             "step": 0,
@@ -204,12 +235,12 @@ class _Run:
 
     def _standardise(self, batch: Batch) -> None:
         """Standardise the motion tokens before the generator reads them, and reset the control's optimizer state."""
-        encoder = getattr(self.model.control, "motion_encoder", None)
-        if encoder is None:
+        if not isinstance(getattr(self.model.control, "motion_encoder", None), MotionEncoder):
             return
-        frames = batch.driving.map(lambda x: x[:, :: max(1, x.shape[1] * len(x) // STANDARDISED_FRAMES)])
-        with computing(self.device, self.config.bf16):
-            encoder.standardise(frames.body, frames.hands, frames.hand_ok)
+        count = batch.driving.body.shape[1] * self.config.batch_size
+        frames = batch.driving.map(lambda x: self.world.gathered(x[:, :: max(1, count // STANDARDISED_FRAMES)]))
+        with whole_part(self.model.control, self.world) as control, computing(self.device, self.config.bf16):
+            control.motion_encoder.standardise(frames.body, frames.hands, frames.hand_ok)
         self.optimizer.forget(self.model.control)
 
     def _end_geometry(self) -> None:
@@ -219,13 +250,13 @@ class _Run:
         self.optimizer.remove("geometry")
         self.model.geometry = None
 
-    def _optimize(self, batch: Any) -> tuple[Terms, float]:
+    def _optimize(self, batch: Batch) -> tuple[dict[str, float | None], float]:
         """Run one optimizer step; return the loss terms and the gradient norm before clipping."""
         config, point = self.config, stage_at(self.step, self.config.schedule)
         self.optimizer.set_rates({"generator": point.lr, "motion": point.motion_lr, "encoder": point.encoder_lr})
-        motion_encoder = getattr(self.model.control, "motion_encoder", None)
-        if motion_encoder is not None:
-            motion_encoder.requires_grad_(point.trains_encoder)
+        encoder = getattr(self.model.control, "motion_encoder", None)
+        if encoder is not None and self.world.size == 1:
+            encoder.requires_grad_(point.trains_encoder)  # saves time; sharded weights ignore later changes of it
         conditions = draw(
             batch,
             self.step,
@@ -233,37 +264,54 @@ class _Run:
             shift=self.shift,
             text_dropout=point.text_dropout,
             motion_dropout=point.motion_dropout,
+            first=self.samples.start,
         )
-        torch.manual_seed(conditions.augment_seed or 0)  # for random operations that take no generator
+        torch.manual_seed(seed_of(config.seed, self.step))  # for random operations that take no generator
         batch = with_text(batch, conditions.drop_text, self.no_text)
-        driving = without_some_hands(batch.driving, point.hand_dropout, conditions.augment_seed or 0)
-        batch = replace(batch, driving=driving)
+        driving = without_some_hands(batch.driving, point.hand_dropout, conditions.augment_seeds or ())
         self.optimizer.zero_grad()
-        with computing(self.device, config.bf16):
-            if point.trains_generator or self.model.geometry is None:
-                terms = training_loss(
-                    self.model, batch, conditions, point.geometry_weight, config.joints_weight, point.perspective
-                )
-            else:
-                frames = some_frames(batch.driving, FRAMES_SHARE, conditions.augment_seed or 0)
-                terms = pose_loss(
-                    self.model,
-                    replace(batch, driving=frames),
-                    conditions.augment_seed,
-                    point.perspective,
-                    point.geometry_weight,
-                    config.joints_weight,
-                )
-        terms.loss.backward()
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
-        if not (torch.isfinite(terms.loss) and grad_norm < float("inf")):
+        losses = self.world.mean(self._backpropagate(replace(batch, driving=driving), conditions))
+        if encoder is not None and not point.trains_encoder:
+            encoder.zero_grad()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        grad_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        if not (math.isfinite(losses["loss"] or 0.0) and grad_norm < float("inf")):
             pairs = ", ".join(p.pair_id for p in self._pairs(self.step))
             raise FloatingPointError(
-                f"step {self.step}: loss {float(terms.loss)}, gradient norm {grad_norm}; no weights were updated. "
+                f"step {self.step}: loss {losses['loss']}, gradient norm {grad_norm}; no weights were updated. "
                 f"Inspect pairs {pairs}, or lower the learning rate"
             )
         self.optimizer.step()
-        return terms, grad_norm
+        return losses, grad_norm
+
+    def _backpropagate(self, batch: Batch, conditions: Conditions) -> dict[str, float | None]:
+        """Add the gradients of this process's samples, `micro_batch` at a time; return the mean loss terms."""
+        config, point, count = self.config, stage_at(self.step, self.config.schedule), len(batch.target)
+        size = min(config.micro_batch or count, count)
+        weight = point.geometry_weight if self.model.geometry is not None else 0.0
+        losses: dict[str, float | None] = {}
+
+        def add(loss: Callable[..., Terms], part: Batch, draws: Conditions, weight: float) -> None:
+            with computing(self.device, config.bf16):
+                terms = loss(
+                    self.model, part, draws, weight, config.joints_weight, point.perspective, self.world.gathered
+                )
+            share = len(part.target) / count
+            (share * terms.loss).backward()
+            for name, value in terms.as_floats().items():
+                losses[name] = losses.get(name) if value is None else (losses.get(name) or 0.0) + share * value
+
+        if not point.trains_generator and self.model.geometry is not None:
+            frames = some_frames(batch.driving, FRAMES_SHARE, seed_of(config.seed, self.step))
+            add(encoder_loss, replace(batch, driving=frames), conditions, weight)
+            return losses
+        if size < count and weight > 0:  # the head's batch norm needs the whole batch; it takes little memory
+            add(encoder_loss, batch, conditions, weight)
+            weight = 0.0
+        for start in range(0, count, size):
+            chosen = slice(start, start + size)
+            add(training_loss, batch.part(chosen), conditions.part(chosen), weight)
+        return losses
 
     def _save(self, metrics_bytes: int) -> None:
         state = {
@@ -273,8 +321,8 @@ class _Run:
             "config": self.config.identity(),
             "metrics_bytes": metrics_bytes,
         }
-        self.checkpoint = checkpoints.save(self.out, state, self.model, self.optimizer)
-        checkpoints.prune(self.out, self.stage_ends)
+        self.checkpoint = checkpoints.save(self.out, state, self.model, self.optimizer, self.world)
+        self.world.on_first(lambda: checkpoints.prune(self.out, self.stage_ends))
 
     def _pairs(self, step: int) -> list[Any]:
         return self.data.choose(step, self.config.schedule, self.config.batch_size, self.config.seed)

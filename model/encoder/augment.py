@@ -4,6 +4,7 @@
 appearance cannot leak into the tokens. Strengths are not published [ours]. Labels are unchanged.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,24 +19,26 @@ FRAME_SHARE = 0.1
 """Share of the warp that differs from frame to frame; the rest is constant over a clip, like another camera."""
 
 
-def augment_driving(driving: Driving, config: AugmentConfig, generator: torch.Generator) -> Driving:
+def augment_driving(driving: Driving, config: AugmentConfig, seeds: Sequence[int]) -> Driving:
     """Augment the pixels of driving clips, on their device; hand crops get the warp and colours of the body crop.
 
-    `generator` must be a CPU generator, so that the same state gives the same draws on every device. A strength of 0
-    changes nothing.
+    `seeds`: one per clip; a clip gets the same draws in any batch and on any device. A strength of 0 changes nothing.
     """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     # autocast would compute pixel coordinates in bfloat16, which has only 8 bits of precision
     with torch.autocast(driving.body.device.type, enabled=False):
-        clips, length = driving.body.shape[:2]
+        length = driving.body.shape[1]
         if config.perspective:
             share = 1.0 if config.per_frame else FRAME_SHARE
-            body = random_homographies(clips, length, config.perspective, generator, share).to(driving.body)
+            warps = [random_homographies(1, length, config.perspective, generator, share) for generator in generators]
+            body = torch.cat(warps).to(driving.body)  # [B, T, 3, 3]
             hands, boxes = follow(driving.hand_boxes, body)
             driving = replace(
                 driving, body=warp(driving.body, body), hands=warp(driving.hands, hands), hand_boxes=boxes
             )
         if config.jitter:
-            colours = random_colours(clips, config.jitter, generator).to(driving.body)  # [B, 3, 4]
+            maps = [random_colours(1, config.jitter, generator) for generator in generators]
+            colours = torch.cat(maps).to(driving.body)  # [B, 3, 4]
             driving = replace(driving, body=recolour(driving.body, colours), hands=recolour(driving.hands, colours))
     return driving
 

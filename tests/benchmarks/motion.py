@@ -137,8 +137,8 @@ def _step(size: Size, side: str, device: torch.device, compiled: bool) -> Callab
             model = dimo
 
             def forward() -> Tensor:
-                said = dimo(batch, sigma=sigma, noise=noise, drop_motion=keep, augment_seed=None)
-                return said.velocity + 0 * said.body6d.mean()  # type: ignore[no-any-return]
+                said = dimo(batch, sigma=sigma, noise=noise, drop_motion=keep, augment_seeds=None)
+                return said.velocity + 0 * dimo.poses(said.features)[0].mean()
 
     model.to(dtype).train()
     for part in model.modules():

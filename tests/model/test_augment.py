@@ -20,6 +20,10 @@ def draws(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def seeds_of(seed: int, clips: int = 2) -> list[int]:
+    return [1000 * seed + clip for clip in range(clips)]
+
+
 def clip(body: torch.Tensor, hands: torch.Tensor, boxes: torch.Tensor) -> Driving:
     """Return driving inputs with the given images [B, T, ...] and random labels."""
     b, t = body.shape[:2]
@@ -63,22 +67,30 @@ def mapped(h: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 def test_strength_zero_is_the_identity() -> None:
     before = noise()
-    after = augment_driving(before, AugmentConfig(perspective=0, jitter=0), draws(0))
+    after = augment_driving(before, AugmentConfig(perspective=0, jitter=0), seeds_of(0))
     assert all(torch.equal(getattr(after, f.name), getattr(before, f.name)) for f in fields(Driving))
 
 
 @pytest.mark.parametrize("per_frame", [False, True])
 def test_the_seed_decides(per_frame: bool) -> None:
     config = AugmentConfig(per_frame=per_frame)
-    once, again, other = (augment_driving(noise(), config, draws(seed)) for seed in (0, 0, 1))
+    once, again, other = (augment_driving(noise(), config, seeds_of(seed)) for seed in (0, 0, 1))
     for name in ("body", "hands", "hand_boxes"):
         assert torch.equal(getattr(once, name), getattr(again, name))
         assert (getattr(once, name) - getattr(other, name)).abs().mean() > 0.01
 
 
+def test_a_clip_is_augmented_in_the_same_way_in_any_batch() -> None:
+    before, config = noise(), AugmentConfig()
+    both = augment_driving(before, config, [5, 6])
+    second = augment_driving(before.map(lambda x: x[1:]), config, [6])
+    for name in ("body", "hands", "hand_boxes"):
+        torch.testing.assert_close(getattr(second, name)[0], getattr(both, name)[1])
+
+
 def test_results_are_images_and_labels_stay() -> None:
     before = noise()
-    after = augment_driving(before, AugmentConfig(0.5, 0.5), draws(0))
+    after = augment_driving(before, AugmentConfig(0.5, 0.5), seeds_of(0))
     for name in ("body", "hands"):
         picture = getattr(after, name)
         assert picture.shape == getattr(before, name).shape and picture.min() >= 0 and picture.max() <= 1
@@ -114,7 +126,7 @@ def test_a_dot_in_body_and_hand_crop_lands_in_the_same_place_in_both(
     dots = boxes[0, :, 0, :2] + boxes[0, :, 0, 2:] * in_hand
     hands = torch.stack([blobs(in_hand, HAND, 0.1), blobs(-in_hand, HAND, 0.1)], dim=1)  # [2, 2, 3, s, s]
     before = clip(blobs(dots, SIZE, 0.025)[None], hands[None], boxes)
-    after = augment_driving(before, AugmentConfig(0.2, 0, per_frame), draws(seed))
+    after = augment_driving(before, AugmentConfig(0.2, 0, per_frame), [seed])
     body, boxes = centroids(after.body)[0], after.hand_boxes[0, :, 0]
     hand = boxes[:, :2] + boxes[:, 2:] * centroids(after.hands)[0, :, 0]
     assert (hand - body).abs().max() < 2 / SIZE  # a pixel
@@ -163,7 +175,7 @@ def test_body_and_hands_of_a_clip_change_colour_together_and_clips_do_not() -> N
     before = noise()
     skin = torch.tensor([0.6, 0.45, 0.35])[:, None, None]
     before = replace(before, body=skin.expand_as(before.body), hands=skin.expand_as(before.hands))
-    after = augment_driving(before, AugmentConfig(perspective=0), draws(0))
+    after = augment_driving(before, AugmentConfig(perspective=0), seeds_of(0))
     for sample in (0, 1):
         colour = after.body[sample, 0, :, :1, :1]
         torch.testing.assert_close(after.body[sample], colour.expand_as(after.body[sample]))

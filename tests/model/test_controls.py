@@ -64,7 +64,7 @@ def test_everything_in_a_control_trains(name: str, make_dimo: Callable[..., DiMo
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
     no = torch.zeros(2, dtype=torch.bool)
-    arguments = {"sigma": torch.full((2,), 0.5), "noise": torch.randn_like(batch.target), "augment_seed": None}
+    arguments = {"sigma": torch.full((2,), 0.5), "noise": torch.randn_like(batch.target), "augment_seeds": None}
     prediction = dimo(batch, drop_motion=no, **arguments)
     (prediction.velocity.square().mean() + sum(prediction.losses.values())).backward()
     untrained = [n for n, p in dimo.control.named_parameters() if p.grad is None or not p.grad.any()]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from smplx import SMPLX
 
-from opendimo.model.batch import Batch, Prediction
+from opendimo.model.batch import Batch
 from opendimo.model.body.load import load_body
 from opendimo.model.body.rotations import matrix_to_6d, sixd_to_matrix
 from opendimo.model.body.skeleton import FROM_SMPLX, JOINTS, SMPLX_JOINTS
@@ -17,6 +17,7 @@ from opendimo.model.geometry import (
     BODY_POINTS,
     HAND_POINTS,
     GeometryHead,
+    PoseLabels,
     body_points,
     distance,
     geometry_loss,
@@ -24,9 +25,9 @@ from opendimo.model.geometry import (
 )
 
 
-def predict(batch: Batch, offset: float = 0.0) -> Prediction:
+def predict(batch: Batch, offset: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     body, hands = (x + offset for x in (batch.driving.body6d, batch.driving.hands6d))
-    return Prediction(batch.target, body.requires_grad_(), hands.requires_grad_(), None, {})
+    return body.requires_grad_(), hands.requires_grad_()
 
 
 def labelled(batch: Batch, *, body: bool, hands: bool, weight: list[float]) -> Batch:
@@ -63,14 +64,14 @@ def test_without_hand_tokens_no_hands_are_predicted_nor_asked_for(make_batch: Ca
     body, hands = head(torch.randn(2, 9, 5, 16))
     assert body.shape == (2, 9, 21, 6) and hands is None
     bodies_only = replace(batch, driving=replace(batch.driving, hands_pose_ok=torch.zeros(2, 9, 2, dtype=torch.bool)))
-    both = Prediction(batch.target, body, torch.randn(2, 9, 2, 15, 6), None, {})
-    alone = geometry_loss(Prediction(batch.target, body, None, None, {}), batch, 1.0)
-    torch.testing.assert_close(alone, geometry_loss(both, bodies_only, 1.0))
+    alone = geometry_loss(body, None, PoseLabels.of(batch), 1.0)
+    both = geometry_loss(body, torch.randn(2, 9, 2, 15, 6), PoseLabels.of(bodies_only), 1.0)
+    torch.testing.assert_close(alone, both)
 
 
 def test_the_truth_costs_nothing(make_batch: Callable[..., Batch]) -> None:
     batch = make_batch()
-    assert geometry_loss(predict(batch), batch, 1.0).abs() < 1e-8
+    assert geometry_loss(*predict(batch), PoseLabels.of(batch), 1.0).abs() < 1e-8
 
 
 @pytest.mark.parametrize("joints_weight", [0.0, 1.0])
@@ -78,12 +79,12 @@ def test_unlabelled_frames_give_no_gradient_even_where_labels_are_nan(
     make_batch: Callable[..., Batch], joints_weight: float
 ) -> None:
     batch = make_batch()
-    driving, prediction = batch.driving, predict(batch, 1.0)
+    driving, (body, hands) = batch.driving, predict(batch, 1.0)
     driving.body6d[~driving.pose_ok] = torch.nan
     driving.hands6d[~driving.hands_pose_ok] = torch.nan
-    geometry_loss(prediction, batch, joints_weight).backward()
+    geometry_loss(body, hands, PoseLabels.of(batch), joints_weight).backward()
     seen = driving.hands_pose_ok & driving.hand_ok
-    for part, ok in ((prediction.body6d, driving.pose_ok), (prediction.hands6d, seen)):
+    for part, ok in ((body, driving.pose_ok), (hands, seen)):
         felt = part.grad.abs().amax((-1, -2)) > 0
         assert torch.equal(felt, ok)
         assert 0 < ok.sum() < ok.numel()
@@ -91,22 +92,17 @@ def test_unlabelled_frames_give_no_gradient_even_where_labels_are_nan(
 
 def test_samples_count_by_their_quality(make_batch: Callable[..., Batch]) -> None:
     batch = labelled(make_batch(), body=True, hands=False, weight=[0.25, 0.75])
-    prediction = predict(batch)
+    body, hands = predict(batch)
     with torch.no_grad():
-        prediction.body6d[0] += 2.0  # squared error 4 in the sample of weight 1/4
-    torch.testing.assert_close(geometry_loss(prediction, batch, 0.0), torch.tensor(1.0))
+        body[0] += 2.0  # squared error 4 in the sample of weight 1/4
+    torch.testing.assert_close(geometry_loss(body, hands, PoseLabels.of(batch), 0.0), torch.tensor(1.0))
 
 
 def test_no_labels_at_all_cost_nothing(make_batch: Callable[..., Batch]) -> None:
     batch = labelled(make_batch(), body=True, hands=True, weight=[0.0, 0.0])
-    loss = geometry_loss(predict(batch, 1.0), batch, 1.0)
+    loss = geometry_loss(*predict(batch, 1.0), PoseLabels.of(batch), 1.0)
     loss.backward()
     assert loss == 0
-
-
-def test_without_a_head_there_is_no_loss(make_batch: Callable[..., Batch]) -> None:
-    with pytest.raises(ValueError, match="no geometry head"):
-        geometry_loss(Prediction(torch.zeros(1), None, None, None, {}), make_batch(), 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +159,7 @@ def test_the_joint_term_is_metres(make_batch: Callable[..., Batch]) -> None:
     rest, raised = torch.zeros(2, 9, 21, 3), torch.zeros(2, 9, 21, 3)
     raised[:, :, [15, 16], 2] = torch.tensor([np.pi / 2, -np.pi / 2], dtype=torch.float32)
     batch = replace(batch, driving=replace(batch.driving, body6d=sixd(rest)))
-    prediction = Prediction(batch.target, sixd(raised), batch.driving.hands6d, None, {})
+    predicted = sixd(raised), batch.driving.hands6d, PoseLabels.of(batch)
     places = load_body().rest_joints(torch.zeros(10))
     moved = [j for j in BODY_POINTS if j in FROM_SMPLX and places[FROM_SMPLX.index(j), 0].abs() > 0.2]
     total = 0.0
@@ -172,7 +168,7 @@ def test_the_joint_term_is_metres(make_batch: Callable[..., Batch]) -> None:
         shoulder = places[16 if place[0] > 0 else 17]
         total += 2**0.5 * float((place - shoulder)[:2].norm())
     assert len(moved) == 14  # elbows, wrists, knuckles
-    term = geometry_loss(prediction, batch, 1.0) - geometry_loss(prediction, batch, 0.0)
+    term = geometry_loss(*predicted, 1.0) - geometry_loss(*predicted, 0.0)
     assert float(term) == pytest.approx(total / 35, rel=0.01)
 
 

@@ -37,7 +37,7 @@ class ConditionedModel(torch.nn.Module):
             ]
         )
         error = torch.where(matches, 0.1, 0.3)[:, None, None, None, None]
-        return Prediction(noise - batch.target + error.sqrt(), None, None, None, {})
+        return Prediction(noise - batch.target + error.sqrt(), None, None, {})
 
 
 @pytest.fixture(scope="module")

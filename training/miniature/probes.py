@@ -51,9 +51,8 @@ def pose_r2(model: DiMo, batch: Batch) -> float:
     """Return R2 of the joints predicted by the geometry head. Raises `ValueError` if the model has no such head."""
     model.eval()
     with torch.inference_mode():
-        predicted = model.poses(batch).body6d
+        predicted, _ = model.poses(model.features(batch))
     model.train()
-    assert predicted is not None
     joints, true = (body_points(x).flatten(0, 1)[:, 1:].flatten(1) for x in (predicted, batch.driving.body6d))
     return _r2_of(joints, true)
 
