@@ -24,21 +24,37 @@ class _Tensors:
         """Return a copy on another device."""
         return self.map(lambda x: x.to(device, non_blocking=True))
 
+    def pin_memory(self) -> Self:
+        """Return a copy in page-locked memory, from which copies to a GPU are asynchronous."""
+        return self.map(Tensor.pin_memory)
+
+    def as_floats(self) -> Self:
+        """Return a copy in float32, with uint8 images scaled to [0, 1]."""
+        return self.map(_as_float)
+
 
 def _mapped(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return part.map(change) if isinstance(part, _Tensors) else change(part)
+
+
+def _as_float(x: Tensor) -> Tensor:
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    return x.float() if x.is_floating_point() else x
 
 
 @dataclass(frozen=True)
 class Driving(_Tensors):
     """Driving inputs available to controls: B samples of T = 4k + 1 frames.
 
+    Readers give images as uint8, a quarter of the bytes; models take them as float32 in [0, 1] (`as_floats`).
+
     Labels are undefined (any value) where the corresponding `_ok` mask is False. There are 52 joints: 22 of the body,
     15 of the left and 15 of the right hand. Image coordinates (`joints_2d`, `K`) refer to the centre crop of the frame
     to the target's aspect ratio, with (0, 0) at the upper left corner and (1, 1) at the lower right.
     """
 
-    body: Tensor  # [B, T, 3, S, S] crops of the person, RGB in [0, 1]
+    body: Tensor  # [B, T, 3, S, S] crops of the person, RGB
     hands: Tensor  # [B, T, 2, 3, s, s] crops of the left and the right hand
     hand_ok: Tensor  # [B, T, 2] bool, the hand is visible
     hand_boxes: Tensor  # [B, T, 2, 3] hand crops in the body crop, which spans [-1, 1]: centre x, y, half side

@@ -30,7 +30,7 @@ class FollowPolicy:
             raise ValueError("every and pairs of the driver check must be 1 or more")
 
 
-FREE = ("base", "micro_batch")
+FREE = ("base", "micro_batch", "loader_workers")
 """Settings of a run that may differ when it is resumed."""
 
 
@@ -43,9 +43,11 @@ class TrainConfig:
     `base`: the pretrained model, a folder in the diffusers layout or ORG/NAME on the Hugging Face hub.
     `init_encoder`: weights to initialise the motion encoder from.
     `init_model`: folder of a trained 3DiMo to start from.
-    The paths of these three may change between resumes, and so may `micro_batch`; everything else may not.
+    The paths of these three may change between resumes, and so may `micro_batch` and `loader_workers`; everything else
+    may not.
     `micro_batch`: samples per process whose gradients are computed at a time; they are added up over the batch. None:
     all. Fewer need less memory and give the same gradients, apart from rounding.
+    `loader_workers`: processes that read batches ahead, for each process that trains; 0: it reads them itself.
     `shift`: of the noise levels; None: the shift of the base model's scheduler.
     `optimizer`: AdamW, or Muon for the matrices of transformer layers; `betas` are AdamW's.
     `joints_weight`: weight of the joint positions, in metres, within the geometric loss [ours].
@@ -75,11 +77,14 @@ class TrainConfig:
     bf16: bool = False
     gradient_checkpointing: bool = False
     micro_batch: int | None = None
+    loader_workers: int = 0
 
     def __post_init__(self) -> None:
         positive = ("batch_size", "checkpoint_every", "grad_clip", "micro_batch")
         if low := [name for name in positive if getattr(self, name) is not None and getattr(self, name) <= 0]:
             raise ValueError(f"{', '.join(low)} must be positive")
+        if self.loader_workers < 0:
+            raise ValueError("loader_workers must be 0 or more")
         if not 0 <= self.reference_share <= 1:
             raise ValueError("reference_share must be between 0 and 1")
 
@@ -137,6 +142,7 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             bf16=True,
             gradient_checkpointing=True,
             micro_batch=1,
+            loader_workers=8,
         )
     else:
         raise ValueError(f"no preset {name!r}: choose one of tiny, {', '.join(FULL_SIZE)}")

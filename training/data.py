@@ -1,29 +1,27 @@
 """Load batches from a release: targets and texts from cached latents, driving frames from the videos of clips."""
 
 import logging
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
 
-from opendimo.model.batch import Batch, Driving
+from opendimo.model.batch import Batch
 from opendimo.model.config import DiMoConfig
 from opendimo.model.controls import control_class
 from opendimo.training.latents import LatentFormat
 from opendimo.training.pool import Pool
-from opendimo.training.reading import SampleReader
+from opendimo.training.reading import BatchReader, ReadingError, Request
 from opendimo.training.references import References, still_clips
 from opendimo.training.release import Pair, Pairs, Release, read_pairs
 from opendimo.training.schedule import Schedule, StagePoint
 
 logger = logging.getLogger(__name__)
 AHEAD = 2
-"""Number of batches to prefetch, each in a thread; their images are uint8 until they are used."""
+"""Number of batches that each loader process prefetches; their images are uint8 until they are used."""
 
 
 class TrainingData:
@@ -31,6 +29,7 @@ class TrainingData:
 
     `reference_share`: share of the samples whose reference shows another window of the target clip; applies only in
     reference mode `prefix`, to clips with several windows and a static camera (`training.references`).
+    `workers`: processes that load batches ahead; 0: this one loads each when it is needed.
     `left_out`: message about pairs that the model's control cannot use, or "".
     """
 
@@ -41,11 +40,12 @@ class TrainingData:
         model: DiMoConfig,
         cache_bytes: int = 1 << 30,
         reference_share: float = 0.5,
+        workers: int = 0,
     ) -> None:
         self.release, self.model, self.left_out = release, model, ""
         self.pairs = self._usable(read_pairs(release, split), split)
         self._pool = Pool(self.pairs)
-        self._cache_bytes = cache_bytes
+        self._cache_bytes, self._workers = cache_bytes, workers
         varied = model.reference == "prefix" and reference_share > 0 and len(self.pairs) > 0
         self._references = References(self.pairs, still_clips(release), reference_share) if varied else None
 
@@ -55,8 +55,13 @@ class TrainingData:
         return LatentFormat.of(self.release, self.pairs)
 
     @cached_property
-    def _reader(self) -> SampleReader:
-        return SampleReader(self.release, self.model.encoder, self.latents, self._cache_bytes)
+    def _reader(self) -> BatchReader:
+        return self._new_reader(self._cache_bytes, None)
+
+    def _new_reader(self, cache_bytes: int, threads: int | None) -> BatchReader:
+        images = not control_class(self.model.control).reads_poses
+        encoder = self.model.encoder
+        return BatchReader(self.release, encoder, self.latents, images=images, cache_bytes=cache_bytes, threads=threads)
 
     def _usable(self, pairs: Pairs, split: str) -> Pairs:
         """Return the pairs without those that lack a pose label that the model's control needs; log their number."""
@@ -101,36 +106,39 @@ class TrainingData:
     def batches(
         self, start: int, stop: int, schedule: Schedule, batch_size: int, seed: int, samples: slice = slice(None)
     ) -> Iterator[Batch]:
-        """Yield the batches of steps [start, stop), prefetching `AHEAD` in threads (in a fork Lance hangs).
+        """Yield the batches of steps [start, stop) in storage formats (`Batch.as_floats` makes them ready for a model).
 
-        `samples`: which samples of each batch to load; a sample is the same whichever others are loaded.
+        `samples`: which samples of each batch to load; a sample is the same whichever others are loaded. Loader
+        processes are spawned, because Lance hangs in forked ones. Raises the errors of `BatchReader.read`.
         """
 
-        def load(step: int) -> Batch:
-            rows = self._pool.choose(step, schedule, batch_size, seed)
-            references = self._reference_ids(rows, step, seed)
-            return self._load(self.pairs.take(rows[samples]), references[samples])
+        def requests() -> Iterator[Request]:
+            for step in range(start, stop):
+                rows = self._pool.choose(step, schedule, batch_size, seed)
+                references = self._reference_ids(rows, step, seed)
+                yield Request(self.pairs.take(rows[samples]), references[samples])
 
-        with ThreadPoolExecutor(AHEAD, "read ahead") as threads:
-            ahead: deque[Future[Batch]] = deque()
-            try:
-                for step in range(start, stop):
-                    # load the first one alone: it opens tables that later ones reuse
-                    batch = ahead.popleft().result() if ahead else load(step)
-                    next_steps = range(step + 1 + len(ahead), min(step + 1 + AHEAD, stop))
-                    ahead.extend(threads.submit(load, later) for later in next_steps)
-                    yield _with_floats(batch)
-            finally:
-                for future in ahead:
-                    future.cancel()
+        reader, ahead = self._reader, dict[str, Any]()
+        if self._workers:
+            reader = self._new_reader(self._cache_bytes // self._workers, threads=1)
+            ahead = {"prefetch_factor": AHEAD, "multiprocessing_context": "spawn"}
+        pin = torch.cuda.is_available()
+        batches = DataLoader(
+            reader, sampler=requests(), batch_size=None, num_workers=self._workers, pin_memory=pin, **ahead
+        )
+        for batch in batches:
+            if isinstance(batch, ReadingError):
+                raise batch.error
+            yield batch
 
     def batch(self, pairs: Sequence[Pair], references: Sequence[str] | None = None) -> Batch:
-        """Return one batch on the CPU.
+        """Return one batch on the CPU, in float32.
 
         The reference is latent frame 0 of the target, or of the latents with the ids `references`; a causal VAE
-        encodes it from frame 0 alone.
+        encodes it from frame 0 alone. Raises the errors of `BatchReader.read`.
         """
-        return _with_floats(self._load(pairs, references))
+        own = [pair.latent_id for pair in pairs]
+        return self._reader.read(Request(pairs, references or own)).as_floats()
 
     def references(self, step: int, schedule: Schedule, batch_size: int, seed: int) -> list[str]:
         """Return, for each sample of the batch of `step`, the id of the latents whose frame 0 is its reference."""
@@ -147,35 +155,3 @@ class TrainingData:
         if self._references is None:
             return [pair.latent_id for pair in self.pairs.take(rows)]
         return self._references.draw(rows, step, seed)
-
-    def _load(self, pairs: Sequence[Pair], references: Sequence[str] | None) -> Batch:
-        """Return a batch with float16 latents and texts and uint8 images, as they are cached."""
-        reader, ids = self._reader, [pair.latent_id for pair in pairs]
-        latents = reader.latents([*ids, *(references or ids)])
-        texts = reader.texts(ids)
-        lengths = torch.tensor([len(text) for text in texts])
-        return Batch(
-            target=torch.stack(latents[: len(ids)]),  # [B, C, L, h, w]
-            reference=torch.stack([one[:, :1] for one in latents[len(ids) :]]),
-            text=pad_sequence(texts, batch_first=True),  # [B, n of the longest, D]
-            text_ok=torch.arange(int(lengths.max())) < lengths[:, None],
-            weight=torch.tensor([pair.weight for pair in pairs]),
-            same_view=torch.tensor([pair.kind == "same_view" for pair in pairs]),
-            driving=_stack(reader.drivings(pairs)),
-        )
-
-
-def _stack(samples: Sequence[Driving]) -> Driving:
-    return Driving(**{f.name: torch.stack([getattr(s, f.name) for s in samples]) for f in fields(Driving)})
-
-
-def _with_floats(batch: Batch) -> Batch:
-    """Convert a batch to float32, images to [0, 1]."""
-    driving = replace(batch.driving, body=batch.driving.body.float() / 255, hands=batch.driving.hands.float() / 255)
-    return replace(
-        batch,
-        target=batch.target.float(),
-        reference=batch.reference.float(),
-        text=batch.text.float(),
-        driving=driving,
-    )

@@ -1,18 +1,21 @@
-"""Read samples of a release in bulk: one call per column, videos decoded in threads, recent samples cached."""
+"""Read batches of a release: one call per column, videos decoded in threads, recent samples cached."""
 
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cached_property
 from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
 
-from opendimo.model.batch import Driving
+from opendimo.model.batch import Batch, Driving
 from opendimo.model.encoder.config import EncoderConfig
 from opendimo.training.driving import read_drivings
 from opendimo.training.latents import LatentFormat
@@ -64,6 +67,13 @@ def held_bytes(value: Any) -> int:
 
 
 @dataclass(frozen=True)
+class ReadingError:
+    """An error that was raised while a batch was read."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
 class _DrivingKey:
     """Cache key of a driving window."""
 
@@ -78,30 +88,75 @@ class _DrivingKey:
         return cls(pair.driving_clip_id, pair.driving_start, pair.num_frames, pair.frame_step, pair.pose_id)
 
 
-class SampleReader:
-    """Read latents [C, L, h, w] and texts [n, D], in float16 as stored, and driving windows with uint8 images."""
+@dataclass(frozen=True)
+class Request:
+    """What to read for a batch: its pairs, and for each the id of the latents whose frame 0 is its reference."""
 
-    def __init__(self, release: Release, encoder: EncoderConfig, latents: LatentFormat, cache_bytes: int) -> None:
+    pairs: Sequence[Pair]
+    references: Sequence[str]
+
+
+class BatchReader(Dataset[Batch | ReadingError]):
+    """Read batches in storage formats: latents and texts in float16, images in uint8.
+
+    Index it by `Request`. Errors in the data are returned, so that they also arrive unchanged from another process.
+    `images`: whether driving videos are decoded. `threads` that decode; None: one per processor, up to `DECODERS`.
+    It is pickled without its cache.
+    """
+
+    def __init__(
+        self,
+        release: Release,
+        encoder: EncoderConfig,
+        latents: LatentFormat,
+        *,
+        images: bool,
+        cache_bytes: int,
+        threads: int | None = None,
+    ) -> None:
         self._release, self._encoder, self._format = release, encoder, latents
-        self._cache = ByteCache(cache_bytes)
-        self._decoders = ThreadPoolExecutor(DECODERS, "decode")
+        self._images, self._cache_bytes, self._threads = images, cache_bytes, threads
 
-    def latents(self, ids: Sequence[str]) -> list[Tensor]:
-        """Return latents by id."""
-        return self._blobs("latents", ids, self._format.shape)
+    def __getitem__(self, request: Request) -> "Batch | ReadingError":
+        try:
+            return self.read(request)
+        except (ValueError, KeyError, OSError) as error:
+            return ReadingError(error)
 
-    def texts(self, ids: Sequence[str]) -> list[Tensor]:
-        """Return text embeddings by id of the latents."""
-        return self._blobs("text_embedding", ids, (-1, self._format.text_width))
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_cache", "_decoders")}
 
-    def drivings(self, pairs: Sequence[Pair]) -> list[Driving]:
-        """Return the driving windows of pairs."""
+    def read(self, request: Request) -> Batch:
+        """Return a batch. Raises `ValueError` for a video or label that cannot be used."""
+        pairs, ids = request.pairs, [pair.latent_id for pair in request.pairs]
+        latents = self._blobs("latents", [*ids, *request.references], self._format.shape)
+        texts = self._blobs("text_embedding", ids, (-1, self._format.text_width))
+        lengths = torch.tensor([len(text) for text in texts])
+        return Batch(
+            target=torch.stack(latents[: len(ids)]),  # [B, C, L, h, w]
+            reference=torch.stack([one[:, :1] for one in latents[len(ids) :]]),
+            text=pad_sequence(texts, batch_first=True),  # [B, n of the longest, D]
+            text_ok=torch.arange(int(lengths.max())) < lengths[:, None],
+            weight=torch.tensor([pair.weight for pair in pairs]),
+            same_view=torch.tensor([pair.kind == "same_view" for pair in pairs]),
+            driving=_stack(self._drivings(pairs)),
+        )
+
+    @cached_property
+    def _cache(self) -> ByteCache:
+        return ByteCache(self._cache_bytes)
+
+    @cached_property
+    def _decoders(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads or DECODERS, "decode")
+
+    def _drivings(self, pairs: Sequence[Pair]) -> list[Driving]:
         by_key = {_DrivingKey.of(pair): pair for pair in pairs}
         size = self._format.width, self._format.height
 
         def read(missing: list[_DrivingKey]) -> list[Driving]:
             uncached = [by_key[key] for key in missing]
-            return read_drivings(self._release, uncached, self._encoder, size, self._decoders)
+            return read_drivings(self._release, uncached, self._encoder, size, self._decoders, self._images)
 
         return self._cache.get([_DrivingKey.of(pair) for pair in pairs], read)
 
@@ -111,3 +166,7 @@ class SampleReader:
             return [torch.from_numpy(np.frombuffer(bytearray(b), np.float16).reshape(shape)) for b in blobs]
 
         return self._cache.get([(column, key) for key in ids], read)
+
+
+def _stack(samples: Sequence[Driving]) -> Driving:
+    return Driving(**{f.name: torch.stack([getattr(s, f.name) for s in samples]) for f in fields(Driving)})

@@ -160,7 +160,13 @@ class _Run:
         if self.checkpoint:
             checkpoints.load_optimizer(self.checkpoint, self.optimizer)
         self.no_text = self.world.on_first(lambda: empty_prompt(config.base, self.out)).to(self.device)
-        self.data = TrainingData(self.release, "train", config.model, reference_share=config.reference_share)
+        self.data = TrainingData(
+            self.release,
+            "train",
+            config.model,
+            reference_share=config.reference_share,
+            workers=config.loader_workers,
+        )
         points = [stage_at(end - 1, config.schedule) for end in sorted(self.stage_ends)]
         mixes = [self.data.mix(point) for point in points]  # fail now, rather than after days, if a stage has no pairs
         check_latents(self.data.latents, config.base, config.preset)
@@ -182,7 +188,8 @@ class _Run:
                 logger.warning("%s", entry["warning"])
             on_progress(self.step, schedule.steps, entry)
 
-        for batch in self.data.batches(self.step, end, schedule, config.batch_size, config.seed, self.samples):
+        batches = self.data.batches(self.step, end, schedule, config.batch_size, config.seed, self.samples)
+        for stored, waited in _timed(batches):
             point = stage_at(self.step, schedule)
             if self.step == 0:
                 record(self._start_event(point.name))
@@ -193,9 +200,10 @@ class _Run:
                 record(self._event("stage_start") | {"mix": mix})
             self._end_geometry()
             started = time.perf_counter()
+            batch = stored.to(self.device).as_floats()
             if self.step == math.ceil(schedule.encoder_steps) and config.init_model is None:
-                self._standardise(batch.to(self.device))
-            losses, grad_norm = self._optimize(batch.to(self.device))
+                self._standardise(batch)
+            losses, grad_norm = self._optimize(batch)
             self.step += 1
             record(
                 {
@@ -208,6 +216,7 @@ class _Run:
                     "grad_norm": grad_norm,
                     "kinds": Counter(p.kind for p in self._pairs(self.step - 1)),
                     "seconds": round(time.perf_counter() - started, 4),
+                    "data_seconds": round(waited, 4),
                 }
             )
             stage_done = self.step == point.end
@@ -336,3 +345,13 @@ class _Run:
             "fixed_loss": fixed_loss(self.model, self.data, point, self.config),
             "test_loss": fixed_loss(self.model, self.held_out, point, self.config),
         }
+
+
+def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Yield each batch with the seconds that it was waited for."""
+    while True:
+        started = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - started

@@ -3,6 +3,7 @@
 Crops keep one size over a window, so that changes of extent, such as opening a hand, remain motion rather than zoom.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,8 @@ HAND_JOINTS = (20, *range(22, 37)), (21, *range(37, 52))
 class Crops(NamedTuple):
     """Crops of one window, as in the fields of `model.batch.Driving` with the same names."""
 
-    body: Tensor  # [T, 3, S, S] in [0, 1], black outside of the frame
-    hands: Tensor  # [T, 2, 3, s, s] left, right; black if missing
+    body: Tensor  # [T, 3, S, S] uint8, black outside of the frame
+    hands: Tensor  # [T, 2, 3, s, s] uint8, left, right; black if missing
     hand_ok: Tensor  # [T, 2] bool
     hand_boxes: Tensor  # [T, 2, 3] centre x, y and half side; the whole body crop (0, 0, 1) if the hand is missing
 
@@ -42,9 +43,9 @@ class Square(NamedTuple):
         left, top = (round(float(c) - pixels / 2) for c in centre)
         return cls(left, top, pixels)
 
-    def cut(self, frames: Tensor) -> Tensor:
-        """Crop frames [..., 3, H, W] to [..., 3, side, side], black outside of the frame."""
-        return crop(frames, self.top, self.left, self.side, self.side)
+    def cut(self, picture: Tensor, size: int) -> Tensor:
+        """Crop a picture [3, H, W], black outside of it, and resize the crop to [3, size, size]."""
+        return resize(crop(picture, self.top, self.left, self.side, self.side), [size, size], antialias=True)
 
     def within(self, other: "Square") -> tuple[float, float, float]:
         """Return centre x, y and half side in the coordinates of the other square, which spans [-1, 1]."""
@@ -53,7 +54,7 @@ class Square(NamedTuple):
 
 
 def driving_crops(
-    frames: NDArray[np.uint8],
+    frames: Iterable[NDArray[np.uint8]],
     track: NDArray[np.floating],
     joints_2d: NDArray[np.floating] | None,
     hand_valid: NDArray[np.floating] | None,
@@ -61,31 +62,28 @@ def driving_crops(
 ) -> Crops:
     """Crop one square around the person for the whole window, and one around each hand in each frame.
 
-    `frames` [T, H, W, 3] RGB; `track` [T, 4] boxes x0 y0 x1 y1 in pixels, NaN if not visible; `joints_2d` [T, 52, 3]
-    x, y, confidence in pixels, of a fitted or true body (not landmarks, around which crops would be smaller);
-    `hand_valid` [T, 2], 1 = usable. The last two are None if unknown. Hands are not cropped if `config.hands` is False.
-    Raises `ValueError` if the person is never visible.
+    `frames`: T frames [H, W, 3] RGB, of which one is held at a time; `track` [T, 4] boxes x0 y0 x1 y1 in pixels, NaN if
+    not visible; `joints_2d` [T, 52, 3] x, y, confidence in pixels, of a fitted or true body (not landmarks, around
+    which crops would be smaller); `hand_valid` [T, 2], 1 = usable. The last two are None if unknown. Hands are not
+    cropped if `config.hands` is False. Raises `ValueError` if the person is never visible.
     """
-    video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # [T, 3, H, W]
-    body = body_square(track)
-    hands = torch.zeros(len(video), 2, 3, config.hand_size, config.hand_size)
-    hand_ok = torch.zeros(len(video), 2, dtype=torch.bool)
-    boxes = torch.tensor([0.0, 0.0, 1.0]).repeat(len(video), 2, 1)
-    if config.hands and joints_2d is not None and hand_valid is not None:
-        for hand, squares in enumerate(hand_squares(joints_2d, hand_valid, *video.shape[-2:])):
-            if not squares:
-                continue
-            indices = list(squares)
-            crops = torch.stack([square.cut(video[t]) for t, square in squares.items()])
-            hands[indices, hand] = _resized(crops, config.hand_size)
-            hand_ok[indices, hand] = True
-            boxes[indices, hand] = torch.tensor([square.within(body) for square in squares.values()])
-    return Crops(_resized(body.cut(video), config.body_size), hands, hand_ok, boxes)
-
-
-def _resized(cut: Tensor, size: int) -> Tensor:
-    """Resize crops [T, 3, side, side] uint8 to [T, 3, size, size] in [0, 1]."""
-    return resize(cut, [size, size], antialias=True).float() / 255
+    length, square = len(track), body_square(track)
+    body = torch.zeros(length, 3, config.body_size, config.body_size, dtype=torch.uint8)
+    hands = torch.zeros(length, 2, 3, config.hand_size, config.hand_size, dtype=torch.uint8)
+    hand_ok = torch.zeros(length, 2, dtype=torch.bool)
+    boxes = torch.tensor([0.0, 0.0, 1.0]).repeat(length, 2, 1)
+    followed: list[dict[int, Square]] = []
+    for t, frame in enumerate(frames):
+        picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)  # [3, H, W]
+        if t == 0 and config.hands and joints_2d is not None and hand_valid is not None:
+            followed = hand_squares(joints_2d, hand_valid, *picture.shape[1:])
+        body[t] = square.cut(picture, config.body_size)
+        for hand, squares in enumerate(followed):
+            if t in squares:
+                hands[t, hand] = squares[t].cut(picture, config.hand_size)
+                hand_ok[t, hand] = True
+                boxes[t, hand] = torch.tensor(squares[t].within(square))
+    return Crops(body, hands, hand_ok, boxes)
 
 
 def body_square(track: NDArray[np.floating]) -> Square:

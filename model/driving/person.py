@@ -1,5 +1,6 @@
 """The tracked person of a driving clip, and its conversion to control inputs."""
 
+from collections.abc import Iterable
 from typing import TypedDict
 
 import numpy as np
@@ -39,25 +40,44 @@ def at_frames(person: Person, frames: NDArray[np.int64]) -> Person:
 
 
 def driving_of(
-    frames: NDArray[np.uint8], person: Person, encoder: EncoderConfig, target_size: tuple[int, int]
+    frames: Iterable[NDArray[np.uint8]],
+    frame_size: tuple[int, int],
+    person: Person,
+    encoder: EncoderConfig,
+    target_size: tuple[int, int],
 ) -> Driving:
-    """Build the control inputs of one window of frames [T, H, W, 3], without a batch dimension and without NaN.
+    """Build the control inputs of one window, without a batch dimension and without NaN, images as uint8.
 
-    `target_size`: (width, height) of the generated video. Raises `ValueError` if the person is never visible.
+    `frames`: T frames [H, W, 3] of `frame_size`. `frame_size`, `target_size`: (width, height) of the frames and of the
+    generated video. Raises `ValueError` if the person is never visible.
     """
     crops = driving_crops(frames, person["track"], person["joints_2d"], person["hand_valid"], encoder)
-    framing = Framing.of((frames.shape[2], frames.shape[1]), target_size)
-    valid = torch.from_numpy(np.asarray(person["valid"], bool))
+    return Driving(**crops._asdict(), **_poses(person, Framing.of(frame_size, target_size)))
+
+
+def driving_without_images(frame_size: tuple[int, int], person: Person, target_size: tuple[int, int]) -> Driving:
+    """Build the control inputs of one window for controls that read poses only; images are of 0 x 0 pixels."""
+    frames = len(person["track"])
     return Driving(
-        **crops._asdict(),
-        body6d=_sixd(person["body_pose"]),
-        hands6d=_sixd(person["hand_pose"]),
-        joints_3d=_finite(person["joints_3d"]),
-        joints_2d=_finite(framing.points(person["joints_2d"])),
-        K=_finite(framing.intrinsics(person["K"])),
-        pose_ok=valid,
-        hands_pose_ok=valid[:, None] & torch.from_numpy(np.asarray(person["hand_valid"]) > 0.5),
+        body=torch.zeros(frames, 3, 0, 0, dtype=torch.uint8),
+        hands=torch.zeros(frames, 2, 3, 0, 0, dtype=torch.uint8),
+        hand_ok=torch.zeros(frames, 2, dtype=torch.bool),
+        hand_boxes=torch.zeros(frames, 2, 3),
+        **_poses(person, Framing.of(frame_size, target_size)),
     )
+
+
+def _poses(person: Person, framing: Framing) -> dict[str, Tensor]:
+    valid = torch.from_numpy(np.asarray(person["valid"], bool))
+    return {
+        "body6d": _sixd(person["body_pose"]),
+        "hands6d": _sixd(person["hand_pose"]),
+        "joints_3d": _finite(person["joints_3d"]),
+        "joints_2d": _finite(framing.points(person["joints_2d"])),
+        "K": _finite(framing.intrinsics(person["K"])),
+        "pose_ok": valid,
+        "hands_pose_ok": valid[:, None] & torch.from_numpy(np.asarray(person["hand_valid"]) > 0.5),
+    }
 
 
 def _finite(values: Array) -> Tensor:

@@ -101,7 +101,9 @@ class Filmed:
     def window(self, frames: slice) -> Driving:
         """Implement `Footage.window`."""
         person = at_frames(self.person, np.arange(len(self.frames))[frames])
-        return driving_of(self.frames[frames], person, self.encoder, self.size).map(lambda x: x[None])
+        height, width = self.frames.shape[1:3]
+        driving = driving_of(self.frames[frames], (width, height), person, self.encoder, self.size)
+        return driving.as_floats().map(lambda x: x[None])
 
 
 def open_footage(

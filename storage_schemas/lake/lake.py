@@ -45,6 +45,10 @@ class Lake:
                 f"run `dimo migrate --lake {self.uri}`"
             )
 
+    def __reduce__(self) -> tuple[type["Lake"], tuple[str]]:
+        """Pickle as the address, which is opened anew."""
+        return type(self), (self.uri,)
+
     @property
     def local(self) -> Path:
         """Local folder for working files of the lake: the lake's own folder, or a cache folder for a remote lake."""

@@ -5,6 +5,7 @@ at a constant frame rate, with a key frame every second so that a window can be 
 """
 
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import islice
 from typing import cast
 
@@ -14,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from opendimo.storage_schemas.media.copying import Copyable, copyable
-from opendimo.storage_schemas.media.opening import Source
+from opendimo.storage_schemas.media.opening import Source, decoded, opened
 from opendimo.storage_schemas.media.orientation import upright
 from opendimo.storage_schemas.media.probing import VideoInfo, probe
 from opendimo.storage_schemas.media.reading import (
@@ -61,6 +62,7 @@ __all__ = [
     "survey",
     "to_luma",
     "to_rgb",
+    "window",
     "working_encoders",
 ]
 
@@ -100,6 +102,27 @@ def decode(
     if size is None:
         return np.stack(chosen)
     return np.stack([resize(image, size) for image in chosen])
+
+
+def window(clip: bytes, fps: Fraction, chosen: range) -> Iterator[Frame]:
+    """Yield the chosen frames of a stored clip, from the key frame before the first of them, one in memory at a time.
+
+    `fps`: its frame rate, which is constant. Iterating raises `ValueError` if the clip does not have all these frames.
+    """
+    scaler, count = VideoReformatter(), 0
+    with opened(clip) as (container, stream):
+        tick, start = stream.time_base or Fraction(1), stream.start_time or 0
+        if chosen.start > 0:
+            container.seek(start + round(chosen.start / fps / tick), stream=stream)
+        for frame in decoded(container, stream):
+            number = round(((frame.pts or 0) - start) * tick * fps)
+            if number in chosen:
+                count += 1
+                yield to_rgb(frame, scaler)
+            if number >= chosen[-1]:
+                break
+    if count < len(chosen):
+        raise ValueError(f"of frames {chosen.start} to {chosen[-1]} the clip has {count} instead of {len(chosen)}")
 
 
 def resize(image: Frame, size: tuple[int, int]) -> Frame:

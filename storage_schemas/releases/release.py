@@ -47,6 +47,10 @@ class Release:
     _open: dict[str, lance.LanceDataset] = field(default_factory=dict, repr=False, compare=False)
     _snapshots: dict[str, Snapshot] = field(default_factory=dict, repr=False, compare=False)
 
+    def __reduce__(self) -> tuple[type["Release"], tuple[Any, ...]]:
+        """Pickle without open tables."""
+        return type(self), (self.id, self.sha256, self.manifest, self.lake, self.versions)
+
     @property
     def lake_uri(self) -> str:
         """Path or URL of the lake."""

@@ -15,7 +15,7 @@ def sizes(body: int = 44, hand: int = 24, *, hands: bool = True) -> EncoderConfi
 
 
 def body_crops(frames: np.ndarray, track: np.ndarray, size: int) -> torch.Tensor:
-    return driving_crops(frames, track, None, None, sizes(size)).body
+    return driving_crops(frames, track, None, None, sizes(size)).body / 255
 
 
 def scene(frames: int = 4, height: int = 120, width: int = 200) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_each_hand_is_followed_in_its_own_crop() -> None:
     assert crops.shape == (4, 2, 3, 24, 24) and ok.all()
     for hand, channel in ((0, 0), (1, 1)):
         middle = crops[:, hand, :, 5:19, 5:19]
-        assert (middle[:, channel] == 1).all()
+        assert (middle[:, channel] == 255).all()
         assert (crops[:, hand, channel, 0] == 0).all()
         assert (crops[:, hand, 1 - channel] == 0).all()
 
@@ -96,7 +96,7 @@ def test_hands_without_labels_or_out_of_the_frame_are_missing() -> None:
     _, crops, ok, boxes = driving_crops(frames, WHOLE, joints, valid, sizes())
     assert ok.tolist() == [[False, True], [False, True], [True, False], [True, True]]
     assert (crops[~ok] == 0).all()
-    assert (crops[ok].amax((1, 2, 3)) == 1).all()
+    assert (crops[ok].amax((1, 2, 3)) == 255).all()
     assert torch.equal(boxes[~ok], torch.tensor([0.0, 0, 1]).expand(3, 3))
 
 
@@ -107,7 +107,7 @@ def test_boxes_tell_where_the_hand_crops_are_in_the_body_crop() -> None:
         x, y, half = (110 * boxes[t, hand] + torch.tensor([110, 110, 0])).round().int().tolist()  # pixels of 220
         assert half == 12
         assert torch.equal(body[t, :, y - half : y + half, x - half : x + half], hands[t, hand])
-        assert hands[t, hand, channel].max() == 1
+        assert hands[t, hand, channel].max() == 255
 
 
 def test_without_joints_or_a_hand_encoder_there_are_no_hands() -> None:

@@ -27,7 +27,7 @@ def spread(name: str, frames: np.ndarray, track: np.ndarray) -> float:
     Averaged over seeds.
     """
     config = replace(ENCODERS[name], hands=False)
-    crops = driving_crops(frames, track, None, None, config).body
+    crops = driving_crops(frames, track, None, None, config).body / 255
     spreads = []
     for seed in range(3 if name == "tiny" else 1):  # a base encoder takes seconds
         torch.manual_seed(seed)

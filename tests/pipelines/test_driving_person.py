@@ -75,7 +75,7 @@ def test_without_landmarks_nothing_but_the_person_is_known(dance: Path, monkeypa
     frames, fps = read_video(dance, 5)
     person = find_person(frames, float(fps))
     assert np.isfinite(person["track"]).all() and not person["hand_valid"].any() and not person["valid"].any()
-    driving = driving_of(frames, cast(Any, person), ENCODERS["tiny"], (64, 64))
+    driving = driving_of(frames, frames.shape[2:0:-1], cast(Any, person), ENCODERS["tiny"], (64, 64))
     assert not driving.hand_ok.any() and not driving.hands_pose_ok.any()
     with pytest.raises(ValueError, match="no person was found in any frame of the track"):
         find_person(frames, float(fps), poses=True)

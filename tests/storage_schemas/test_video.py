@@ -1,12 +1,14 @@
 """Decode video bytes to frames and encode frames to video."""
 
+import io
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
-from opendimo.storage_schemas.media.video import centre_crop, decode, encode, frames, probe
+from opendimo.storage_schemas.media.video import centre_crop, decode, encode, frames, probe, window
 
 
 def moving_bar(count: int = 30, width: int = 64, height: int = 48) -> list[np.ndarray]:
@@ -33,9 +35,9 @@ def test_probe_reads_back_what_was_encoded(clip: bytes) -> None:
 
 
 def test_decode_takes_the_frames_asked_for(clip: bytes) -> None:
-    window = decode(clip, start=4, stop=21, step=2)
-    assert window.shape == (9, 48, 64, 3)
-    assert [bar_position(image) for image in window] == [2 * i for i in range(4, 21, 2)]
+    chosen = decode(clip, start=4, stop=21, step=2)
+    assert chosen.shape == (9, 48, 64, 3)
+    assert [bar_position(image) for image in chosen] == [2 * i for i in range(4, 21, 2)]
 
 
 def test_decode_refuses_a_window_past_the_end(clip: bytes) -> None:
@@ -86,3 +88,27 @@ def test_centre_crop_keeps_the_middle() -> None:
     frames[:, :, 30:70] = 200
     assert (centre_crop(frames, 20, 20) == 200).all()
     assert centre_crop(frames, 30, 10).shape == (2, 10, 30, 3)
+
+
+@pytest.mark.parametrize("chosen", [range(5), range(3, 40, 2), range(24, 30), range(25, 60, 3), range(59, 60)])
+def test_a_window_holds_the_frames_that_decoding_from_the_start_gives(chosen: range) -> None:
+    wall = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    clip = encode(np.stack([np.roll(wall, (t, 2 * t), (0, 1)) for t in range(60)]), Fraction(24))
+    frames = list(window(clip, Fraction(24), chosen))
+    assert np.array_equal(frames, decode(clip)[chosen.start : chosen.stop : chosen.step])
+
+
+def test_a_window_decodes_from_the_key_frame_before_it() -> None:
+    wall = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    clip = bytearray(encode(np.stack([np.roll(wall, (t, 2 * t), (0, 1)) for t in range(72)]), Fraction(24)))
+    expected = decode(bytes(clip))[48:]
+    with av.open(io.BytesIO(clip)) as container:
+        first, second = list(container.demux(video=0))[2:4]  # frames of the first second
+    clip[first.pos : first.pos + first.size] = bytes(first.size)
+    clip[second.pos : second.pos + second.size] = bytes(second.size)
+    assert np.array_equal(list(window(bytes(clip), Fraction(24), range(48, 72))), expected)
+
+
+def test_a_window_past_the_end_is_refused(clip: bytes) -> None:
+    with pytest.raises(ValueError, match=r"of frames 20 to 39 the clip has \d+ instead of 20"):
+        list(window(clip, Fraction(30000, 1001), range(20, 40)))

@@ -113,7 +113,9 @@ def test_joints_are_counted_in_the_crop_of_the_targets_shape(data: TrainingData,
     pair = pair_of(data, "same_view")
     [pose] = release.read("poses", ["joints_2d"], f"pose_id = '{pair.pose_id}'")
     driving = data.batch([pair]).driving
-    expected = pose["joints_2d"][pair.driving_frames, :, :2] / 96  # square clips of 96 pixels, square targets
+    expected = (
+        pose["joints_2d"][np.asarray(pair.driving_frames), :, :2] / 96
+    )  # square clips of 96 pixels, square targets
     assert np.allclose(driving.joints_2d[0, ..., :2].numpy(), expected, atol=1e-6)
 
 
@@ -140,19 +142,51 @@ def test_where_no_pair_is_labelled_the_stage_cannot_run_and_says_why(release: Re
         data.mix(stage_at(0, SCHEDULE))
 
 
-def test_reading_ahead_gives_the_same_batches(data: TrainingData) -> None:
-    ahead = list(data.batches(3, 8, SCHEDULE, 2, seed=1))
-    assert len(ahead) == 5
-    for step, batch in enumerate(ahead, start=3):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_steps_are_the_same_in_any_number_of_processes(
+    data: TrainingData, release: Release, workers: int
+) -> None:
+    batches = list(
+        TrainingData(release, "train", DiMoConfig.tiny(), workers=workers).batches(3, 8, SCHEDULE, 2, seed=1)
+    )
+    assert len(batches) == 5 and batches[0].driving.body.dtype == torch.uint8
+    for step, batch in enumerate(batches, start=3):
         again = data.batch(data.choose(step, SCHEDULE, 2, 1), data.references(step, SCHEDULE, 2, 1))
-        assert equal(batch, again)
+        assert equal(batch.as_floats(), again)
 
 
-def test_reading_ahead_may_be_broken_off(data: TrainingData) -> None:
-    ahead = data.batches(0, 15, SCHEDULE, 2, seed=1)
-    first = next(ahead)
-    ahead.close()
+def test_reading_may_be_broken_off(data: TrainingData) -> None:
+    batches = data.batches(0, 15, SCHEDULE, 2, seed=1)
+    first = next(batches)
+    batches.close()
     assert equal(first, next(data.batches(0, 1, SCHEDULE, 2, seed=1)))
+
+
+def test_an_error_in_a_loader_process_arrives_as_it_was_raised(release: Release) -> None:
+    missing = replace(release, versions=release.versions | {"clip_videos": 1})  # before any video was written
+    data = TrainingData(missing, "train", DiMoConfig.tiny(), workers=1)
+    with pytest.raises(KeyError, match="clip_videos has no row") as raised:
+        next(data.batches(0, 1, SCHEDULE, 2, seed=1))
+    assert "DataLoader" not in str(raised.value)
+
+
+def test_controls_that_read_poses_decode_no_video(release: Release) -> None:
+    calls: list[str] = []
+
+    class WithoutVideos:
+        def blobs(self, table: str, column: str, keys: list[str]) -> list[bytes]:
+            calls.append(table)
+            return release.blobs(table, column, keys)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(release, name)
+
+    data = TrainingData(WithoutVideos(), "train", replace(DiMoConfig.tiny(), control="pose2d"))
+    driving = data.batch(data.pairs[:2]).driving
+    assert "clip_videos" not in calls and driving.body.shape == (2, 9, 3, 0, 0)
+    seen = TrainingData(release, "train", DiMoConfig.tiny()).batch(data.pairs[:2]).driving
+    for name in ("body6d", "hands6d", "joints_3d", "joints_2d", "K", "pose_ok", "hands_pose_ok"):
+        assert torch.equal(getattr(driving, name), getattr(seen, name))
 
 
 def test_a_batch_reads_each_column_once(release: Release) -> None:
@@ -186,7 +220,7 @@ def test_a_batch_reads_each_column_once(release: Release) -> None:
 
 def test_a_video_that_is_too_short_is_named_with_its_pair(data: TrainingData) -> None:
     pair = replace(pair_of(data, "cross_view"), driving_start=30)
-    with pytest.raises(ValueError, match=rf"pair {pair.pair_id}, driving clip {pair.driving_clip_id}: .* too early"):
+    with pytest.raises(ValueError, match=rf"pair {pair.pair_id}, driving clip .*: the window ends with frame 46"):
         data.batch([pair])
 
 

@@ -49,7 +49,8 @@ def crash_after(step: int) -> object:
 
 def records(out: Path) -> list[dict]:
     """Return all records without wall times."""
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in read_metrics(out / "metrics.jsonl")]
+    times = ("seconds", "data_seconds")
+    return [{k: v for k, v in record.items() if k not in times} for record in read_metrics(out / "metrics.jsonl")]
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
