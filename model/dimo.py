@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
+from opendimo.model.adapters import ADAPTERS, has_adapters, load_adapters, save_adapters
 from opendimo.model.backbones import generator_class
 from opendimo.model.backbones.interface import Generator
 from opendimo.model.batch import Batch, Driving, Prediction
@@ -48,9 +49,7 @@ class DiMo(nn.Module):
 
         The new control has no effect at first (zero-initialised output).
         """
-        settings = generator_settings(config) | {"text_length": config.text_length}
-        transformer = generator_class(base_dir).from_base(Path(base_dir) / "transformer", **settings)
-        return cls.around(transformer, config)
+        return cls.around(cls._generator(base_dir, config), config)
 
     @classmethod
     def around(cls, transformer: Generator, config: DiMoConfig) -> Self:
@@ -65,9 +64,15 @@ class DiMo(nn.Module):
         return cls(config, transformer, control, head if config.geometry and control.has_features else None).train()
 
     def save(self, directory: Path) -> None:
-        """Write `dimo.json` and a diffusers folder (config.json, safetensors) for each part."""
+        """Write `dimo.json` and a diffusers folder (config.json, safetensors) for each part.
+
+        Of a transformer with adapters, only these and the motion modules are written.
+        """
         directory = Path(directory)
-        self.transformer.save_pretrained(directory / "transformer")
+        if has_adapters(self.transformer):
+            save_adapters(self.transformer, directory / "transformer")
+        else:
+            self.transformer.save_pretrained(directory / "transformer")
         self.control.save_pretrained(directory / "control")
         if self.geometry is not None:
             self.geometry.save_pretrained(directory / "geometry")
@@ -75,19 +80,34 @@ class DiMo(nn.Module):
         (directory / "dimo.json").write_text(json.dumps(parts, indent=2) + "\n")
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Load what `save` wrote, in training mode. Raises `ValueError` if dimo.json is missing."""
+    def load(cls, directory: Path, base: Path | None = None) -> Self:
+        """Load what `save` wrote, in training mode. `base`: folder of the base model, which adapters need.
+
+        Raises `ValueError` if dimo.json is missing, or if adapters have no base model or do not fit it.
+        """
         directory = Path(directory)
         if not (directory / "dimo.json").is_file():
             raise ValueError(f"{directory} is not a 3DiMo model: dimo.json is missing")
         parts = json.loads((directory / "dimo.json").read_text())
         config = DiMoConfig.of(parts["config"])
+        if not (directory / "transformer" / ADAPTERS).is_file():
+            transformer = generator_class(directory).from_pretrained(directory / "transformer")
+        elif base is None:
+            raise ValueError(f"{directory} holds adapters of a base model: give its folder")
+        else:
+            transformer = cls._generator(base, config)
+            load_adapters(transformer, directory / "transformer")
         return cls(
             config,
-            generator_class(directory).from_pretrained(directory / "transformer"),
+            transformer,
             control_class(config.control).from_pretrained(directory / "control"),
             GeometryHead.from_pretrained(directory / "geometry") if parts["geometry"] else None,
         ).train()
+
+    @staticmethod
+    def _generator(base: Path, config: DiMoConfig) -> Generator:
+        settings = generator_settings(config) | {"text_length": config.text_length}
+        return generator_class(base).from_base(Path(base) / "transformer", **settings)
 
     def forward(
         self,
