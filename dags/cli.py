@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from opendimo.dags.commands import data, evaluate, generate, machine, plan, release, trainer, upkeep
+from opendimo.training.result import TrainingStopped
 
 app = typer.Typer(
     help="Build datasets for, train and run a motion-controlled video diffusion model (3DiMo).\n\n"
@@ -26,7 +27,7 @@ COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (machine.doctor, machine.demo),
     "Data": (data.ingest, data.label, data.caption, data.encode, data.status, data.retry),
     "Maintenance": (upkeep.sources, upkeep.tables, upkeep.clean, upkeep.takedown, upkeep.migrate),
-    "Training": (trainer.train, generate.generate, evaluate.evaluate, trainer.report),
+    "Training": (trainer.train, generate.generate, evaluate.evaluate, trainer.push, trainer.report),
 }
 for panel, members in COMMANDS.items():
     for command in members:
@@ -41,11 +42,15 @@ def common(debug: Annotated[bool, typer.Option("--debug", help="Print the traceb
 
 
 def main() -> None:
-    """Run a command. On error, print one line to stderr and exit with code 1."""
+    """Run a command. On error, print one line to stderr and exit with code 1; after a signal with 128 + its number."""
     warnings.filterwarnings("ignore", message="lance is not fork-safe")  # harmless: every fork here execs immediately
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that child processes are cleaned up
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
         app()
+    except TrainingStopped as stopped:
+        print(f"{stopped}; run the same command to go on", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except Exception as error:
         debug = "--debug" in sys.argv
         if debug:
@@ -55,3 +60,9 @@ def main() -> None:
         hint = "  (`dimo --debug ...` prints the traceback)" if internal and not debug else ""
         print(f"error: {message}{hint}", file=sys.stderr)
         sys.exit(1)
+
+
+def _stop(number: int, _frame: object) -> None:
+    """End the process by an exception, so that workers and servers are stopped."""
+    print(f"stopped by {signal.Signals(number).name}; run the same command to go on", file=sys.stderr)
+    sys.exit(128 + number)

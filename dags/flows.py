@@ -142,14 +142,19 @@ def approve(lake: str, release: str, by: str, note: str | None = None) -> bool:
 
 
 @flow(flow_run_name="train {release}")
-def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool = True) -> str:
-    """Verify the files of a release, train the stages on it with one task each, and return the output folder."""
+def train(
+    lake: str, release: str, config: TrainConfig, out: str, resume: bool = True, processes: int | None = None
+) -> str:
+    """Verify the files of a release, train the stages on it with one task each, and return the output folder.
+
+    `processes`: how many train together; None: one per GPU of the cluster, at least one.
+    """
     with follow("check files (MB)", MEGABYTE) as report:
         check_bytes(Lake(lake), release, report)
     if resume and is_finished(Path(out), open_release(lake, release), config):
         return out
     stages, end = config.schedule.stages, 0
-    with Launcher() as launcher:
+    with Launcher(processes) as launcher:
         for number, stage in enumerate(stages, 1):
             end += stage.steps
             if resume and number < len(stages) and steps_done(Path(out)) >= end:

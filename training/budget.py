@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from opendimo.model.adapters import adapted_layers
 from opendimo.model.backbones.hunyuan import HunyuanMotionTransformer3DModel
 from opendimo.model.backbones.interface import Generator
 from opendimo.model.backbones.wan import WanMotionTransformer3DModel
@@ -38,10 +39,10 @@ class FullSize:
     video: tuple[int, int, int]
 
 
+_TI2V_5B = FullSize(WanMotionTransformer3DModel, LatentGeometry(Strides(4, 16), patch=2), 48, 4096, (121, 480, 832))
 FULL_SIZE = {
-    "wan2.2-ti2v-5b": FullSize(
-        WanMotionTransformer3DModel, LatentGeometry(Strides(4, 16), patch=2), 48, 4096, (121, 480, 832)
-    ),
+    "lite": _TI2V_5B,
+    "wan2.2-ti2v-5b": _TI2V_5B,
     "hunyuanvideo-1.5": FullSize(
         HunyuanMotionTransformer3DModel, LatentGeometry(Strides(4, 16), patch=1), 32, 3584, (121, 480, 848)
     ),
@@ -52,17 +53,18 @@ FULL_SIZE = {
 class Budget:
     """Estimated cost of training a preset.
 
-    `base`, `motion`, `control`, `head`: parameters of each part. `tokens`: tokens of a sample, including those of the
-    reference. `base_flops`, `flops`: FLOPs of a training step of one sample (forward and backward, recomputation not
-    counted) of the base model alone and of the whole model; `flops` is None for controls that draw, whose cost depends
-    on the drawing. `block_bytes`: a transformer block in bfloat16. `activation_bytes`: one sample, with every block
-    checkpointed.
+    `base`, `adapters`, `motion`, `control`, `head`: parameters of each part; with adapters, the base is frozen.
+    `tokens`: tokens of a sample, including those of the reference. `base_flops`, `flops`: FLOPs of a training step of
+    one sample (forward and backward, recomputation not counted) of the base model alone and of the whole model; `flops`
+    is None for controls that draw, whose cost depends on the drawing. `block_bytes`: a transformer block in bfloat16.
+    `activation_bytes`: one sample, with every block checkpointed.
     """
 
     preset: str
     variant: str
     video: tuple[int, int, int]
     base: int
+    adapters: int
     motion: int
     control: int
     head: int
@@ -75,15 +77,22 @@ class Budget:
     @property
     def parameters(self) -> int:
         """Return the number of parameters of all parts."""
-        return self.base + self.motion + self.control + self.head
+        return self.base + self.adapters + self.motion + self.control + self.head
+
+    @property
+    def frozen(self) -> int:
+        """Return the number of parameters that are not trained."""
+        return self.base if self.adapters else 0
 
     def memory(self, gpus: int, samples: int = 1) -> float:
         """Return the bytes on each of `gpus` with fully sharded training state and `samples` per GPU at a time.
 
-        With several GPUs two blocks are gathered at once: the one being computed and the one being prefetched.
+        With several GPUs two blocks are gathered at once: the one being computed and the one being prefetched. Frozen
+        weights are in bfloat16 on a single GPU, otherwise in float32.
         """
         gathered = 2 * self.block_bytes if gpus > 1 else 0
-        return TRAINED_BYTES * self.parameters / gpus + gathered + samples * self.activation_bytes
+        state = TRAINED_BYTES * (self.parameters - self.frozen) + (2 * HALF if gpus > 1 else HALF) * self.frozen
+        return state / gpus + gathered + samples * self.activation_bytes
 
 
 def budget(config: TrainConfig) -> Budget:
@@ -98,16 +107,18 @@ def budget(config: TrainConfig) -> Budget:
         encoder = config.model.encoder
         driving = Driving.zeros(1, size.video[0], encoder.body_size, encoder.hand_size)
         layers = dimo.transformer.config["num_layers"]
+        passes = 3.0 if config.lora_rank is None else 2.0  # frozen weights need no gradients
         base = _extrapolate(size, config.model, layers, latents, None)
         if dimo.control.draws:
             full, flops = base, None
         else:
             control = dimo.control.eval()  # a quantiser in training mode reads values, which meta tensors lack
             full = _extrapolate(size, config.model, layers, latents, control(driving, present, grid))
-            flops = 3.0 * (full.flops + counted(control, lambda: control(driving, present, grid)).flops)
+            flops = passes * full.flops + 3.0 * (counted(control, lambda: control(driving, present, grid)).flops)
     [block] = {
         type(b): b for b in dimo.transformer.modules() if type(b).__name__ in dimo.transformer._repeated_blocks
     }.values()
+    adapted = adapted_layers(dimo.transformer)
     tokens = (grid.frames + 1) * grid.height * grid.width
     motion = sum(p.numel() for name, p in dimo.transformer.named_parameters() if "motion" in name)
     return Budget(
@@ -115,11 +126,12 @@ def budget(config: TrainConfig) -> Budget:
         variant=config.variant,
         video=size.video,
         base=_count(dimo.transformer) - motion,
+        adapters=(config.lora_rank or 0) * sum(x.in_features + x.out_features for x in adapted.values()),
         motion=motion,
         control=_count(dimo.control),
         head=0 if dimo.geometry is None else _count(dimo.geometry),
         tokens=tokens,
-        base_flops=3.0 * base.flops,
+        base_flops=passes * base.flops,
         flops=flops,
         block_bytes=HALF * _count(block),
         # checkpointing keeps the input of every block, and all activations of the block in the backward pass

@@ -1,15 +1,19 @@
 """Checkpoints: OUT/checkpoints/step-N, written atomically.
 
-A checkpoint holds the model, the optimizer state (safetensors files of all processes), and `state.json`: the step
-(optimizer steps done), the release and its hash, the config, and the length of metrics.jsonl at that moment. It needs
-no random state: the generators of every step are seeded with (seed, step).
+A checkpoint holds the model, its moving average if the run has one, the optimizer state (safetensors files of all
+processes), and `state.json`: the step (optimizer steps done), the release and its hash, the config, and the length of
+metrics.jsonl at that moment. It needs no random state: the generators of every step are seeded with (seed, step).
 """
 
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from opendimo.storage_schemas.ids import as_stored
 from opendimo.storage_schemas.lake.files import sync_folder
@@ -18,19 +22,44 @@ from opendimo.training.release import Release
 
 if TYPE_CHECKING:  # reading the progress of a run should not import torch
     from opendimo.model.dimo import DiMo
+    from opendimo.training.averaging import Average
     from opendimo.training.optimizer import PartsOptimizer
     from opendimo.training.parallel import World
 
 KEEP = 2  # newest checkpoints to keep, besides the last of each stage
 
 
-def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "PartsOptimizer", world: "World") -> Path:
+@contextmanager
+def locked(out: Path, world: "World") -> Iterator[None]:
+    """Create the folder of a run and keep other runs out of it. Raises `ValueError` if one trains there."""
+    lock = FileLock(out / ".lock", timeout=0)
+
+    def acquire() -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(f"another process is training in {out}: wait for it, or choose another folder") from None
+
+    world.on_first(acquire)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def save(
+    out: Path,
+    state: dict[str, Any],
+    model: "DiMo",
+    optimizer: "PartsOptimizer",
+    average: "Average | None",
+    world: "World",
+) -> Path:
     """Write a checkpoint to a temporary folder, rename it, and return its path. `state` becomes `state.json`.
 
     Every process of the run calls it: each writes its part of the optimizer state, the first one all else.
     """
-    from opendimo.training.parallel import whole_model
-
     final = out / "checkpoints" / f"step-{state['step']:06d}"
     part = final.with_name(f".{final.name}.part")
 
@@ -39,8 +68,6 @@ def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "PartsOptim
         part.mkdir(parents=True)
 
     def finish() -> None:
-        assert whole is not None
-        whole.save(part / "model")
         (part / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
         _sync(part)
         shutil.rmtree(final, ignore_errors=True)
@@ -49,9 +76,20 @@ def save(out: Path, state: dict[str, Any], model: "DiMo", optimizer: "PartsOptim
 
     world.on_first(begin)
     optimizer.save(part / "optimizer")
-    whole = whole_model(model, world)
+    _save_model(model, part / "model", world)
+    if average is not None:
+        with average.applied():
+            _save_model(model, part / "ema", world)
     world.on_first(finish)
     return final
+
+
+def _save_model(model: "DiMo", folder: Path, world: "World") -> None:
+    from opendimo.training.parallel import whole_model
+
+    whole = whole_model(model, world)
+    if whole is not None:
+        whole.save(folder)
 
 
 def latest(out: Path) -> Path | None:

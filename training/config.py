@@ -30,7 +30,23 @@ class FollowPolicy:
             raise ValueError("every and pairs of the driver check must be 1 or more")
 
 
-FREE = ("base", "micro_batch", "loader_workers")
+@dataclass(frozen=True)
+class SamplePolicy:
+    """When to write sample videos (`samples.py`): every `every` steps (None: never), and then at the end of each stage.
+
+    `clips`: number of pairs. `steps`: denoising steps. Raises `ValueError` if a number is below 1.
+    """
+
+    every: int | None = None
+    clips: int = 4
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        if min(self.every or 1, self.clips, self.steps) < 1 or self.every == 0:
+            raise ValueError("every, clips and steps of sample videos must be 1 or more")
+
+
+FREE = ("base", "micro_batch", "loader_workers", "samples")
 """Settings of a run that may differ when it is resumed."""
 
 
@@ -43,17 +59,23 @@ class TrainConfig:
     `base`: the pretrained model, a folder in the diffusers layout or ORG/NAME on the Hugging Face hub.
     `init_encoder`: weights to initialise the motion encoder from.
     `init_model`: folder of a trained 3DiMo to start from.
-    The paths of these three may change between resumes, and so may `micro_batch` and `loader_workers`; everything else
-    may not.
+    The paths of these three may change between resumes, and so may `micro_batch`, `loader_workers` and `samples`;
+    everything else may not.
+    `lora_rank`: rank of adapters that are trained instead of the base model's weights (`model.adapters`); None: all
+    weights are trained [ours].
     `micro_batch`: samples per process whose gradients are computed at a time; they are added up over the batch. None:
     all. Fewer need less memory and give the same gradients, apart from rounding.
     `loader_workers`: processes that read batches ahead, for each process that trains; 0: it reads them itself.
+    `ema_decay`: decay per step of a moving average of the weights, which the exported pipeline then has; None: none
+    [ours].
+    `spike_factor`: the update of a step is skipped if its gradient norm is above this factor of the median of recent
+    steps of the stage (`spikes.py`); None: never [ours].
     `shift`: of the noise levels; None: the shift of the base model's scheduler.
     `optimizer`: AdamW, or Muon for the matrices of transformer layers; `betas` are AdamW's.
     `joints_weight`: weight of the joint positions, in metres, within the geometric loss [ours].
     `reference_share`: share of the samples whose reference shows another moment of the clip (only in reference mode
     `prefix`) [ours].
-    `follow`: when to run the driver check.
+    `follow`: when to run the driver check. `samples`: when to write sample videos.
     """
 
     preset: str
@@ -64,6 +86,7 @@ class TrainConfig:
     shift: float | None
     checkpoint_every: int
     follow: FollowPolicy
+    samples: SamplePolicy = SamplePolicy()
     variant: str = "full"
     init_encoder: str | None = None
     init_model: str | None = None
@@ -76,13 +99,20 @@ class TrainConfig:
     joints_weight: float = 1.0
     bf16: bool = False
     gradient_checkpointing: bool = False
+    lora_rank: int | None = None
     micro_batch: int | None = None
     loader_workers: int = 0
+    ema_decay: float | None = None
+    spike_factor: float | None = None
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "checkpoint_every", "grad_clip", "micro_batch")
+        positive = ("batch_size", "checkpoint_every", "grad_clip", "lora_rank", "micro_batch")
         if low := [name for name in positive if getattr(self, name) is not None and getattr(self, name) <= 0]:
             raise ValueError(f"{', '.join(low)} must be positive")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError("ema_decay must be 0 or more and below 1")
+        if self.spike_factor is not None and self.spike_factor <= 1:
+            raise ValueError("spike_factor must be above 1")
         if self.loader_workers < 0:
             raise ValueError("loader_workers must be 0 or more")
         if not 0 <= self.reference_share <= 1:
@@ -103,7 +133,8 @@ class TrainConfig:
 
 
 def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConfig:
-    """Return the preset `tiny` (about a minute on a laptop) or one of `FULL_SIZE` (the paper's numbers).
+    """Return the preset `tiny` (about a minute on a laptop) or one of `FULL_SIZE`: two with the paper's numbers, and
+    `lite`, which trains adapters of Wan2.2-TI2V-5B on one GPU.
 
     `encoder`: a motion encoder of `ENCODERS`; None: `tiny`, or `base` at full size. Raises `ValueError` for an unknown
     preset or encoder.
@@ -143,10 +174,15 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             gradient_checkpointing=True,
             micro_batch=1,
             loader_workers=8,
+            spike_factor=10.0,
+            samples=SamplePolicy(every=1000),
         )
+        if name == "lite":
+            schedule = replace(config.schedule, stages=three_stages((10_000, 15_000, 5_000), lr=1e-4).stages)
+            config = replace(config, schedule=schedule, batch_size=8, lora_rank=32, loader_workers=4)
     else:
         raise ValueError(f"no preset {name!r}: choose one of tiny, {', '.join(FULL_SIZE)}")
     return config if encoder is None else replace(config, model=replace(config.model, encoder=ENCODERS[encoder]))
 
 
-FULL_SIZE = ("wan2.2-ti2v-5b", "hunyuanvideo-1.5")
+FULL_SIZE = ("lite", "wan2.2-ti2v-5b", "hunyuanvideo-1.5")

@@ -1,6 +1,7 @@
 """Load batches from a release: targets and texts from cached latents, driving frames from the videos of clips."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -155,3 +156,13 @@ class TrainingData:
         if self._references is None:
             return [pair.latent_id for pair in self.pairs.take(rows)]
         return self._references.draw(rows, step, seed)
+
+
+def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Yield each batch with the seconds that it was waited for."""
+    while True:
+        started = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - started

@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
+from opendimo.model.adapters import has_adapters, merge_adapters
 from opendimo.model.base_folder import base_folder
 from opendimo.model.dimo import DiMo
 from opendimo.model.pipeline import DiMoPipeline
@@ -20,14 +21,18 @@ WINDOW = ("num_frames", "frame_step", "width", "height")
 
 
 def export_pipeline(model: Path, out: Path, config: TrainConfig, release: Release) -> Path:
-    """Write the pipeline folder `out` atomically, without the geometry head; return `out`.
+    """Write the pipeline folder `out` atomically, without the geometry head and with adapters merged; return `out`.
 
     Its model card and `training.json` contain `facts_of`. By default it generates windows as in training.
     """
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     facts = facts_of(config, release)
-    pipeline = DiMoPipeline.from_base(base_folder(config.base), DiMo.load(model), **facts["window"], training=facts)
+    base = base_folder(config.base)
+    trained = DiMo.load(model, base)
+    if has_adapters(trained.transformer):
+        merge_adapters(trained.transformer)
+    pipeline = DiMoPipeline.from_base(base, trained, **facts["window"], training=facts)
     pipeline.save_pretrained(part)
     os.replace(part, out)
     return out

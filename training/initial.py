@@ -6,6 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
+from opendimo.model.adapters import add_adapters
 from opendimo.model.base_folder import base_folder
 from opendimo.model.dimo import DiMo
 from opendimo.model.encoder import im_animation
@@ -33,6 +34,8 @@ def initial_model(config: TrainConfig) -> DiMo:
         init_model(model, Path(config.init_model))
     if config.init_encoder is not None:
         init_encoder(model, Path(config.init_encoder))
+    if config.lora_rank is not None:
+        add_adapters(model.transformer, config.lora_rank)
     return model
 
 

@@ -4,6 +4,7 @@ Muon (Jordan et al. 2024, in torch) makes the update of each matrix orthogonal. 
 Scalable for LLM Training" (arXiv 2502.16982), so that one learning rate serves both kinds of parameters.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -15,6 +16,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.tensor import DTensor
 
 from opendimo.model.dimo import DiMo
 from opendimo.training.config import OptimizerName
@@ -38,7 +40,10 @@ def muon(groups: Any, weight_decay: float) -> torch.optim.Optimizer:
 
 
 class PartsOptimizer:
-    """One or two optimizers of torch over a model whose parts have learning rates of their own."""
+    """One or two optimizers of torch over the weights of a model that are not frozen.
+
+    The parts of the model have learning rates of their own.
+    """
 
     def __init__(self, model: DiMo, name: OptimizerName, *, betas: tuple[float, float], weight_decay: float) -> None:
         """Raises `ValueError` for an unknown `name`."""
@@ -46,6 +51,8 @@ class PartsOptimizer:
             raise ValueError(f"no optimizer {name!r}: choose one of adamw, muon")
         groups: dict[str, dict[tuple[str, Part], dict[str, nn.Parameter]]] = {"adamw": {}, "muon": {}}
         for module, part, weight_name, parameter in _parameters(model):
+            if not parameter.requires_grad:
+                continue
             kind = "muon" if name == "muon" and is_layer_matrix(weight_name, parameter) else "adamw"
             groups[kind].setdefault((module, part), {})[weight_name] = parameter
         listed = {
@@ -85,6 +92,21 @@ class PartsOptimizer:
         for optimizer in self._optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
+    def clip(self, limit: float) -> dict[str, float]:
+        """Scale all gradients so that their norm is at most `limit`; return the norm before, by part of the model.
+
+        Parts: `generator`, `motion`, `control`, `geometry`. The norms are those of whole gradients if they are sharded.
+        """
+        gradients: dict[str, list[Tensor]] = {}
+        for group in self._groups():
+            name = group["part"] if group["module"] == "transformer" else group["module"]
+            gradients.setdefault(name, []).extend(p.grad for p in group["params"] if p.grad is not None)
+        norms = {name: _norm(some) for name, some in gradients.items() if some}
+        total = math.sqrt(sum(norm**2 for norm in norms.values()))
+        if total > limit:
+            torch._foreach_mul_(list(chain.from_iterable(gradients.values())), limit / total)
+        return norms
+
     def step(self) -> None:
         """Update all parameters that have gradients."""
         for optimizer in self._optimizers.values():
@@ -123,6 +145,11 @@ class PartsOptimizer:
 
     def _groups(self) -> Iterator[dict[str, Any]]:
         return chain.from_iterable(optimizer.param_groups for optimizer in self._optimizers.values())
+
+
+def _norm(gradients: list[Tensor]) -> float:
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def _alone() -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from opendimo.model.adapters import add_adapters, has_adapters, rank_of
 from opendimo.model.dimo import DiMo
 
 T = TypeVar("T")
@@ -75,6 +76,14 @@ class World:
         total = torch.tensor([values[name] for name in known], dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return values | dict(zip(known, (total / self.size).tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is true in any process."""
+        if self.size == 1:
+            return flag
+        total = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(total)
+        return bool(total)
 
     def gathered(self, part: Tensor) -> Tensor:
         """Concatenate the parts [n, ...] of all processes along axis 0, with gradients; parts have equal shapes."""
@@ -185,4 +194,7 @@ def _new(part: nn.Module) -> Any:
     config: Any = part.config
     own: Any = next(cls for cls in type(part).__mro__ if not issubclass(cls, FSDPModule))
     # diffusers takes values that were passed by position for defaults, and would leave them out
-    return own.from_config({key: value for key, value in config.items() if key != "_use_default_values"})
+    new = own.from_config({key: value for key, value in config.items() if key != "_use_default_values"})
+    if has_adapters(part):
+        add_adapters(new, rank_of(part))
+    return new

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class TrainingStopped(Exception):
+    """Training was stopped on request, after it saved a checkpoint."""
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """Progress and output paths of a run; `pipeline` is None until the last stage is done."""

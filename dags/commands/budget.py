@@ -10,7 +10,7 @@ DEFAULT_GPUS = [1, 8]
 
 
 def train(
-    preset: Annotated[str, typer.Option(help="Preset: wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "wan2.2-ti2v-5b",
+    preset: Annotated[str, typer.Option(help="Preset: lite, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "wan2.2-ti2v-5b",
     variant: Variant = "full",
     encoder: Encoder = None,
     config: ConfigFile = None,
@@ -41,7 +41,10 @@ def train(
     if json_:
         return as_json(vars(cost) | {"parameters": cost.parameters, "memory": memory, "seconds": seconds})
     frames, height, width = cost.video
-    parts = [("base model", cost.base), ("motion attention", cost.motion), ("control", cost.control)]
+    frozen = ", frozen" if cost.frozen else ""
+    parts = [(f"base model{frozen}", cost.base), ("motion attention", cost.motion), ("control", cost.control)]
+    if cost.adapters:
+        parts.append(("adapters", cost.adapters))
     rows = [(name, f"{count / 1e9:.3f} B") for name, count in [*parts, ("geometry head", cost.head)]]
     table(
         f"{preset}, {variant}: parameters", ("part", "parameters"), [*rows, ("total", f"{cost.parameters / 1e9:.3f} B")]

@@ -1,4 +1,4 @@
-"""Training commands: train, report."""
+"""Training commands: train, push, report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def train(
     lake: ExistingLake,
     base: Base,
     out: Annotated[Path, typer.Option(help="Output folder for checkpoints, metrics and the final pipeline.")],
-    preset: Annotated[str, typer.Option(help="Preset: tiny, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "tiny",
+    preset: Annotated[str, typer.Option(help="Preset: tiny, lite, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "tiny",
     variant: Variant = "full",
     encoder: Encoder = None,
     init_encoder: Annotated[
@@ -39,6 +39,10 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings, as --config accepts them, and exit.")
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that train together, by Ray Train. Default: one per GPU, at least one."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Resume from the newest checkpoint in OUT.")] = True,
     json_: Json = False,
     prefect_api: PrefectApi = None,
@@ -46,7 +50,9 @@ def train(
 ) -> None:
     """Train the three stages of 3DiMo, or an ablation or comparison method, on a release.
 
-    Settings come from the preset, the variant, --config and --set; later ones override earlier ones.
+    Settings come from the preset, the variant, --config and --set; later ones override earlier ones. Ctrl-C and SIGTERM
+    save a checkpoint; the same command goes on from it. Several processes train together on one machine or on the nodes
+    of a Ray cluster (--processes, --ray-address), or where torchrun starts this command.
 
     Examples:
 
@@ -54,7 +60,11 @@ def train(
 
     dimo train --release dance@1 --lake /data/lake --base models/tiny --out runs/2 --set batch_size=8 --set
     schedule.stages.0.steps=2000
+
+    torchrun --nproc-per-node 8 --no-python dimo train --release dance@1 --lake /data/lake --base models/wan --preset
+    wan2.2-ti2v-5b --out runs/3
     """
+    from opendimo.dags import torchrun
     from opendimo.dags.progress import display
     from opendimo.dags.session import lake_session
     from opendimo.dags.show import as_json, table
@@ -71,16 +81,41 @@ def train(
     pairs = open_release(lake, release).manifest["by_kind"]
     for stage in run.schedule.stages:
         available(dict(stage.mix), pairs)
+    if torchrun.is_started():
+        with display():
+            return torchrun.train(lake, release, run, str(out), resume)
     with lake_session(lake, prefect_api, ray_address), display():
         from opendimo.dags.flows import train as train_flow
         from opendimo.training.summary import stage_losses
 
-        train_flow(lake, release, run, str(out), resume)
+        train_flow(lake, release, run, str(out), resume, processes)
         losses = stage_losses(out)
     if json_:
         return as_json({"out": out, "losses": losses})
     rows = [(r["stage"], f"{r['before']:.3f}", f"{r['after']:.3f}") for r in losses]
     return table(f"Training losses, {out}", ("stage", "loss before", "loss after"), rows)
+
+
+def push(
+    run: Annotated[Path, typer.Argument(exists=True, help="Output folder of `dimo train`.")],
+    to: Annotated[str, typer.Option(help="ORG/NAME on the Hugging Face hub, or a new folder (begins with / or .).")],
+    public: Annotated[bool, typer.Option("--public", help="Let all see a new repository. Default: private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch of the repository. Default: main.")] = None,
+) -> None:
+    """Publish the trained pipeline with its model card and a sample video.
+
+    `DiffusionPipeline.from_pretrained(NAME, trust_remote_code=True)` loads it. The card states the licences of the base
+    model and of the data: check that they allow what you do. HF_TOKEN has the token, HF_ENDPOINT another hub.
+
+    Examples:
+
+    dimo push runs/1 --to my-lab/3dimo-dance
+
+    dimo push runs/1 --to ./3dimo-dance
+    """
+    from opendimo.training.publish import publish
+
+    print(publish(run, to, public=public, revision=revision))
 
 
 def report(

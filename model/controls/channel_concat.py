@@ -29,6 +29,7 @@ class ChannelConcatControl(Control):
     reads_poses = False
     sends_motion = False
     has_features = True
+    whole_windows = True
 
     @register_to_config
     def __init__(self, encoder: dict[str, int | bool], width: int, stride: int = 4) -> None:

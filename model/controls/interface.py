@@ -39,6 +39,8 @@ class Control(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models o
     """Whether `Signal.motion` is set, so that the generator needs motion cross-attention."""
     has_features: ClassVar[bool]
     """Whether `Signal.features` is set, the input of the geometry head."""
+    whole_windows: ClassVar[bool] = False
+    """Whether the control needs all frames of a window, not any of them."""
     draws: ClassVar[bool] = False
     """Whether the control draws poses, so that its number of operations depends on the data."""
 

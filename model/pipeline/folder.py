@@ -45,6 +45,10 @@ class SavedPipeline(DiffusionPipeline):
         index = json.loads((folder / INDEX).read_text())
         index["_class_name"] = ["pipeline", "DiMoPipeline"]  # file and class
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        for config in folder.glob("*/config.json"):
+            settings = json.loads(config.read_text())
+            if settings.pop("_name_or_path", None):  # where a part was loaded from: a private path
+                config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
         (folder / "pipeline.py").write_text(CODE)
         (folder / "README.md").write_text(card_of(index))
         if index["training"]:

@@ -21,6 +21,7 @@ from opendimo.pipelines.report.judged import judged_clips, scored_clips
 from opendimo.pipelines.report.losses import read_losses
 from opendimo.pipelines.report.media import Media
 from opendimo.pipelines.report.rigs import read_rigs
+from opendimo.pipelines.report.samples import read_samples
 from opendimo.pipelines.report.scores import SCORES, histograms
 from opendimo.storage_schemas.lake.files import write_bytes
 from opendimo.storage_schemas.lake.lake import Lake, is_lake
@@ -81,6 +82,7 @@ def write_report(
         training=training,
         losses=read_losses(training) if training else None,
         driver=read_driver_checks(training) if training else None,
+        samples=read_samples(training, media) if training else [],
         evaluation=read_evaluation(evaluation, media) if evaluation else None,
         generated=read_generated(generated, media) if generated else None,
     )

@@ -1,5 +1,6 @@
-"""A local server that implements the part of the Hugging Face hub's protocol needed to download a model."""
+"""A local server that implements the part of the Hugging Face hub's protocol needed to download or upload a model."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def hub(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serve a folder as the model `name`; yield the server's address and the list of requests."""
+    """Serve a folder as the model `name`, and write uploads of it there; yield the address and the list of requests."""
     requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -42,12 +43,34 @@ def hub(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
+        def do_POST(self) -> None:
+            requests.append(f"{self.command} {self.path}")
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/api/repos/create":
+                return self.answer(json.dumps({"url": f"http://{self.headers['Host']}/{name}"}).encode())
+            if self.path == "/api/validate-yaml":
+                return self.answer(json.dumps({"errors": [], "warnings": []}).encode())
+            if self.path.startswith(f"/api/models/{name}/preupload/"):
+                files = [
+                    {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for f in json.loads(body)["files"]
+                ]
+                return self.answer(json.dumps({"files": files}).encode())
+            assert self.path.startswith(f"/api/models/{name}/commit/main")
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    file = folder / line["value"]["path"]
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(base64.b64decode(line["value"]["content"]))
+            answer = {"commitUrl": f"http://{self.headers['Host']}/{name}/commit/{COMMIT}", "commitOid": COMMIT}
+            return self.answer(json.dumps(answer).encode())
+
         def answer(self, body: bytes, headers: dict[str, str] | None = None) -> None:
             self.send_response(200)
             for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
                 self.send_header(key, value)
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:

@@ -62,6 +62,19 @@ def test_the_newest_check_is_shown_in_numbers_and_all_as_a_curve(lake: Lake, tmp
     assert source.count("<circle") == 2 * 3 + 2 and 'class="warning"' not in source
 
 
+def test_sample_videos_of_the_first_and_the_newest_steps_are_shown(lake: Lake, tmp_path: Path) -> None:
+    training = write_run(tmp_path / "run", check(60))
+    (training / "samples").mkdir()
+    for step in range(10, 110, 10):
+        (training / "samples" / f"step-{step:06d}.mp4").write_bytes(film(slower=step))
+    (training / "samples" / ".step-000200.mp4.part").write_bytes(b"unfinished")
+    source = section(lake, tmp_path / "out", "driver", training=training)
+    assert re.findall(r"step (\d+)</figcaption>", source) == ["10", "40", "70", "100"]
+    links = re.findall(r'<video src="(.*?)"', source)
+    expected = [(training / "samples" / f"step-{step:06d}.mp4").read_bytes() for step in (10, 40, 70, 100)]
+    assert [(tmp_path / "out" / link).read_bytes() for link in links] == expected
+
+
 def test_a_warning_and_where_pairs_were_trained_on_are_said(lake: Lake, tmp_path: Path) -> None:
     bad = check(
         9, split="train", note="the release holds out nothing", warning=f"drivers are ignored {HOSTILE}", gap=0.0

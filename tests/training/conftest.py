@@ -134,6 +134,6 @@ def release(lake: Lake) -> Release:
 
 @pytest.fixture(scope="session")
 def config(base: Path) -> TrainConfig:
-    """12 steps in three stages, a checkpoint every 3 steps."""
+    """12 steps in three stages, a checkpoint every 3 steps, a moving average."""
     schedule = three_stages((5, 4, 3), lr=1e-3)
-    return replace(preset("tiny", base), schedule=schedule, batch_size=2, checkpoint_every=3, seed=7)
+    return replace(preset("tiny", base), schedule=schedule, batch_size=2, checkpoint_every=3, seed=7, ema_decay=0.9)

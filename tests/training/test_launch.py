@@ -3,12 +3,14 @@
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from opendimo.pipelines.engine.runner import ray_session
 from opendimo.storage_schemas.releases.release import Release
+from opendimo.training.checkpoints import steps_done
 from opendimo.training.config import TrainConfig
 from opendimo.training.launch import Launcher
 from opendimo.training.log import read_metrics
@@ -38,14 +40,14 @@ def test_progress_log_lines_and_refusals_arrive(
     )
     assert result.steps_done == sum(steps for steps, _, _ in updates) == 5
     assert isinstance(updates[-1][1], float)
-    assert any("single_view stage_end" in text for text in _texts(updates))
+    assert any("single_view stage_end" in text for text in texts(updates))
     rejected: list[str] = []
     with pytest.raises(ValueError, match="no release small@9"):
         launcher.train(
-            release.lake_uri, "small@9", config, tmp_path, on_progress=lambda *update: rejected.extend(_texts([update]))
+            release.lake_uri, "small@9", config, tmp_path, on_progress=lambda *update: rejected.extend(texts([update]))
         )
-    process = _processes(_texts(updates))
-    assert _processes(rejected) == process
+    process = processes(texts(updates))
+    assert processes(rejected) == process
     again: list[str] = []
     result = launcher.train(
         release.lake_uri,
@@ -53,16 +55,16 @@ def test_progress_log_lines_and_refusals_arrive(
         config,
         tmp_path,
         until_stage=2,
-        on_progress=lambda *update: again.extend(_texts([update])),
+        on_progress=lambda *update: again.extend(texts([update])),
     )
-    assert result.steps_done == 9 and _processes(again) == process  # the next stage reuses the worker
+    assert result.steps_done == 9 and processes(again) == process  # the next stage reuses the worker
 
 
-def _texts(updates: Iterable[Progress]) -> list[str]:
+def texts(updates: Iterable[Progress]) -> list[str]:
     return [text for _, _, lines in updates for _, text in lines]
 
 
-def _processes(lines: Iterable[str]) -> list[int]:
+def processes(lines: Iterable[str]) -> list[int]:
     return [int(line.split()[3]) for line in lines if line.startswith("training in process")]
 
 
@@ -76,7 +78,7 @@ def test_a_worker_that_is_killed_is_replaced(
         steps.append(done)
         lines.extend(text for _, text in new_lines)
         if sum(steps) >= 2 and not killed:
-            killed.append(_processes(lines)[0])
+            killed.append(processes(lines)[0])
             os.kill(killed[0], signal.SIGKILL)
 
     result = launcher.train(release.lake_uri, release.id, config, tmp_path, on_progress=progress)
@@ -85,3 +87,20 @@ def test_a_worker_that_is_killed_is_replaced(
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [r["step"] for r in records if "event" not in r] == list(range(1, result.steps_done + 1))
     assert [row["stage"] for row in stage_losses(tmp_path)] == ["single_view", "mixed_view", "multi_view"]
+
+
+def test_an_interrupted_caller_leaves_a_checkpoint_and_goes_on_from_it(
+    launcher: Launcher, release: Release, config: TrainConfig, tmp_path: Path
+) -> None:
+    def interrupt(steps: int, *_: object) -> None:
+        if steps:
+            raise KeyboardInterrupt
+
+    rare = replace(config, checkpoint_every=1000)
+    with pytest.raises(KeyboardInterrupt):
+        launcher.train(release.lake_uri, release.id, rare, tmp_path, until_stage=1, on_progress=interrupt)
+    assert 1 <= steps_done(tmp_path) <= 5
+    result = launcher.train(release.lake_uri, release.id, rare, tmp_path, until_stage=1)
+    assert result.steps_done == 5
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in records if "event" not in r] == [1, 2, 3, 4, 5]

@@ -57,8 +57,12 @@ def of_steps(out: Path, name: str) -> list[float]:
 def weights(out: Path) -> dict[str, torch.Tensor]:
     newest = latest(out)
     assert newest is not None
-    files = sorted((newest / "model").rglob("*.safetensors"))
-    return {f"{file.parent.name}/{name}": value for file in files for name, value in load_file(file).items()}
+    files = [file for model in ("model", "ema") for file in sorted((newest / model).rglob("*.safetensors"))]
+    return {
+        f"{file.parent.parent.name}/{file.parent.name}/{name}": value
+        for file in files
+        for name, value in load_file(file).items()
+    }
 
 
 @pytest.fixture

@@ -58,7 +58,12 @@ def choose_cases(release: Release, config: EvaluationConfig) -> list[Case]:
     known = Known(release)
     if config.protocol == "paper":
         return _paper_cases(pairs, known)[: config.limit]
-    return [_case(known, pair) for pair in spread(pairs, config.limit)]
+    return window_cases(known, spread(pairs, config.limit))
+
+
+def window_cases(known: Known, pairs: Sequence[Pair]) -> list[Case]:
+    """Return the case of each pair: its driving window, and its target window as the expected output."""
+    return [_case(known, pair) for pair in pairs]
 
 
 def spread(pairs: Pairs, limit: int | None) -> list[Pair]:

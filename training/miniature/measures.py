@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ from torch import Tensor
 from opendimo.model.base_folder import base_folder
 from opendimo.model.batch import Batch
 from opendimo.model.dimo import DiMo
-from opendimo.model.flow import TIMESTEPS, scheduler_shift, shifted
-from opendimo.model.signal import Signal
+from opendimo.model.flow import scheduler_shift
 from opendimo.model.vae import decode, load_vae
 from opendimo.storage_schemas.rows import Row
 from opendimo.training.config import TrainConfig
@@ -28,6 +26,7 @@ from opendimo.training.miniature.world import azimuth
 from opendimo.training.no_text import empty_prompt
 from opendimo.training.objective import Conditions, training_loss
 from opendimo.training.release import Pair, Release
+from opendimo.training.samples import sample
 
 CLIPS = 24
 """Number of held-out cross-view pairs for which clips are generated."""
@@ -74,8 +73,8 @@ def _clips(model: DiMo, data: TrainingData, config: TrainConfig, out: Path) -> R
     other = replace(batch, driving=data.batch([data.other_driver(pair, SEED) for pair in pairs]).driving)
     latents = {
         "truth": batch.target,
-        "true_driver": generate(model, batch, 3.0, guidance),
-        "other_driver": generate(model, other, 3.0, guidance),
+        "true_driver": sample(model, batch, 3.0, guidance, SAMPLING_STEPS),
+        "other_driver": sample(model, other, 3.0, guidance, SAMPLING_STEPS),
         "copy": batch.reference.expand(-1, -1, batch.target.shape[2], -1, -1),
     }
     frames = {name: _frames(decode(vae, clips)) for name, clips in latents.items()}
@@ -90,30 +89,6 @@ def _clips(model: DiMo, data: TrainingData, config: TrainConfig, out: Path) -> R
         measures[f"overlap_{name}"] = float(np.mean(overlaps))
         measures[f"psnr_{name}"] = float(np.mean(20 * np.log10(255 / np.sqrt((difference**2).mean((1, 2, 3, 4))))))
     return measures
-
-
-def generate(model: DiMo, batch: Batch, shift: float, guidance: float, steps: int = SAMPLING_STEPS) -> Tensor:
-    """Sample latents [B, C, L, h, w] by Euler steps from fixed noise.
-
-    `guidance`: classifier-free guidance scale for the motion; 1 disables it, 0 ignores the driver.
-    """
-    noise = torch.randn(batch.target.shape, generator=torch.Generator().manual_seed(SEED))
-    grid = model.transformer.grid(noise)
-    signals: list[tuple[float, Signal]] = [
-        (weight, model.control(batch.driving, torch.full((len(noise),), present), grid))
-        for weight, present in ((guidance, True), (1 - guidance, False))
-        if weight
-    ]
-    sigmas = shifted(torch.linspace(1, 0, steps + 1), shift)
-    latents = noise
-    for sigma, next_sigma in pairwise(sigmas):
-        timestep = (sigma * TIMESTEPS).expand(len(noise))
-        velocity = sum(
-            weight * model.transformer(latents, timestep, batch.text, batch.text_ok, signal, batch.reference).sample
-            for weight, signal in signals
-        )
-        latents = latents + (next_sigma - sigma) * velocity
-    return latents
 
 
 def _frames(video: Tensor) -> NDArray[np.uint8]:
