@@ -45,6 +45,12 @@ Base = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+MaxRejected = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Exit with 3 if at least this share of a stage's inputs is rejected. Default: if all are."
+    ),
+]
 PolicyFile = Annotated[
     Path | None,
     typer.Option("--policy", exists=True, dir_okay=False, help="TOML file with the quality thresholds for clips."),

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 from filelock import FileLock
 
+from opendimo.dags.runs import cancellable, close_dead_runs
 from opendimo.pipelines.engine.runner import ray_session
 from opendimo.storage_schemas.lake.lake import Lake
 
@@ -27,6 +28,9 @@ def session(
     state: Path, prefect_api: str | None = None, ray_address: str | None = None, ray: bool = True
 ) -> Iterator[str]:
     """Run Prefect and, with `ray`, Ray for the duration of the context; yield the URL of the Prefect API.
+
+    Flow runs of processes that died are marked as crashed. If a flow run of this context is cancelled, it raises
+    `RunCancelled`.
 
     `state`: folder for the database and log of the server. `prefect_api`, `ray_address`: existing services to use
     instead of starting them. Import `prefect` only inside the context, because it reads its settings from the
@@ -48,7 +52,9 @@ def session(
         if ready:
             ready()
         _refresh_prefect_settings()
-        yield api
+        close_dead_runs(api)
+        with cancellable(api):
+            yield api
 
 
 def lake_session(
@@ -100,13 +106,14 @@ def _server(state: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     """Start a server; yield its URL and a function that waits until it is ready."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {"PREFECT_SERVER_UI_API_URL": url}  # by default the dashboard asks port 4200
     server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with ExitStack() as stack:
         # servers starting at the same time would both create the database
         lock = stack.enter_context(FileLock(str(state / "start.lock")))
         with open(state / "prefect-server.log", "ab") as log:
             command = [sys.executable, "-m", "opendimo.dags.child", *server]
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         stack.callback(_terminate, process)
 
         def ready() -> None:

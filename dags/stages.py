@@ -6,7 +6,7 @@ work after a worker is lost; parts are larger, because the Prefect dashboard can
 
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 
 from prefect import task
@@ -14,25 +14,38 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.logging import get_run_logger
+from prefect.states import State
 
 from opendimo.dags import progress
 from opendimo.dags.requests import Step
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.planning import RUN_LIMIT, Run, Shard, account, finish, prepare, require_progress
-from opendimo.pipelines.engine.runner import Pool, pool_size
+from opendimo.pipelines.engine.runner import Pool, PoolClosed, pool_size
 from opendimo.pipelines.engine.stage import Stage
 from opendimo.pipelines.engine.work_status import Account, work_status
 from opendimo.storage_schemas.lake.lake import Lake
 
+SHOWN = 5  # number of rejected items that a line of the log names
 PARTS_PER_WORKER = 4  # per run; several parts per worker reduce the wait for the slowest one
 MAX_PARTS = 1000  # per stage and flow run, unless there are more workers: the Prefect dashboard handles a few thousand
 
 
-@task(task_run_name="{name} part {part}", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
+def _may_succeed(_task: object, _run: object, state: State) -> bool:
+    """Return whether a retry of a part may succeed: not after the pool of workers was closed."""
+    return not isinstance(state.result(raise_on_failure=False), PoolClosed)
+
+
+@task(
+    task_run_name="{name} part {part}",
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=_may_succeed,
+    cache_policy=NO_CACHE,
+)
 def run_part(name: str, part: int, shards: list[Shard], pool: Pool, bar: progress.Step) -> None:
     """Run and stage shards one after another, and forward the logs of the workers to the log of this task run."""
     log = get_run_logger()
-    done, rejected = 0, Counter[str]()
+    done, rejected = 0, defaultdict[str, list[str]](list)
     for shard in shards:
 
         def report(finished: int, lines: list[tuple[int, str]], shard: Shard = shard) -> None:
@@ -42,8 +55,13 @@ def run_part(name: str, part: int, shards: list[Shard], pool: Pool, bar: progres
 
         note = pool.run_shard(shard, report)["note"]
         done += len(note["done"])
-        rejected.update({kind: len(keys) for kind, keys in note["rejected"].items()})
-    log.info("%s part %d staged: %d done, rejected: %s", name, part, done, dict(rejected))
+        names = {work.key: work.name for work in shard.works}
+        for kind, keys in note["rejected"].items():
+            rejected[kind] += [names[key] for key in keys]
+    for kind, items in rejected.items():
+        shown = ", ".join(items[:SHOWN]) + (", ..." if items[SHOWN:] else "")
+        log.warning("%s part %d: %d rejected (%s): %s; `dimo status` tells why", name, part, len(items), kind, shown)
+    log.info("%s part %d staged: %d done, %d rejected", name, part, done, sum(map(len, rejected.values())))
 
 
 @task(task_run_name="{name} commit", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from opendimo.dags.commands.execute import execute
-from opendimo.dags.options import Base, ExistingLake, Json, LakeOption, PolicyFile, PrefectApi, RayAddress
+from opendimo.dags.options import Base, ExistingLake, Json, LakeOption, MaxRejected, PolicyFile, PrefectApi, RayAddress
 
 MADE_BY = {
     "sources": "dimo ingest",
@@ -91,6 +91,7 @@ def ingest(
         Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file with settings for clip extraction.")
     ] = None,
     policy: PolicyFile = None,
+    max_rejected: MaxRejected = 1.0,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
@@ -141,7 +142,7 @@ def ingest(
     requests: list[Request] = [Ingest(kind.value, str(path), options), Cut(clips_config, policy_of(policy))]
     if kind is Kind.multiview:
         requests.append(Measure())
-    execute(ctx, lake, requests, json_, prefect_api, ray_address)
+    execute(ctx, lake, requests, json_, prefect_api, ray_address, max_rejected)
 
 
 def label(
@@ -151,6 +152,7 @@ def label(
         Path | None, typer.Option(exists=True, help="SMPL-X .npz to fit. Default: a built-in synthetic mannequin.")
     ] = None,
     policy: PolicyFile = None,
+    max_rejected: MaxRejected = 1.0,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
@@ -164,7 +166,7 @@ def label(
     from opendimo.pipelines.quality.policy import policy_of
 
     request = Label(PosesConfig(body=_text(body_model)), policy_of(policy))
-    execute(ctx, lake, [request], json_, prefect_api, ray_address)
+    execute(ctx, lake, [request], json_, prefect_api, ray_address, max_rejected)
 
 
 def caption(
@@ -180,6 +182,7 @@ def caption(
     ] = None,
     device: Annotated[str, typer.Option(help="Device for a local model: cuda or cpu.")] = "cuda",
     policy: PolicyFile = None,
+    max_rejected: MaxRejected = 1.0,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
@@ -201,7 +204,7 @@ def caption(
         raise ValueError("--server needs --vlm: the name of the model on that server")
     remote = OpenAIServer(server, vlm, api_key_env=api_key_env) if server and vlm else None
     model = remote or (QwenLocal(vlm, device=device) if vlm else None)
-    execute(ctx, lake, [Caption(model, policy_of(policy))], json_, prefect_api, ray_address)
+    execute(ctx, lake, [Caption(model, policy_of(policy))], json_, prefect_api, ray_address, max_rejected)
 
 
 def encode(
@@ -216,6 +219,7 @@ def encode(
         str | None, typer.Option(help="Device: cpu or cuda. Default: cuda if this machine has a GPU.")
     ] = None,
     policy: PolicyFile = None,
+    max_rejected: MaxRejected = 1.0,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
@@ -231,7 +235,7 @@ def encode(
     from opendimo.pipelines.quality.policy import policy_of
 
     config = LatentsConfig(base, Window(num_frames, frame_step, width, height), device=device or best_device())
-    execute(ctx, lake, [Encode(config, policy_of(policy))], json_, prefect_api, ray_address)
+    execute(ctx, lake, [Encode(config, policy_of(policy))], json_, prefect_api, ray_address, max_rejected)
 
 
 def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -> None:

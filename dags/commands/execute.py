@@ -1,5 +1,6 @@
 """Execute the requests of a command: run them, or forecast them under `dimo plan`."""
 
+import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from opendimo.dags.requests import Request
 
 
+MANY_REJECTED = 3
+"""Exit code if too many inputs are rejected."""
+
+
 def execute(
     ctx: typer.Context,
     lake: str,
@@ -17,8 +22,11 @@ def execute(
     json_: bool,
     prefect_api: str | None = None,
     ray_address: str | None = None,
+    max_rejected: float = 1.0,
 ) -> None:
     """Run requests in a session and show the account of each stage.
+
+    Raises `typer.Exit` with code `MANY_REJECTED` if the share of rejected inputs of a stage reaches `max_rejected`.
 
     Under `dimo plan`, where `ctx.obj` is a `Trial`, show forecasts instead.
     """
@@ -35,4 +43,13 @@ def execute(
         from opendimo.dags import flows
 
         accounts = [account for request in requests for account in flows.run(lake, request)]
-    return show.as_json(show.accounts_json(accounts)) if json_ else show.funnel(accounts)
+    if json_:
+        show.as_json(show.accounts_json(accounts))
+    else:
+        show.funnel(accounts)
+    for account in accounts:
+        rejected = sum(account.rejected.values())
+        if rejected and rejected >= max_rejected * account.inputs:
+            line = f"{account.stage}: {rejected} of {account.inputs} inputs are rejected; `dimo status` tells why"
+            print(line, file=sys.stderr)
+            raise typer.Exit(MANY_REJECTED)

@@ -10,6 +10,8 @@ import math
 import os
 import queue
 import secrets
+import signal
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -66,9 +68,12 @@ def _init_ray(options: dict[str, Any]) -> None:
     """Start Ray or connect to it; retry if it times out, as its agents may on a busy machine (Ray issue 65983)."""
     import ray
 
+    before = signal.getsignal(signal.SIGTERM)
     for starts in range(1, STARTS + 1):
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray replaces the handler by one that exits with 15
             return
         except Exception as error:  # Ray raises no more specific class
             ray.shutdown()
@@ -81,11 +86,17 @@ def _init_ray(options: dict[str, Any]) -> None:
             logger.warning("Ray timed out while starting; starting it again")
 
 
+class PoolClosed(Exception):
+    """The pool was closed while a shard was being processed: its run was interrupted."""
+
+
 class Pool:
     """A pool of workers for one stage. Use it as a context manager; `run_shard` is thread-safe."""
 
     def __init__(self, stage: Stage, lake: Lake, workers: int) -> None:
         self._stage, self._lake = stage, lake
+        self._started: list[Any] = []
+        self._closed = threading.Event()
         self._free: queue.Queue[Any] = queue.Queue()
         for _ in range(workers):
             self._free.put(None)  # None: not started; workers start on first use
@@ -94,16 +105,26 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Kill all workers, also those that are busy: then their shards end with `PoolClosed`."""
         import ray
 
-        while not self._free.empty():
-            if (worker := self._free.get()) is not None:
-                ray.kill(worker)
+        self._closed.set()
+        for worker in self._started:
+            ray.kill(worker)
+
+    def _worker(self) -> Any:
+        """Start a worker. Raises `PoolClosed` if the pool is closed."""
+        worker = _start_worker(self._stage)
+        self._started.append(worker)
+        if self._closed.is_set():  # perhaps meanwhile
+            self.__exit__()
+            raise PoolClosed
+        return worker
 
     def run_shard(self, shard: Shard, on_progress: OnProgress) -> dict[str, Any]:
         """Run a shard in one worker, which also stages the results; return the shard's manifest.
 
-        Raises Ray's error if staging fails more than `DEATHS` times.
+        Raises Ray's error if staging fails more than `DEATHS` times, and `PoolClosed` if the pool is closed.
         """
         import ray
         from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
@@ -115,22 +136,27 @@ class Pool:
         failures: defaultdict[str, list[str]] = defaultdict(list)  # messages by work key ("": outside work)
         try:
             while True:
-                worker = worker or _start_worker(self._stage)
-                current = ""
+                worker = worker or self._worker()
+                current = name = ""
                 try:
                     ray.get(worker.begin.remote())  # no time limit: the actor may wait for resources
                     for done, work in enumerate(shard.works, 1):
-                        current = work.key
+                        current, name = work.key, work.name
                         reject_message = failures[current][-1] if len(failures[current]) >= DEATHS else None
                         on_progress(done, ray.get(worker.run.remote(work, reject_message), timeout=limit))
-                    current = ""  # failures from here on are not caused by a piece of work
+                    current = name = ""  # failures from here on are not caused by a piece of work
                     return dict(ray.get(worker.stage.remote(self._lake.uri, shard), timeout=SLACK * STAGING))
                 except (RayActorError, OutOfMemoryError, GetTimeoutError) as error:  # Ray also kills on low memory
+                    if self._closed.is_set():
+                        raise PoolClosed from None
                     timed_out = isinstance(error, GetTimeoutError)
                     if timed_out:
                         ray.kill(worker)
                     worker = None
                     failures[current].append(LATE.format(DEATHS, limit) if timed_out else DIED)
+                    what = f"took longer than {limit:g} s on" if timed_out else "died on"
+                    attempt = f"attempt {len(failures[current])} of {DEATHS}"
+                    on_progress(0, [(logging.WARNING, f"a worker {what} {name or 'no work'}, {attempt}: restarting")])
                     if len(failures[current]) > DEATHS:
                         raise
         finally:

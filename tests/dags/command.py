@@ -23,12 +23,13 @@ class Answer:
 def dimo(*args: str | Path) -> Answer:
     """Run a command in this process; return its exit code and output."""
     out, err = io.StringIO(), io.StringIO()
-    handler, code = signal.getsignal(signal.SIGTERM), 0
+    handlers, code = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}, 0
     with patch.object(sys, "argv", ["dimo", *map(str, args)]), redirect_stdout(out), redirect_stderr(err):
         try:
             main()
         except SystemExit as error:
             code = int(error.code or 0)
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return Answer(code, out.getvalue(), err.getvalue())

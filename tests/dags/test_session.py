@@ -90,6 +90,113 @@ def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
     assert {a["key"] for a in artifacts} == {"account-captures"}
 
 
+def test_rejects_are_named_in_the_log_once_per_part_and_class(api: str, tmp_path: Path) -> None:
+    from prefect import flow
+
+    from opendimo.dags.requests import Step
+    from opendimo.dags.stages import map_stage
+
+    @flow
+    def one_bad() -> None:
+        map_stage(Lake(tmp_path / "lake"), Step(CaptureStage(), lambda: Planned.of([Work("k", "c", "bad")])))
+
+    one_bad()
+    wanted = "captures part 0: 1 rejected (data): bad; `dimo status` tells why"
+    for _ in range(100):
+        lines = httpx.post(f"{api}/logs/filter", json={"limit": 200}).raise_for_status().json()
+        if found := [line for line in lines if line["message"] == wanted]:
+            break
+        time.sleep(0.2)
+    assert [line["level"] for line in found] == [logging.WARNING] and found[0]["task_run_id"]
+
+
+def test_the_dashboard_asks_the_server_that_serves_it(api: str) -> None:
+    settings = httpx.get(api.removesuffix("/api") + "/ui-settings").raise_for_status().json()
+    assert settings["api_url"] == api
+
+
+class SlowStage(CaptureStage):
+    """A stage that takes half a second for each piece of work."""
+
+    def _make(self, work: Work) -> dict:
+        time.sleep(0.5)
+        return super()._make(work)
+
+
+def run_slowly(lake: str, api: str, state: str) -> None:
+    """Run two stages of 200 pieces of work each, on the server `api`."""
+    from opendimo.dags.runs import RunCancelled
+
+    os.environ["PREFECT_API_URL"] = api
+    try:
+        with session(Path(state), api):
+            from prefect import flow
+
+            from opendimo.dags.requests import Step
+            from opendimo.dags.stages import map_stage
+
+            @flow(name="slowly")
+            def slowly() -> None:
+                for k in range(2):
+                    works = [Work(f"{k} {i}", f"{k} {i}", f"{k} {i}") for i in range(200)]
+                    map_stage(Lake(lake), Step(SlowStage(), lambda works=works: Planned.of(works)))
+
+            slowly()
+    except RunCancelled:
+        raise SystemExit(77) from None
+
+
+def start_slowly(api: str, tmp_path: Path) -> tuple[Any, str]:
+    """Start `run_slowly` in another process; return it and the id of its flow run once it has task runs."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_slowly, args=(str(tmp_path / "lake"), api, str(tmp_path))
+    )
+    process.start()
+    running = {"flows": {"name": {"any_": ["slowly"]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+    for _ in range(600):
+        runs = httpx.post(f"{api}/flow_runs/filter", json=running).raise_for_status().json()
+        if runs:
+            of_run = {
+                "flow_runs": {"id": {"any_": [runs[0]["id"]]}},
+                "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}},
+            }
+            if httpx.post(f"{api}/task_runs/filter", json=of_run).raise_for_status().json():
+                return process, str(runs[0]["id"])
+        time.sleep(0.2)
+    raise AssertionError("the flow did not start")
+
+
+def states(api: str, flow_run: str) -> tuple[str, set[str]]:
+    """Return the type of the state of a flow run, and those of its task runs."""
+    task_runs = httpx.post(f"{api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [flow_run]}}}).json()
+    state = httpx.get(f"{api}/flow_runs/{flow_run}").raise_for_status().json()["state_type"]
+    return state, {run["state_type"] for run in task_runs}
+
+
+def test_a_cancelled_run_stops_at_once_and_commits_nothing(api: str, tmp_path: Path) -> None:
+    process, flow_run = start_slowly(api, tmp_path)
+    asked = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    httpx.post(f"{api}/flow_runs/{flow_run}/set_state", json=asked).raise_for_status()
+    began = time.monotonic()
+    process.join(60)
+    assert process.exitcode == 77 and time.monotonic() - began < 60  # 15 s on an idle machine; the stages take longer
+    state, of_tasks = states(api, flow_run)
+    assert state == "CANCELLED" and of_tasks <= {"COMPLETED", "CANCELLED", "CRASHED", "FAILED"}
+    assert Lake(tmp_path / "lake").dataset("captures").count_rows() == 0
+
+
+def test_the_run_of_a_killed_process_is_closed_and_that_of_a_living_one_is_not(api: str, tmp_path: Path) -> None:
+    from opendimo.dags.runs import close_dead_runs
+
+    process, flow_run = start_slowly(api, tmp_path)
+    assert close_dead_runs(api) == 0 and states(api, flow_run)[0] == "RUNNING"
+    process.kill()
+    process.join()
+    assert close_dead_runs(api) == 1
+    state, of_tasks = states(api, flow_run)
+    assert state == "CRASHED" and not of_tasks & {"RUNNING", "PENDING"}
+
+
 def test_the_server_keeps_to_itself(api: str) -> None:
     assert api.startswith("http://127.0.0.1:")
     settings = httpx.get(f"{api}/admin/settings").json()

@@ -1,0 +1,47 @@
+"""What a command does when it is stopped, and its exit codes."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from opendimo.storage_schemas.lake.lake import Lake
+from tests.dags.command import dimo
+
+
+def start(videos: Path, lake: Path) -> "subprocess.Popen[str]":
+    code = "from opendimo.dags.cli import main; main()"
+    command = [sys.executable, "-c", code, "ingest", "internet", str(videos), "--lake", str(lake)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_command_which_then_goes_on(number: signal.Signals, data: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    process = start(data / "internet", lake)
+    while not (lake.exists() and any(lake.rglob("*.json")) and Lake(lake).dataset("sources").count_rows()):
+        assert process.poll() is None
+        time.sleep(0.2)
+    time.sleep(3)  # videos are being cut
+    began = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and time.monotonic() - began < 30
+    line = f"stopped by {number.name}; run the same command to go on"
+    assert errors.count(line) == 1 and "Traceback" not in errors
+    assert dimo("ingest", "internet", data / "internet", "--lake", lake).returncode == 0
+    assert Lake(lake).dataset("clips").count_rows() > 0
+
+
+def test_a_command_whose_inputs_are_all_rejected_fails(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "broken.mp4").write_bytes(b"not a video")
+    answer = dimo("ingest", "internet", videos, "--lake", tmp_path / "lake")
+    assert answer.returncode == 3
+    assert "sources: 1 of 1 inputs are rejected; `dimo status` tells why" in answer.stderr
