@@ -70,3 +70,7 @@ def test_the_wheel_holds_the_weights_and_templates_that_are_shipped(wheel: Path)
     assert any(name.startswith("opendimo/pipelines/report/templates/") for name in names)
     assert "opendimo/training/miniature/pretrained/transformer/diffusion_pytorch_model.safetensors" in names
     assert not any(name.startswith(("tests/", "model/", ".src/")) for name in names)
+
+
+def test_tensorboard_starts(tmp_path: Path) -> None:
+    run([Path(sys.executable).with_name("tensorboard"), "--version_tb"], tmp_path)
