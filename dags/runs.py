@@ -9,18 +9,24 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import psutil
 
+if TYPE_CHECKING:  # prefect reads its settings when it is imported: not before a session has set them
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun, TaskRun
+    from prefect.states import State
+
 PREFIX = "process:"
 POLL_SECONDS = 3.0
-OPEN = ("RUNNING", "PENDING", "CANCELLING")
-"""Types of states of runs that have not ended."""
+OPEN = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
+"""Filter for the states of runs that have not ended."""
 PAGE = 200
+Found = TypeVar("Found")
 
 
 class RunCancelled(SystemExit):
@@ -36,49 +42,50 @@ def process_tag() -> str:
 
 
 @contextmanager
-def cancellable(api: str) -> Iterator[None]:
+def cancellable() -> Iterator[None]:
     """Tag the flow runs that start in this context. If one is cancelled, interrupt them all and raise `RunCancelled`.
 
     Signals reach the main thread only: in other threads, flow runs are tagged but not interrupted.
     """
     from prefect import tags
+    from prefect.states import Cancelled
 
     tag = process_tag()
     if threading.current_thread() is not threading.main_thread():
         with tags(tag):
             yield
         return
-    watch = _Watch(api, tag)
+    watch = _Watch(tag)
     before = signal.signal(signal.SIGTERM, lambda number, frame: watch.on_signal(number, frame, before))
     watch.start()
     try:
         with tags(tag):
             yield
     except RunCancelled:
-        close_runs(api, watch.interrupted, "CANCELLED", "Cancelled: staged work is kept; run the command again")
+        _close(watch.interrupted, Cancelled(message="staged work is kept; run the command again to go on"))
         raise
     finally:
         watch.stop()
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class _Watch(threading.Thread):
     """Sends this process SIGTERM when one of its flow runs shall be cancelled."""
 
-    def __init__(self, api: str, tag: str) -> None:
+    def __init__(self, tag: str) -> None:
         super().__init__(name="cancellation", daemon=True)
-        self._api, self._tag = api, tag
+        self._tag = tag
         self._ended, self._raised = threading.Event(), False
-        self.interrupted: list[dict[str, Any]] = []
+        self.interrupted: Sequence[FlowRun] = ()
         """The open flow runs of this process when one of them was cancelled."""
 
     def run(self) -> None:
         while not self._ended.wait(POLL_SECONDS):
             try:
-                found = open_runs(self._api, [self._tag])
+                found = _open_runs([self._tag])
             except httpx.HTTPError:  # the server is busy or restarts
                 continue
-            if any(run["state_type"] == "CANCELLING" for run in found) and not self._ended.is_set():
+            if any(run.state is not None and run.state.is_cancelling() for run in found) and not self._ended.is_set():
                 self.interrupted = found
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
@@ -94,22 +101,24 @@ class _Watch(threading.Thread):
             raise RunCancelled(128 + number)
         if callable(before):
             before(number, frame)
-        elif before == signal.SIG_DFL:
+        elif before != signal.SIG_IGN:
             raise SystemExit(128 + number)
 
 
-def close_dead_runs(api: str) -> int:
+def close_dead_runs() -> int:
     """Mark the flow runs of processes of this host that have died as crashed; return their number.
 
     A process is known by its id and start time, so that another one with the same id is not taken for it.
     """
+    from prefect.states import Crashed
+
     host = f"{PREFIX}{platform.node()}:"
     dead = []
-    for run in open_runs(api):
-        tag = next((tag for tag in run["tags"] if tag.startswith(host)), None)
+    for run in _open_runs():
+        tag = next((tag for tag in run.tags if tag.startswith(host)), None)
         if tag is not None and not _is_alive(*tag.removeprefix(host).split(":")):
             dead.append(run)
-    close_runs(api, dead, "CRASHED", "Crashed: the process died; staged work is kept; run the command again")
+    _close(dead, Crashed(message="the process died; staged work is kept; run the command again to go on"))
     return len(dead)
 
 
@@ -120,29 +129,43 @@ def _is_alive(pid: str, started: str) -> bool:
         return False
 
 
-def open_runs(api: str, tags: Sequence[str] = ()) -> list[dict[str, Any]]:
+def _open_runs(tags: Sequence[str] = ()) -> "list[FlowRun]":
     """Return the flow runs that have not ended, with all of these tags."""
-    wanted: dict[str, Any] = {"state": {"type": {"any_": list(OPEN)}}}
-    if tags:
-        wanted["tags"] = {"all_": list(tags)}
-    return _all_pages(f"{api}/flow_runs/filter", {"flow_runs": wanted})
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    tagged = {"tags": {"all_": list(tags)}} if tags else {}
+    wanted = FlowRunFilter.model_validate({"state": OPEN} | tagged)
+    with get_client(sync_client=True) as client:
+        return _all(lambda offset: client.read_flow_runs(flow_run_filter=wanted, limit=PAGE, offset=offset))
 
 
-def close_runs(api: str, runs: Sequence[dict[str, Any]], state: str, message: str) -> None:
+def _close(runs: "Sequence[FlowRun]", state: "State[Any]") -> None:
     """Set the final state of flow runs and of their task runs that have not ended."""
-    new = {"state": {"type": state, "name": state.capitalize(), "message": message}, "force": True}
-    for run in runs:
-        unfinished = {"state": {"type": {"any_": list(OPEN)}}}
-        of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": unfinished}
-        for task_run in _all_pages(f"{api}/task_runs/filter", of_run):
-            httpx.post(f"{api}/task_runs/{task_run['id']}/set_state", json=new).raise_for_status()
-        httpx.post(f"{api}/flow_runs/{run['id']}/set_state", json=new).raise_for_status()
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for run in runs:
+            for task_run in _open_task_runs(client, run):
+                client.set_task_run_state(task_run.id, state, force=True)
+            client.set_flow_run_state(run.id, state, force=True)
 
 
-def _all_pages(url: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    while True:
-        page = httpx.post(url, json=body | {"limit": PAGE, "offset": len(found)}, timeout=30).raise_for_status().json()
+def _open_task_runs(client: "SyncPrefectClient", run: "FlowRun") -> "list[TaskRun]":
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+
+    of_run = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
+    unfinished = TaskRunFilter.model_validate({"state": OPEN})
+    return _all(
+        lambda offset: client.read_task_runs(
+            flow_run_filter=of_run, task_run_filter=unfinished, limit=PAGE, offset=offset
+        )
+    )
+
+
+def _all(read: Callable[[int], list[Found]]) -> list[Found]:
+    """Return all pages; `read` returns the page that begins at an offset."""
+    found: list[Found] = []
+    while len(page := read(len(found))) == PAGE:
         found += page
-        if len(page) < PAGE:
-            return found
+    return found + page

@@ -52,8 +52,8 @@ def session(
         if ready:
             ready()
         _refresh_prefect_settings()
-        close_dead_runs(api)
-        with cancellable(api):
+        close_dead_runs()
+        with cancellable():
             yield api
 
 

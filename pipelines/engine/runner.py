@@ -68,7 +68,7 @@ def _init_ray(options: dict[str, Any]) -> None:
     """Start Ray or connect to it; retry if it times out, as its agents may on a busy machine (Ray issue 65983)."""
     import ray
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     for starts in range(1, STARTS + 1):
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)

@@ -189,10 +189,10 @@ def test_the_run_of_a_killed_process_is_closed_and_that_of_a_living_one_is_not(a
     from opendimo.dags.runs import close_dead_runs
 
     process, flow_run = start_slowly(api, tmp_path)
-    assert close_dead_runs(api) == 0 and states(api, flow_run)[0] == "RUNNING"
+    assert close_dead_runs() == 0 and states(api, flow_run)[0] == "RUNNING"
     process.kill()
     process.join()
-    assert close_dead_runs(api) == 1
+    assert close_dead_runs() == 1
     state, of_tasks = states(api, flow_run)
     assert state == "CRASHED" and not of_tasks & {"RUNNING", "PENDING"}
 
