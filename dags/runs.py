@@ -36,9 +36,10 @@ class RunCancelled(SystemExit):
     """
 
 
-def process_tag() -> str:
-    """Return the tag of this process's flow runs: host, process id, and time at which the process started."""
-    return f"{PREFIX}{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+def process_tag(pid: int | None = None) -> str:
+    """Return the tag of the flow runs of a process, by default of this one: host, process id, and its start time."""
+    process = psutil.Process(pid)
+    return f"{PREFIX}{platform.node()}:{process.pid}:{process.create_time():.2f}"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from opendimo.dags.options import Trial
 
 if TYPE_CHECKING:
     from opendimo.dags.requests import Request
+    from opendimo.pipelines.engine.work_status import Account
 
 
 MANY_REJECTED = 3
@@ -26,7 +27,7 @@ def execute(
 ) -> None:
     """Run requests in a session and show the account of each stage.
 
-    Raises `typer.Exit` with code `MANY_REJECTED` if the share of rejected inputs of a stage reaches `max_rejected`.
+    `max_rejected`: see `check_rejected`.
 
     Under `dimo plan`, where `ctx.obj` is a `Trial`, show forecasts instead.
     """
@@ -47,9 +48,14 @@ def execute(
         show.as_json(show.accounts_json(accounts))
     else:
         show.funnel(accounts)
+    check_rejected(accounts, max_rejected)
+
+
+def check_rejected(accounts: "list[Account]", limit: float) -> None:
+    """Raise `typer.Exit` with code `MANY_REJECTED` if the share of rejected inputs of a stage reaches `limit`."""
     for account in accounts:
         rejected = sum(account.rejected.values())
-        if rejected and rejected >= max_rejected * account.inputs:
+        if rejected and rejected >= limit * account.inputs:
             line = f"{account.stage}: {rejected} of {account.inputs} inputs are rejected; `dimo status` tells why"
             print(line, file=sys.stderr)
             raise typer.Exit(MANY_REJECTED)

@@ -3,6 +3,8 @@
 import logging
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -185,16 +187,28 @@ def test_a_cancelled_run_stops_at_once_and_commits_nothing(api: str, tmp_path: P
     assert Lake(tmp_path / "lake").dataset("captures").count_rows() == 0
 
 
-def test_the_run_of_a_killed_process_is_closed_and_that_of_a_living_one_is_not(api: str, tmp_path: Path) -> None:
-    from opendimo.dags.runs import close_dead_runs
+def test_the_run_of_a_killed_process_is_closed_and_that_of_a_living_one_is_not(api: str) -> None:
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.states import Running
 
-    process, flow_run = start_slowly(api, tmp_path)
-    assert close_dead_runs() == 0 and states(api, flow_run)[0] == "RUNNING"
-    process.kill()
-    process.join()
+    from opendimo.dags.runs import close_dead_runs, process_tag
+
+    @flow
+    def labelled() -> None:
+        pass
+
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with get_client(sync_client=True) as client:
+        ids = [
+            str(client.create_flow_run(labelled, tags=[process_tag(pid)], state=Running()).id)
+            for pid in (os.getpid(), other.pid)
+        ]
+    assert close_dead_runs() == 0
+    other.kill()
+    other.wait()
     assert close_dead_runs() == 1
-    state, of_tasks = states(api, flow_run)
-    assert state == "CRASHED" and not of_tasks & {"RUNNING", "PENDING"}
+    assert [states(api, flow_run)[0] for flow_run in ids] == ["RUNNING", "CRASHED"]
 
 
 def test_the_server_keeps_to_itself(api: str) -> None:

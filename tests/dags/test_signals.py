@@ -7,7 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
+from opendimo.dags.commands.execute import check_rejected
+from opendimo.pipelines.engine.work_status import Account
 from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
 
@@ -38,6 +41,23 @@ def test_a_signal_stops_a_command_which_then_goes_on(number: signal.Signals, dat
     assert Lake(lake).dataset("clips").count_rows() > 0
 
 
+@pytest.mark.parametrize(
+    ("rejected", "limit", "fails"),
+    [(0, 1.0, False), (3, 1.0, False), (4, 1.0, True), (2, 0.5, True), (1, 0.5, False), (0, 0.0, False)],
+)
+def test_too_many_rejects_are_a_failure(
+    rejected: int, limit: float, fails: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account = Account("sources", 4, 4 - rejected, rejected={"data": rejected} if rejected else {})
+    if not fails:
+        return check_rejected([account], limit)
+    with pytest.raises(typer.Exit) as exit_:
+        check_rejected([account], limit)
+    assert exit_.value.exit_code == 3
+    assert capsys.readouterr().err.startswith(f"sources: {rejected} of 4 inputs are rejected")
+
+
+@pytest.mark.slow
 def test_a_command_whose_inputs_are_all_rejected_fails(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
