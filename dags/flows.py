@@ -53,7 +53,7 @@ def ingest(lake: str, kind: str, path: str, options: SourcesConfig | None = None
     return map_stages(home, Ingest(kind, path, options or SourcesConfig()).steps(home))
 
 
-@flow
+@flow(flow_run_name="cut")
 def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Account]:
     """Cut every source item into clips, detect people, compute quality scores, and apply the policy to the clips."""
     home = Lake(lake)
@@ -64,28 +64,28 @@ def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = No
     return [*accounts, verdict]
 
 
-@flow
+@flow(flow_run_name="measure")
 def measure(lake: str, config: RigsConfig | None = None) -> list[Account]:
     """Measure multi-camera rigs: time offset, reprojection residual and verdict for every camera."""
     home = Lake(lake)
     return map_stages(home, Measure(config or RigsConfig()).steps(home))
 
 
-@flow
+@flow(flow_run_name="label")
 def label(lake: str, config: PosesConfig | None = None, policy: Policy | None = None) -> list[Account]:
     """Estimate body and hand poses for every clip that passes the policy."""
     home = Lake(lake)
     return map_stages(home, Label(config or PosesConfig(), policy or Policy()).steps(home))
 
 
-@flow
+@flow(flow_run_name="caption")
 def caption(lake: str, vlm: QwenLocal | OpenAIServer | None = None, policy: Policy | None = None) -> list[Account]:
     """Caption the camera motion, and with `vlm` also the content, of every clip that passes the policy."""
     home = Lake(lake)
     return map_stages(home, Caption(vlm, policy or Policy()).steps(home))
 
 
-@flow
+@flow(flow_run_name="encode")
 def encode(lake: str, config: LatentsConfig, policy: Policy | None = None) -> list[Account]:
     """Encode target videos and texts for one base model, and build the training pairs."""
     home = Lake(lake)
