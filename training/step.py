@@ -106,8 +106,10 @@ class Stepper:
         if encoder is not None and not point.trains_encoder:
             encoder.zero_grad()
         grad_norms = self._optimizer.clip(config.grad_clip)
-        samples = torch.stack([means.flow, conditions.sigma]) if point.trains_generator else torch.empty(2, 0)
-        flow, sigma = self._world.gathered(samples.T.contiguous()).T.cpu()
+        flow = sigma = torch.empty(0)
+        if point.trains_generator:
+            samples = torch.stack([means.flow, conditions.sigma], dim=1)  # [n, 2]
+            flow, sigma = self._world.gathered(samples).T.cpu()  # [B] each
         return StepResult(
             self._world.mean(means.losses),
             math.sqrt(sum(norm**2 for norm in grad_norms.values())),
