@@ -37,9 +37,9 @@ class MetricsLog:
             for name, value in scalars(record):
                 self._board.add_scalar(f"{kind}/{name}", value, record["step"])
 
-    @property
-    def bytes(self) -> int:
-        """Return the length of the file."""
+    def flush(self) -> int:
+        """Write what is buffered to disk, before a checkpoint names it; return the length of metrics.jsonl."""
+        self._board.flush()
         return self._stream.tell()
 
     def close(self) -> None:

@@ -208,7 +208,7 @@ class _Run:
             stopping = self.step < end and self.world.any(self.should_stop())
             if stopping or stage_done or self.step % config.checkpoint_every == 0:
                 self._end_geometry()
-                self._save(log.bytes if log else 0)
+                self._save(log.flush() if log else 0)
             if stopping:
                 raise TrainingStopped(f"stopped after step {self.step} of {schedule.steps}; a checkpoint is saved")
         if log:

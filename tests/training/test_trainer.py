@@ -293,6 +293,8 @@ def test_a_stopped_run_saves_its_last_step_and_goes_on(
         assert steps_done(tmp_path) == step
     train(release, config, tmp_path)
     assert_same_run(undisturbed, tmp_path)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("step/loss")] == list(range(1, 13))
 
 
 def test_a_step_with_a_spike_is_skipped_and_the_run_goes_on(
