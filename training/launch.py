@@ -103,12 +103,16 @@ class Launcher:
     def _stop(self, running: Any) -> None:
         """Let training save a checkpoint and end; kill it after `STOP_SECONDS`."""
         import ray
+        from ray.exceptions import RayError
 
         try:
-            ray.get(self._actor.stop.remote(), timeout=STOP_SECONDS)  # type: ignore[attr-defined]
-            ray.wait([running], timeout=STOP_SECONDS)
-        except Exception as error:
-            logger.debug("training could not be stopped gently: %s", error)
+            ray.get(self._actor.stop.remote(), timeout=STOP_SECONDS)
+            if not ray.wait([running], timeout=STOP_SECONDS)[0]:
+                logger.warning(
+                    "training took longer than %g s to stop: it goes on from the last checkpoint", STOP_SECONDS
+                )
+        except RayError as error:
+            logger.warning("training could not save a checkpoint, it goes on from the last one: %s", error)
         finally:
             self._kill()
 

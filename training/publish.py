@@ -32,9 +32,10 @@ def published_files(run: Path) -> dict[str, Path | bytes]:
     files: dict[str, Path | bytes] = {
         str(file.relative_to(pipeline)): file for file in sorted(pipeline.rglob("*")) if file.is_file()
     }
-    videos = sorted((pipeline.parent / SAMPLES).glob("step-*.mp4"))
-    if videos:
-        files[VIDEO] = videos[-1]
+    videos = (pipeline.parent / SAMPLES).glob("step-*.mp4")
+    newest = max(videos, key=lambda file: int(file.stem.removeprefix("step-")), default=None)
+    if newest:
+        files[VIDEO] = newest
         files[CARD] = (pipeline / CARD).read_bytes() + SHOWN.encode()
     return files
 
