@@ -105,6 +105,9 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Kill all workers, also those that are busy: then their shards end with `PoolClosed`."""
         import ray
 
@@ -117,7 +120,7 @@ class Pool:
         worker = _start_worker(self._stage)
         self._started.append(worker)
         if self._closed.is_set():  # perhaps meanwhile
-            self.__exit__()
+            self.close()
             raise PoolClosed
         return worker
 
