@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,6 +33,8 @@ def _existing_lake_uri(lake: str) -> str:
     return uri
 
 
+Kind = Literal["internet", "unreal", "multiview"]
+"""Kind of source."""
 LOCATION = "a folder or an object store prefix such as s3://bucket/lake"
 LakeOption = Annotated[
     str, typer.Option("--lake", callback=_absolute_uri, help=f"Lake: {LOCATION}. Created if it does not exist.")

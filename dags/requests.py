@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from opendimo.dags.options import Kind
 from opendimo.pipelines import sources
 from opendimo.pipelines.captions import stage as captions
 from opendimo.pipelines.captions.openai_server import OpenAIServer
@@ -38,9 +39,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Ingest:
-    """Register the source items at `path`. `kind`: internet, unreal or multiview."""
+    """Register the source items at `path`."""
 
-    kind: str
+    kind: Kind
     path: str
     options: SourcesConfig = field(default_factory=SourcesConfig)
 

@@ -107,20 +107,44 @@ class _Watch(threading.Thread):
 
 
 def close_dead_runs() -> int:
-    """Mark the flow runs of processes of this host that have died as crashed; return their number.
+    """Mark the flow runs of processes of this host that have died as crashed; return their number."""
+    from prefect.states import Crashed
+
+    dead = _dead_runs()
+    _close(dead, Crashed(message="the process died; staged work is kept; run the command again to go on"))
+    return len(dead)
+
+
+def reschedule_stopped_runs() -> int:
+    """Schedule the runs of deployments whose processes were stopped, so that they go on when a worker is there again.
+
+    Returns their number. Their child runs are marked as crashed: they are created anew.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.states import AwaitingRetry, Crashed
+
+    dead = _dead_runs()
+    again = [run for run in dead if run.deployment_id is not None]
+    _close([run for run in dead if run.deployment_id is None], Crashed(message="the service was stopped"))
+    with get_client(sync_client=True) as client:
+        for run in again:
+            state: State[Any] = AwaitingRetry(message="the service was stopped; goes on when it is started again")
+            client.set_flow_run_state(run.id, state, force=True)
+    return len(again)
+
+
+def _dead_runs() -> "list[FlowRun]":
+    """Return the open flow runs of processes of this host that have died.
 
     A process is known by its id and start time, so that another one with the same id is not taken for it.
     """
-    from prefect.states import Crashed
-
     host = f"{PREFIX}{platform.node()}:"
     dead = []
     for run in _open_runs():
         tag = next((tag for tag in run.tags if tag.startswith(host)), None)
         if tag is not None and not _is_alive(*tag.removeprefix(host).split(":")):
             dead.append(run)
-    _close(dead, Crashed(message="the process died; staged work is kept; run the command again to go on"))
-    return len(dead)
+    return dead
 
 
 def _is_alive(pid: str, started: str) -> bool:

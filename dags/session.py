@@ -4,23 +4,18 @@ Starts a real Prefect server: the ephemeral one lost up to half of the task-run 
 """
 
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
 from filelock import FileLock
 
 from opendimo.dags.runs import cancellable, close_dead_runs
+from opendimo.dags.services import free_port, prefect_server
+from opendimo.dags.serving.address import served_api
 from opendimo.pipelines.engine.runner import ray_session
 from opendimo.storage_schemas.lake.lake import Lake
-
-START_SECONDS = 300
 
 
 @contextmanager
@@ -33,15 +28,13 @@ def session(
     `RunCancelled`.
 
     `state`: folder for the database and log of the server. `prefect_api`, `ray_address`: existing services to use
-    instead of starting them. Import `prefect` only inside the context, because it reads its settings from the
-    environment when imported.
+    instead of starting them; a server that `dimo serve` runs for `state` is also used. Import `prefect` only inside the
+    context, because it reads its settings from the environment when imported.
     """
-    before = dict(os.environ)
     state.mkdir(parents=True, exist_ok=True)
-    os.environ |= quiet_environment(state)
-    api = prefect_api or os.environ.get("PREFECT_API_URL")
     with ExitStack() as stack:
-        stack.callback(_restore, before)
+        stack.enter_context(environment(state))
+        api = prefect_api or os.environ.get("PREFECT_API_URL") or served_api(state)
         ready = None
         if api is None:
             api, ready = stack.enter_context(_server(state))
@@ -51,7 +44,7 @@ def session(
             stack.enter_context(ray_session(ray_address or os.environ.get("RAY_ADDRESS")))
         if ready:
             ready()
-        _refresh_prefect_settings()
+        refresh_prefect_settings()
         close_dead_runs()
         with cancellable():
             yield api
@@ -64,7 +57,7 @@ def lake_session(
     return session(Lake(lake).local / "session", prefect_api, ray_address, ray)
 
 
-def _refresh_prefect_settings() -> None:
+def refresh_prefect_settings() -> None:
     """Reload the Prefect settings if an earlier session imported Prefect, which reads the environment only once."""
     if "prefect" in sys.modules:
         from prefect.context import refresh_global_settings_context
@@ -72,11 +65,18 @@ def _refresh_prefect_settings() -> None:
         refresh_global_settings_context()
 
 
-def _restore(environment: dict[str, str]) -> None:
-    # Ray keeps using the first token of the process, so later sessions need it too
-    ray_token = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
-    os.environ.clear()
-    os.environ.update(environment | ray_token)
+@contextmanager
+def environment(state: Path) -> Iterator[None]:
+    """Set the environment variables of `quiet_environment`; restore all variables on exit."""
+    before = dict(os.environ)
+    os.environ |= quiet_environment(state)
+    try:
+        yield
+    finally:
+        # Ray keeps using the first token of the process, so later sessions need it too
+        token = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
+        os.environ.clear()
+        os.environ.update(before | token)
 
 
 def quiet_environment(state: Path) -> dict[str, str]:
@@ -104,33 +104,19 @@ def quiet_environment(state: Path) -> dict[str, str]:
 @contextmanager
 def _server(state: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     """Start a server; yield its URL and a function that waits until it is ready."""
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    environment = os.environ | {"PREFECT_SERVER_UI_API_URL": url}  # by default the dashboard asks port 4200
-    server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    port = free_port()
+    server = prefect_server(state, port)
     with ExitStack() as stack:
         # servers starting at the same time would both create the database
         lock = stack.enter_context(FileLock(str(state / "start.lock")))
-        with open(state / "prefect-server.log", "ab") as log:
-            command = [sys.executable, "-m", "opendimo.dags.child", *server]
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        stack.callback(_terminate, process)
+        server.start()
+        stack.callback(server.stop)
 
         def ready() -> None:
-            _wait_until_healthy(url, process, state / "prefect-server.log")
+            server.wait_until_ready()
             lock.release()
 
-        yield url, ready
-
-
-def _terminate(process: "subprocess.Popen[bytes]") -> None:
-    with suppress(ProcessLookupError):  # already exited
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        yield f"http://127.0.0.1:{port}/api", ready
 
 
 def _flush() -> None:
@@ -141,23 +127,3 @@ def _flush() -> None:
 
         APILogWorker.drain_all(timeout=5)
         EventsWorker.drain_all(timeout=5)
-
-
-def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the Prefect server exited during startup with code {process.returncode}: see {log}")
-        try:
-            if httpx.get(f"{url}/health", timeout=2).is_success:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.2)
-    raise RuntimeError(f"the Prefect server did not become healthy within {START_SECONDS} s: see {log}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,6 +5,7 @@ work after a worker is lost; parts are larger, because the Prefect dashboard can
 """
 
 import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -17,10 +18,11 @@ from prefect.logging import get_run_logger
 from prefect.states import State
 
 from opendimo.dags import progress
+from opendimo.dags.labels import artifact_key
 from opendimo.dags.requests import Step
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.planning import RUN_LIMIT, Run, Shard, account, finish, prepare, require_progress
-from opendimo.pipelines.engine.runner import Pool, PoolClosed, pool_size
+from opendimo.pipelines.engine.runner import Pool, PoolClosed, pool_size, ray_session
 from opendimo.pipelines.engine.stage import Stage
 from opendimo.pipelines.engine.work_status import Account, work_status
 from opendimo.storage_schemas.lake.lake import Lake
@@ -73,8 +75,12 @@ def commit_run(name: str, lake: Lake, run: Run) -> dict[str, int]:
 
 
 def map_stages(lake: Lake, steps: Iterable[Step]) -> list[Account]:
-    """Run the open work of several stages in order and return the account of each. Call it inside a flow."""
-    return [map_stage(lake, step) for step in steps]
+    """Run the open work of several stages in order and return the account of each. Call it inside a flow.
+
+    Connects to the Ray cluster at `RAY_ADDRESS`, or starts a local one, unless the process is connected.
+    """
+    with ray_session(os.environ.get("RAY_ADDRESS")):
+        return [map_stage(lake, step) for step in steps]
 
 
 def map_stage(lake: Lake, step: Step) -> Account:
@@ -91,7 +97,11 @@ def map_stage(lake: Lake, step: Step) -> Account:
             first = require_progress(stage, run, first)
         stage_account = account(lake, stage, planned, step.filtered())
         bar.note(describe(stage_account))
-    create_table_artifact(key=f"account-{stage.name}", table=[as_row(stage_account)])
+    create_table_artifact(
+        key=artifact_key(f"account {stage.name}", lake.uri),
+        table=[as_row(stage_account)],
+        description=f"All work of the stage {stage.name} in {lake.uri}",
+    )
     return stage_account
 
 

@@ -8,6 +8,7 @@ from opendimo.model.config import DiMoConfig
 from opendimo.model.encoder.config import ENCODERS
 from opendimo.training.schedule import Schedule, three_stages
 
+PresetName = Literal["tiny", "lite", "wan2.2-ti2v-5b", "hunyuanvideo-1.5"]
 OptimizerName = Literal["adamw", "muon"]
 """AdamW for all parameters, or Muon for the matrices of transformer layers (`optimizer.py`)."""
 

@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from opendimo.dags.options import Assignments, ConfigFile, Encoder, Json, Variant
+from opendimo.training.config import PresetName
 
 DEFAULT_GPUS = [1, 8]
 
 
 def train(
-    preset: Annotated[str, typer.Option(help="Preset: lite, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "wan2.2-ti2v-5b",
+    preset: Annotated[PresetName, typer.Option(help="Preset of full size.")] = "wan2.2-ti2v-5b",
     variant: Variant = "full",
     encoder: Encoder = None,
     config: ConfigFile = None,
@@ -31,9 +32,10 @@ def train(
     """
     from opendimo.dags.show import as_json, duration, table
     from opendimo.training.budget import budget
-    from opendimo.training.recipe import recipe
+    from opendimo.training.recipe import Recipe
 
-    run = recipe(preset, preset, variant=variant, encoder=encoder, file=config, assignments=assignments or ())
+    file = str(config) if config else None
+    run = Recipe(preset, preset, variant, encoder, file, tuple(assignments or ())).config()
     cost = budget(run)
     memory = {n: cost.memory(n, samples) for n in gpus}
     flops = cost.flops and cost.flops * run.batch_size * run.schedule.steps

@@ -1,13 +1,22 @@
 """Data commands: ingest, label, caption, encode, status, retry."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from opendimo.dags.commands.execute import execute
-from opendimo.dags.options import Base, ExistingLake, Json, LakeOption, MaxRejected, PolicyFile, PrefectApi, RayAddress
+from opendimo.dags.options import (
+    Base,
+    ExistingLake,
+    Json,
+    Kind,
+    LakeOption,
+    MaxRejected,
+    PolicyFile,
+    PrefectApi,
+    RayAddress,
+)
 
 MADE_BY = {
     "sources": "dimo ingest",
@@ -20,14 +29,6 @@ MADE_BY = {
     "pairs": "dimo encode",
 }
 """Command that runs each stage."""
-
-
-class Kind(StrEnum):
-    """Kind of source."""
-
-    internet = "internet"
-    unreal = "unreal"
-    multiview = "multiview"
 
 
 def ingest(
@@ -131,7 +132,7 @@ def ingest(
         host_connections=host_connections,
         host_rate=host_rate,
     )
-    discover(kind.value, path, options)  # a wrong path is an error before the imports below, which take seconds
+    discover(kind, path, options)  # a wrong path is an error before the imports below, which take seconds
 
     from opendimo.dags.requests import Cut, Ingest, Measure, Request
     from opendimo.pipelines.clips.cut import ClipsConfig
@@ -139,8 +140,8 @@ def ingest(
     from opendimo.storage_schemas.settings import load_settings
 
     clips_config = load_settings(clips, ClipsConfig) if clips else ClipsConfig()
-    requests: list[Request] = [Ingest(kind.value, str(path), options), Cut(clips_config, policy_of(policy))]
-    if kind is Kind.multiview:
+    requests: list[Request] = [Ingest(kind, str(path), options), Cut(clips_config, policy_of(policy))]
+    if kind == "multiview":
         requests.append(Measure())
     execute(ctx, lake, requests, json_, prefect_api, ray_address, max_rejected)
 

@@ -94,7 +94,7 @@ def evaluate(
     weights = Weights(*(str(path) if path else "" for path in (lpips, inception, fvd)))
     config = EvaluationConfig(protocol.value, split.value, limit, seed, steps, guidance, motion_guidance, weights)
     with lake_session(lake, prefect_api, ray=False), display():
-        from opendimo.dags.flows import evaluate as evaluate_flow
+        from opendimo.dags.flows.training import evaluate as evaluate_flow
 
         checkpoints, clip_folders = ({name: str(folder) for name, folder in named.items()} for named in (runs, folders))
         result = evaluate_flow(lake, release, str(out), checkpoints, clip_folders, config)

@@ -41,9 +41,9 @@ def execute(
     from opendimo.dags.session import lake_session
 
     with lake_session(lake, prefect_api, ray_address), display():
-        from opendimo.dags import flows
+        from opendimo.dags.flows.data import run
 
-        accounts = [account for request in requests for account in flows.run(lake, request)]
+        accounts = [account for request in requests for account in run(lake, request)]
     if json_:
         show.as_json(show.accounts_json(accounts))
     else:

@@ -56,8 +56,8 @@ def demo(
 
     console.print("starting a Prefect server and Ray (takes some seconds) ...")
     with session(out / "session", prefect_api, ray_address) as api, display():
-        from opendimo.dags.demo import demo as demo_flow
-        from opendimo.dags.demo import summary
+        from opendimo.dags.flows.demo import demo as demo_flow
+        from opendimo.dags.flows.demo import summary
 
         console.print(f"Prefect dashboard: {api.removesuffix('/api')}")
         inputs = {"internet": internet, "unreal": unreal, "multiview": multiview}

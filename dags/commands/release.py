@@ -53,7 +53,7 @@ def create(
     check_name(name)
     release_policy = load_settings(policy, ReleasePolicy) if policy else None
     with lake_session(lake, prefect_api, ray=False), display():
-        from opendimo.dags.flows import publish
+        from opendimo.dags.flows.releases import publish
 
         release = publish(lake, name, release_policy)
     state = find_release(Lake(lake), release)["state"]
@@ -191,7 +191,7 @@ def approve(
 
     find_release(Lake(lake), release)
     with lake_session(lake, prefect_api, ray=False):
-        from opendimo.dags.flows import approve as approve_flow
+        from opendimo.dags.flows.releases import approve as approve_flow
 
         changed = approve_flow(lake, release, by, note)
     if json_:

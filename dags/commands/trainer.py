@@ -1,6 +1,5 @@
 """Training commands: train, push, report."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from opendimo.dags.options import (
     RayAddress,
     Variant,
 )
+from opendimo.training.config import PresetName
 
 
 def train(
@@ -25,7 +25,7 @@ def train(
     lake: ExistingLake,
     base: Base,
     out: Annotated[Path, typer.Option(help="Output folder for checkpoints, metrics and the final pipeline.")],
-    preset: Annotated[str, typer.Option(help="Preset: tiny, lite, wan2.2-ti2v-5b or hunyuanvideo-1.5.")] = "tiny",
+    preset: Annotated[PresetName, typer.Option(help="Preset: model size and schedule.")] = "tiny",
     variant: Variant = "full",
     encoder: Encoder = None,
     init_encoder: Annotated[
@@ -36,6 +36,9 @@ def train(
     ] = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Total steps of all stages. Default: as in the preset.")
+    ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings, as --config accepts them, and exit.")
     ] = False,
@@ -69,13 +72,12 @@ def train(
     from opendimo.dags.session import lake_session
     from opendimo.dags.show import as_json, table
     from opendimo.storage_schemas.releases.release import open_release
-    from opendimo.training.recipe import recipe, settings_of
+    from opendimo.training.recipe import Recipe, settings_of
     from opendimo.training.sampling import available
 
-    weights = None if init_encoder is None else str(init_encoder)
-    run = recipe(preset, base, variant=variant, encoder=encoder, file=config, assignments=assignments or ())
-    run = replace(run, init_encoder=weights)
-    run = run if init_model is None else run.from_trained(init_model)
+    file, weights, trained = (_text(path) for path in (config, init_encoder, init_model))
+    recipe = Recipe(base, preset, variant, encoder, file, tuple(assignments or ()), weights, trained, steps)
+    run = recipe.config()
     if print_config:
         return as_json(settings_of(run))
     pairs = open_release(lake, release).manifest["by_kind"]
@@ -85,10 +87,10 @@ def train(
         with display():
             return torchrun.train(lake, release, run, str(out), resume)
     with lake_session(lake, prefect_api, ray_address), display():
-        from opendimo.dags.flows import train as train_flow
+        from opendimo.dags.flows.training import train as train_flow
         from opendimo.training.summary import stage_losses
 
-        train_flow(lake, release, run, str(out), resume, processes)
+        train_flow(lake, release, recipe, str(out), resume, processes)
         losses = stage_losses(out)
     if json_:
         return as_json({"out": out, "losses": losses})
@@ -140,3 +142,7 @@ def report(
 
     inputs = {"training": training, "generated": generated, "evaluation": evaluation}
     print(write_report(lake, out, **inputs, policy=policy_of(policy)))
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

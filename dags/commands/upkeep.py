@@ -52,7 +52,7 @@ def clean(
         from opendimo.dags.session import lake_session
 
         with lake_session(lake, prefect_api, ray=False):
-            from opendimo.dags.upkeep import maintain
+            from opendimo.dags.flows.upkeep import maintain
 
             merged, freed = maintain(lake, age, abandoned)
     if json_:

@@ -38,6 +38,8 @@ LATE = (
     "given up after {} attempts: the last took longer than the time limit of {:g} s (OPENDIMO_TIME_LIMITS=2 doubles it)"
 )
 
+LOCAL_RAY = {"address": "local", "include_dashboard": False, "object_store_memory": 256 << 20}
+"""Options of a Ray cluster of this machine."""
 OnProgress = Callable[[int, list[tuple[int, str]]], None]
 """Called with the number of finished pieces of the shard and the worker's new log lines (level, text).
 
@@ -50,14 +52,15 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
     """Connect to the Ray cluster at `address`, or start a local one that ends with the context."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
-        _set_private_token()
+        set_ray_token()
+    if address is None or address.startswith("127.0.0.1:"):
+        use_loopback()
     import ray  # reads the token's environment when imported, so not earlier
 
     if ray.is_initialized():  # nested session: the outer one owns the connection
         yield
         return
-    local_options = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "object_store_memory": 256 << 20}
-    _init_ray({"address": address} if address else local_options)
+    _init_ray({"address": address} if address else LOCAL_RAY | {"num_cpus": cpus or os.cpu_count()})
     try:
         yield
     finally:
@@ -228,7 +231,15 @@ def _start_worker(stage: Stage) -> Any:
     return ray.remote(Worker).options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0).remote(stage)
 
 
-def _set_private_token() -> None:
+def use_loopback() -> None:
+    """Let Ray, also that of child processes, listen on and connect to the loopback interface only.
+
+    Call it before `ray` is imported. The variable is named after the systems on which this is Ray's default.
+    """
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
+def set_ray_token() -> None:
     """Make Ray use an authentication token that only this user can read; keep a token set in the environment.
 
     By default Ray writes a token into the home folder that everybody can read. Ray reads the token once per process,

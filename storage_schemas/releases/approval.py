@@ -14,6 +14,15 @@ def approve_release(lake: Lake, release_id: str, by: str, note: str | None = Non
     return bool(decide(lake, [release_id], "approved", by, note))
 
 
+def reject_release(lake: Lake, release_id: str, by: str, note: str | None = None) -> bool:
+    """Withdraw a release, so that training refuses it; return whether it was not withdrawn before.
+
+    Raises `ValueError` if there is no such release or `by` is empty.
+    """
+    find_release(lake, release_id)
+    return bool(decide(lake, [release_id], "withdrawn", by, note))
+
+
 def rollback(lake: Lake, name: str, to: int | None, by: str, reason: str) -> tuple[str, list[str]]:
     """Withdraw every version of `name` after `to`, by default the second newest usable version.
 

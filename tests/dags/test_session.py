@@ -229,7 +229,7 @@ def published(api: str, count: int) -> list[str]:
 
 
 def test_a_release_is_announced_when_it_may_be_used_and_once(api: str, tmp_path: Path) -> None:
-    from opendimo.dags.flows import approve, publish
+    from opendimo.dags.flows.releases import approve, publish
 
     lake = small_lake(tmp_path / "lake").uri
     assert [publish(lake, "free"), publish(lake, "free")] == ["free@1", "free@1"]

@@ -3,18 +3,18 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from opendimo.training.config import preset
-from opendimo.training.recipe import recipe, settings_of
+from opendimo.training.config import PresetName, preset
+from opendimo.training.recipe import Recipe, settings_of
 
 
 def test_every_kind_of_value_can_be_set_from_the_command_line() -> None:
-    config = recipe(
-        "tiny",
+    config = Recipe(
         "base",
-        assignments=(
+        settings=(
             "schedule.stages.0.steps=2000",
             'schedule.stages.1.mix=[["cross_view", 1.0]]',
             "model.encoder.hands=false",
@@ -22,26 +22,26 @@ def test_every_kind_of_value_can_be_set_from_the_command_line() -> None:
             "optimizer=muon",
             "seed = 7",
         ),
-    )
+    ).config()
     assert config.schedule.stage_steps == (2000, 90, 60)
     assert config.schedule.stages[1].mix == (("cross_view", 1.0),)
     assert (config.model.encoder.hands, config.shift, config.optimizer, config.seed) == (False, 3.0, "muon", 7)
-    assert recipe("tiny", "base", assignments=("shift=3", "schedule.geometry_end=none")).schedule.geometry_end is None
+    assert Recipe("base", settings=("shift=3", "schedule.geometry_end=none")).config().schedule.geometry_end is None
 
 
 def test_options_override_the_file_and_the_file_overrides_the_variant(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("batch_size = 8\nseed = 3\nmodel.control = 'pose2d'\n[schedule.stages.2]\nsteps = 5\n")
-    config = recipe("tiny", "base", variant="no_geometry", file=file, assignments=["seed=4"])
+    config = Recipe("base", variant="no_geometry", file=str(file), settings=("seed=4",)).config()
     assert (config.batch_size, config.seed, config.model.control, config.model.geometry) == (8, 4, "pose2d", False)
     assert config.schedule.stage_steps == (90, 90, 5)
 
 
-@pytest.mark.parametrize("name", ["tiny", "wan2.2-ti2v-5b"])
-def test_the_settings_of_a_run_are_a_file_that_gives_them_again(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_the_settings_of_a_run_are_a_file_that_gives_them_again(name: PresetName, tmp_path: Path) -> None:
     before = replace(preset(name, "base"), seed=5, shift=2.5)
     (tmp_path / "config.json").write_text(json.dumps(settings_of(before)))
-    assert recipe(name, "base", file=tmp_path / "config.json") == before
+    assert Recipe("base", name, file=str(tmp_path / "config.json")).config() == before
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,17 @@ def test_the_settings_of_a_run_are_a_file_that_gives_them_again(name: str, tmp_p
 )
 def test_a_wrong_option_is_named(assignment: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        recipe("tiny", "base", assignments=[assignment])
+        Recipe("base", settings=(assignment,)).config()
 
 
 def test_a_key_that_is_set_twice_is_an_error() -> None:
     with pytest.raises(ValueError, match="seed is set twice"):
-        recipe("tiny", "base", assignments=["seed=1", "seed=2"])
+        Recipe("base", settings=("seed=1", "seed=2")).config()
+
+
+def test_the_total_of_steps_keeps_the_proportions_of_the_stages() -> None:
+    assert Recipe("base", settings=("schedule.stages.2.steps=20",), steps=100).config().schedule.stage_steps == (
+        45,
+        45,
+        10,
+    )

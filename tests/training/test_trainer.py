@@ -30,7 +30,7 @@ from opendimo.training.config import SamplePolicy, TrainConfig, preset
 from opendimo.training.evaluation.cases import spread, window_cases
 from opendimo.training.evaluation.known import Known
 from opendimo.training.log import read_metrics
-from opendimo.training.recipe import recipe
+from opendimo.training.recipe import Recipe
 from opendimo.training.release import read_pairs
 from opendimo.training.result import TrainingStopped
 from opendimo.training.schedule import three_stages
@@ -148,7 +148,7 @@ def test_the_checkpoint_names_its_release(release: Release, undisturbed: Path) -
 
 
 def test_a_run_stores_its_settings(undisturbed: Path, config: TrainConfig) -> None:
-    again = recipe("tiny", config.base, file=undisturbed / "config.json")
+    again = Recipe(config.base, file=str(undisturbed / "config.json")).config()
     assert again == config
     start = read_metrics(undisturbed / "metrics.jsonl")[0]
     assert (start["event"], start["config_id"]) == ("start", stable_id(config.identity()))

@@ -5,24 +5,27 @@ It holds the commit lock, so it never runs at the same time as a commit.
 
 from datetime import timedelta
 
-from prefect import flow, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from opendimo.dags.flows.labelled import labelled_flow
+from opendimo.dags.flows.parameters import LakeUri
+from opendimo.dags.labels import artifact_key
 from opendimo.pipelines.sources.cleaning import clean_all
 from opendimo.storage_schemas.lake.compact import Compacted, compact
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.maintain import TWO_WEEKS, Freed
 
 
-@flow
+@labelled_flow(name="clean")
 def maintain(
-    lake: str, older_than: timedelta = TWO_WEEKS, abandoned: bool = False
+    lake: LakeUri, older_than: timedelta = TWO_WEEKS, abandoned: bool = False
 ) -> tuple[list[Compacted], list[Freed]]:
     """Compact the tables of a lake and delete unused data; return what was compacted and what was deleted."""
     merged, freed = merge(lake), free(lake, older_than, abandoned)
     rows = [{"where": f.where, "files": f.files, "bytes": f.bytes, "versions": f.versions} for f in freed]
-    create_table_artifact(key="maintain", table=rows)
+    create_table_artifact(key=artifact_key("clean", lake), table=rows, description=f"Deleted from {lake}")
     return merged, freed
 
 

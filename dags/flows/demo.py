@@ -1,16 +1,22 @@
 """Run the whole DAG on one machine: from sources to a trained tiny 3DiMo, a generated clip and a report."""
 
-from dataclasses import replace
+import os
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from opendimo.dags import flows
+from opendimo.dags.flows.dataset import build_dataset
+from opendimo.dags.flows.labelled import labelled_flow
+from opendimo.dags.flows.parameters import OutFolder
+from opendimo.dags.flows.training import train
 from opendimo.dags.generate import animate
+from opendimo.dags.options import Kind
 from opendimo.dags.progress import step
+from opendimo.dags.requests import Ingest
 from opendimo.dags.show import accounts_json, funnel, table
+from opendimo.pipelines.engine.runner import ray_session
 from opendimo.pipelines.engine.work_status import Account
 from opendimo.pipelines.generation.samples import choose_sample
 from opendimo.pipelines.latents.stage import LatentsConfig
@@ -20,20 +26,18 @@ from opendimo.pipelines.report import write_report
 from opendimo.pipelines.sources import SourcesConfig
 from opendimo.pipelines.studio import make_studio
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.training.config import TrainConfig, preset
 from opendimo.training.generate import Sampling
+from opendimo.training.recipe import Recipe
 from opendimo.training.summary import stage_losses
 from opendimo.training.tiny_base import TRAINED, copy_tiny_base
-from opendimo.training.variants import with_variant
 
-KINDS = ("internet", "unreal", "multiview")
 LEARNING_RATE = 5e-5
 STUDIO = SourcesConfig(licence="CC0-1.0", attribution="the OpenDiMo studio")
 
 
-@flow(flow_run_name="demo")
+@labelled_flow()
 def demo(
-    out: str,
+    out: OutFolder,
     internet: str | None = None,
     unreal: str | None = None,
     multiview: str | None = None,
@@ -44,27 +48,16 @@ def demo(
     `internet`, `unreal`, `multiview`: paths of the sources; those that are None are rendered. `steps`: total training
     steps; None uses the schedule of the preset.
     """
-    root = Path(out)
+    root = Path(out).absolute()
     lake = str(root / "lake")
-    source_paths = dict(zip(KINDS, (internet, unreal, multiview), strict=True))
-    rendered = {} if all(source_paths.values()) else render(root / "studio")
-    for kind, path in source_paths.items():
-        if path:
-            flows.ingest(lake, kind, path)
-        else:
-            flows.ingest(lake, kind, rendered[kind], STUDIO)
-    flows.cut(lake)
-    flows.measure(lake)
-    flows.label(lake)
-    flows.caption(lake)
+    given: dict[Kind, str | None] = {"internet": internet, "unreal": unreal, "multiview": multiview}
+    rendered = {} if all(given.values()) else render(root / "studio")
+    sources = [Ingest(kind, path) if path else Ingest(kind, rendered[kind], STUDIO) for kind, path in given.items()]
     base = copy_tiny_base(root / "base")
-    flows.encode(lake, LatentsConfig(str(base)))
-    release = flows.publish(lake, "demo")
-    training = root / "training" / release
-    config = demo_config(base)
-    if steps:
-        config = replace(config, schedule=config.schedule.in_steps(steps))
-    flows.train(lake, release, config, str(training))
+    with ray_session(os.environ.get("RAY_ADDRESS")):
+        release = str(build_dataset(lake, sources, LatentsConfig(str(base)), "demo"))
+        training = root / "training" / release
+        train(lake, release, demo_recipe(base, steps), str(training))
     clip = show_motion(lake, release, training, root / "generated")
     page = write_page(lake, root / "report", training, clip)
     return {
@@ -77,24 +70,23 @@ def demo(
     }
 
 
-def demo_config(base: Path) -> TrainConfig:
+def demo_recipe(base: Path, steps: int | None = None) -> Recipe:
     """Return the preset `tiny`, started from a trained 3DiMo.
 
     It was trained without augmentation, which does not pay in so few steps. At a higher learning rate, it would unlearn
     on a few clips what it learned on many.
     """
-    config = with_variant(preset("tiny", base), "no_augmentation").from_trained(TRAINED)
-    stages = tuple(replace(stage, lr=LEARNING_RATE) for stage in config.schedule.stages)
-    return replace(config, schedule=replace(config.schedule, stages=stages))
+    rates = tuple(f"schedule.stages.{number}.lr={LEARNING_RATE}" for number in range(3))
+    return Recipe(str(base), "tiny", "no_augmentation", settings=rates, init_model=str(TRAINED), steps=steps)
 
 
 @task(task_run_name="render studio", cache_policy=NO_CACHE)
-def render(folder: Path) -> dict[str, str]:
+def render(folder: Path) -> dict[Kind, str]:
     """Render synthetic sources: a mannequin filmed by several cameras, with exact ground truth."""
     with step("studio", 1) as bar:
         studio = make_studio(folder)
         bar.advance()
-    return {kind: str(getattr(studio, kind)) for kind in KINDS}
+    return {"internet": str(studio.internet), "unreal": str(studio.unreal), "multiview": str(studio.multiview)}
 
 
 @task(task_run_name="generate", cache_policy=NO_CACHE)

@@ -1,0 +1,1 @@
+"""Flows: each can run on its own, from the command line or as a deployment."""

@@ -1,0 +1,106 @@
+"""Services that run as child processes: the Prefect server, a Ray cluster, a Prefect worker."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+START_SECONDS = 300
+STOP_SECONDS = 15.0
+
+
+@dataclass
+class Service:
+    """A child process, which ends with this one. Its output goes to the file `log`.
+
+    `command`: arguments of `python -m`. `ready`: returns whether the service answers.
+    """
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    environment: Mapping[str, str]
+    ready: Callable[[], bool]
+    stop_seconds: float = STOP_SECONDS
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start the process in a process group of its own."""
+        command = [sys.executable, "-m", "opendimo.dags.child", *self.command]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=os.environ | self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait_until_ready(self) -> None:
+        """Wait until the service answers. Raises `RuntimeError` if it exits or needs more than `START_SECONDS`."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.ready():
+            if (code := self.exit_code()) is not None:
+                raise RuntimeError(f"{self.name} exited during startup with code {code}: see {self.log}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} was not ready after {START_SECONDS} s: see {self.log}")
+            time.sleep(0.2)
+
+    def exit_code(self) -> int | None:
+        """Return the exit code of the process, or None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def stop(self) -> None:
+        """Send SIGTERM to the process group, and SIGKILL to what is left of it after `stop_seconds`."""
+        if self._process is None:
+            return
+        deadline = time.monotonic() + self.stop_seconds
+        with suppress(ProcessLookupError):  # all have exited
+            os.killpg(self._process.pid, signal.SIGTERM)
+            while time.monotonic() < deadline:
+                self._process.poll()  # a process that is not waited for counts as one of its group
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.1)
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def prefect_server(state: Path, port: int, host: str = "127.0.0.1") -> Service:
+    """Return a Prefect server with its log in the folder `state`; its database is where `PREFECT_HOME` says."""
+    url = f"http://127.0.0.1:{port}/api"
+    return Service(
+        "the Prefect server",
+        ["prefect", "server", "start", "--host", host, "--port", str(port)],
+        state / "prefect-server.log",
+        {"PREFECT_SERVER_UI_API_URL": url},  # by default the dashboard asks port 4200
+        lambda: answers(url),
+    )
+
+
+def answers(api: str) -> bool:
+    """Return whether a Prefect server answers at the URL `api`."""
+    try:
+        return httpx.get(f"{api}/health", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def is_free(port: int) -> bool:
+    """Return whether nothing listens on a port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return True
+    return False
+
+
+def free_port() -> int:
+    """Return a port of this machine on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

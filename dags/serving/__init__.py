@@ -1,0 +1,1 @@
+"""`dimo serve`: deployments, their triggers and the services that run them."""
