@@ -1,5 +1,6 @@
 """The `dimo` command. Heavy libraries are imported inside the commands to keep `--help` fast."""
 
+import os
 import re
 import signal
 import sys
@@ -56,11 +57,19 @@ def main() -> None:
         debug = "--debug" in sys.argv
         if debug:
             traceback.print_exc()
-        message = SOURCE_LINE.sub("", str(error).strip()) or type(error).__name__
+        message = _message(error)
         internal = not isinstance(error, (ValueError, OSError, KeyError))  # these are caused by user input
         hint = "  (`dimo --debug ...` prints the traceback)" if internal and not debug else ""
         print(f"error: {message}{hint}", file=sys.stderr)
         sys.exit(1)
+
+
+def _message(error: Exception) -> str:
+    """Return what to print: which service or file failed, without locations in the source code of Lance."""
+    text = SOURCE_LINE.sub("", str(error).strip()) or type(error).__name__
+    if type(error).__module__.partition(".")[0] in ("httpx", "httpcore"):  # not imported for this check: it takes time
+        return f"the Prefect server at {os.environ.get('PREFECT_API_URL', 'its address')} does not answer: {text}"
+    return text
 
 
 def _stop(number: int, _frame: object) -> None:

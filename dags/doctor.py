@@ -24,9 +24,20 @@ class Absent(Exception):
     """An optional component is not available."""
 
 
-def examine() -> list[Finding]:
-    """Run every check. An exception in a check is reported as its finding."""
-    return [_checked(*check) for check in CHECKS]
+def examine(lake: str | None = None) -> list[Finding]:
+    """Run every check, and with `lake` read its tables. An exception in a check is reported as its finding."""
+    return [_checked(*check) for check in CHECKS] + (_tables(lake) if lake else [])
+
+
+def _tables(lake: str) -> list[Finding]:
+    from opendimo.storage_schemas.lake.examine import examine as read
+    from opendimo.storage_schemas.lake.lake import Lake
+
+    fix = f"restore the table below {lake}/tables from a copy of the lake"
+    return [
+        Finding(f"table {state.table}", not state.damage, "; ".join(state.damage) or f"{state.rows} rows", fix)
+        for state in read(Lake(lake))
+    ]
 
 
 def _checked(what: str, check: Callable[[], str], fix: str, needed: bool) -> Finding:

@@ -25,7 +25,8 @@ def _absolute_uri(lake: str) -> str:
     return lake_uri(lake)
 
 
-def _existing_lake_uri(lake: str) -> str:
+def existing_lake_uri(lake: str) -> str:
+    """Return the normalised address of a lake. Raises `ValueError` if there is no lake."""
     from opendimo.storage_schemas.lake.lake import is_lake
 
     if not is_lake(uri := _absolute_uri(lake)):
@@ -39,7 +40,7 @@ LOCATION = "a folder or an object store prefix such as s3://bucket/lake"
 LakeOption = Annotated[
     str, typer.Option("--lake", callback=_absolute_uri, help=f"Lake: {LOCATION}. Created if it does not exist.")
 ]
-ExistingLake = Annotated[str, typer.Option("--lake", callback=_existing_lake_uri, help=f"Lake: {LOCATION}.")]
+ExistingLake = Annotated[str, typer.Option("--lake", callback=existing_lake_uri, help=f"Lake: {LOCATION}.")]
 Base = Annotated[
     str,
     typer.Option(

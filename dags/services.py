@@ -1,6 +1,7 @@
 """Services that run as child processes: the Prefect server, a Ray cluster, a Prefect worker."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import httpx
 
 START_SECONDS = 300
 STOP_SECONDS = 15.0
+FULL_BYTES = 16 << 20
+"""Free space below which a disk is called full."""
 
 
 @dataclass
@@ -45,10 +48,16 @@ class Service:
         deadline = time.monotonic() + START_SECONDS
         while not self.ready():
             if (code := self.exit_code()) is not None:
-                raise RuntimeError(f"{self.name} exited during startup with code {code}: see {self.log}")
+                raise RuntimeError(f"{self.name} exited during startup with code {code}{self._cause()}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} was not ready after {START_SECONDS} s: see {self.log}")
+                raise RuntimeError(f"{self.name} was not ready after {START_SECONDS} s{self._cause()}")
             time.sleep(0.2)
+
+    def _cause(self) -> str:
+        """Return what is known about a failure: a full disk, or where the log is."""
+        if shutil.disk_usage(self.log.parent).free < FULL_BYTES:
+            return f": the disk of {self.log.parent} is full"
+        return f": see {self.log}"
 
     def exit_code(self) -> int | None:
         """Return the exit code of the process, or None while it runs."""

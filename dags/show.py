@@ -64,7 +64,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(rich_table)
 
 
-def funnel(accounts: "Sequence[Account]", retries: "Mapping[str, Pending] | None" = None) -> None:
+def funnel(accounts: "Sequence[Account]", title: str, retries: "Mapping[str, Pending] | None" = None) -> None:
     """Print the work status by stage. `retries`: by stage, the rejects that will be retried."""
     rows = []
     for a in accounts:
@@ -75,7 +75,7 @@ def funnel(accounts: "Sequence[Account]", retries: "Mapping[str, Pending] | None
     if retries is None:
         rows = [(*row[:6], row[8]) for row in rows]
     columns = [name for name in FUNNEL_COLUMNS if retries is not None or name not in ("waiting", "due")]
-    table("Work status by stage", columns, rows)
+    table(title, columns, rows)
 
 
 def reject_groups(title: str, groups: "Sequence[RejectGroup]") -> None:

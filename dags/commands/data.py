@@ -260,7 +260,7 @@ def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -
             row | vars(retries[row["stage"]]) if row["stage"] in retries else row for row in accounts_json(accounts)
         ]
         return as_json({"stages": stages, "rejects": [vars(group) for group in groups]})
-    funnel(accounts, retries)
+    funnel(accounts, "All work in the lake", retries)
     reject_groups("Rejects", groups)
     for plan in unfinished(home):
         print(

@@ -47,7 +47,7 @@ def execute(
     if json_:
         show.as_json(show.accounts_json(accounts))
     else:
-        show.funnel(accounts)
+        show.funnel(accounts, "Inputs of this command, with the work of earlier runs on them")
     check_rejected(accounts, max_rejected)
 
 

@@ -5,18 +5,27 @@ from typing import Annotated
 
 import typer
 
-from opendimo.dags.options import Json, PrefectApi, RayAddress
+from opendimo.dags.options import Json, PrefectApi, RayAddress, existing_lake_uri
 
 
-def doctor(json_: Json = False) -> None:
+def doctor(
+    lake: Annotated[
+        str | None, typer.Option("--lake", help="Also read all tables of this lake, to find damaged files.")
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Check packages, codecs, landmark models, GPU and disk, and print a fix for every failed check.
 
-    Example: dimo doctor
+    Examples:
+
+    dimo doctor
+
+    dimo doctor --lake /data/lake
     """
     from opendimo.dags.doctor import examine
     from opendimo.dags.show import as_json, table
 
-    findings = examine()
+    findings = examine(existing_lake_uri(lake) if lake else None)
     if json_:
         as_json([vars(f) for f in findings])
     else:

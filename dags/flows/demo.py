@@ -113,7 +113,7 @@ def write_page(lake: str, folder: Path, training: Path, clip: Path) -> Path:
 
 def summary(result: dict[str, Any]) -> None:
     """Print the work status by stage, the training losses, and the paths of the outputs."""
-    funnel([Account(**row) for row in result["funnel"]])
+    funnel([Account(**row) for row in result["funnel"]], "All work in the lake")
     rows = [(row["stage"], f"{row['before']:.3f}", f"{row['after']:.3f}") for row in result["losses"]]
     table(f"Losses by stage, release {result['release']}", ("stage", "before", "after"), rows)
     print(f"clip    {result['clip']}\nreport  {result['report']}\nlake    {result['lake']}")

@@ -15,6 +15,7 @@ from opendimo.storage_schemas.lake import commit, runs
 from opendimo.storage_schemas.lake.lock import Check, lock
 from opendimo.storage_schemas.lake.snapshot import Snapshot
 from opendimo.storage_schemas.lake.store import open_store, read_json, write_json
+from opendimo.storage_schemas.lake.unreadable import naming
 from opendimo.storage_schemas.lake.uri import lake_uri
 from opendimo.storage_schemas.rows import Row, arrow_to_rows
 from opendimo.storage_schemas.tables import SCHEMA_VERSION, TABLES
@@ -59,20 +60,28 @@ class Lake:
         return f"{self.uri}/tables/{table}.lance"
 
     def dataset(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
-        """Open a table at its newest or at a given version (number or tag). Raises `KeyError` for an unknown table."""
+        """Open a table at its newest or at a given version (number or tag).
+
+        Raises `KeyError` for an unknown table and `UnreadableTable` for a damaged one, as all methods that read.
+        """
         if table not in TABLES:
             raise KeyError(f"no table {table!r}; tables: {', '.join(TABLES)}")
-        return lance.dataset(self.table_uri(table), version=version)
+        with naming(self.table_uri(table)):
+            return lance.dataset(self.table_uri(table), version=version)
 
     def scan(
         self, table: str, columns: list[str] | None = None, where: str | None = None, version: int | None = None
     ) -> pa.Table:
         """Return rows as an Arrow table in key order, without blobs. `where` is an SQL condition."""
-        return scan(self.dataset(table, version), table, columns, where)
+        dataset = self.dataset(table, version)
+        with naming(self.table_uri(table)):
+            return scan(dataset, table, columns, where)
 
     def column(self, table: str, column: str, where: str | None = None) -> pa.ChunkedArray:
         """Return one column in storage order: the cheapest way to read it."""
-        return self.dataset(table).to_table(columns=[column], filter=where)[column]
+        dataset = self.dataset(table)
+        with naming(self.table_uri(table)):
+            return dataset.to_table(columns=[column], filter=where)[column]
 
     def read(self, table: str, columns: list[str] | None = None, where: str | None = None) -> list[Row]:
         """Return rows as dicts in key order, without blobs; arrays are float32 numpy arrays. `where`: SQL condition."""
@@ -80,7 +89,9 @@ class Lake:
 
     def blobs(self, table: str, column: str, keys: list[str]) -> list[bytes]:
         """Return blobs by primary key, in the order of `keys`. Raises `KeyError`, naming the first missing key."""
-        return self._snapshot(table).blobs(column, keys)
+        snapshot = self._snapshot(table)
+        with naming(self.table_uri(table)):
+            return snapshot.blobs(column, keys)
 
     def open_blob(self, table: str, column: str, key: str) -> BinaryIO:
         """Open one blob as a seekable file that fetches only the ranges read. Raises `KeyError` if `key` is missing."""

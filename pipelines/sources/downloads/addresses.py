@@ -5,6 +5,8 @@ import ipaddress
 UNICAST = ipaddress.IPv6Network("2000::/3")
 """The allocated IPv6 unicast range (IANA); the rest is local, reserved, or an embedded IPv4 address."""
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+RESERVED = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.88.99.0/24", "3fff::/20")))
+"""Not public although Python says so: Azure's platform address, former 6to4 relays, documentation (RFC 9637)."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -14,7 +16,8 @@ def is_public(address: str) -> bool:
     Raises `ValueError` if it is not an address.
     """
     ip = _inner(ipaddress.ip_address(address.partition("%")[0]))
-    return ip.is_global and not ip.is_multicast and (ip.version == 4 or ip in UNICAST)
+    reserved = any(ip in network for network in RESERVED)
+    return ip.is_global and not ip.is_multicast and not reserved and (ip.version == 4 or ip in UNICAST)
 
 
 def _inner(ip: Address) -> Address:

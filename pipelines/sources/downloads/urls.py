@@ -24,8 +24,7 @@ def hide_secrets(url: str) -> str:
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     shown = "&".join(f"{quote(k)}={quote(v)}" if k in PUBLIC else f"{quote(k)}={HIDDEN}" for k, v in pairs if v)
     bare = f"?{HIDDEN}" if parts.query and not shown else ""
-    path = re.sub(r";[^/]*", "", parts.path)  # ;jsessionid=...
-    return printable(f"{parts.scheme}://{host}{path}{f'?{shown}' if shown else bare}", limit=2000)
+    return printable(f"{parts.scheme}://{host}{_plain_path(parts.path)}{f'?{shown}' if shown else bare}", limit=2000)
 
 
 def url_name(url: str) -> str:
@@ -35,7 +34,12 @@ def url_name(url: str) -> str:
     """
     parts = urlsplit(url)
     query = f"?{stable_id(parts.query)[:8]}" if parts.query else ""
-    return printable(f"{parts.hostname or ''}{parts.path}{query}")
+    return printable(f"{parts.hostname or ''}{_plain_path(parts.path)}{query}")
+
+
+def _plain_path(path: str) -> str:
+    """Return a path without parameters of its parts, such as `;jsessionid=...`, which may be secrets."""
+    return re.sub(r"(;|%3b)[^/]*", "", path, flags=re.IGNORECASE)
 
 
 def canonical(url: str) -> str:
