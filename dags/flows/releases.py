@@ -84,8 +84,9 @@ def review(lake: LakeUri, release: ReleaseId) -> str:
         get_run_logger().info("%s is %s: nothing to decide", release, state)
         return str(state)
     card = _show_card(open_row(home, find_release(home, release)), lake, state)
+    get_run_logger().info("%s waits for a decision: read its card under Artifacts, then press Resume", release)
     answer = suspend_flow_run(
-        wait_for_input=Decision.with_initial_data(description=card), timeout=REVIEW_SECONDS, key=f"decide {release}"
+        wait_for_input=Decision.with_initial_data(description=card), timeout=REVIEW_SECONDS, key="decision"
     )
     if answer.decision == "approve":
         approve(lake, release, answer.by, answer.note)
