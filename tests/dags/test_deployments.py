@@ -1,0 +1,64 @@
+"""The deployments of `dimo serve` and those of `docker/prefect.yaml`, without a server."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.flows import load_flow_from_entrypoint
+
+from opendimo.dags.serving.config import ServeConfig, Training
+from opendimo.dags.serving.deployments import FLOWS, deployments
+from opendimo.storage_schemas.settings import load_settings
+from opendimo.training.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ServeConfig(training=Training(Recipe("base"), "/runs/", names=("dance", "walk")), clean_cron="0 3 * * *")
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, dict[str, Any]]:
+    """Return the deployments of the file by the name of their flow."""
+    entries = yaml.safe_load((ROOT / "docker" / "prefect.yaml").read_text())["deployments"]
+    return {load_flow_from_entrypoint(entry["entrypoint"]).name: entry for entry in entries}
+
+
+def test_the_file_has_the_flows_triggers_and_queues_of_serve(written: dict[str, dict[str, Any]]) -> None:
+    made = {deployment.flow_name: deployment for deployment in deployments("/lake", CONFIG, {})}
+    assert set(written) == set(made) == {flow.name for flow in FLOWS}
+    for name, entry in written.items():
+        events = [trigger["expect"] for trigger in entry.get("triggers", [])]
+        assert events == [sorted(trigger.expect) for trigger in made[name].triggers], name
+        assert ("concurrency_limit" in entry) == (made[name].concurrency_limit is not None), name
+        assert ("schedules" in entry) == bool(made[name].schedules), name
+
+
+def test_a_trigger_is_for_releases_of_its_lake_with_these_names() -> None:
+    [train] = [made for made in deployments("/data/lake", CONFIG, {}) if made.flow_name == "train"]
+    [trigger] = train.triggers
+    labels = trigger.match.model_dump()
+    assert labels == {
+        "prefect.resource.id": ["opendimo.release.dance@*", "opendimo.release.walk@*"],
+        "opendimo.lake": "/data/lake",
+    }
+    assert trigger.parameters["out"]["template"] == "/runs/{{ event.payload.release }}"
+    assert train.parameters["recipe"] == Recipe("base")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("runs_at_once = 0", "runs_at_once and gpu_slots must be 1 or more"),
+        (
+            "[training]\nruns = '/r'\nrecipe.base = 'b'\nrecipe.presett = 'tiny'",
+            "unknown key 'training.recipe.presett'",
+        ),
+        ("[training]\nruns = '/r'\nrecipe.base = 'b'\nrecipe.preset = 'small'", "training.recipe.preset"),
+        ("[dataset]\ncron = '0 2 * * *'\nsources = [{kind = 'web', path = '/x'}]", "dataset.sources.0.kind"),
+    ],
+)
+def test_a_wrong_configuration_is_named(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_settings(file, ServeConfig)
