@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from opendimo.dags.progress_artifact import shown_in_dashboard
 from opendimo.dags.show import duration
 
 RECENT = 600.0  # window of the throughput estimate, in seconds: the cost of work items drifts over a long run
@@ -90,6 +91,10 @@ class Step:
         if _live and self._task is not None:
             _live.update(self._task, note=text)
 
+    def share(self) -> float:
+        """Return the finished share, from 0 to 1."""
+        return min(1.0, self._done / self._total) if self._total else 1.0
+
     def _print_line(self, now: float) -> None:
         """Print a progress line, unless the last one is less than `QUIET` seconds old."""
         if not self._marks:
@@ -120,7 +125,8 @@ def step(name: str, total: int) -> Iterator[Step]:
     """Yield a progress step of `total` units, and end it on exit."""
     current = Step(name, total)
     try:
-        yield current
+        with shown_in_dashboard(name, current.share):
+            yield current
     finally:
         current.end()
 
