@@ -55,7 +55,7 @@ def ingest(lake: str, kind: str, path: str, options: SourcesConfig | None = None
 
 @flow(flow_run_name="cut")
 def cut(lake: str, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Account]:
-    """Cut every source item into clips, detect people, compute quality scores, and apply the policy to the clips."""
+    """Cut every source item into clips, measure people, quality and hands, and apply the policy to the clips."""
     home = Lake(lake)
     request = Cut(config or ClipsConfig(), policy or Policy())
     accounts = map_stages(home, request.steps(home))

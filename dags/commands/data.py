@@ -13,6 +13,7 @@ MADE_BY = {
     "sources": "dimo ingest",
     "clips": "dimo ingest",
     "duplicates": "dimo ingest",
+    "hands": "dimo ingest",
     "rigs": "dimo ingest",
     "poses": "dimo label",
     "captions": "dimo caption",
@@ -275,7 +276,7 @@ def retry(
     ] = None,
     stage: Annotated[
         str | None,
-        typer.Option(help="Only this stage: sources, clips, duplicates, rigs, poses, captions, latents or pairs."),
+        typer.Option(help="Only this stage: sources, clips, duplicates, hands, rigs, poses, captions, latents, pairs."),
     ] = None,
     message: Annotated[str | None, typer.Option(help="Only errors whose message contains this text.")] = None,
     name: Annotated[str | None, typer.Option(help="Only items whose name contains this text.")] = None,
