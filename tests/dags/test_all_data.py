@@ -141,7 +141,7 @@ def test_people_are_counted_and_hands_are_seen(lake: Lake) -> None:
     assert all(row["people"] == 1 for row in of(lake, "juggle") + of(lake, "generated_dance"))
     assert of(lake, "pedestrians")[0]["people"] > 1
     for name in ("juggle", "dance_balloon", "cups", "generated_dance"):
-        assert hands_visible(lake, name) > 0.85, name
+        assert hands_visible(lake, name) > 0.75, name
     assert (
         of(lake, "dance_balloon")[0]["body_visible"] < of(lake, "juggle")[0]["body_visible"]
     )  # framed from the thighs up
