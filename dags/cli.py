@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from opendimo.dags.commands import data, evaluate, generate, machine, operate, plan, release, trainer, upkeep
+from opendimo.dags.commands import data, evaluate, generate, machine, operate, plan, release, status, trainer, upkeep
 from opendimo.training.result import TrainingStopped
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
 SOURCE_LINE = re.compile(r", /\S+\.rs:\d+:\d+")  # Lance appends a Rust source location to its messages
 COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (machine.doctor, machine.demo),
-    "Data": (data.ingest, data.label, data.caption, data.encode, data.status, data.retry),
+    "Data": (data.ingest, data.label, data.caption, data.encode, status.status, status.retry),
     "Operation": (operate.serve,),
     "Maintenance": (upkeep.sources, upkeep.tables, upkeep.clean, upkeep.takedown, upkeep.migrate),
     "Training": (trainer.train, generate.generate, evaluate.evaluate, trainer.push, trainer.report),

@@ -16,6 +16,7 @@ from opendimo.pipelines.clips.cut import ClipsConfig
 from opendimo.pipelines.duplicates import stage as duplicates
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import Stage
+from opendimo.pipelines.hands import stage as hands
 from opendimo.pipelines.latents import stage as latents
 from opendimo.pipelines.pairs import stage as pairs
 from opendimo.pipelines.poses import stage as poses
@@ -53,14 +54,15 @@ class Ingest:
 
 @dataclass(frozen=True)
 class Cut:
-    """Cut source items into clips and detect duplicates. `policy`: thresholds for the verdict on the clips."""
+    """Cut source items into clips, detect duplicates, measure hands. `policy`: thresholds for the verdict on clips."""
 
     config: ClipsConfig = field(default_factory=ClipsConfig)
     policy: Policy = field(default_factory=Policy)
 
     def steps(self, lake: Lake) -> list[Step]:
-        """Return the stages `clips` and `duplicates`."""
+        """Return the stages `clips`, `duplicates` and `hands`."""
         stage, deduplication = clips.ClipsStage(lake.uri, self.config), duplicates.DuplicatesStage(lake.uri)
+        measuring = hands.HandsStage(lake.uri)
 
         def duplicate_sources() -> dict[str, int]:
             count = clips.duplicates(lake)
@@ -69,6 +71,7 @@ class Cut:
         return [
             Step(stage, lambda: clips.plan(lake, stage), duplicate_sources),
             Step(deduplication, lambda: duplicates.plan(lake, deduplication)),
+            Step(measuring, lambda: hands.plan(lake, measuring)),
         ]
 
 

@@ -20,6 +20,7 @@ UNITS = {
     "sources": "source items",
     "clips": "source items",
     "duplicates": "clips",
+    "hands": "clips",
     "rigs": "multi-camera captures",
     "verdict": "clips",
     "poses": "clips or multi-view takes",

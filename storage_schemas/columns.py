@@ -1,4 +1,4 @@
-"""Define the columns of tables that have many, or whose columns have structure: scores, fetches, duplicates, rigs."""
+"""Define the columns of tables that have many, or that have structure: scores, fetches, duplicates, hands, rigs."""
 
 import pyarrow as pa
 
@@ -28,7 +28,6 @@ SCORES = [
     real("person_pixels", "median height of the main person", null=True, unit="pixels of the source"),
     real("body_visible", "mean share of the main person's 12 limb joints, shoulders to ankles, that are in view",
          null=True),
-    real("hands_visible", "mean share of the main person's two hands that are in view", null=True),
     real("truncation", "mean share of the main person's landmarks that are outside the frame", null=True),
     real("at_border", "share of analysed frames in which the main person extends beyond the frame border", null=True),
     real("occlusion", "mean share of the main person's box covered by the box of one other person", null=True),
@@ -90,6 +89,13 @@ DUPLICATE = [
     real("distance", "median Hamming distance between hashes of corresponding frames", null=True, unit="bits"),
 ]  # fmt: skip
 """Columns of `duplicates`: results of clip deduplication."""
+
+HANDS = [
+    key("clip_id", "the clip"),
+    real("hands_visible", "share of sampled frames that show a hand of the main person, detected as a hand and at "
+         "least as large as the stage's config states"),
+]  # fmt: skip
+"""Columns of `hands`."""
 
 _CAMERA = {
     "view": pa.string(),

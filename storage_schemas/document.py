@@ -91,8 +91,9 @@ licences = ["CC-BY-4.0", "CC0-1.0"]   # allowed licences, by exact name
 unknown_licence = false               # whether to include sources without a licence
 approval = true                       # whether a person must approve the release before training uses it
 
-[floors]                              # minimum values of columns of clips and poses; [ceilings]: maximum values
+[floors]                              # minimum values of columns of clips, hands, poses; [ceilings]: maximum values
 "poses.weight" = 0.3
+"hands.hands_visible" = 0.5
 "clips.sharpness" = 20
 
 [counts]                              # minimum number of pairs, by kind and by split

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from opendimo.storage_schemas import fields
-from opendimo.storage_schemas.columns import DUPLICATE, FETCH, FINGERPRINT, RIG_CAMERAS, SCORES
+from opendimo.storage_schemas.columns import DUPLICATE, FETCH, FINGERPRINT, HANDS, RIG_CAMERAS, SCORES
 from opendimo.storage_schemas.fields import array as _array
 from opendimo.storage_schemas.fields import blob as _blob
 from opendimo.storage_schemas.fields import field as _field
@@ -21,7 +21,7 @@ from opendimo.storage_schemas.fields import real as _real
 from opendimo.storage_schemas.fields import text as _text
 from opendimo.storage_schemas.fields import words as _words
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 TENSOR = fields.TENSOR
 
 CAMERA_TERMS = (
@@ -37,7 +37,7 @@ class Table:
     """Describe a table: its primary key (a content-derived id) and its Arrow schema.
 
     If `replaces` is true, a newer row replaces an older row with the same key (for facts about the outside world, such
-    as a path or a licence). Otherwise the first row is kept, because its id already identifies how it was made.
+    as a path or a licence, and for scores). Otherwise the first row is kept, because its id already identifies how it was made.
     """
 
     name: str
@@ -169,6 +169,7 @@ TABLES: dict[str, Table] = {
         ])),
         Table("fingerprints", "the fingerprint of a clip's frames, compared with other clips for deduplication; append-only, never updated", "clip_id", pa.schema([*FINGERPRINT, WORK_KEY, RUN_ID])),
         Table("duplicates", "one result of comparing a clip with all clips stored before: a clip with the same footage, or the record that there is none", "duplicate_id", pa.schema([*DUPLICATE, WORK_KEY, RUN_ID])),
+        Table("hands", "the measurement of the hands in a clip; the newest one replaces others", "clip_id", pa.schema([*HANDS, WORK_KEY, RUN_ID]), replaces=True),
         Table("poses", "SMPL-X body and MANO hands of a clip by one estimator", "pose_id", pa.schema([
             _key("pose_id", "hash of clip and work key"),
             _text("clip_id", "the clip"),

@@ -39,7 +39,7 @@ def ingest(
 
 @labelled_flow()
 def cut(lake: LakeUri, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Account]:
-    """Cut every source item into clips, detect people, compute quality scores, and apply the policy to the clips."""
+    """Cut every source item into clips, measure people, quality and hands, and apply the policy to the clips."""
     home = Lake(lake)
     request = Cut(config or ClipsConfig(), policy or Policy())
     accounts = map_stages(home, request.steps(home))

@@ -12,7 +12,7 @@ from opendimo.pipelines.engine.planned import Planned
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 
-STAGES = ("sources", "clips", "duplicates", "rigs", "poses", "captions", "latents", "pairs")
+STAGES = ("sources", "clips", "duplicates", "hands", "rigs", "poses", "captions", "latents", "pairs")
 """All stages, in order; each is named after the table that it fills."""
 
 STATES = ("new", "done", "failed", "waiting", "due")
@@ -23,6 +23,7 @@ RESOLVED = "resolved"
 ITEM = {
     "clips": "source_id",
     "duplicates": "clip_id",
+    "hands": "clip_id",
     "rigs": "capture_id",
     "poses": "clip_id",
     "captions": "clip_id",

@@ -16,7 +16,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 
 WRITES = {"sources": ("sources", "captures"), "clips": ("clips", "clip_videos", "fingerprints")}
 """Tables of the stages that write more than one."""
-LATER = {"clips": "sources", "duplicates": "clips", "rigs": "sources"}
+LATER = {"clips": "sources", "duplicates": "clips", "hands": "clips", "rigs": "sources"}
 """Stages whose work appears while sources are ingested, and the stage that produces their inputs."""
 
 

@@ -39,7 +39,7 @@ def sizes_of(lake: Lake, stage: str, planned: Planned, places: np.ndarray) -> Si
     """Return the sizes of the works of a plan with the indices `places`.
 
     Units by stage: sources: bytes plus an overhead per file. clips: seconds of person detection, plus frames and pixels
-    to decode. poses, captions and latents: frames of the clip. rigs: views. Others: 1 each.
+    to decode. hands, poses, captions and latents: frames of the clip. rigs: views. Others: 1 each.
     """
     if stage == "sources":
         files = [_planned_file(work.payload) for work in planned.works(places.tolist())]
@@ -65,7 +65,7 @@ def _items(lake: Lake, stage: str, items: Column) -> Sizes:
         case "clips":
             columns = ["source_id", "kind", "frames", "width", "height", "fps_num", "fps_den"]
             return _videos(_rows(lake, "sources", columns, items))
-        case "poses" | "captions" | "latents":
+        case "hands" | "poses" | "captions" | "latents":
             rows = _rows(lake, "clips", ["clip_id", "kind", "frames"], items)
             return Sizes(_sorts(rows), _floats(rows, "frames"))
         case "rigs":

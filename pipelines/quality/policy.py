@@ -1,4 +1,4 @@
-"""The data policy: thresholds on the scores of clips."""
+"""The data policy: thresholds on the scores of clips, see `scores.py`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from opendimo.storage_schemas.settings import load_settings
 
 @dataclass(frozen=True)
 class Policy:
-    """Thresholds on the score columns of `clips`; see `policy_of` for the file format.
+    """Thresholds on the scores of clips; see `policy_of` for the file format.
 
     `min_frames` is in frames, `min_person_height` relative to the frame height, exposure from 0 (black) to 1. The
     limits in `OPTIONAL` are off (None) by default; if one is set, clips without that score pass. `max_second_share` is
@@ -75,5 +75,5 @@ def policy_of(path: Path | None) -> Policy:
 
 
 def score_columns(policy: Policy) -> list[str]:
-    """Return the columns of `clips` that a policy reads."""
+    """Return the scores that a policy reads, see `scores.clip_columns`."""
     return [*SCORES, *(limit[4:] for limit in OPTIONAL if getattr(policy, limit) is not None)]

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.columns import Column, distinct, last_of, look_up
 from opendimo.pipelines.quality.policy import OPTIONAL, Policy, score_columns
 from opendimo.pipelines.quality.repeats import repeats
+from opendimo.pipelines.quality.scores import clip_columns
 from opendimo.pipelines.rigs.current import QUARANTINED, camera_verdicts, disagreeing, not_metric
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import newest_first
@@ -25,16 +26,14 @@ def verdicts(lake: Lake, policy: Policy) -> pa.Table:
     (`superseded`), or if `rigs` quarantined their camera or found that its lengths are not the stated metres
     (`wrong_scale`).
     """
-    clips = lake.scan("clips", ["clip_id", *score_columns(policy), *FACTS])
+    clips = clip_columns(lake, [*score_columns(policy), *FACTS]).sort_by("clip_id")
     return pa.table({"clip_id": clips["clip_id"], "reason": _reasons(lake, clips, policy)})
 
 
 def kept_clips(lake: Lake, policy: Policy, columns: list[str] | None = None) -> pa.Table:
     """Return `clip_id` and `columns` of the clips that are kept, in storage order."""
     selected_columns = list(dict.fromkeys(["clip_id", *(columns or [])]))
-    clips = lake.dataset("clips").to_table(
-        columns=list(dict.fromkeys([*selected_columns, *score_columns(policy), *FACTS]))
-    )
+    clips = clip_columns(lake, [*selected_columns, *score_columns(policy), *FACTS])
     return clips.select(selected_columns).filter(pc.is_null(_reasons(lake, clips, policy)))
 
 

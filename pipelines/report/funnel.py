@@ -11,6 +11,7 @@ COUNTED = {
     "sources": "source items",
     "clips": "source items to cut",
     "duplicates": "clips compared",
+    "hands": "clips measured",
     "rigs": "captures of several cameras",
     "verdict": "clips judged",
     "poses": "kept clips, or views of one take",

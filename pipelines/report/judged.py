@@ -5,6 +5,7 @@ import pyarrow.compute as pc
 
 from opendimo.pipelines.engine.columns import look_up
 from opendimo.pipelines.quality.policy import Policy
+from opendimo.pipelines.quality.scores import clip_columns
 from opendimo.pipelines.quality.verdicts import verdicts
 from opendimo.storage_schemas.lake.lake import Lake
 
@@ -32,7 +33,7 @@ def scored_clips(lake: Lake, judged: pa.Table, scores: list[str]) -> pa.Table:
     ids = judged["clip_id"]
     too_many = len(ids) > MOST_SCORED
     where = f"clip_id <= '{ids[MOST_SCORED - 1].as_py()}'" if too_many else None
-    return _with_reasons(lake.dataset("clips").to_table(columns=["clip_id", *scores], filter=where), judged)
+    return _with_reasons(clip_columns(lake, scores, where), judged)
 
 
 def _with_reasons(clips: pa.Table, judged: pa.Table) -> pa.Table:

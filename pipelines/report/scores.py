@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 8.0, 292.0, 18.0, 98.0
 
 @dataclass(frozen=True)
 class Score:
-    """A column of `clips` and the names of the policy's limits on it."""
+    """A score and the names of the policy's limits on it."""
 
     column: str
     title: str
@@ -44,7 +44,7 @@ SCORES = (
           log=True, least_top=100.0),
     Score("subject_motion", "Person's motion", "per frame, over the diagonal", "min_subject_motion", least_top=0.01),
     Score("body_visible", "Body visible", "share of limb joints", low="min_body_visible"),
-    Score("hands_visible", "Hands visible", "share of the two", low="min_hands_visible"),
+    Score("hands_visible", "Hands visible", "share of frames with a hand", low="min_hands_visible"),
     Score("truncation", "Truncation", "share of landmarks outside", high="max_truncation"),
     Score("at_border", "At the border", "share of looks", high="max_at_border"),
     Score("occlusion", "Occlusion", "share of the box under another", high="max_occlusion"),

@@ -24,6 +24,8 @@ from opendimo.storage_schemas.rows import Row, arrow_bytes, rows_to_arrow
 from opendimo.storage_schemas.tables import SCHEMA_VERSION, TABLES
 
 RUN = "migration to schema 2"
+FORMER_SCORE = "hands_visible"
+"""Column of `clips` before schema 6; hands are now measured by a stage of their own, in the table `hands`."""
 
 
 def version_of(lake: Lake) -> int:
@@ -70,6 +72,14 @@ def _add_missing_tables_and_columns(lake: Lake) -> None:
         nullable = [field for field in missing if field.nullable]
         if nullable:
             stored.add_columns(pa.schema(nullable))
+
+
+def _to_6(lake: Lake) -> None:
+    _to_newest(lake)
+    with _locked(lake):
+        clips = lake.dataset("clips")
+        if FORMER_SCORE in clips.schema.names:
+            clips.drop_columns([FORMER_SCORE])
 
 
 def _to_2(lake: Lake) -> None:
@@ -231,6 +241,13 @@ STEPS: dict[int, tuple[list[str], Callable[[Lake], None]]] = {
     4: (
         ["add columns and tables of schema 5; no row or video is rewritten, and releases do not change"],
         _to_newest,
+    ),
+    5: (
+        [
+            "add the table hands and drop the column clips.hands_visible, which was estimated from the body; "
+            "run `dimo ingest` again to measure hands"
+        ],
+        _to_6,
     ),
 }
 """Migration steps by the version they start from: descriptions, and the function."""

@@ -60,9 +60,19 @@ def open_side(release: Release, clip_ids: pa.Array) -> Side:
     """Load the columns of a release; `clip_ids` must contain all of its clips."""
     pairs = release.dataset("pairs")
     driving, target = (lookup(column(pairs, f"{side}_clip_id"), clip_ids) for side in ("driving", "target"))
+    return Side(release, _policy_of(release), driving, target, windows_of(pairs, driving, target))
+
+
+def _policy_of(release: Release) -> ReleasePolicy:
+    """Return the policy of a release. Its limits may name columns that only older schemas had, so they are not
+    checked."""
     stated = release.manifest.get("policy", ReleasePolicy().as_json())
-    policy = ReleasePolicy(**(stated | {"licences": tuple(stated["licences"])}))
-    return Side(release, policy, driving, target, windows_of(pairs, driving, target))
+    limits = ("floors", "ceilings")
+    others = {name: value for name, value in stated.items() if name not in limits}
+    policy = ReleasePolicy(**(others | {"licences": tuple(stated["licences"])}))
+    for name in limits:
+        getattr(policy, name).update(stated[name])
+    return policy
 
 
 def windows_of(pairs: Any, driving: Codes, target: Codes, where: str | None = None) -> pa.Table:

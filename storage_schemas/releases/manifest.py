@@ -84,7 +84,7 @@ def _by_term(lake: Lake, tables: Pinned, chosen: Selection, pairs_of_clip: NDArr
 def _configs(lake: Lake, tables: Pinned, where: str, clips: pa.Table) -> dict[str, list[Any]]:
     """Return by stage the version and config of every run that produced rows of the pinned tables, oldest first."""
     runs = pa.chunked_array([pc.unique(clips["run_id"])])
-    for name in ("captures", "poses", "captions", "latents"):
+    for name in tables.keys() - {"sources", "clips", "clip_videos", "pairs"}:
         runs = pa.chunked_array([*runs.chunks, pc.unique(column(tables[name], "run_id"))])
     runs = pa.chunked_array([*runs.chunks, pc.unique(column(tables["pairs"], "run_id", where))])
     ledger = lake.scan("ledger", ["run_id", "stage", "config", "committed_at"])

@@ -9,7 +9,7 @@ import lance
 from opendimo.storage_schemas.lake.commit import exclusive
 from opendimo.storage_schemas.lake.lake import Lake
 
-PINNED = ("sources", "captures", "clips", "clip_videos", "poses", "captions", "latents", "pairs")
+PINNED = ("sources", "captures", "clips", "clip_videos", "hands", "poses", "captions", "latents", "pairs")
 
 Pin = dict[str, Any]  # table, tag, version, rows, fragments_sha256
 Pinned = dict[str, lance.LanceDataset]
@@ -58,8 +58,8 @@ def check_pins(lake: Lake, release_id: str, pins: list[Pin]) -> None:
 
 def unchanged(lake: Lake, older: list[Pin], newer: list[Pin]) -> bool:
     """Return whether two sets of pins have the same rows: no run committed rows between them. Compaction is no run."""
-    rows = {pin["table"]: (pin["version"], pin["rows"]) for pin in older}
-    if any(rows.get(pin["table"], (0, -1))[1] != pin["rows"] for pin in newer):
+    rows = {pin["table"]: (pin["version"], pin["rows"]) for pin in older}  # a table that was added since: no rows
+    if any(rows.get(pin["table"], (0, 0))[1] != pin["rows"] for pin in newer):
         return False
     later = lake.read("ledger", ["table_name", "version"], "rows > 0")
     newest = {pin["table"]: pin["version"] for pin in newer}

@@ -5,7 +5,7 @@ licences = ["CC-BY-4.0", "CC0-1.0"]   # allowed licences, by exact name; empty: 
 unknown_licence = false               # whether to include sources without a licence
 approval = true                       # whether a person must approve the release before training uses it
 
-[floors]                              # minimum values of stored columns of clips (both clips of a pair) and poses
+[floors]                              # minimum values of stored columns of clips, hands (both clips of a pair), poses
 "poses.weight" = 0.3
 "clips.sharpness" = 20
 
@@ -28,15 +28,15 @@ from opendimo.storage_schemas.tables import TABLES
 
 KINDS = ("same_view", "cross_view", "moving_camera")
 SPLITS = ("train", "test")
-LIMITED = ("clips", "poses")
+LIMITED = ("clips", "hands", "poses")
 
 
 @dataclass(frozen=True)
 class ReleasePolicy:
     """The policy of a release. The defaults include all pairs and require no approval.
 
-    A missing value (null) passes floors and ceilings; a pair without a pose label fails every limit on `poses`. Raises
-    `ValueError` for an unknown column, kind or split.
+    A missing value (null, or hands that were not measured) passes floors and ceilings; a pair without a pose label
+    fails every limit on `poses`. Raises `ValueError` for an unknown column, kind or split.
     """
 
     licences: tuple[str, ...] = ()
@@ -63,4 +63,4 @@ def _check_column(limit: str) -> None:
         kind = TABLES[table].schema.field(column).type
         if pa.types.is_floating(kind) or pa.types.is_integer(kind):
             return
-    raise ValueError(f"no number {limit!r}: name a numeric column of {' or '.join(LIMITED)}, such as poses.weight")
+    raise ValueError(f"no number {limit!r}: name a numeric column of {', '.join(LIMITED)}, such as poses.weight")

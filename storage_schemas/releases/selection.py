@@ -163,7 +163,9 @@ def _filters(
     for name, value, fails, word in limits:
         table, measure = name.split(".")
         failed = _flags(pc.fill_null(fails(column(tables[table], measure), value), False))
-        yield f"{word} {name}", of_clips(failed) if table == "clips" else np.append(failed, True)[pose]
+        if table == "hands":  # a clip whose hands were not measured passes
+            failed = np.append(failed, False)[lookup(_array(clips["clip_id"]), column(tables[table], "clip_id"))]
+        yield f"{word} {name}", np.append(failed, True)[pose] if table == "poses" else of_clips(failed)
 
 
 def _flags(values: pa.Array | pa.ChunkedArray) -> Flags:

@@ -97,7 +97,7 @@ def test_status_of_an_empty_lake_is_json(tmp_path: Path) -> None:
     Lake(tmp_path / "lake")
     answer = dimo("status", "--lake", str(tmp_path / "lake"), "--json")
     stages = json.loads(answer.stdout)["stages"]
-    names = ["sources", "clips", "duplicates", "rigs", "verdict", "poses", "captions", "latents", "pairs"]
+    names = ["sources", "clips", "duplicates", "hands", "rigs", "verdict", "poses", "captions", "latents", "pairs"]
     assert [s["stage"] for s in stages] == names
     assert all(s["inputs"] == 0 for s in stages)
 

@@ -53,7 +53,7 @@ def ingest(lake: Lake, folder: Path) -> None:
 
 
 def test_a_plan_for_a_lake_that_is_not_there_makes_none(folder: Path, tmp_path: Path) -> None:
-    sources, clips, _ = answer("plan", "ingest", "internet", folder, "--lake", tmp_path / "lake")
+    sources, clips, *_ = answer("plan", "ingest", "internet", folder, "--lake", tmp_path / "lake")
     assert (sources["stage"], sources["inputs"], sources["new"], sources["left"]) == ("sources", 3, 3, 3)
     assert (clips["stage"], clips["inputs"], clips["seconds"], clips["bytes"]) == ("clips", 0, None, None)
     assert not (tmp_path / "lake").exists()
@@ -63,7 +63,7 @@ def test_a_plan_writes_nothing_and_says_what_is_done_and_what_comes_next(folder:
     lake = Lake(tmp_path / "lake")
     ingest(lake, folder)
     before = files(tmp_path)
-    sources, clips, _ = answer("plan", "ingest", "internet", folder, "--lake", lake.uri)
+    sources, clips, *_ = answer("plan", "ingest", "internet", folder, "--lake", lake.uri)
     assert (sources["inputs"], sources["done"], sources["failed"], sources["left"]) == (3, 2, 1, 0)
     assert (clips["inputs"], clips["new"], clips["left"]) == (2, 2, 2)
     sources, *_ = answer("plan", "ingest", "internet", folder, "--lake", lake.uri, "--licence", "CC0-1.0")
@@ -77,7 +77,7 @@ def test_where_no_run_is_known_a_few_items_are_tried_and_everything_is_extrapola
 ) -> None:
     plan = ("plan", "ingest", "internet", folder, "--lake", tmp_path / "lake")
     assert "no run yet" in dimo(*plan).stdout
-    sources, clips, _ = answer(*plan, "--sample", "4")
+    sources, clips, *_ = answer(*plan, "--sample", "4")
     assert sources["tried"] and clips["tried"] and (clips["left"], clips["later"]) == (0, 2)
     assert clips["seconds"] > 0 and clips["bytes"] > 0 and "sampled" in clips["basis"]
     assert not (tmp_path / "lake").exists()
@@ -89,7 +89,7 @@ def test_what_is_tried_of_a_lake_that_has_sources_says_what_comes_of_others(fold
     for k in range(3):
         (folder / f"more-{k}.mp4").write_bytes(encode([np.full((32, 32, 3), 50 * k, np.uint8)] * 5, Fraction(24)))
     plan = ("plan", "ingest", "internet", folder, "--lake", lake.uri, "--sample", "4")
-    sources, clips, _ = answer(*plan)
+    sources, clips, *_ = answer(*plan)
     assert (sources["tried"], sources["new"]) == (False, 3)
     assert (clips["tried"], clips["left"], clips["later"]) == (True, 2, 2)  # two of three sources were not rejected
 
@@ -106,8 +106,9 @@ def test_a_plan_of_everything_has_a_line_per_stage(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     lake.append("clips", {"clips": [clip_row("a"), clip_row("b", people=3.0)]})
     forecasts = {row["stage"]: row for row in answer("plan", "all", "--lake", lake.uri)}
-    assert list(forecasts) == ["clips", "duplicates", "rigs", "poses", "captions"]
-    assert [forecasts[stage]["left"] for stage in ("clips", "rigs", "poses", "captions")] == [0, 0, 1, 1]
+    assert list(forecasts) == ["clips", "duplicates", "hands", "rigs", "poses", "captions"]
+    stages = ("clips", "hands", "rigs", "poses", "captions")
+    assert [forecasts[stage]["left"] for stage in stages] == [0, 2, 0, 1, 1]
     table = dimo("plan", "all", "--lake", lake.uri).stdout
     assert all(word in table for word in (*STATES, "poses", "unknown"))
     policy = tmp_path / "quality.toml"

@@ -10,7 +10,10 @@ from tests.pipelines.report_lake import clip_row, run
 
 def test_another_file_of_thresholds_is_another_verdict_of_the_same_clips(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    run(lake, "clips", {"clips": [clip_row("a", hands_visible=0.9), clip_row("b", hands_visible=0.1)]}, 2)
+    shares = {"a": 0.9, "b": 0.1}
+    run(lake, "clips", {"clips": [clip_row(name) for name in (*shares, "not measured")]}, 3)
+    rows = [{"clip_id": f"clip {name}", "hands_visible": share, "work_key": name} for name, share in shares.items()]
+    run(lake, "hands", {"hands": rows}, 2)
     policy = tmp_path / "quality.toml"
     policy.write_text("min_frames = 1\nmin_hands_visible = 0.5\n")
 
@@ -18,8 +21,9 @@ def test_another_file_of_thresholds_is_another_verdict_of_the_same_clips(tmp_pat
         answer = dimo("status", "--lake", lake.uri, "--json", *args)
         return next(s for s in json.loads(answer.stdout)["stages"] if s["stage"] == "verdict")
 
-    assert verdict()["done"] == 2
-    assert verdict("--policy", str(policy))["filtered"] == {"hands_not_visible": 1}
+    assert verdict()["done"] == 3
+    strict = verdict("--policy", str(policy))
+    assert (strict["done"], strict["filtered"]) == (2, {"hands_not_visible": 1})
 
 
 def test_a_key_that_is_none_is_an_error_in_one_line(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from opendimo.pipelines.quality.policy import Policy, score_columns
+from opendimo.pipelines.quality.scores import MEASURED_BY
 from opendimo.pipelines.quality.verdicts import reasons
 from opendimo.storage_schemas.ids import sha256_file, stable_id
 from opendimo.storage_schemas.media import video
@@ -16,9 +17,11 @@ from opendimo.storage_schemas.tables import TABLES
 
 
 def verdict(clip: Row, policy: Policy) -> str | None:
-    """Return the verdict on the scores of one row of `clips`."""
-    schema = TABLES["clips"].schema
-    columns = {name: pa.array([clip.get(name)], schema.field(name).type) for name in score_columns(policy)}
+    """Return the verdict on the scores of one clip."""
+    columns = {
+        name: pa.array([clip.get(name)], TABLES[MEASURED_BY.get(name, "clips")].schema.field(name).type)
+        for name in score_columns(policy)
+    }
     (reason,) = reasons(pa.table(columns), policy).to_pylist()
     return reason
 

@@ -92,6 +92,15 @@ def test_two_people_of_a_render_are_several(data: Path) -> None:
     assert clip["people"] == 2 and verdict(clip, Policy()) == "several_people"
 
 
+@pytest.mark.parametrize("height", [240, 480])
+def test_two_drawn_people_of_a_plain_video_are_several(
+    height: int, data: Path, detector: Detector, tmp_path: Path
+) -> None:
+    path = start_of(data / "ue5/mini_bedlam1/mp4/seq_000003.mp4", tmp_path, 24, height)
+    (clip,) = clips_of(source_row(path), CONFIG, detector)["clips"]
+    assert clip["second_share"] == 1 and verdict(clip, Policy()) == "several_people"
+
+
 # rows
 
 

@@ -28,7 +28,7 @@ def detector() -> Detector:
 def person(x: float, y: float = 10.0, width: float = 20.0, height: float = 60.0) -> Person:
     region = Region((x, y), (x, y - 1), 1.0)
     box = np.array([x, y, x + width, y + height], np.float32)
-    return Person(box, Body(np.zeros((33, 3), np.float32), region), Visibility(1.0, 1.0, 0.0, 0.0), region)
+    return Person(box, Body(np.zeros((33, 3), np.float32), region), Visibility(1.0, 0.0, 0.0), region)
 
 
 def nobody(_: Person) -> None:

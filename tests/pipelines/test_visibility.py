@@ -1,4 +1,4 @@
-"""How much of a person and of the hands is in view, and how much of it another person covers."""
+"""How much of a person is in view, and how much of it another person covers."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from opendimo.pipelines.people.boxes import occlusion
 from opendimo.pipelines.people.detector import DetectorConfig
-from opendimo.pipelines.people.visibility import HANDS, LIMBS, of_joints, of_landmarks
+from opendimo.pipelines.people.visibility import LIMBS, of_joints, of_landmarks
 from opendimo.storage_schemas.media import video
 
 
 def test_what_is_in_view_is_counted_by_joints() -> None:
     landmarks = np.tile(np.float32([50, 50, 0.9]), (33, 1))
-    assert of_landmarks(landmarks, (100, 100)) == (1.0, 1.0, 0.0, 0.0)
+    assert of_landmarks(landmarks, (100, 100)) == (1.0, 0.0, 0.0)
     landmarks[23:, 1] = 120  # from the hips down below the picture
-    landmarks[HANDS[0], 2] = 0.1  # the left hand is hidden
+    landmarks[15, 2] = 0.1  # the left wrist is hidden
     seen = of_landmarks(landmarks, (100, 100))
-    assert seen.hands == 0.5 and np.isclose(seen.body, 5 / 12) and np.isclose(seen.outside, 10 / 33)
+    assert np.isclose(seen.body, 5 / 12) and np.isclose(seen.outside, 10 / 33)
     assert seen.crosses == 1 and len(LIMBS) == 12
 
 
@@ -25,7 +25,7 @@ def test_joints_of_a_render_count_where_they_lie_in_the_picture() -> None:
     joints[21] = np.nan
     joints[[7, 8], 1] = 101
     seen = of_joints(joints, (100, 100))
-    assert seen.hands == 0.5 and np.isclose(seen.body, 9 / 12) and np.isclose(seen.outside, 3 / 22)
+    assert np.isclose(seen.body, 9 / 12) and np.isclose(seen.outside, 3 / 22)
 
 
 def test_occlusion_is_the_share_of_the_box_that_another_covers() -> None:
@@ -35,7 +35,7 @@ def test_occlusion_is_the_share_of_the_box_that_another_covers() -> None:
     assert occlusion(tracks, 0) == 0.125
 
 
-def test_hands_and_body_in_view_are_those_of_the_real_videos(data: Path) -> None:
+def test_body_in_view_is_that_of_the_real_videos(data: Path) -> None:
     from opendimo.pipelines.people.detector import Detector
 
     detector = Detector(DetectorConfig())
@@ -44,7 +44,7 @@ def test_hands_and_body_in_view_are_those_of_the_real_videos(data: Path) -> None
         images = video.decode(data / f"internet/{name}.mp4", start=10, stop=51, step=40, size=(854, 480))
         seen = [detector.search(image)[0].visibility for image in images]
         scores[name] = np.mean(seen, axis=0)
-    body, hands, outside, crosses = scores["juggle_static_fullbody"]
-    assert body > 0.9 and hands > 0.7 and outside < 0.02 and crosses < 0.3
-    body, hands, outside, crosses = scores["dance_balloon_static"]  # from the thighs up
-    assert 0.5 < body < 0.8 and hands > 0.8 and outside > 0.15 and crosses == 1
+    body, outside, crosses = scores["juggle_static_fullbody"]
+    assert body > 0.9 and outside < 0.02 and crosses < 0.3
+    body, outside, crosses = scores["dance_balloon_static"]  # from the thighs up
+    assert 0.5 < body < 0.8 and outside > 0.15 and crosses == 1

@@ -1,4 +1,4 @@
-"""Migrate lakes of schema 2 to 4: new columns and tables are added, and no stored data is rewritten."""
+"""Migrate lakes of schema 2 to 5: columns and tables are added or dropped, and no stored data is rewritten."""
 
 import json
 import tarfile
@@ -15,6 +15,8 @@ from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.migrate import migrate
 from opendimo.storage_schemas.releases.diff import diff
 from opendimo.storage_schemas.releases.export import export
+from opendimo.storage_schemas.releases.pins import PINNED
+from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from opendimo.storage_schemas.releases.release import create_release, open_release
 from opendimo.storage_schemas.releases.verify import verify
 from opendimo.storage_schemas.tables import SCHEMA_VERSION, TABLES, Table
@@ -26,12 +28,18 @@ def tables_of(version: int) -> dict[str, Table]:
     """Return the tables of an older schema version."""
     columns: dict[str, list[str]] = json.loads(Path(__file__).with_name(f"schema_{version}.json").read_text())
     return {
-        name: Table(name, "", TABLES[name].key, pa.schema([TABLES[name].schema.field(column) for column in stored]))
+        name: Table(name, "", TABLES[name].key, pa.schema([field_of(name, column) for column in stored]))
         for name, stored in columns.items()
     }
 
 
-@pytest.fixture(params=[2, 3, 4])
+def field_of(table: str, column: str) -> pa.Field:
+    """Return a column of today, or the score that schema 6 dropped."""
+    known = TABLES[table].schema
+    return known.field(column) if column in known.names else pa.field(column, pa.float64())
+
+
+@pytest.fixture(params=[2, 3, 4, 5])
 def version(request: pytest.FixtureRequest) -> int:
     """The schema version of the older lake."""
     return int(request.param)
@@ -44,8 +52,9 @@ def old(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, table in tables.items():
         uri = str(root / f"tables/{name}.lance")
         lance.write_dataset(table.schema.empty_table(), uri, schema=table.schema, enable_stable_row_ids=True)
-    for module in ("commit", "runs"):
-        monkeypatch.setattr(f"opendimo.storage_schemas.lake.{module}.TABLES", tables)
+    for module in ("lake.commit", "lake.runs", "releases.policy"):
+        monkeypatch.setattr(f"opendimo.storage_schemas.{module}.TABLES", tables)
+    monkeypatch.setattr("opendimo.storage_schemas.releases.pins.PINNED", [name for name in PINNED if name in tables])
     write(root / "lake.json", {"schema_version": SCHEMA_VERSION})
     lake = Lake(root)
     videos = [clip_video(name, name.encode() * 300_000) for name in "ab"]
@@ -54,7 +63,8 @@ def old(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     labels = {"captions": [caption(name) for name in "ab"], "latents": [latent(name) for name in "ab"]}
     lake.append("labels", labels)
     lake.append("pairs", {"pairs": [pair(name) for name in "ab"]})
-    create_release(lake, "demo")
+    former = {"clips.hands_visible": 0.5} if version > 2 else {}  # null passes
+    create_release(lake, "demo", ReleasePolicy(floors=former))
     runs.begin(lake, "begun", {"shards": 1})
     runs.stage_shard(lake, "begun", 0, {"clips": [clip("c")]}, {})
     monkeypatch.undo()
@@ -91,10 +101,17 @@ def test_latents_and_pairs_of_before_say_nothing_of_captions_and_groups(old: Pat
 def test_old_rows_are_null_there_and_new_ones_are_stored(old: Path) -> None:
     lake = migrated(old)
     tracks = np.zeros((2, 3, 4), np.float32)
-    lake.append("new", {"clips": [clip("d") | {"hands_visible": 0.5, "region": [0, 2, 64, 46], "tracks": tracks}]})
+    lake.append("new", {"clips": [clip("d") | {"body_visible": 0.5, "region": [0, 2, 64, 46], "tracks": tracks}]})
     rows: dict[str, Any] = {row["clip_id"]: row for row in lake.read("clips")}
-    assert rows["a"]["hands_visible"] is None and rows["a"]["tracks"] is None and rows["a"]["region"] is None
-    assert rows["d"]["hands_visible"] == 0.5 and rows["d"]["tracks"].shape == (2, 3, 4)
+    assert rows["a"]["body_visible"] is None and rows["a"]["tracks"] is None and rows["a"]["region"] is None
+    assert rows["d"]["body_visible"] == 0.5 and rows["d"]["tracks"].shape == (2, 3, 4)
+
+
+def test_the_former_estimate_of_hands_makes_room_for_the_measurement(old: Path) -> None:
+    lake = migrated(old)
+    assert "hands_visible" not in lake.dataset("clips").schema.names
+    lake.append("measured", {"hands": [{"clip_id": "a", "hands_visible": 0.5, "work_key": "w"}]})
+    assert [row["hands_visible"] for row in lake.read("hands")] == [0.5]
 
 
 def test_a_release_from_before_opens_and_verifies(old: Path) -> None:
@@ -124,7 +141,7 @@ def test_a_run_that_was_staged_before_goes_on(old: Path) -> None:
     lake = migrated(old)
     commit.commit(lake, "begun")
     [row] = lake.read("clips", where="clip_id = 'c'")
-    assert row["run_id"] == "begun" and row["hands_visible"] is None
+    assert row["run_id"] == "begun" and row["body_visible"] is None
 
 
 def test_run_again_it_changes_nothing(old: Path, version: int) -> None:

@@ -23,6 +23,9 @@ def lake(tmp_path: Path) -> Lake:
         "clips": [clip(n, sharpness=sharp.get(n, 50.0)) for n in LICENCES],
         "poses": [pose(n, weight=0.1 if n == "h" else 0.5, reprojection=None if n == "d" else 0.02) for n in LICENCES],
     })  # fmt: skip
+    shares = {"d": 0.9, "f": 0.1}  # the others were not measured
+    hands = [{"clip_id": n, "hands_visible": share, "work_key": n} for n, share in shares.items()]
+    lake.append("measured", {"hands": hands})
     pairs = [pair(n, pose_id=None if n == "i" else f"pose-{n}") for n in LICENCES]
     cross = pair("x", driving_clip_id="d", target_clip_id="f", kind="cross_view", capture_id="d", pose_id="pose-d")
     lake.append("again", {"pairs": [*pairs, cross]})
@@ -48,6 +51,7 @@ def kept(lake: Lake, policy: ReleasePolicy) -> tuple[list[str], dict[str, int]]:
         (ReleasePolicy(floors={"clips.sharpness": 20}), "defhix", {"below clips.sharpness": 1}),
         (ReleasePolicy(floors={"poses.weight": 0.3}), "defgx", {"below poses.weight": 2}),  # one has no label
         (ReleasePolicy(ceilings={"poses.reprojection": 0.01}), "dx", {"above poses.reprojection": 5}),  # null passes
+        (ReleasePolicy(floors={"hands.hands_visible": 0.5}), "deghi", {"below hands.hands_visible": 2}),  # f's and x
         (ReleasePolicy(floors={"clips.sharpness": 20, "poses.weight": 0.3}), "defx",
          {"below clips.sharpness": 1, "below poses.weight": 2}),
     ],

@@ -1,0 +1,1 @@
+"""Measure in how many frames of a clip hands can be seen."""
