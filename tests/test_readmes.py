@@ -58,6 +58,7 @@ NOT_RUN = {
     "dimo demo": "starts Prefect and Ray, takes minutes",
     "dimo doctor": "depends on the machine, takes 10 seconds",
     "dimo push": "publishes",
+    "dimo serve": "runs until it is stopped; see tests/dags/test_serve.py",
     "dimo encode": "starts Prefect and Ray",
     "dimo evaluate": "needs two trained checkpoints",
     "dimo generate": "takes 10 seconds; the snippet of model/README.md does the same",

@@ -1,10 +1,15 @@
 """`dimo status` and `dimo retry`: what was done, what failed, and what runs again."""
 
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opendimo.dags.options import ExistingLake, Json, PolicyFile
+
+if TYPE_CHECKING:
+    from opendimo.pipelines.quality.policy import Policy
+    from opendimo.storage_schemas.lake.lake import Lake
 
 MADE_BY = {
     "sources": "dimo ingest",
@@ -20,21 +25,43 @@ MADE_BY = {
 """Command that runs each stage."""
 
 
-def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -> None:
+def status(
+    lake: ExistingLake,
+    policy: PolicyFile = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every few seconds, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=1, help="With --watch: seconds between two looks.")] = 5.0,
+    json_: Json = False,
+) -> None:
     """Show the work status of every stage, and what was rejected and why.
 
-    Example: dimo status --lake /data/lake
+    Examples:
+
+    dimo status --lake /data/lake
+
+    dimo status --lake /data/lake --watch
     """
+    from rich.console import Console
+
+    from opendimo.pipelines.quality.policy import policy_of
+    from opendimo.storage_schemas.lake.lake import Lake
+
+    home, thresholds = Lake(lake), policy_of(policy)
+    _show(home, thresholds, json_)
+    while watch:
+        time.sleep(every)
+        if not json_:
+            Console().clear()
+        _show(home, thresholds, json_)
+
+
+def _show(lake: "Lake", policy: "Policy", json_: bool) -> None:
     from opendimo.dags.show import accounts_json, as_json, funnel, reject_groups
     from opendimo.pipelines.engine.rejects import group_rejects, rejects
     from opendimo.pipelines.progress.status import funnel as count
     from opendimo.pipelines.progress.status import pending
-    from opendimo.pipelines.quality.policy import policy_of
-    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.lake.runs import unfinished
 
-    home = Lake(lake)
-    accounts, failed = count(home, policy_of(policy)), rejects(home)
+    accounts, failed = count(lake, policy), rejects(lake)
     groups, retries = group_rejects(failed), pending(failed)
     if json_:
         stages = [
@@ -43,11 +70,10 @@ def status(lake: ExistingLake, policy: PolicyFile = None, json_: Json = False) -
         return as_json({"stages": stages, "rejects": [vars(group) for group in groups]})
     funnel(accounts, "All work in the lake", retries)
     reject_groups("Rejects", groups)
-    for plan in unfinished(home):
-        print(
-            f"a run of {plan.get('stage', 'notes')} is in progress or was interrupted: repeat its command to resume it"
-        )
-    print(f"for the remaining work, see `dimo plan all --lake {lake}`")
+    for plan in unfinished(lake):
+        stage = plan.get("stage", "notes")
+        print(f"a run of {stage} is in progress or was interrupted: repeat its command to resume it")
+    return print(f"for the remaining work, see `dimo plan all --lake {lake.uri}`")
 
 
 def retry(

@@ -1,5 +1,6 @@
 """The deployments of `dimo serve` and those of `docker/prefect.yaml`, without a server."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,12 @@ def test_a_wrong_configuration_is_named(text: str, message: str, tmp_path: Path)
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
         load_settings(file, ServeConfig)
+
+
+def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
+    [text] = re.findall(r"^```toml\n(runs_at_once.*?)^```", (ROOT / "dags" / "README.md").read_text(), re.M | re.S)
+    (tmp_path / "serve.toml").write_text(text)
+    config = load_settings(tmp_path / "serve.toml", ServeConfig)
+    made = {deployment.flow_name: deployment for deployment in deployments("/lake", config, {})}
+    assert made["dataset"].schedules[0].schedule.timezone == "Europe/Zurich"
+    assert made["train"].parameters["recipe"].config().batch_size == 32

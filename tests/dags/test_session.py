@@ -69,6 +69,7 @@ def eventually(url: str, body: dict, enough: int) -> list[dict]:
 def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
     from prefect import flow
 
+    from opendimo.dags.labels import artifact_key
     from opendimo.dags.requests import Step
     from opendimo.dags.stages import map_stage
 
@@ -89,7 +90,7 @@ def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
     lines = [entry["message"] for entry in eventually(f"{api}/logs/filter", {"limit": 200}, 14)]
     assert "looking at bad" in lines
     artifacts = eventually(f"{api}/artifacts/filter", {}, 1)
-    assert {a["key"] for a in artifacts} == {"account-captures"}
+    assert {a["key"] for a in artifacts} == {artifact_key("account captures", lake.uri)}
 
 
 def test_rejects_are_named_in_the_log_once_per_part_and_class(api: str, tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ class SlowStage(CaptureStage):
         return super()._make(work)
 
 
-def run_slowly(lake: str, api: str, state: str) -> None:
+def run_slowly(lake: str, api: str, state: str, timeout_s: float | None = None) -> None:
     """Run two stages of 200 pieces of work each, on the server `api`."""
     from opendimo.dags.runs import RunCancelled
 
@@ -137,7 +138,7 @@ def run_slowly(lake: str, api: str, state: str) -> None:
             from opendimo.dags.requests import Step
             from opendimo.dags.stages import map_stage
 
-            @flow(name="slowly")
+            @flow(name="slowly", timeout_seconds=timeout_s)
             def slowly() -> None:
                 for k in range(2):
                     works = [Work(f"{k} {i}", f"{k} {i}", f"{k} {i}") for i in range(200)]
@@ -146,12 +147,14 @@ def run_slowly(lake: str, api: str, state: str) -> None:
             slowly()
     except RunCancelled:
         raise SystemExit(77) from None
+    except TimeoutError:
+        raise SystemExit(78) from None
 
 
-def start_slowly(api: str, tmp_path: Path) -> tuple[Any, str]:
+def start_slowly(api: str, tmp_path: Path, timeout_s: float | None = None) -> tuple[Any, str]:
     """Start `run_slowly` in another process; return it and the id of its flow run once it has task runs."""
     process = multiprocessing.get_context("spawn").Process(
-        target=run_slowly, args=(str(tmp_path / "lake"), api, str(tmp_path))
+        target=run_slowly, args=(str(tmp_path / "lake"), api, str(tmp_path), timeout_s)
     )
     process.start()
     running = {"flows": {"name": {"any_": ["slowly"]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
@@ -184,6 +187,16 @@ def test_a_cancelled_run_stops_at_once_and_commits_nothing(api: str, tmp_path: P
     assert process.exitcode == 77 and time.monotonic() - began < 60  # 15 s on an idle machine; the stages take longer
     state, of_tasks = states(api, flow_run)
     assert state == "CANCELLED" and of_tasks <= {"COMPLETED", "CANCELLED", "CRASHED", "FAILED"}
+    assert Lake(tmp_path / "lake").dataset("captures").count_rows() == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_exceeds_its_time_limit_stops_at_once_and_commits_nothing(api: str, tmp_path: Path) -> None:
+    process, flow_run = start_slowly(api, tmp_path, timeout_s=25)
+    process.join(90)
+    assert process.exitcode == 78
+    run = httpx.get(f"{api}/flow_runs/{flow_run}").raise_for_status().json()
+    assert run["state"]["name"] == "TimedOut" and run["total_run_time"] < 40  # the stages take minutes
     assert Lake(tmp_path / "lake").dataset("captures").count_rows() == 0
 
 
@@ -238,7 +251,7 @@ def test_a_release_is_announced_when_it_may_be_used_and_once(api: str, tmp_path:
     assert [approve(lake, "asking@1", "ann"), approve(lake, "asking@1", "bob")] == [True, False]
     assert published(api, 2) == ["asking@1", "free@1"]
     artifacts = httpx.post(f"{api}/artifacts/filter", json={}).raise_for_status().json()
-    card = next(a for a in artifacts if a["key"] == "release-free")["data"]
+    card = next(a for a in artifacts if a["key"].startswith("release-free-"))["data"]
     assert "| kind of pair | same_view | 3 |" in card
 
 
