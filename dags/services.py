@@ -78,14 +78,18 @@ class Service:
         self._process.wait()
 
 
-def prefect_server(state: Path, port: int, host: str = "127.0.0.1") -> Service:
-    """Return a Prefect server with its log in the folder `state`; its database is where `PREFECT_HOME` says."""
+def prefect_server(state: Path, port: int, metrics: bool = False) -> Service:
+    """Return a Prefect server of this machine, with its log in the folder `state`.
+
+    Its database is where `PREFECT_HOME` says. `metrics`: serve its own metrics for Prometheus at /api/metrics.
+    """
     url = f"http://127.0.0.1:{port}/api"
     return Service(
         "the Prefect server",
-        ["prefect", "server", "start", "--host", host, "--port", str(port)],
+        ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
         state / "prefect-server.log",
-        {"PREFECT_SERVER_UI_API_URL": url},  # by default the dashboard asks port 4200
+        # by default the dashboard asks port 4200
+        {"PREFECT_SERVER_UI_API_URL": url, "PREFECT_SERVER_METRICS_ENABLED": str(metrics).lower()},
         lambda: answers(url),
     )
 

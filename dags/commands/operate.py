@@ -48,4 +48,6 @@ def serve(
             console.print(f"schedule     dataset: {settings.dataset.cron} ({settings.dataset.timezone})")
         if settings.training is not None:
             console.print(f"trigger      a published release starts its training, in {settings.training.runs}")
+        if settings.metrics_port is not None:
+            console.print(f"metrics      http://127.0.0.1:{settings.metrics_port}/metrics")
         running.watch(console.print)

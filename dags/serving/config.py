@@ -40,7 +40,8 @@ class ServeConfig:
 
     `runs_at_once`: flow runs at the same time. `gpu_slots`: how many of them may train or generate.
     `clean_cron`: schedule of `dimo clean`; None: never. `webhook_env`: environment variable with a URL that gets a POST
-    request when a run fails.
+    request when a run fails. `metrics_port`: port of this machine with metrics for Prometheus; the next one has
+    those of Ray.
     """
 
     training: Training | None = None
@@ -49,6 +50,7 @@ class ServeConfig:
     runs_at_once: int = 2
     gpu_slots: int = 1
     webhook_env: str | None = None
+    metrics_port: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.runs_at_once, self.gpu_slots) < 1:

@@ -13,6 +13,7 @@ from opendimo.dags.runs import close_dead_runs, reschedule_stopped_runs
 from opendimo.dags.services import Service, answers, free_port, is_free, prefect_server
 from opendimo.dags.serving.address import announced
 from opendimo.dags.serving.config import ServeConfig
+from opendimo.dags.serving.metrics import serve_metrics
 from opendimo.dags.session import environment, refresh_prefect_settings
 from opendimo.pipelines.engine.runner import set_ray_token, use_loopback
 from opendimo.storage_schemas.lake.lake import Lake
@@ -81,12 +82,12 @@ def serving(
         stack.enter_context(announced(state, api))
         services = []
         if prefect_api is None:
-            services.append(prefect_server(state, port))
+            services.append(prefect_server(state, port, metrics=config.metrics_port is not None))
         if ray_address is None:
             set_ray_token()
             use_loopback()
             ray_port = free_port()
-            services.append(ray_head(state, ray_port))
+            services.append(ray_head(state, ray_port, config.metrics_port))
             ray_address = f"127.0.0.1:{ray_port}"
         os.environ["RAY_ADDRESS"] = ray_address
         for service in services:
@@ -102,6 +103,9 @@ def serving(
         worker = prefect_worker(state, config.runs_at_once)
         worker.start()
         stack.callback(worker.stop)
+        if config.metrics_port is not None:
+            runs = config.training.runs if config.training else None
+            serve_metrics(config.metrics_port, home.uri, runs)
         yield Serving(api, (*services, worker), names)
 
 
@@ -132,10 +136,11 @@ def prefect_worker(state: Path, limit: int) -> Service:
     return Service("the worker", command, state / "worker.log", {}, lambda: True, FLOWS_STOP_SECONDS)
 
 
-def ray_head(state: Path, port: int) -> Service:
+def ray_head(state: Path, port: int, metrics_port: int | None) -> Service:
     """Return a Ray cluster of this machine, which listens on the loopback interface only."""
     command = ["ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
     command += ["--include-dashboard=false", f"--object-store-memory={256 << 20}"]
+    command += [] if metrics_port is None else [f"--metrics-export-port={metrics_port + 1}"]
     return Service("Ray", command, state / "ray.log", {}, lambda: not is_free(port))
 
 

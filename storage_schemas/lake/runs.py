@@ -80,6 +80,11 @@ def staged(lake: Tables, run_id: str, shard: int) -> dict[str, Any] | None:
     return None if manifest is None else dict(manifest)
 
 
+def staged_shards(lake: Tables, run_id: str) -> int:
+    """Return the number of shards of a run that are staged."""
+    return sum(name.endswith(".json") for name in lake.store.sizes(f"runs/{run_id}/staged"))
+
+
 def stage_shard(
     lake: Tables, run_id: str, shard: int, rows: dict[str, list[Row]], note: dict[str, Any]
 ) -> dict[str, Any]:
