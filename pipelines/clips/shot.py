@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from opendimo.pipelines.clips.frame import Frame, Image
 from opendimo.pipelines.clips.letterbox import bar_share
-from opendimo.pipelines.clips.scores import Scores, perceptual_hash
+from opendimo.pipelines.clips.scores import Gray, Scores, perceptual_hash
 from opendimo.pipelines.clips.screen_text import text_share
 from opendimo.pipelines.duplicates.fingerprint import Fingerprint
 from opendimo.pipelines.people import visibility
@@ -24,7 +25,7 @@ FORGET_EVERY = 600  # frames
 class People(Protocol):
     """Source of people's boxes and tracks: a detector (`follow.Follower`) or a render's truth (`truth.TruePeople`)."""
 
-    def look(self, frame: int, image: Callable[[], Image], /) -> list[Box]: ...
+    def look(self, frame: int, image: Callable[[], Image], decided: Callable[[list[Box]], None], /) -> None: ...
 
     def over(self, span: range, /) -> Followed: ...
 
@@ -48,9 +49,8 @@ class Shot:
     def add(self, frame: Frame, oldest: int) -> None:
         """Measure a frame if it is due; scores before frame `oldest` are not needed any more and may be dropped."""
         if self._frames % self._look_every == 0:
-            shrink = np.tile(np.divide(frame.small.shape[1::-1], self._size), 2)
-            boxes = [box * shrink for box in self._people.look(frame.number, lambda: frame.image)]
-            self._scores.add(frame.number, frame.gray, None if self._before is None else self._before.gray, boxes)
+            before = None if self._before is None else self._before.gray
+            self._people.look(frame.number, lambda: frame.image, partial(self._score, frame.number, frame.gray, before))
             if frame.hdr_share is not None:
                 self._scores.put(frame.number, hdr_share=frame.hdr_share)
         if self._frames % self._read_every == 0:
@@ -63,7 +63,13 @@ class Shot:
 
     def columns(self, span: range) -> Row:
         """Return the score and person columns of a clip with the frames of `span`."""
-        return self._scores.over(span) | self._person(self._people.over(span))
+        people = self._people.over(span)  # decides on all looks, so that scores are complete
+        return self._scores.over(span) | self._person(people)
+
+    def _score(self, frame: int, gray: Gray, before: Gray | None, boxes: list[Box]) -> None:
+        """Score a frame. `boxes`: of people, in pixels of the clip."""
+        shrink = np.tile(np.divide(gray.shape[::-1], self._size), 2)
+        self._scores.add(frame, gray, before, [box * shrink for box in boxes])
 
     def _person(self, people: Followed) -> Row:
         main = main_person(people.tracks)

@@ -1,4 +1,4 @@
-"""Detect people in one image: in the whole frame, then in smaller and smaller tiles while detections are small."""
+"""Detect people in one image: in the whole frame, then in smaller tiles while detections are small."""
 
 from dataclasses import dataclass, replace
 
@@ -9,8 +9,8 @@ from opendimo.pipelines.people.boxes import COUNTED, Box, overlap
 from opendimo.pipelines.people.mediapipe_pose import Body, Image, MediaPipePose, Region
 from opendimo.pipelines.people.visibility import Visibility, of_landmarks
 
-TILES = (1.0, 1 / 2, 1 / 3)
-"""Sides of the square tiles over the short side of the frame, coarse to fine."""
+FINEST = 1 / 3
+"""Side of the smallest square tiles over the short side of the frame."""
 DETECTABLE = 0.4
 """A person at least this share of the image side tall is detected reliably (measured on walkers seen from above)."""
 SAME_PERSON = 0.7
@@ -70,16 +70,18 @@ class Detector:
     def search(self, image: Image) -> list[Person]:
         """Detect people in `image` [H, W, 3] RGB down to half the tallest one's height and an eighth of the frame.
 
-        Searches smaller and smaller tiles until no person of half the tallest one's height can be missed.
+        Searches tiles as large as the short side, then those in which people of half the tallest one's height are
+        detected reliably; halves them while nobody is found.
         """
         height, width = image.shape[:2]
         people = self.glance(image)
-        side = max(height, width)
-        for share in TILES:
+        side, short, finest = max(height, width), min(height, width), round(FINEST * min(height, width))
+        while side > finest:
             tallest = max((p.box[3] - p.box[1] for p in people), default=0.0)
-            if COUNTED * tallest >= DETECTABLE * side:
+            enough = int(COUNTED * tallest / DETECTABLE)
+            if enough >= side:
                 break
-            side = round(share * min(height, width))
+            side = short if side > short else max(finest, enough if people else side // 2)
             regions = []
             for x, y in _tile_origins(width, height, side):
                 tile = image[y : y + side, x : x + side]

@@ -3,32 +3,29 @@
 Detects people a few times per second, associates detections as ByteTrack does (arXiv 2110.06864: by overlap, then a
 second attempt for people who were not detected), those who are not found where they were after moving them with the
 camera (BoT-SORT, arXiv 2206.14651), and interpolates boxes between the sampled frames ("looks").
+
+Detections take most of the time of cutting, so looks wait while the same people stay: see `Follower`.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
-from scipy.optimize import linear_sum_assignment
-
-from opendimo.pipelines.people.boxes import Box, Tracks, iou, overlap
+from opendimo.pipelines.people.boxes import Box, iou
 from opendimo.pipelines.people.camera_motion import STILL, Similarity, camera_motion
-from opendimo.pipelines.people.detector import SAME_PERSON, Detector, DetectorConfig, Image, Person
-from opendimo.pipelines.people.visibility import Visibility
+from opendimo.pipelines.people.detector import Detector, DetectorConfig, Image, Person
+from opendimo.pipelines.people.traces import Followed, Traces, share
 
-MIN_IOU = 0.3  # minimum IoU of a person's boxes in two successive sampled frames
-MIN_SEEN = 2  # minimum number of detections of a person; a single one counts as a false positive
+STRIDE = 4  # looks per detection in the whole frame, while the same people stay
+SAME_BODY = 0.5  # minimum IoU of a person's box between two looks and the line between theirs; below, all is uncertain
+ON_LINE = 0.9  # from this IoU on, boxes between the three looks are interpolated
 
 
 @dataclass(frozen=True)
 class PeopleConfig:
     """Configuration of detection and tracking. `looks`: sampled frames per second; `searches`: searches for small
-    people per second; `patience`: seconds for which a person may be missed before the track ends; `smoothing`: standard
-    deviation of the filter over the boxes, seconds."""
+    people per second, unless several are tracked; `patience`: seconds for which a person may be missed before the track
+    ends; `smoothing`: standard deviation of the filter over the boxes, seconds."""
 
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     looks: float = 6.0
@@ -37,174 +34,111 @@ class PeopleConfig:
     smoothing: float = 0.08
 
 
-@dataclass(eq=False)
-class _Trace:
-    person: Person  # at the last detection, moved with the camera since
-    frames: list[int]
-    boxes: list[Box]
-    seen: list[Visibility]
-
-    def extend(self, frame: int, person: Person) -> None:
-        self.person = person
-        self.frames.append(frame)
-        self.boxes.append(person.box)
-        self.seen.append(person.visibility)
-
-
 @dataclass(frozen=True, eq=False)
-class Followed:
-    """People over a span of frames, one row per person: `tracks` [P, T, 4], NaN where not visible, and the visibility
-    of each person at each detection within the span (`seen`)."""
-
-    tracks: Tracks
-    seen: list[list[Visibility]]
-
-
-class Traces:
-    """Associates detections to people over a shot. `patience` is in frames; `max_people`: people tracked at a time."""
-
-    def __init__(self, patience: int, max_people: int) -> None:
-        self.patience, self.max_people = patience, max_people
-        self._traces: list[_Trace] = []
-        self._looks: list[int] = []
-
-    def update(
-        self,
-        frame: int,
-        people: list[Person],
-        again: Callable[[Person], Person | None],
-        camera: Callable[[], Similarity],
-    ) -> list[Box]:
-        """Add the `people` detected at `frame`, and return all boxes of the frame.
-
-        `again` tries once more to detect a tracked person who is missing from `people`. `camera` returns the motion of
-        the image since the last update; it is asked only if somebody is not found where they were.
-        """
-        self._looks.append(frame)
-        unmatched = [t for t in self._traces if frame - t.frames[-1] <= self.patience]
-        unassigned = list(people)
-        _assign(frame, unmatched, unassigned)
-        if unmatched:
-            motion = camera()
-            for trace in unmatched:
-                trace.person = trace.person.moved(motion)
-            _assign(frame, unmatched, unassigned)
-        boxes = [t.person.box for t in self._traces if t.frames[-1] == frame]
-        for trace in sorted(unmatched, key=lambda t: -t.frames[-1])[: max(0, self.max_people - len(boxes))]:
-            redetected = again(trace.person)
-            if redetected and iou(redetected.box, trace.person.box) > MIN_IOU and _is_other(redetected.box, boxes):
-                trace.extend(frame, redetected)
-                boxes.append(redetected.box)
-        for person in unassigned:
-            if _is_other(person.box, boxes):
-                self._traces.append(_Trace(person, [frame], [person.box], [person.visibility]))
-                boxes.append(person.box)
-        return boxes
-
-    def over(self, span: range, sigma: float) -> Followed:
-        """Return all people in the frames of `span`; boxes are smoothed with standard deviation `sigma` (frames)."""
-        looks = bisect_left(self._looks, span.stop) - bisect_left(self._looks, span.start)
-        kept = [t for t in self._traces if len(_within(t, span)) >= max(1, min(MIN_SEEN, looks))]
-        tracks = np.full((len(kept), len(span), 4), np.nan, np.float32)
-        for track, trace in zip(tracks, kept, strict=True):
-            self._fill(track, trace, span, sigma)
-        return Followed(tracks, [[trace.seen[k] for k in _within(trace, span)] for trace in kept])
-
-    def forget(self, before: int) -> None:
-        """Drop state that no span starting at frame `before` or later needs."""
-        self._traces = [t for t in self._traces if t.frames[-1] + self.patience >= before]
-        del self._looks[: max(0, bisect_left(self._looks, before - self.patience) - 1)]
-        for trace in self._traces:
-            old = max(0, bisect_left(trace.frames, before - self.patience) - 1)
-            del trace.frames[:old], trace.boxes[:old], trace.seen[:old]
-
-    def _fill(self, track: NDArray[np.float32], trace: _Trace, span: range, sigma: float) -> None:
-        """Interpolate boxes between detections into `track` [T, 4], also from detections just before the span."""
-        low = max(0, bisect_left(trace.frames, span.start - self.patience))
-        high = bisect_left(trace.frames, span.stop)
-        frames = trace.frames[low:high]
-        for first, last in _stretches(frames, self.patience) if frames else []:
-            start, stop = frames[first], self._until(frames[last], span.stop)
-            at = np.arange(start, stop)
-            boxes = np.array(trace.boxes[low + first : low + last + 1])  # [looks, 4]
-            filled = np.stack([np.interp(at, frames[first : last + 1], side) for side in boxes.T], axis=1)
-            smooth = gaussian_filter1d(filled, sigma, axis=0, mode="nearest") if sigma > 0 else filled
-            inside = at >= span.start
-            track[at[inside] - span.start] = smooth[inside]
-
-    def _until(self, frame: int, stop: int) -> int:
-        """Return the end of a track that was last detected at `frame`: the next sampled frame, or `stop`."""
-        following = bisect_right(self._looks, frame)
-        return min(stop, self._looks[following]) if following < len(self._looks) else stop
+class _Look:
+    frame: int
+    see: Callable[[], Image]
+    decided: Callable[[list[Box]], None]
 
 
 class Follower:
-    """Tracks the people of one shot with a detector. `fps` is the frame rate."""
+    """Tracks the people of one shot with a detector. `fps` is the frame rate.
+
+    While the last look found exactly the people of before, looks wait until `STRIDE` of them are there, and only the
+    last one is searched for people. If it shows others, or somebody moved far, all that wait are searched. If it shows
+    the same single person, only the middle one is looked at, where that person was; the others as well if the person
+    was not on the line between the ends. Between the same several people, or nobody twice, nothing is looked at: no
+    verdict depends on it.
+    """
 
     def __init__(self, detector: Detector, config: PeopleConfig, fps: float) -> None:
         self._detector = detector
         self._sigma = config.smoothing * fps
         self._search_every = fps / config.searches
-        self._next_search: float | None = None
+        self._next_search: float = 0
         self._traces = Traces(round(config.patience * fps), config.detector.max_people)
         self._before: Image | None = None
+        self._waiting: list[_Look] = []
 
-    def look(self, frame: int, see: Callable[[], Image]) -> list[Box]:
-        """Detect people in frame number `frame` and return their boxes; `see` returns the frame as [H, W, 3] RGB."""
-        image = see()
-        if self._next_search is None or frame >= self._next_search:
-            self._next_search = frame + self._search_every
-            people = self._detector.search(image)
-        else:
-            people = self._detector.glance(image)
-        before, self._before = self._before, image
+    def look(
+        self, frame: int, see: Callable[[], Image], decided: Callable[[list[Box]], None] = lambda boxes: None
+    ) -> None:
+        """Look for people in frame number `frame`; `see` returns it as [H, W, 3] RGB.
 
-        def camera() -> Similarity:
-            return STILL if before is None else camera_motion(before, image)
-
-        return self._traces.update(frame, people, lambda person: self._detector.again(image, person), camera)
+        `decided` is called with the boxes of the frame, now or within the next looks, at the latest by `over`.
+        """
+        self._waiting.append(_Look(frame, see, decided))
+        if self._before is None or self._search_due() or len(self._waiting) == STRIDE or not self._traces.steady():
+            self._decide()
 
     def over(self, span: range) -> Followed:
         """Return all people in the frames of `span`, in pixels of the images given to `look`."""
+        if self._waiting:
+            self._decide()
         return self._traces.over(span, self._sigma)
 
     def forget(self, before: int) -> None:
         """Drop state that no span starting at frame `before` or later needs."""
         self._traces.forget(before)
 
+    def _search_due(self) -> bool:
+        frame = self._waiting[-1].frame
+        return self._before is None or (frame >= self._next_search and not self._traces.several())
 
-def _within(trace: _Trace, span: range) -> range:
-    """Return the indices of the detections of `trace` that lie in `span`."""
-    return range(bisect_left(trace.frames, span.start), bisect_left(trace.frames, span.stop))
+    def _decide(self) -> None:
+        """Look at the last frame that waits, and at those before it as far as they are not certain."""
+        if search := self._search_due():
+            self._next_search = self._waiting[-1].frame + self._search_every
+        *between, last = self._waiting
+        self._waiting = []
+        people = (self._detector.search if search else self._detector.glance)(last.see())
+        found = self._between(between, last.frame, people) if between else {}
+        for look in between:
+            if look.frame in found:
+                self._update(look, found[look.frame])
+        self._update(last, people)
+        for look in between:
+            if look.frame not in found:
+                look.decided(self._traces.at(look.frame))
 
+    def _update(self, look: _Look, people: list[Person]) -> None:
+        image = look.see()
+        before, self._before = self._before, image
 
-def _assign(frame: int, traces: list[_Trace], people: list[Person]) -> None:
-    """Extend traces with the people that match, and remove both from the lists."""
-    # the second measure also matches a body that is only partly visible in one of the two frames
-    for measure, least in ((iou, MIN_IOU), (overlap, SAME_PERSON)):
-        for trace, person in _matches(traces, people, measure, least):
-            trace.extend(frame, person)
-            traces.remove(trace)
-            people.remove(person)
+        def camera() -> Similarity:
+            return STILL if before is None else camera_motion(before, image)
 
+        look.decided(self._traces.update(look.frame, people, partial(self._detector.again, image), camera))
 
-def _matches(
-    traces: list[_Trace], people: list[Person], measure: Callable[[Box, Box], float], least: float
-) -> list[tuple[_Trace, Person]]:
-    """Return the best assignment of people to traces (Hungarian algorithm), among pairs with at least `least`."""
-    if not traces or not people:
-        return []
-    gain = np.array([[measure(t.person.box, p.box) for p in people] for t in traces])
-    gain[gain < least] = 0
-    rows, columns = linear_sum_assignment(gain, maximize=True)
-    return [(traces[r], people[c]) for r, c in zip(rows, columns, strict=True) if gain[r, c] > 0]
+    def _between(self, looks: list[_Look], frame: int, people: list[Person]) -> dict[int, list[Person]]:
+        """Return the people at those of `looks` that have to be looked at, if `people` are detected at `frame`."""
+        pairs = self._traces.same(frame, people)
+        if pairs is None:
+            return self._glances(looks)
+        if len(pairs) != 1:
+            return {}
+        ((trace, person),) = pairs
+        middle = looks[len(looks) // 2]
+        start, end = (trace.frames[-1], trace.person), (frame, person)
+        seen, alike = self._on_line(middle, start, end)
+        found, centre = {middle.frame: seen}, (middle.frame, seen)
+        if alike < ON_LINE:
+            for look in looks:
+                if look is not middle and alike >= SAME_BODY:
+                    half = (start, centre) if look.frame < middle.frame else (centre, end)
+                    found[look.frame], alike = self._on_line(look, *half)
+        if alike < SAME_BODY:
+            return self._glances(looks)
+        return {number: [person] for number, person in found.items()}
 
+    def _on_line(self, look: _Look, start: tuple[int, Person], end: tuple[int, Person]) -> tuple[Person, float]:
+        """Return the person at a look, and the IoU of their box with the one on the line; 0 if they are not found."""
+        (first, before), (last, after) = start, end
+        person = self._detector.again(look.see(), before)
+        if person is None:
+            return before, 0.0
+        line = before.box + (after.box - before.box) * share(first, look.frame, last)
+        return person, iou(person.box, line)
 
-def _is_other(box: Box, boxes: list[Box]) -> bool:
-    return all(overlap(box, other) <= SAME_PERSON for other in boxes)
-
-
-def _stretches(frames: list[int], patience: int) -> list[tuple[int, int]]:
-    """Split `frames` at gaps above `patience`; return pairs of first and last index."""
-    cuts = [i for i, (a, b) in enumerate(pairwise(frames), 1) if b - a > patience]
-    return list(zip([0, *cuts], [c - 1 for c in [*cuts, len(frames)]], strict=True))
+    def _glances(self, looks: list[_Look]) -> dict[int, list[Person]]:
+        return {look.frame: self._detector.glance(look.see()) for look in looks}

@@ -62,10 +62,10 @@ class TruePeople:
         self._tracks, self._pixels, self._size = tracks, pixels, size
         self._looks: list[int] = []
 
-    def look(self, frame: int, image: Callable[[], NDArray[np.uint8]]) -> list[Box]:
-        """Return the boxes of the people in frame number `frame` of the source; the image is not read."""
+    def look(self, frame: int, image: Callable[[], NDArray[np.uint8]], decided: Callable[[list[Box]], None]) -> None:
+        """Tell `decided` the boxes of the people in frame number `frame` of the source; the image is not read."""
         self._looks.append(frame)
-        return [box for box in self._tracks[:, frame] if np.isfinite(box[0])]
+        decided([box for box in self._tracks[:, frame] if np.isfinite(box[0])])
 
     def over(self, span: range) -> Followed:
         """Return all people in the frames of `span`."""

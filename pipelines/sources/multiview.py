@@ -7,8 +7,7 @@ camera has T = 1 in `K` and `world_to_camera`, for all frames.
 """
 
 import re
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ from opendimo.pipelines.sources.takes import BOARDS, TIMES, Take, beside, find_c
 from opendimo.pipelines.sources.times import read_times
 from opendimo.pipelines.sources.turning import turned, turns_of
 from opendimo.storage_schemas.ids import sha256_bytes, sha256_file, stable_id
-from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import decode
 from opendimo.storage_schemas.rows import Row
 
@@ -50,6 +48,7 @@ class CalibratedView(Item):
 
     `views`: the cameras of the take. `gravity_down` [3]: unit vector, world axes. `board`, `times`: files beside the
     videos that describe the calibration board and the times of frames. `unit`: of lengths, None: that of the format.
+    `files`: all files of the calibration. `content`: hashes of these and of a sample of the take's first video.
     """
 
     video: str
@@ -62,6 +61,8 @@ class CalibratedView(Item):
     board: str | None
     times: str | None
     unit: str | None = None
+    files: list[str]
+    content: list[str]
 
     @property
     def file(self) -> str | None:
@@ -76,19 +77,17 @@ def discover(root: Path, takes: list[Take], config: SourcesConfig) -> list[Work]
     return [work for take in takes for work in _take(take, root, config)]
 
 
-def with_stored_views(lake: Lake, works: list[Work]) -> list[Work]:
-    """Add the views already stored in the lake to the captures of `works`: a take may be ingested in several parts."""
-    stored: dict[str, set[str]] = defaultdict(set)
-    for row in lake.read("sources", ["capture_id", "view"], f"kind = '{KIND}'"):
-        stored[row["capture_id"]].add(row["view"])
+def new_view(view: CalibratedView) -> Work:
+    """Return the work of a view."""
+    names = ("calibration", "capture_id", "take", "views", "gravity_down", "licence", "attribution", "board", "times")
+    shared = {name: getattr(view, name) for name in (*names, *(["unit"] if view.unit else []))}
+    read = [*view.files, *filter(None, (view.board, view.times))]
+    return new_work(view, [fingerprint(Path(view.video)), [fingerprint(Path(path)) for path in read], shared])
 
-    def with_views(work: Work) -> Work:
-        view = work.payload
-        if not isinstance(view, CalibratedView) or not (views := stored.get(view.capture_id)):
-            return work
-        return replace(work, payload=replace(view, views=sorted({*view.views, *views})))
 
-    return [with_views(work) for work in works]
+def capture_id(take: str, content: list[str]) -> str:
+    """Return the id of a capture, from the name of its take and the `content` of its views."""
+    return stable_id(KIND, take, *content)
 
 
 def rows(view: CalibratedView) -> Rows:
@@ -133,7 +132,7 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     try:
         calibration = find_calibration(take, root, config.calibration).in_unit(config.unit)
         gravity = _gravity(calibration, config)
-        capture_id = _capture_id(take, calibration)
+        content = _content(take, calibration)
     except DataError as error:
         return [_broken(take.name, label, video, str(error)) for video, label in take.videos.items()]
 
@@ -152,16 +151,17 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
     files = {"board": beside(take, BOARDS), "times": beside(take, TIMES)}
     shared: dict[str, Any] = {
         "calibration": str(calibration.path),
-        "capture_id": capture_id,
+        "capture_id": capture_id(take.name, content),
         "take": take.name,
         "views": views,
         "gravity_down": gravity,
         "licence": config.licence,
         "attribution": config.attribution,
+        "unit": config.unit,
+        "files": [str(path) for path in calibration.files],
+        "content": content,
         **{name: None if path is None else str(path) for name, path in files.items()},
-        **({"unit": config.unit} if config.unit else {}),  # not in the work keys of takes without it
     }
-    prints = [fingerprint(path) for path in [*calibration.files, *filter(None, files.values())]]
     works = []
     free = sorted(set(names) - set(cameras))  # without a video
     for video, camera in named.items():
@@ -178,7 +178,7 @@ def _take(take: Take, root: Path, config: SourcesConfig) -> list[Work]:
         else:
             name = f"{take.name}/{camera}"
             view = CalibratedView(kind=KIND, name=name, uri=str(video), video=str(video), camera=camera, **shared)
-            works.append(new_work(view, [fingerprint(video), prints, shared]))
+            works.append(new_view(view))
     unknown = any(camera not in names for camera in named.values())  # then these rejects name the free cameras
     for camera in () if calibration.partial or unknown else free:
         described = f"which {calibration.path} describes"
@@ -249,14 +249,14 @@ def _gravity(calibration: Calibration, config: SourcesConfig) -> list[float] | N
     return [float(number) for number in down]
 
 
-def _capture_id(take: Take, calibration: Calibration) -> str:
-    """Return the id of a take, from its name, its calibration and a sample of its first video.
+def _content(take: Take, calibration: Calibration) -> list[str]:
+    """Return the hashes that identify a take: of its calibration and of a sample of its first video.
 
-    The sample is needed because rigs reuse names and calibrations. The other videos are left out, so that they can be
-    added or repaired later and still belong to the take.
+    The sample is needed because rigs reuse calibrations. The other videos are left out, so that they can be added or
+    repaired later and still belong to the take.
     """
     first = sample_sha256(next(iter(take.videos)))
-    return stable_id(KIND, take.name, *(sha256_file(path) for path in calibration.files), first)
+    return [*(sha256_file(path) for path in calibration.files), first]
 
 
 def _broken(take: str, name: str, path: Path, problem: str) -> Work:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
-from opendimo.pipelines.sources import internet, multiview, unreal
+from opendimo.pipelines.sources import internet, known_takes, multiview, unreal
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.discovery import discover
 from opendimo.pipelines.sources.items import NAME, VERSION, Rows, UnusableItem
@@ -17,7 +17,7 @@ def plan(lake: Lake, stage: "SourcesStage", kind: str, path: str | Path) -> Plan
     """Plan all work for the items at `path`. Raises the errors of `discover`."""
     works = discover(kind, path, stage.config)
     if kind == multiview.KIND:
-        works = multiview.with_stored_views(lake, works)
+        works = known_takes.as_stored(lake, works)
     elif kind == internet.KIND:
         works = internet.as_stored(lake, works)
     return Planned.of(works)

@@ -55,18 +55,19 @@ def takes_in(root: Path) -> list[Take]:
 def find_calibration(take: Take, root: Path, named: str | None) -> "Calibration":
     """Return the calibration named by the user, else the one beside the videos or in a parent folder up to `root`.
 
-    Several files in one folder must agree. Raises `DataError` if there is no calibration, or they differ.
+    Videos in `<session>/<take>/videos/` are calibrated in these three folders, even if `root` is one of them. Several
+    files in one folder must agree. Raises `DataError` if there is no calibration, or they differ.
     """
     from opendimo.pipelines.sources.calibrations import read_calibration
 
     if named:
         return read_calibration(Path(named).absolute())
-    for folder in (take.folder, *take.folder.parents):
+    within = [take.folder, *take.folder.parents]
+    searched = within.index(root) + 1
+    for folder in within[: max(searched, 3) if _only_media(take.folder) else searched]:
         for candidate in (folder / name for name in PLACES):
             if files := _candidates(candidate, take):
                 return _agreed(candidate, files)
-        if folder == root:
-            break
     raise DataError(
         f"{take.folder}: no calibration: put calib*.json, calib*.toml, *.qca.txt, intri.yml and extri.yml, a COLMAP "
         "model or transforms.json beside the videos, or name it with `calibration`"
@@ -80,8 +81,9 @@ def beside(take: Take, names: tuple[str, ...]) -> Path | None:
 
 
 def _name(folder: Path, root: Path, take: str) -> str:
-    named = folder.parent if _only_media(folder) and folder != root else folder
-    parts = [] if named == root and take else [root.name if named == root else named.relative_to(root).as_posix()]
+    named = folder.parent if _only_media(folder) else folder
+    below = named != root and named.is_relative_to(root)
+    parts = [named.relative_to(root).as_posix()] if below else [] if take else [named.name]
     return "/".join([*parts, take] if take else parts)
 
 

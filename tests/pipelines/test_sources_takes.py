@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opendimo.pipelines.engine.loop import run_stage
 from opendimo.pipelines.engine.stage import Outcome
 from opendimo.pipelines.sources import SourcesConfig, SourcesStage, discover, plan
 from opendimo.storage_schemas.lake.lake import Lake
@@ -129,3 +130,71 @@ def test_a_mapping_may_not_lead_out_of_its_folder(tmp_path: Path, setting: str) 
     (tmp_path / "mapping.txt").write_text(f"gBR_sBM_cAll_d04_mBR0_ch01 {setting}\n")
     video(tmp_path / "gBR_sBM_c01_d04_mBR0_ch01.mp4")
     assert "no line" in ingest(tmp_path).rejects[0].message
+
+
+def rig(folder: Path, cameras: tuple[str, ...] = ("c01", "c02"), shade: int = 0) -> None:
+    for k, camera in enumerate(cameras):
+        video(folder / "videos" / f"{camera}.mp4", 10 * k + shade)
+    files.write_easymocap(folder, 0.1)
+
+
+def planned(lake: Lake, path: Path, config: SourcesConfig | None = None) -> int:
+    """Run what is open of a plan; return the number of open works."""
+    stage = SourcesStage(lake.uri, config or SourcesConfig())
+    done = set(lake.column("sources", "work_key").to_pylist())
+    works = plan(lake, stage, "multiview", path).all()
+    account = run_stage(lake, stage, plan(lake, stage, "multiview", path))
+    assert account.done == account.inputs == len(works)
+    return len([work for work in works if work.key not in done])
+
+
+def identity(lake: Lake) -> list[tuple[str, str, str]]:
+    """Return the sources and their captures, which must be those in `captures`."""
+    rows = lake.read("sources", ["source_id", "name", "capture_id"])
+    assert {row["capture_id"] for row in rows} == set(lake.column("captures", "capture_id").to_pylist())
+    return sorted((row["name"], row["source_id"], row["capture_id"]) for row in rows)
+
+
+@pytest.mark.parametrize("first", ["studio", "day", "take", "videos", "link"])
+def test_a_rig_is_one_by_whatever_folder_it_is_reached(tmp_path: Path, first: str) -> None:
+    studio, lake = tmp_path / "studio", Lake(tmp_path / "lake")
+    rig(studio / "monday" / "walk")
+    (tmp_path / "link").symlink_to(studio / "monday" / "walk")
+    day = studio / "monday"
+    paths = {"studio": studio, "day": day, "take": day / "walk", "videos": day / "walk" / "videos"}
+    paths["link"] = tmp_path / "link"
+    assert planned(lake, paths[first]) == 2
+    rows = identity(lake)
+    for path in paths.values():
+        assert planned(lake, path) == 0
+    assert identity(lake) == rows and len(rows) == 2
+    licensed = SourcesConfig(licence="CC0-1.0")
+    assert planned(lake, day / "walk" / "videos", licensed) == 2 and planned(lake, studio, licensed) == 0
+    assert identity(lake) == rows and lake.column("sources", "licence").to_pylist() == ["CC0-1.0"] * 2
+
+
+def test_a_moved_rig_is_the_same_and_is_read_where_it_is_now(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    rig(tmp_path / "old" / "monday" / "walk")
+    planned(lake, tmp_path / "old")
+    rows = identity(lake)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old" / "monday" / "walk").rename(tmp_path / "new" / "stroll")
+    assert planned(lake, tmp_path / "new") == 2 and planned(lake, tmp_path / "new") == 0
+    assert identity(lake) == rows
+    assert all("new/stroll" in path for path in lake.column("sources", "local_path").to_pylist())
+
+
+def test_copies_of_a_rig_are_one_take_with_the_views_of_both(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The second take has other pictures under the same calibration, so it is another one."""
+    lake = Lake(tmp_path / "lake")
+    rig(tmp_path / "studio" / "walk", ("c01",))
+    rig(tmp_path / "studio" / "copy")
+    rig(tmp_path / "studio" / "jump", shade=40)
+    config = SourcesConfig()
+    works = plan(lake, SourcesStage(lake.uri, config), "multiview", tmp_path / "studio").all()
+    lake.append("first", SourcesStage(lake.uri, config).run(works).rows)
+    names = lake.column("sources", "name").to_pylist()
+    assert sorted(names) == ["copy/c01", "copy/c02", "jump/c01", "jump/c02"]
+    assert [row["views"] for row in lake.read("captures")] == [["c01", "c02"]] * 2
+    assert "walk/videos/c01.mp4: a copy of" in caplog.text
