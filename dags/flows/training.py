@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import State
 from pydantic import Field
@@ -12,6 +13,7 @@ from pydantic import Field
 from opendimo.dags.flows.labelled import labelled_flow
 from opendimo.dags.flows.parameters import LakeUri, OutFolder, ReleaseId
 from opendimo.dags.follow import MEGABYTE, follow
+from opendimo.dags.labels import artifact_key
 from opendimo.dags.progress import step
 from opendimo.dags.slots import GPU, slot
 from opendimo.pipelines.engine.runner import ray_session
@@ -23,6 +25,7 @@ from opendimo.training.config import TrainConfig
 from opendimo.training.evaluation.config import EvaluationConfig
 from opendimo.training.launch import Launcher
 from opendimo.training.recipe import Recipe
+from opendimo.training.summary import stage_losses
 
 if TYPE_CHECKING:  # these modules import torch, which takes seconds
     from opendimo.training.evaluation.cases import Case
@@ -57,6 +60,11 @@ def train(
             if resume and number < len(stages) and steps_done(Path(out)) >= end:
                 continue  # the last stage always runs: it checks release and config, and exports the pipeline
             train_stage(launcher, lake, release, config, out, number, stage.name, resume or number > 1)
+    create_table_artifact(
+        key=artifact_key(f"losses {release}", lake),
+        table=stage_losses(out),
+        description=f"Loss before and after each stage of {out}, trained on {release}",
+    )
     return out
 
 
@@ -112,7 +120,12 @@ def evaluate(
     with slot(GPU):
         for name, checkpoint in checkpoints.items():
             make_clips(opened, name, checkpoint, cases, out, config)
-    return compare_clips(opened, cases, measures, checkpoints, clips, out, config)
+    result = compare_clips(opened, cases, measures, checkpoints, clips, out, config)
+    text = (Path(out) / "evaluation.md").read_text(encoding="utf-8")
+    create_markdown_artifact(
+        key=artifact_key(f"evaluation {release}", lake), markdown=text, description=f"Evaluation on {release}, in {out}"
+    )
+    return result
 
 
 @task(task_run_name="prepare", cache_policy=NO_CACHE)

@@ -41,7 +41,7 @@ class ServeConfig:
     `runs_at_once`: flow runs at the same time. `gpu_slots`: how many of them may train or generate.
     `clean_cron`: schedule of `dimo clean`; None: never. `webhook_env`: environment variable with a URL that gets a POST
     request when a run fails. `metrics_port`: port of this machine with metrics for Prometheus; the next one has
-    those of Ray.
+    those of Ray. `metrics_host`: address that the former listens on.
     """
 
     training: Training | None = None
@@ -51,6 +51,7 @@ class ServeConfig:
     gpu_slots: int = 1
     webhook_env: str | None = None
     metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         if min(self.runs_at_once, self.gpu_slots) < 1:

@@ -58,11 +58,11 @@ class LakeMetrics:
         return [up, *found, *(_trainings(Path(self._runs)) if self._runs else ())]
 
 
-def serve_metrics(port: int, lake: str, runs: str | None = None) -> None:
-    """Serve the metrics at http://127.0.0.1:PORT/metrics in a thread, until the process ends."""
+def serve_metrics(host: str, port: int, lake: str, runs: str | None = None) -> None:
+    """Serve the metrics at http://HOST:PORT/metrics in a thread, until the process ends."""
     registry = CollectorRegistry()
     registry.register(LakeMetrics(lake, runs))
-    start_http_server(port, "127.0.0.1", registry)
+    start_http_server(port, host, registry)
 
 
 def _work(lake: Lake) -> Iterator[Metric]:

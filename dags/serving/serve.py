@@ -105,7 +105,7 @@ def serving(
         stack.callback(worker.stop)
         if config.metrics_port is not None:
             runs = config.training.runs if config.training else None
-            serve_metrics(config.metrics_port, home.uri, runs)
+            serve_metrics(config.metrics_host, config.metrics_port, home.uri, runs)
         yield Serving(api, (*services, worker), names)
 
 

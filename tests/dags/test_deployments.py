@@ -1,6 +1,8 @@
 """The deployments of `dimo serve` and those of `docker/prefect.yaml`, without a server."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ from prefect.flows import load_flow_from_entrypoint
 
 from opendimo.dags.serving.config import ServeConfig, Training
 from opendimo.dags.serving.deployments import FLOWS, deployments
+from opendimo.dags.serving.metrics import LakeMetrics
 from opendimo.storage_schemas.settings import load_settings
 from opendimo.training.recipe import Recipe
+from tests.storage_schemas.release_rows import small_lake
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ServeConfig(training=Training(Recipe("base"), "/runs/", names=("dance", "walk")), clean_cron="0 3 * * *")
@@ -72,3 +76,40 @@ def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
     made = {deployment.flow_name: deployment for deployment in deployments("/lake", config, {})}
     assert made["dataset"].schedules[0].schedule.timezone == "Europe/Zurich"
     assert made["train"].parameters["recipe"].config().batch_size == 32
+
+
+def test_the_compose_file_names_files_and_services_that_exist() -> None:
+    folder = ROOT / "docker"
+    compose = yaml.safe_load((folder / "compose.yaml").read_text())
+    services = compose["services"]
+    for name, service in services.items():
+        assert set(service.get("depends_on", ())) <= set(services), name
+        sources = [mount.split(":")[0] for mount in service.get("volumes", ())]
+        for source in sources:
+            assert (folder / source).exists() if source.startswith("./") else source in compose["volumes"], source
+        assert name == "bucket" or ("restart" in service and "healthcheck" in service) or name == "grafana", name
+    for file in ("compose.yml", "one-machine.yml"):
+        jobs = yaml.safe_load((folder / "prometheus" / file).read_text())["scrape_configs"]
+        assert [job["job_name"] for job in jobs] == ["opendimo", "ray", "prefect"]
+    load_settings(folder / "serve.toml", ServeConfig)
+
+
+def test_every_metric_of_the_dashboard_is_exported(tmp_path: Path) -> None:
+    small_lake(tmp_path / "lake")
+    run = tmp_path / "runs" / "dance@1"
+    run.mkdir(parents=True)
+    step = {"step": 7, "loss": 0.5, "seconds": 1.5, "data_seconds": 0.25}
+    (run / "metrics.jsonl").write_text(json.dumps(step) + "\n" + '{"event": "follow"}\n{"step": 8, "lo')
+    found = {family.name: family for family in LakeMetrics(str(tmp_path / "lake"), str(tmp_path / "runs")).collect()}
+    text = (ROOT / "docker" / "grafana" / "opendimo.json").read_text()
+    assert set(re.findall(r"opendimo_\w+", text)) <= set(found)
+    assert [sample.value for sample in found["opendimo_training_loss"].samples] == [0.5]
+    rows = {sample.labels["table"]: sample.value for sample in found["opendimo_table_rows"].samples}
+    assert (rows["clips"], rows["pairs"], rows["releases"]) == (3, 3, 0)
+
+
+def test_an_unreadable_lake_is_a_metric_and_no_failed_scrape(tmp_path: Path) -> None:
+    lake = small_lake(tmp_path / "lake")
+    shutil.rmtree(Path(lake.table_uri("ledger")))
+    [readable] = LakeMetrics(lake.uri).collect()
+    assert [sample.value for sample in readable.samples] == [0]
