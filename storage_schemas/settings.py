@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -122,5 +123,6 @@ def _known(kind: Any, path: Iterable[Any]) -> list[str]:
     """Return the keys of the table at `path`, which consists of names in tables and numbers in lists."""
     for step in path:
         kind = get_args(kind)[0] if isinstance(step, int) else get_type_hints(kind)[step]
-        kind = next((choice for choice in get_args(kind) if is_dataclass(choice)), kind)  # of `Table | None`
+        if isinstance(kind, UnionType):  # `Table | None`
+            kind = next(choice for choice in get_args(kind) if is_dataclass(choice))
     return [field.name for field in fields(kind)]

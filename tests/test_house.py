@@ -123,7 +123,7 @@ def test_stages_look_for_no_gpu_by_themselves() -> None:
 
 def test_who_starts_a_flow_waits_for_no_torch() -> None:
     heavy = "('torch', 'diffusers', 'transformers')"
-    code = f"import sys, opendimo.dags.flows.demo; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, opendimo.dags.serving.deployments; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

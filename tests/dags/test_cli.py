@@ -118,7 +118,6 @@ def test_help_loads_nothing_heavy() -> None:
             "a window needs 4k + 1 frames and a positive step, got 10, 1",
         ),
         (("train", "--release", "nothing@1", "--base", ".", "--out", "out"), "no release nothing@1"),
-        (("train", "--release", "nothing@1", "--base", ".", "--out", "out", "--preset", "huge"), "no preset 'huge'"),
     ],
 )
 def test_mistakes_are_found_before_anything_starts(tmp_path: Path, args: tuple[str, ...], message: str) -> None:

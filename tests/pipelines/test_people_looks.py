@@ -31,7 +31,7 @@ class Scripted:
     def people(self, image: np.ndarray) -> list[Person]:
         region = Region((0, 0), (0, -1), 1.0)
         bodies = [np.array([x, 10, x + 20, 10 + height], np.float32) for x, height in self.scene(int(image[0, 0, 0]))]
-        body, seen = Body(np.zeros((33, 3), np.float32), region), Visibility(1.0, 1.0, 0.0, 0.0)
+        body, seen = Body(np.zeros((33, 3), np.float32), region), Visibility(1.0, 0.0, 0.0)
         return [Person(box, body, seen, region) for box in bodies]
 
     def search(self, image: np.ndarray) -> list[Person]:
