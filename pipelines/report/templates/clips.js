@@ -131,7 +131,8 @@ function draw() {
 
 function filters() {
   const value = (control) => (control.type === "checkbox" && !control.checked ? "" : control.value);
-  return Object.fromEntries(FILTERS.map((name) => [name, value(form.elements[name])]));
+  const chosen = Object.fromEntries(FILTERS.map((name) => [name, value(form.elements[name])]));
+  return { ...chosen, score: chosen.score === CLIPS.numbers[0].name ? "" : chosen.score };
 }
 
 function fill(control, value) {
