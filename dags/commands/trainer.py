@@ -122,18 +122,21 @@ def push(
 
 def report(
     lake: ExistingLake,
-    out: Annotated[Path, typer.Option(help="Output folder for the HTML page.")],
+    out: Annotated[Path, typer.Option(help="Output folder for the HTML pages.")],
     training: Annotated[Path | None, typer.Option(exists=True, help="Folder of a training run to include.")] = None,
     generated: Annotated[Path | None, typer.Option(exists=True, help="Generated clip to include.")] = None,
     evaluation: Annotated[
         Path | None, typer.Option(exists=True, help="Output folder of `dimo evaluate` to include.")
     ] = None,
     policy: PolicyFile = None,
+    previews: Annotated[
+        int, typer.Option(min=0, help="Clips to render a short preview of, besides those on the first page.")
+    ] = 60,
 ) -> None:
     """Write a static HTML report on a lake and its models.
 
-    Shows the work status, contact sheets with poses, cameras, captions, losses, how well the motion follows the driving
-    video, an evaluation and the generated clip.
+    Shows the work status, playable clips with poses, cameras, captions, losses, how well the motion follows the driving
+    video, an evaluation and the generated clip. A second page lists all clips, to filter, sort and search.
 
     Example: dimo report --lake /data/lake --training runs/1 --out report
     """
@@ -141,7 +144,7 @@ def report(
     from opendimo.pipelines.report import write_report
 
     inputs = {"training": training, "generated": generated, "evaluation": evaluation}
-    print(write_report(lake, out, **inputs, policy=policy_of(policy)))
+    print(write_report(lake, out, **inputs, policy=policy_of(policy), previews=previews))
 
 
 def _text(path: Path | None) -> str | None:

@@ -1,6 +1,7 @@
 """The template environment of all pages, and its filters for numbers and times."""
 
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,6 +20,11 @@ def environment() -> Environment:
     )
     jinja.filters |= {"when": _when, "duration": _duration, "count": _count, "words": _words, "number": _number}
     return jinja
+
+
+def template_bytes(name: str) -> bytes:
+    """Return a file of the folder `templates` as it is."""
+    return (files("opendimo.pipelines.report") / "templates" / name).read_bytes()
 
 
 def _when(ns: int) -> str:

@@ -12,7 +12,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 UNSHOWN = ("taken_down", "superseded")
 """Verdicts whose clips are counted but never shown."""
 FACTS = ["clip_id", "capture_id", "kind", "frames", "fps_num", "fps_den"]
-MOST_SCORED = 200_000  # maximum number of clips in the histograms
+MOST_SCORED = 200_000  # maximum number of clips in the histograms and in the list
 
 
 def judged_clips(lake: Lake, policy: Policy) -> tuple[pa.Table, pa.Table]:
@@ -25,15 +25,15 @@ def judged_clips(lake: Lake, policy: Policy) -> tuple[pa.Table, pa.Table]:
     return judged, clips
 
 
-def scored_clips(lake: Lake, judged: pa.Table, scores: list[str]) -> pa.Table:
-    """Return `scores` and `reason` of the clips that may be shown.
+def scored_clips(lake: Lake, judged: pa.Table, columns: list[str]) -> pa.Table:
+    """Return `clip_id`, `columns` (scores and others of `clips`) and `reason` of the clips that may be shown.
 
     If there are more than `MOST_SCORED`, takes those with the lowest ids, which are hashes: an unbiased sample.
     """
     ids = judged["clip_id"]
     too_many = len(ids) > MOST_SCORED
     where = f"clip_id <= '{ids[MOST_SCORED - 1].as_py()}'" if too_many else None
-    return _with_reasons(clip_columns(lake, scores, where), judged)
+    return _with_reasons(clip_columns(lake, columns, where), judged)
 
 
 def _with_reasons(clips: pa.Table, judged: pa.Table) -> pa.Table:

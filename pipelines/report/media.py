@@ -1,4 +1,4 @@
-"""Store pictures and videos next to the page, named by a hash of their content, so that each is rendered only once."""
+"""Store pictures, videos and scripts next to the pages, named by a hash of their content: each is rendered once."""
 
 import re
 from collections.abc import Callable
@@ -8,17 +8,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from opendimo.storage_schemas.ids import stable_id
+from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 from opendimo.storage_schemas.lake.files import write_bytes
 
 RENDERING = "2"
 """Version of the rendering: increment it when the look of media changes."""
-OURS = re.compile(r"[0-9a-f]{32}\.(jpg|mp4)")
+OURS = re.compile(r"[0-9a-f]{32}\.(jpg|mp4|js)")
 JPEG_QUALITY = 82
 
 
 class Media:
-    """The folder `media` next to a page. Links are relative to the page."""
+    """The folder `media` next to the pages. Links are relative to them."""
 
     def __init__(self, page_folder: Path) -> None:
         self.folder = page_folder / "media"
@@ -32,8 +32,12 @@ class Media:
         """Return the link of the MP4 for `content`; calls `make` for its bytes if it does not exist."""
         return self._file(content, "mp4", make)
 
+    def script(self, code: bytes) -> str:
+        """Store JavaScript and return its link."""
+        return self._file(sha256_bytes(code), "js", lambda: code)
+
     def prune(self) -> None:
-        """Delete media that this page does not show, including clips taken down since the previous report."""
+        """Delete media that these pages do not show, including clips taken down since the previous report."""
         for path in self.folder.glob("*"):
             if OURS.fullmatch(path.name) and path.name not in self._used:
                 path.unlink()

@@ -23,14 +23,14 @@ def contact_sheet(video: bytes, clip: Row, pose: Row | None) -> Image:
     count = min(TILES, clip["frames"])
     step = clip["frames"] // count
     first = (clip["frames"] - step * (count - 1)) // 2
-    size = (width, _even(width * clip["height"] / clip["width"]))
+    size = (width, even(width * clip["height"] / clip["width"]))
     frames = decode(video, start=first, stop=first + step * (count - 1) + 1, step=step, size=size)
     return grid([annotate(image, clip, pose, first + k * step) for k, image in enumerate(frames)], columns)
 
 
 def thumbnail(video: bytes, clip: Row, frame: int) -> Image:
     """Return a frame of a clip with the tracked box. Raises `ValueError` if the video is unreadable."""
-    size = (THUMBNAIL, _even(THUMBNAIL * clip["height"] / clip["width"]))
+    size = (THUMBNAIL, even(THUMBNAIL * clip["height"] / clip["width"]))
     return annotate(decode(video, start=frame, stop=frame + 1, size=size)[0], clip, None, frame)
 
 
@@ -65,5 +65,6 @@ def grid(tiles: list[Image], columns: int) -> Image:
     return sheet
 
 
-def _even(value: float) -> int:
+def even(value: float) -> int:
+    """Round to a positive even number, as video needs."""
     return max(2, round(value / 2) * 2)
