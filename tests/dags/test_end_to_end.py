@@ -44,8 +44,8 @@ def inputs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     root = tmp_path_factory.mktemp("inputs")
     internet = root / "internet"
     internet.mkdir()
-    for name in ("juggle_static_fullbody.mp4", "pedestrians_static_multi.mp4"):
-        copy_start(data / "internet" / name, internet / name, seconds=5)
+    for name, seconds in (("juggle_static_fullbody.mp4", 3), ("pedestrians_static_multi.mp4", 5)):
+        copy_start(data / "internet" / name, internet / name, seconds)
     (internet / "empty.mp4").touch()
     (internet / "text.mp4").write_text("I am a letter.")
     content = (data / "internet" / "juggle_static_fullbody.mp4").read_bytes()

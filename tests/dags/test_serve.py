@@ -25,6 +25,7 @@ from tests.dags.processes import Process, descendants, wait_for_end
 from tests.rows import pair
 from tests.storage_schemas.release_rows import add, small_lake
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CONFIG = """
 webhook_env = "TEST_WEBHOOK"
 [training]
@@ -146,7 +147,6 @@ def test_the_schedule_shows_its_next_runs(served: Served) -> None:
     assert all(run["expected_start_time"].endswith(("T02:00:00Z", "T04:00:00Z")) for run in found)  # and `clean`
 
 
-@pytest.mark.slow
 def test_a_run_is_named_and_tagged_by_what_it_does_where(served: Served) -> None:
     deployment = served.deployments()["clean"]["id"]
     served.post(f"deployments/{deployment}/create_flow_run", parameters={})
@@ -154,7 +154,6 @@ def test_a_run_is_named_and_tagged_by_what_it_does_where(served: Served) -> None
     assert {"opendimo", "flow:clean", "lake:serve0/lake"} <= set(tags)
 
 
-@pytest.mark.slow
 def test_a_release_waits_for_a_person_and_stops_or_goes_on_by_the_answer(served: Served, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text("approval = true")

@@ -262,6 +262,7 @@ def hold_a_session(state: str, url: Any) -> None:
         time.sleep(600)
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_a_killed_command(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     url = spawn.Queue()

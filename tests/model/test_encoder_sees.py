@@ -38,7 +38,7 @@ def spread(name: str, frames: np.ndarray, track: np.ndarray) -> float:
     return float(np.mean(spreads))
 
 
-@pytest.mark.parametrize("name", ["tiny", "base"])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("base", marks=pytest.mark.slow)])
 def test_frames_of_real_clips_differ_by_two_percent(data: Path, name: str) -> None:
     spreads = {}
     for clip in CLIPS:

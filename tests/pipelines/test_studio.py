@@ -96,6 +96,7 @@ def test_motion_files_have_the_layout_of_the_mini_sets(studio, data):
     np.testing.assert_array_equal(ours["joint_names"][:22], theirs["joint_names"])
 
 
+@pytest.mark.slow
 def test_a_finished_studio_is_left_alone_and_another_folder_is_the_same(studio, tmp_path):
     root = studio.internet.parent
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}

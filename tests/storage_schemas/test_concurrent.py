@@ -44,6 +44,7 @@ def check(home: str, processes: int) -> None:
     assert sum(row["rows"] for row in ledger if row["table_name"] == "clip_videos") == len(expected)
 
 
+@pytest.mark.slow
 def test_sixteen_processes_leave_unique_ids(tmp_path: Any) -> None:
     check(str(tmp_path / "lake"), 16)
 
