@@ -63,11 +63,11 @@ class Service:
         """Return the exit code of the process, or None while it runs."""
         return None if self._process is None else self._process.poll()
 
-    def stop(self) -> None:
-        """Send SIGTERM to the process group, and SIGKILL to what is left of it after `stop_seconds`."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Send SIGTERM to the process group, and SIGKILL to what is left of it after `seconds` or `stop_seconds`."""
         if self._process is None:
             return
-        deadline = time.monotonic() + self.stop_seconds
+        deadline = time.monotonic() + (self.stop_seconds if seconds is None else seconds)
         with suppress(ProcessLookupError):  # all have exited
             os.killpg(self._process.pid, signal.SIGTERM)
             while time.monotonic() < deadline:

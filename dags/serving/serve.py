@@ -24,16 +24,20 @@ RESTARTS = 5
 RESTARTS_WITHIN_S = 600.0
 FLOWS_STOP_SECONDS = 90.0
 """Time for running flows to stop: a training saves a checkpoint."""
+LOST_SECONDS = 10.0
+"""The same after Ray was lost, when nothing can be saved."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What runs. `api`: URL of the Prefect API."""
+    """What runs. `api`: URL of the Prefect API. `ray`: the Ray cluster, if it was started here."""
 
     api: str
     services: tuple[Service, ...]
+    ray: Service | None
+    worker: Service
     deployments: tuple[str, ...]
 
     def watch(self, say: Say) -> None:
@@ -41,10 +45,11 @@ class Serving:
 
         Raises `RuntimeError` if a service exits again and again.
         """
-        exits: dict[str, list[float]] = {service.name: [] for service in self.services}
+        services = (*self.services, self.worker)
+        exits: dict[str, list[float]] = {service.name: [] for service in services}
         while True:
             time.sleep(CHECK_SECONDS)
-            for service in self.services:
+            for service in services:
                 if (code := service.exit_code()) is None:
                     continue
                 now = time.monotonic()
@@ -53,9 +58,18 @@ class Serving:
                 if len(recent) == RESTARTS:
                     raise RuntimeError(f"{service.name} exited {RESTARTS + 1} times in 10 minutes: see {service.log}")
                 say(f"{service.name} exited with code {code}: it is started again")
-                service.stop()  # what is left of its process group
-                service.start()
-                service.wait_until_ready()
+                self._restart(service)
+
+    def _restart(self, service: Service) -> None:
+        """Start a service again. If that is Ray, stop the flows that used it, which cannot go on, and start them again."""
+        if service is self.ray:
+            self.worker.stop(LOST_SECONDS)
+        service.stop()  # what is left of its process group
+        service.start()
+        service.wait_until_ready()
+        if service is self.ray:
+            reschedule_stopped_runs()
+            self.worker.start()
 
 
 @contextmanager
@@ -80,14 +94,15 @@ def serving(
         os.environ["PREFECT_API_URL"] = api
         refresh_prefect_settings()
         stack.enter_context(announced(state, api))
-        services = []
+        services: list[Service] = []
+        ray = None
         if prefect_api is None:
             services.append(prefect_server(state, port, metrics=config.metrics_port is not None))
         if ray_address is None:
             set_ray_token()
             use_loopback()
             ray_port = free_port()
-            services.append(ray_head(state, ray_port, config.metrics_port))
+            services.append(ray := ray_head(state, ray_port, config.metrics_port))
             ray_address = f"127.0.0.1:{ray_port}"
         os.environ["RAY_ADDRESS"] = ray_address
         for service in services:
@@ -106,7 +121,7 @@ def serving(
         if config.metrics_port is not None:
             runs = config.training.runs if config.training else None
             serve_metrics(config.metrics_host, config.metrics_port, home.uri, runs)
-        yield Serving(api, (*services, worker), names)
+        yield Serving(api, tuple(services), ray, worker, names)
 
 
 def register(lake: str, config: ServeConfig, webhook: str | None) -> tuple[str, ...]:
