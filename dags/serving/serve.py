@@ -61,7 +61,7 @@ class Serving:
                 self._restart(service)
 
     def _restart(self, service: Service) -> None:
-        """Start a service again. If that is Ray, stop the flows that used it, which cannot go on, and start them again."""
+        """Start a service again. If that is Ray, also start the flows again that used it: they cannot go on."""
         if service is self.ray:
             self.worker.stop(LOST_SECONDS)
         service.stop()  # what is left of its process group
