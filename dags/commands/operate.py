@@ -23,7 +23,7 @@ def serve(
     """Run a Prefect server, a Ray cluster and a worker, from which people, schedules and events start all flows.
 
     Everything listens on this machine only. Other commands on the same lake use this server while it runs. Ctrl-C stops
-    it: running flows are stopped and go on when they are started again.
+    it; flows that were started from deployments go on at the next `dimo serve`.
 
     Examples:
 
