@@ -139,3 +139,8 @@ def test_files_stay_small() -> None:
         str(p.relative_to(ROOT)): n for r in PACKAGES for p in files(r) if (n := len(p.read_text().splitlines())) > 320
     }
     assert not long
+
+
+def test_saved_models_do_not_say_where_they_were_saved() -> None:
+    configs = [*ROOT.glob("training/miniature/**/*.json"), *ROOT.glob("model/**/*.json")]
+    assert configs and not [path for path in configs if "_name_or_path" in path.read_text()]
