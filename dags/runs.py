@@ -115,22 +115,29 @@ def close_dead_runs() -> int:
     return len(dead)
 
 
-def reschedule_stopped_runs() -> int:
+def reschedule_stopped_runs(pending: bool = False) -> int:
     """Schedule the runs of deployments whose processes were stopped, so that they go on when a worker is there again.
 
-    Returns their number. Their child runs are marked as crashed: they are created anew.
+    `pending`: also those that no process has begun; use it only if the one worker of the server has stopped. Returns
+    their number. Their child runs are marked as crashed: they are created anew.
     """
     from prefect.client.orchestration import get_client
     from prefect.states import AwaitingRetry, Crashed
 
     dead = _dead_runs()
     again = [run for run in dead if run.deployment_id is not None]
+    if pending:
+        again += [run for run in _open_runs() if run.deployment_id is not None and not _was_begun(run)]
     _close([run for run in dead if run.deployment_id is None], Crashed(message="the service was stopped"))
     with get_client(sync_client=True) as client:
         for run in again:
             state: State[Any] = AwaitingRetry(message="the service was stopped; goes on when it is started again")
             client.set_flow_run_state(run.id, state, force=True)
     return len(again)
+
+
+def _was_begun(run: "FlowRun") -> bool:
+    return any(tag.startswith(PREFIX) for tag in run.tags)
 
 
 def _dead_runs() -> "list[FlowRun]":

@@ -32,12 +32,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Serving:
-    """What runs. `api`: URL of the Prefect API. `ray`: the Ray cluster, if it was started here."""
+    """What runs. `api`: URL of the Prefect API. `ray`: the Ray cluster, if it was started here.
+
+    `owns_server`: whether the Prefect server was started here.
+    """
 
     api: str
     services: tuple[Service, ...]
     ray: Service | None
     worker: Service
+    owns_server: bool
     deployments: tuple[str, ...]
 
     def watch(self, say: Say) -> None:
@@ -61,14 +65,15 @@ class Serving:
                 self._restart(service)
 
     def _restart(self, service: Service) -> None:
-        """Start a service again. If that is Ray, also start the flows again that used it: they cannot go on."""
+        """Start a service again. With Ray or the worker, flows were lost: they are scheduled again."""
         if service is self.ray:
             self.worker.stop(LOST_SECONDS)
         service.stop()  # what is left of its process group
-        service.start()
-        service.wait_until_ready()
-        if service is self.ray:
-            reschedule_stopped_runs()
+        if service is not self.worker:
+            service.start()
+            service.wait_until_ready()
+        if service is self.ray or service is self.worker:
+            reschedule_stopped_runs(pending=self.owns_server)
             self.worker.start()
 
 
@@ -115,13 +120,13 @@ def serving(
         close_dead_runs()
         names = register(home.uri, config, url)
         stack.callback(_reschedule)
-        worker = prefect_worker(state, config.runs_at_once)
+        worker = prefect_worker(state)
         worker.start()
         stack.callback(worker.stop)
         if config.metrics_port is not None:
             runs = config.training.runs if config.training else None
             serve_metrics(config.metrics_host, config.metrics_port, home.uri, runs)
-        yield Serving(api, tuple(services), ray, worker, names)
+        yield Serving(api, tuple(services), ray, worker, prefect_api is None, names)
 
 
 def register(lake: str, config: ServeConfig, webhook: str | None) -> tuple[str, ...]:
@@ -134,7 +139,9 @@ def register(lake: str, config: ServeConfig, webhook: str | None) -> tuple[str, 
     from opendimo.dags.slots import GPU
 
     with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"), overwrite=True)
+        # a limit of the worker itself would end it when a suspended run is resumed at once (Prefect 3.8)
+        pool = WorkPoolCreate(name=POOL, type="process", concurrency_limit=config.runs_at_once)
+        client.create_work_pool(pool, overwrite=True)
         client.upsert_global_concurrency_limit_by_name(GPU, config.gpu_slots)
     made = deployments(lake, config, {"working_dir": str(Path.cwd())})
     for deployment in made:
@@ -143,11 +150,11 @@ def register(lake: str, config: ServeConfig, webhook: str | None) -> tuple[str, 
     return tuple(f"{deployment.flow_name}/{deployment.name}" for deployment in made)
 
 
-def prefect_worker(state: Path, limit: int) -> Service:
-    """Return a worker that executes flow runs of the work pool as processes, `limit` at a time."""
+def prefect_worker(state: Path) -> Service:
+    """Return a worker that executes flow runs of the work pool as processes."""
     from opendimo.dags.serving.deployments import POOL
 
-    command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", str(limit)]
+    command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     return Service("the worker", command, state / "worker.log", {}, lambda: True, FLOWS_STOP_SECONDS)
 
 
