@@ -1,7 +1,6 @@
 """The `dimo` command. Heavy libraries are imported inside the commands to keep `--help` fast."""
 
 import os
-import re
 import signal
 import sys
 import traceback
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 
 from opendimo.dags.commands import data, evaluate, generate, machine, operate, plan, release, status, trainer, upkeep
+from opendimo.storage_schemas.lake.unreadable import SOURCE_LINE
 from opendimo.training.result import TrainingStopped
 
 app = typer.Typer(
@@ -23,7 +23,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-SOURCE_LINE = re.compile(r", /\S+\.rs:\d+:\d+")  # Lance appends a Rust source location to its messages
 COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (machine.doctor, machine.demo),
     "Data": (data.ingest, data.label, data.caption, data.encode, status.status, status.retry),

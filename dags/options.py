@@ -36,6 +36,13 @@ def existing_lake_uri(lake: str) -> str:
 
 Kind = Literal["internet", "unreal", "multiview"]
 """Kind of source."""
+
+
+def text_of(path: Path | None) -> str | None:
+    """Return a path as text, as typed requests have it; None stays None."""
+    return None if path is None else str(path)
+
+
 LOCATION = "a folder or an object store prefix such as s3://bucket/lake"
 LakeOption = Annotated[
     str, typer.Option("--lake", callback=_absolute_uri, help=f"Lake: {LOCATION}. Created if it does not exist.")

@@ -16,6 +16,7 @@ from opendimo.dags.options import (
     PolicyFile,
     PrefectApi,
     RayAddress,
+    text_of,
 )
 
 
@@ -105,11 +106,11 @@ def ingest(
     options = SourcesConfig(
         licence=licence,
         attribution=attribution,
-        calibration=_text(calibration),
+        calibration=text_of(calibration),
         cameras=tuple(camera or ()),
         unit=unit,
-        motions=_text(motions),
-        body_model=_text(body_model),
+        motions=text_of(motions),
+        body_model=text_of(body_model),
         allow_private=allow_private,
         columns=tuple(column or ()),
         keep=tuple(keep or ()),
@@ -154,7 +155,7 @@ def label(
     from opendimo.pipelines.poses.stage import PosesConfig
     from opendimo.pipelines.quality.policy import policy_of
 
-    request = Label(PosesConfig(body=_text(body_model)), policy_of(policy))
+    request = Label(PosesConfig(body=text_of(body_model)), policy_of(policy))
     execute(ctx, lake, [request], json_, prefect_api, ray_address, max_rejected)
 
 
@@ -229,7 +230,3 @@ def encode(
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -16,6 +16,7 @@ from opendimo.dags.options import (
     PrefectApi,
     RayAddress,
     Variant,
+    text_of,
 )
 from opendimo.training.config import PresetName
 
@@ -75,7 +76,7 @@ def train(
     from opendimo.training.recipe import Recipe, settings_of
     from opendimo.training.sampling import available
 
-    file, weights, trained = (_text(path) for path in (config, init_encoder, init_model))
+    file, weights, trained = (text_of(path) for path in (config, init_encoder, init_model))
     recipe = Recipe(base, preset, variant, encoder, file, tuple(assignments or ()), weights, trained, steps)
     run = recipe.config()
     if print_config:
@@ -145,7 +146,3 @@ def report(
 
     inputs = {"training": training, "generated": generated, "evaluation": evaluation}
     print(write_report(lake, out, **inputs, policy=policy_of(policy), previews=previews))
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

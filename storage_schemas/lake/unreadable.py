@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SOURCE_LINE = re.compile(r", /\S+\.rs:\d+:\d+")  # Lance appends a location in its own source
+SOURCE_LINE = re.compile(r", /\S+\.rs:\d+:\d+")
+"""The location in its own source code that Lance appends to its messages."""
 
 
 class UnreadableTable(ValueError):
@@ -26,4 +27,4 @@ def naming(uri: str) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """Return the message of an error of Lance in one line, without locations in its source code."""
-    return _SOURCE_LINE.sub("", str(error)).strip().partition("\n")[0]
+    return SOURCE_LINE.sub("", str(error)).strip().partition("\n")[0]
