@@ -12,9 +12,10 @@ from pydantic import SecretStr
 NAME = "opendimo: notify of failed runs"
 BLOCK = "opendimo-failures"
 MESSAGE = (
-    '{"text": "{{ flow_run.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}",'
+    '{"text": {{ (flow_run.name ~ " is " ~ flow_run.state.name ~ ": " ~ flow_run.state.message)|tojson }},'
     ' "flow_run": "{{ flow_run.id }}", "url": "{{ flow_run|ui_url }}"}'
 )
+"""Template of the body, as JSON also if the message has quotes or several lines."""
 TRIGGER = EventTrigger(
     expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
     match=ResourceSpecification.model_validate({"prefect.resource.id": "prefect.flow-run.*"}),

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from jinja2 import Environment
 from prefect.flows import load_flow_from_entrypoint
 
 from opendimo.dags.serving.config import ServeConfig, Training
 from opendimo.dags.serving.deployments import FLOWS, deployments
 from opendimo.dags.serving.metrics import LakeMetrics
+from opendimo.dags.serving.notify import MESSAGE
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.settings import load_settings
 from opendimo.storage_schemas.tables import TABLES
@@ -115,3 +117,12 @@ def test_an_unreadable_lake_is_a_metric_and_no_failed_scrape(tmp_path: Path) -> 
     shutil.rmtree(Path(lake.table_uri("ledger")))
     [readable] = LakeMetrics(lake.uri).collect()
     assert [sample.value for sample in readable.samples] == [0]
+
+
+def test_the_body_of_a_notification_is_json_whatever_the_message_says() -> None:
+    environment = Environment()
+    environment.filters["ui_url"] = lambda run: f"http://127.0.0.1/{run['id']}"
+    message = 'no base "x"\nsecond line'
+    run = {"id": "7", "name": "train dance@1", "state": {"name": "Failed", "message": message}}
+    body = json.loads(environment.from_string(MESSAGE).render(flow_run=run))
+    assert body == {"text": f"train dance@1 is Failed: {message}", "flow_run": "7", "url": "http://127.0.0.1/7"}
