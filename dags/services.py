@@ -1,6 +1,7 @@
 """Services that run as child processes: the Prefect server, a Ray cluster, a Prefect worker."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +19,8 @@ START_SECONDS = 300
 STOP_SECONDS = 15.0
 FULL_BYTES = 16 << 20
 """Free space below which a disk is called full."""
+PORTS = range(20000, 32768)
+"""Ports that services started here may use: above Ray's workers, below the ephemeral ports of Linux."""
 
 
 @dataclass
@@ -95,10 +98,13 @@ def prefect_server(state: Path, port: int, metrics: bool = False) -> Service:
 
 
 def answers(api: str) -> bool:
-    """Return whether a Prefect server answers at the URL `api`."""
+    """Return whether a Prefect server answers at the URL `api`.
+
+    Checks the body as well, because some servers, such as exporters of metrics, answer any path with status 200.
+    """
     try:
-        return httpx.get(f"{api}/health", timeout=2).is_success
-    except httpx.HTTPError:
+        return httpx.get(f"{api}/health", timeout=2).json() is True
+    except (httpx.HTTPError, ValueError):
         return False
 
 
@@ -113,7 +119,13 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port of this machine on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a random port of this machine on which nothing listens.
+
+    The system gives ports of `PORTS` to no program that asks for any free port, and Ray's workers use those below, so
+    that the port is still free when a service that takes seconds to start listens on it. Raises `RuntimeError` if
+    none is free.
+    """
+    for port in random.sample(PORTS, 100):
+        if is_free(port):
+            return port
+    raise RuntimeError(f"no free port between {PORTS.start} and {PORTS.stop}")
