@@ -123,7 +123,9 @@ class Encode:
     def steps(self, lake: Lake) -> list[Step]:
         """Return the stages `latents` and `pairs`."""
         stage = latents.LatentsStage(lake.uri, self.config)
-        pairing = pairs.PairsStage(lake.uri, pairs.PairsConfig(stage.vae, self.config.window))
+        pairing = pairs.PairsStage(
+            lake.uri, pairs.PairsConfig(stage.vae, self.config.window, buckets=self.config.buckets)
+        )
         return [
             Step(stage, lambda: latents.plan(lake, stage, self.policy)),
             Step(pairing, lambda: pairs.plan(lake, pairing, self.policy)),

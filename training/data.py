@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from opendimo.model.batch import Batch
 from opendimo.model.config import DiMoConfig
 from opendimo.model.controls import control_class
-from opendimo.training.latents import LatentFormat
+from opendimo.training.latents import LatentFormat, latent_formats
 from opendimo.training.pool import Pool
 from opendimo.training.reading import BatchReader, ReadingError, Request
 from opendimo.training.references import References, still_clips
@@ -51,9 +51,9 @@ class TrainingData:
         self._references = References(self.pairs, still_clips(release), reference_share) if varied else None
 
     @cached_property
-    def latents(self) -> LatentFormat:
-        """Return the format of the pairs' latents. Raises the `ValueError` of `LatentFormat.of`."""
-        return LatentFormat.of(self.release, self.pairs)
+    def latents(self) -> dict[str, LatentFormat]:
+        """Return the format of the latents of each bucket. Raises the `ValueError` of `latent_formats`."""
+        return latent_formats(self.release, self.pairs)
 
     @cached_property
     def _reader(self) -> BatchReader:
@@ -83,7 +83,7 @@ class TrainingData:
             raise ValueError(f"{error} ({self.left_out})" if self.left_out else str(error)) from None
 
     def choose(self, step: int, schedule: Schedule, batch_size: int, seed: int) -> list[Pair]:
-        """Return the pairs of the batch of `step`."""
+        """Return the pairs of the batch of `step`, which are of one bucket."""
         return self.pairs.take(self._pool.choose(step, schedule, batch_size, seed))
 
     def fixed(self, kind: str, count: int, seed: int, sources: Sequence[str] | None = None) -> list[Pair]:
@@ -98,7 +98,7 @@ class TrainingData:
         return [pair for kind, n in shares.items() for pair in self.fixed(kind, n, seed, point.sources)]
 
     def other_driver(self, pair: Pair, seed: int) -> Pair:
-        """Return a pair with the same window length and another motion: from another capture, and if possible subject.
+        """Return a pair of the same bucket with another motion: from another capture, and if possible subject.
 
         Raises `ValueError` if there is none.
         """
@@ -133,7 +133,7 @@ class TrainingData:
             yield batch
 
     def batch(self, pairs: Sequence[Pair], references: Sequence[str] | None = None) -> Batch:
-        """Return one batch on the CPU, in float32.
+        """Return one batch on the CPU, in float32, of pairs of one bucket (`release.chunks`).
 
         The reference is latent frame 0 of the target, or of the latents with the ids `references`; a causal VAE
         encodes it from frame 0 alone. Raises the errors of `BatchReader.read`.

@@ -18,7 +18,7 @@ from opendimo.training.config import TrainConfig
 from opendimo.training.data import TrainingData
 from opendimo.training.objective import Conditions, training_loss, with_text
 from opendimo.training.precision import computing
-from opendimo.training.release import Pair
+from opendimo.training.release import Pair, chunks
 from opendimo.training.schedule import StagePoint
 
 CONDITIONS = ("true", "other", "none", "other_text", "no_text")
@@ -87,22 +87,20 @@ class DriverCheck:
         device = next(model.parameters()).device
         generator = torch.Generator().manual_seed(SEED)
         sigmas = self._sigmas()
-        parts: dict[str, list[Tensor]] = {name: [] for name in CONDITIONS}
+        losses = {name: torch.full((len(self.pairs),), torch.nan) for name in CONDITIONS}
         model.eval()
-        for start in range(0, len(self.pairs), CHUNK):
-            chosen = slice(start, start + CHUNK)
-            batch = self.data.batch(self.pairs[chosen], self.references[chosen])
+        for chosen in chunks(self.pairs, CHUNK):
+            pairs, others = [self.pairs[k] for k in chosen], [self.others[k] for k in chosen]
+            batch = self.data.batch(pairs, [self.references[k] for k in chosen])
             noise = torch.randn(batch.target.shape, generator=generator).to(device)
             conditions = _conditions(sigmas[chosen].to(device), noise)
-            others = self.others[chosen]
-            drivers = [other or pair for other, pair in zip(others, self.pairs[chosen], strict=True)]
-            other = self.data.batch(drivers)
+            other = self.data.batch([other or pair for other, pair in zip(others, pairs, strict=True)])
             batch, other = batch.to(device), other.to(device)
             for name, (changed, draws, ok) in self._conditioned(batch, other, conditions, others).items():
                 loss = sample_losses(model, changed, draws, self.config.bf16).cpu()
-                parts[name].append(torch.where(ok.cpu(), loss, torch.nan))
+                losses[name][chosen] = torch.where(ok.cpu(), loss, torch.nan)
         model.train()
-        return {name: torch.cat(chunks) for name, chunks in parts.items()}
+        return losses
 
     def _conditioned(
         self, batch: Batch, other: Batch, conditions: Conditions, others: list[Pair | None]
@@ -162,10 +160,10 @@ def fixed_loss(model: DiMo, data: TrainingData, point: StagePoint, config: Train
     sigmas = sigmas[torch.randperm(len(pairs), generator=generator)]
     model.eval()
     losses = []
-    for start in range(0, len(pairs), CHUNK):
-        batch = data.batch(pairs[start : start + CHUNK]).to(device)
+    for chosen in chunks(pairs, CHUNK):
+        batch = data.batch([pairs[k] for k in chosen]).to(device)
         noise = torch.randn(batch.target.shape, generator=generator).to(device)
-        conditions = _conditions(sigmas[start : start + CHUNK].to(device), noise)
+        conditions = _conditions(sigmas[chosen].to(device), noise)
         losses.append(sample_losses(model, batch, conditions, config.bf16))
     model.train()
     return float(torch.cat(losses).mean())

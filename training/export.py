@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -74,9 +75,11 @@ def base_licence(base: Path) -> str:
 
 
 def _window(release: Release) -> dict[str, float]:
-    """Return the window of the release's pairs and its frame rate `fps`, the median over the driving clips of pairs."""
+    """Return the window of most of the release's pairs and its frame rate `fps`, the median over driving clips."""
     pairs = release.read("pairs", ["latent_id", "driving_clip_id"])
-    [row] = release.read("latents", list(WINDOW), f"latent_id = '{pairs[0]['latent_id']}'")
+    windows = {row.pop("latent_id"): tuple(row.values()) for row in release.read("latents", ["latent_id", *WINDOW])}
+    [(window, _)] = Counter(windows[pair["latent_id"]] for pair in pairs).most_common(1)
+    row = dict(zip(WINDOW, window, strict=True))
     clips = release.read("clips", ["clip_id", "fps_num", "fps_den"])
     rates = {clip["clip_id"]: clip["fps_num"] / clip["fps_den"] for clip in clips}
     fps = median_low(rates[pair["driving_clip_id"]] for pair in pairs)

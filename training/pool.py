@@ -1,17 +1,22 @@
-"""Deterministic sampling of pairs, grouped by cell (kind of pair, kind of source) and then by target window."""
+"""Deterministic sampling of pairs, grouped by cell (kind of pair, kind of source, bucket) and then by target window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate, pairwise
+from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opendimo.training.release import Pair, Pairs
-from opendimo.training.sampling import Cell, Stretch, available, draw, driver_at, weights_of, window_at
+from opendimo.training.sampling import Mix, Phase, available, draw_batch, driver_at, weights_of, window_at
 from opendimo.training.schedule import Schedule, StagePoint, stage_at
 
 Rows = NDArray[np.int64]
+Key = tuple[str, str, str]
+"""Kind of pair, kind of source, bucket."""
+KEY_COLUMNS = ("kind", "source_kind", "bucket")
 
 
 @dataclass(frozen=True)
@@ -31,26 +36,32 @@ class Pool:
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
         self.cells = _cells(pairs)
+        self.buckets = sorted({bucket for _, _, bucket in self.cells})
 
     def mix(self, point: StagePoint) -> dict[str, float]:
         """Return the share of each kind of pair in a stage, renormalised over the kinds that have pairs.
 
         Raises `ValueError` if none has.
         """
-        return available(point.mix, {kind: len(self._sources(point, kind)) for kind in point.mix})
+        return available(point.mix, {kind: len(self._shares(point, kind)) for kind in point.mix})
 
     def choose(self, step: int, schedule: Schedule, batch: int, seed: int) -> Rows:
-        """Return the rows of the batch of `step`. Raises the `ValueError` of `mix`, and one outside the schedule."""
-        drawn = draw(self._stretches(schedule, batch), step * batch, batch)
-        return np.array([self._row(cell, position, seed) for cell, position in drawn])
+        """Return the rows of the batch of `step`, which are of one bucket.
+
+        Raises the `ValueError` of `mix`, and one outside the schedule.
+        """
+        ends = accumulate(schedule.stage_steps, initial=0)
+        phases = [self._phase(stage_at(start, schedule), start, end) for start, end in pairwise(ends) if start <= step]
+        bucket, drawn = draw_batch(phases, step, batch)
+        return np.array([self._row((kind, source, bucket), position, seed) for (kind, source), position in drawn])
 
     def fixed(self, kind: str, count: int, seed: int, sources: Sequence[str] | None = None) -> Rows:
-        """Return `count` rows of a kind, always the same ones: one of each capture before a second of any.
+        """Return `count` rows of a kind, of any bucket, always the same ones: one of each capture before a second.
 
         Pairs repeat only if there are fewer than `count`. `sources`: use only these kinds of sources. Raises
         `ValueError` if there are no such pairs.
         """
-        cells = [w.rows for (k, s), w in self.cells.items() if k == kind and (sources is None or s in sources)]
+        cells = [w.rows for (k, s, _), w in self.cells.items() if k == kind and (sources is None or s in sources)]
         if not cells:
             raise ValueError(f"there are no {kind} pairs from {' or '.join(sources or ['any source'])}")
         rows = np.sort(np.concatenate(cells))
@@ -63,7 +74,7 @@ class Pool:
         return np.resize(rows[np.argsort(ranks, kind="stable")], count)
 
     def other_driver(self, pair: Pair, seed: int) -> int:
-        """Return the row of a pair of any kind with the window length of `pair` but from another capture.
+        """Return the row of a pair of any kind with the bucket and frame step of `pair` but from another capture.
 
         It prefers pairs of a known other subject, then those whose subject is unknown, then any. Raises `ValueError` if
         no pair matches.
@@ -72,9 +83,10 @@ class Pool:
         candidates = np.ones(len(pairs), bool)
         for name in ("num_frames", "frame_step"):
             candidates &= pairs.numbers(name) == getattr(pair, name)
+        candidates &= pairs.codes("bucket") == _code(pairs, "bucket", pair.bucket)
         candidates &= pairs.codes("capture_id") != _code(pairs, "capture_id", pair.capture_id)
         if not candidates.any():
-            raise ValueError(f"no pair from another capture than {pair.capture_id!r} has the same window length")
+            raise ValueError(f"no pair from another capture than {pair.capture_id!r} has the same bucket")
         subjects = pairs.codes("subject")
         may_differ = candidates
         if pair.subject:
@@ -85,38 +97,60 @@ class Pool:
         captures = pairs.codes("capture_id")[rows]
         return int(rng.choice(rows[captures == rng.choice(np.unique(captures))]))
 
-    def _row(self, cell: Cell, position: int, seed: int) -> int:
-        windows = self.cells[cell]
+    def _row(self, key: Key, position: int, seed: int) -> int:
+        windows = self.cells[key]
+        cell = key if len(self.buckets) > 1 else key[:2]  # the order of a single bucket does not depend on its name
         window, visit = window_at(seed, cell, position, len(windows))
         start, stop = windows.starts[window : window + 2].tolist()
         return int(windows.rows[start + driver_at(seed, cell, window, visit, stop - start)])
 
-    def _stretches(self, schedule: Schedule, batch: int) -> list[Stretch]:
-        ends = accumulate(schedule.stage_steps, initial=0)
-        return [self._stretch(stage_at(start, schedule), start * batch, end * batch) for start, end in pairwise(ends)]
+    def _phase(self, point: StagePoint, start: int, stop: int) -> Phase:
+        """Return the buckets of a stage, and the mix in each, so that kinds and sources have their shares over all."""
+        mix = self.mix(point)
+        shares = {kind: self._shares(point, kind) for kind in mix}
+        mixes, weights = {}, {}
+        for bucket in self.buckets:
+            parts = {kind: self._parts(kind, shares[kind], bucket) for kind in mix}
+            kinds = {kind: mix[kind] * float(sum(parts[kind].values())) for kind in mix if parts[kind]}
+            weights[bucket] = sum(kinds.values())
+            mixes[bucket] = Mix(weights_of(kinds), {kind: _whole(parts[kind]) for kind in kinds})
+        return Phase(start, stop, weights_of(weights), mixes)
 
-    def _stretch(self, point: StagePoint, start: int, stop: int) -> Stretch:
-        kinds = weights_of(self.mix(point))
-        return Stretch(start, stop, kinds, {kind: self._sources(point, kind) for kind in kinds})
+    def _shares(self, point: StagePoint, kind: str) -> dict[str, Fraction]:
+        """Return the share of each source of a kind: `source_shares`, or by default by its number of target windows."""
+        sizes = {source: self._size(kind, source) for source in point.sources if self._size(kind, source)}
+        weights = sizes
+        if point.source_shares:
+            weights = weights_of({source: share for source, share in point.source_shares if source in sizes})
+        return {source: Fraction(weight, sum(weights.values())) for source, weight in weights.items()}
 
-    def _sources(self, point: StagePoint, kind: str) -> dict[str, int]:
-        """Return the weight of each source of a kind: `source_shares`, or by default its number of target windows."""
-        sizes = {source: len(self.cells[kind, source]) for source in point.sources if (kind, source) in self.cells}
-        if not point.source_shares:
-            return sizes
-        return weights_of({source: share for source, share in point.source_shares if source in sizes})
+    def _parts(self, kind: str, shares: dict[str, Fraction], bucket: str) -> dict[str, Fraction]:
+        """Return the part of a kind's draws that each source gets within a bucket: by its target windows there."""
+        sizes = {source: len(w) for source in shares if (w := self.cells.get((kind, source, bucket)))}
+        return {source: shares[source] * Fraction(size, self._size(kind, source)) for source, size in sizes.items()}
+
+    def _size(self, kind: str, source: str) -> int:
+        """Return the number of target windows of a kind and source, in all buckets."""
+        return sum(len(windows) for (k, s, _), windows in self.cells.items() if (k, s) == (kind, source))
 
 
-def _cells(pairs: Pairs) -> dict[Cell, Windows]:
-    kinds, sources, windows = (pairs.codes(name) for name in ("kind", "source_kind", "latent_id"))
-    rows = np.lexsort((windows, sources, kinds))  # stable: pairs of a window keep their order
-    names = [pairs.texts(name).to_pylist() for name in ("kind", "source_kind")]
+def _whole(parts: dict[str, Fraction]) -> dict[str, int]:
+    """Return integers in the same proportions."""
+    scale = lcm(*(part.denominator for part in parts.values()))
+    return {name: int(part * scale) for name, part in parts.items()}
+
+
+def _cells(pairs: Pairs) -> dict[Key, Windows]:
+    codes = [pairs.codes(name) for name in KEY_COLUMNS]
+    names = [pairs.texts(name).to_pylist() for name in KEY_COLUMNS]
+    windows = pairs.codes("latent_id")
+    rows = np.lexsort((windows, *reversed(codes)))  # stable: pairs of a window keep their order
     cells = {}
-    for part in _runs(kinds[rows], sources[rows]):
+    for part in _runs(*(column[rows] for column in codes)):
         cell_rows = rows[part]
         starts = [run.start for run in _runs(windows[cell_rows])]
-        cell = names[0][kinds[cell_rows[0]]], names[1][sources[cell_rows[0]]]
-        cells[cell] = Windows(cell_rows, np.array([*starts, len(cell_rows)]))
+        kind, source, bucket = (texts[column[cell_rows[0]]] for texts, column in zip(names, codes, strict=True))
+        cells[kind, source, bucket] = Windows(cell_rows, np.array([*starts, len(cell_rows)]))
     return cells
 
 

@@ -1,6 +1,6 @@
 """Read access to a pinned release, and its pairs of one split."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol, Self, overload
 
@@ -42,7 +42,10 @@ class Release(Protocol):
 
 @dataclass(frozen=True)
 class Pair:
-    """Columns of a row of `pairs` that training uses. Frames are 0-based clip frames; both clips are of one capture."""
+    """Columns of a row of `pairs` that training uses. Frames are 0-based clip frames; both clips are of one capture.
+
+    `bucket`: shape of the target, as WIDTHxHEIGHTxFRAMES; a batch is of one bucket.
+    """
 
     pair_id: str
     kind: str
@@ -58,6 +61,7 @@ class Pair:
     latent_id: str
     pose_id: str | None
     weight: float
+    bucket: str = ""
 
     @property
     def driving_frames(self) -> NDArray[np.int64]:
@@ -65,8 +69,13 @@ class Pair:
         return self.driving_start + self.frame_step * np.arange(self.num_frames)
 
 
-COLUMNS = [field.name for field in fields(Pair)]
-REPEATED = ("kind", "source_kind", "capture_id", "subject", "driving_clip_id", "target_clip_id", "latent_id", "pose_id")
+FIELDS = [field.name for field in fields(Pair)]
+COLUMNS = [name for name in FIELDS if name != "bucket"]
+"""Columns of the table `pairs` that are read."""
+REPEATED = (
+    *("kind", "source_kind", "bucket", "capture_id", "subject"),
+    *("driving_clip_id", "target_clip_id", "latent_id", "pose_id"),
+)
 """Text columns with many repeated values, stored dictionary-encoded."""
 
 
@@ -82,8 +91,8 @@ class Pairs(Sequence[Pair]):
     def of(cls, pairs: Iterable[Pair]) -> Self:
         """Build from `Pair` objects."""
         numbers = {"driving_start", "target_start", "num_frames", "frame_step"}
-        types = [pa.int64() if n in numbers else pa.float64() if n == "weight" else pa.string() for n in COLUMNS]
-        schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
+        types = [pa.int64() if n in numbers else pa.float64() if n == "weight" else pa.string() for n in FIELDS]
+        schema = pa.schema(list(zip(FIELDS, types, strict=True)))
         return cls(pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=schema))
 
     def __len__(self) -> int:
@@ -141,9 +150,28 @@ class Pairs(Sequence[Pair]):
 
 def read_pairs(release: Release, split: str) -> Pairs:
     """Return the pairs of a split, ordered by id. Raises the `ValueError` of `check_leaks`."""
-    pairs = Pairs(release.scan("pairs", COLUMNS, f"split = '{split}'"))
+    table = release.scan("pairs", COLUMNS, f"split = '{split}'")
+    pairs = Pairs(table.append_column("bucket", _buckets(release, table)))
     check_leaks(pairs, release.scan("clips", ["clip_id", "video_sha256"]))
     return pairs
+
+
+def chunks(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
+    """Yield the indices of pairs in chunks of at most `size` of one bucket, which make a batch; in order, by bucket."""
+    by_bucket: dict[str, list[int]] = {}
+    for index, pair in enumerate(pairs):
+        by_bucket.setdefault(pair.bucket, []).append(index)
+    for indices in by_bucket.values():
+        yield from (indices[start : start + size] for start in range(0, len(indices), size))
+
+
+def _buckets(release: Release, pairs: pa.Table) -> pa.ChunkedArray:
+    """Return the bucket of each pair, from the size of its latents; "" where the release has none."""
+    latents = release.scan("latents", ["latent_id", "width", "height"])
+    rows = pc.index_in(pairs["latent_id"], value_set=latents["latent_id"].combine_chunks())
+    sizes = [latents[name].combine_chunks().take(rows.combine_chunks()) for name in ("width", "height")]
+    parts = [column.cast(pa.string()) for column in (*sizes, pairs["num_frames"].combine_chunks())]
+    return pa.chunked_array([pc.fill_null(pc.binary_join_element_wise(*parts, "x"), "")])
 
 
 def check_leaks(pairs: Pairs, clips: pa.Table) -> None:

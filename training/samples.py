@@ -24,6 +24,7 @@ from opendimo.training.driver_check import SEED
 from opendimo.training.evaluation.cases import spread, window_cases
 from opendimo.training.evaluation.known import Known
 from opendimo.training.precision import computing
+from opendimo.training.release import Pairs
 
 FOLDER = "samples"
 
@@ -35,7 +36,7 @@ class Samples:
         """`shift`: of noise levels."""
         self._data = held_out if len(held_out.pairs) else train
         self._config, self._shift = config, shift
-        self._pairs = spread(self._data.pairs, config.samples.clips)
+        self._pairs = spread(_of_largest_bucket(self._data.pairs), config.samples.clips)
         self._cases = window_cases(Known(self._data.release), self._pairs)
 
     def write(self, model: DiMo, file: Path | None) -> None:
@@ -60,6 +61,12 @@ class Samples:
         part = file.with_name(f".{file.name}.part")
         part.write_bytes(encode(np.concatenate(rows, axis=1), self._cases[0].fps))
         part.replace(file)
+
+
+def _of_largest_bucket(pairs: Pairs) -> Pairs:
+    """Return the pairs of the bucket with the most pairs, so that their clips fit in one video."""
+    codes = pairs.codes("bucket")
+    return pairs.where(codes == np.bincount(codes).argmax()) if len(codes) else pairs
 
 
 def sample(model: DiMo, batch: Batch, shift: float, guidance: float, steps: int) -> Tensor:

@@ -6,6 +6,11 @@ their shares. Each (kind, source kind) is a cell, which iterates over its own ta
 of slots it has received since step 0. So no window is skipped, whatever the mix, and a stage continues where the
 previous one stopped.
 
+If targets have several shapes (buckets), every batch is of one bucket, because its samples are stacked. Batches are
+assigned to buckets, and slots are numbered within each bucket; a cell is then a (kind, source kind, bucket). The
+buckets of a stage, and the mix within each of them, follow from the shares of kinds and sources and from the numbers of
+target windows, so that all windows of a (kind, source kind) are drawn equally often, whatever their bucket.
+
 An epoch of a cell visits each of its target windows once, reshuffled every epoch. A window with several driving clips
 uses the next one at each visit: every clip once before any twice, shuffled per window.
 """
@@ -24,16 +29,33 @@ SCALE = 1 << 40  # of integer weights
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Slots [start, stop) with one mix: weights of the kinds of pairs, and weights of the sources of each kind.
+class Mix:
+    """Weights of the kinds of pairs, and weights of the sources of each kind.
 
     Weights are positive integers (`weights_of`), so that counts are exact; they need not be normalised.
     """
 
-    start: int
-    stop: int
     kinds: Mapping[str, int]
     sources: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Slots [start, stop) of a bucket with one mix."""
+
+    start: int
+    stop: int
+    mix: Mix
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Batches [start, stop) with one mix of buckets: their weights, and the mix of kinds and sources in each."""
+
+    start: int
+    stop: int
+    buckets: Mapping[str, int]
+    mixes: Mapping[str, Mix]
 
 
 def weights_of(shares: Mapping[str, float]) -> dict[str, int]:
@@ -56,6 +78,24 @@ def counts(draws: int, weights: Mapping[str, int]) -> dict[str, int]:
     return result
 
 
+def draw_batch(phases: Sequence[Phase], step: int, size: int) -> tuple[str, list[tuple[Cell, int]]]:
+    """Return the bucket of the batch of `step`, and for each of its `size` slots the cell and the position in it.
+
+    `phases` are contiguous from step 0 on. Raises `ValueError` for a step beyond them.
+    """
+    batches: Counter[str] = Counter()
+    stretches: dict[str, list[Stretch]] = {}
+    for phase in phases:
+        for bucket, gained in _between(phase.start, min(phase.stop, step + 1), phase.buckets):
+            slots = size * batches[bucket], size * (batches[bucket] + gained)
+            stretches.setdefault(bucket, []).append(Stretch(*slots, phase.mixes[bucket]))
+            batches[bucket] += gained
+        if step < phase.stop:
+            [(bucket, _)] = _between(step, step + 1, phase.buckets)
+            return bucket, draw(stretches[bucket], size * (batches[bucket] - 1), size)
+    raise ValueError(f"step {step} is outside the schedule")
+
+
 def draw(stretches: Sequence[Stretch], first: int, count: int) -> list[tuple[Cell, int]]:
     """Return, for each of the slots [first, first + count), its cell and the position within that cell.
 
@@ -76,9 +116,9 @@ def draw(stretches: Sequence[Stretch], first: int, count: int) -> list[tuple[Cel
 
 def _advance(stretch: Stretch, start: int, stop: int, kinds: Counter[str], cells: Counter[Cell]) -> list[Cell]:
     """Add slots [start, stop) of a stretch to the counters `kinds` and `cells`; return the cells that got any."""
-    advanced = []
-    for kind, gained in _between(start, max(start, stop), stretch.kinds):
-        for source, share in _between(kinds[kind], kinds[kind] + gained, stretch.sources[kind]):
+    advanced: list[Cell] = []
+    for kind, gained in _between(start, max(start, stop), stretch.mix.kinds):
+        for source, share in _between(kinds[kind], kinds[kind] + gained, stretch.mix.sources[kind]):
             cells[kind, source] += share
             advanced.append((kind, source))
         kinds[kind] += gained
@@ -93,13 +133,13 @@ def _between(start: int, stop: int, weights: Mapping[str, int]) -> Iterable[tupl
     return [(name, after[name] - before[name]) for name in weights if after[name] > before[name]]
 
 
-def window_at(seed: int, cell: Cell, position: int, windows: int) -> tuple[int, int]:
+def window_at(seed: int, cell: tuple[str, ...], position: int, windows: int) -> tuple[int, int]:
     """Return the target window (below `windows`) at a position of a cell, and the number of its earlier visits."""
     epoch, index = divmod(position, windows)
     return int(_order(seed, cell, epoch, windows)[index]), epoch
 
 
-def driver_at(seed: int, cell: Cell, window: int, visit: int, drivers: int) -> int:
+def driver_at(seed: int, cell: tuple[str, ...], window: int, visit: int, drivers: int) -> int:
     """Return the driver (below `drivers`) of a target window at visit `visit` (0-based)."""
     if drivers == 1:
         return 0
@@ -115,10 +155,10 @@ def available(mix: dict[str, float], sizes: dict[str, int]) -> dict[str, float]:
     return {kind: share / sum(usable.values()) for kind, share in usable.items()}
 
 
-@lru_cache(maxsize=32)
-def _order(seed: int, cell: Cell, epoch: int, size: int) -> NDArray[np.int64]:
+@lru_cache(maxsize=128)
+def _order(seed: int, cell: tuple[str, ...], epoch: int, size: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, *_name(cell)]).permutation(size)
 
 
-def _name(cell: Cell) -> bytes:
+def _name(cell: tuple[str, ...]) -> bytes:
     return "/".join(cell).encode()

@@ -158,7 +158,7 @@ class _Run:
         )
         points = [stage_at(end - 1, config.schedule) for end in sorted(self.stage_ends)]
         mixes = [self.data.mix(point) for point in points]  # fail now, rather than after days, if a stage has no pairs
-        check_latents(self.data.latents, config.base, config.preset)
+        check_latents(self.data.latents.values(), config.base, config.preset)
         self.held_out = TrainingData(self.release, "test", config.model, reference_share=config.reference_share)
         kinds = sorted({kind for mix in mixes for kind in mix})
         self.driver_check = DriverCheck(self.data, self.held_out, kinds, config, no_text, shift)
@@ -243,6 +243,7 @@ class _Run:
         return {
             "step": self.step,
             "stage": point.name,
+            "bucket": pairs[0].bucket,
             **result.losses,
             "geometry_weight": point.geometry_weight,
             "lr": point.lr,

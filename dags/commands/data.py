@@ -205,6 +205,13 @@ def encode(
     frame_step: Annotated[int, typer.Option(help="Temporal stride: clip frames per window frame.")] = 1,
     width: Annotated[int, typer.Option(help="Width of the target video, in pixels.")] = 832,
     height: Annotated[int, typer.Option(help="Height of the target video, in pixels.")] = 480,
+    bucket: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another window, as WIDTHxHEIGHT or WIDTHxHEIGHTxFRAMES; repeat it for more. Every clip is encoded in "
+            "the window with the nearest aspect ratio, and of those in the longest that fits."
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="Device: cpu or cuda. Default: cuda if this machine has a GPU.")
     ] = None,
@@ -216,15 +223,17 @@ def encode(
 ) -> None:
     """Encode target videos and captions for one base model, and build the training pairs.
 
-    Example: dimo encode --lake /data/lake --base models/Wan2.2-TI2V-5B-Diffusers
+    Example: dimo encode --lake /data/lake --base models/Wan2.2-TI2V-5B-Diffusers --bucket 480x832 --bucket 608x608
     """
     from opendimo.dags.requests import Encode
     from opendimo.pipelines.engine.device import best_device
     from opendimo.pipelines.latents.stage import LatentsConfig
-    from opendimo.pipelines.latents.windows import Window
+    from opendimo.pipelines.latents.windows import Window, parsed_window
     from opendimo.pipelines.quality.policy import policy_of
 
-    config = LatentsConfig(base, Window(num_frames, frame_step, width, height), device=device or best_device())
+    window = Window(num_frames, frame_step, width, height)
+    buckets = tuple(parsed_window(text, window) for text in bucket or [])
+    config = LatentsConfig(base, window, device=device or best_device(), buckets=buckets)
     execute(ctx, lake, [Encode(config, policy_of(policy))], json_, prefect_api, ray_address, max_rejected)
 
 

@@ -68,8 +68,8 @@ def driving_crops(
     cropped if `config.hands` is False. Raises `ValueError` if the person is never visible.
     """
     length, square = len(track), body_square(track)
-    body = torch.zeros(length, 3, config.body_size, config.body_size, dtype=torch.uint8)
-    hands = torch.zeros(length, 2, 3, config.hand_size, config.hand_size, dtype=torch.uint8)
+    body = black(length, 3, config.body_size, config.body_size)
+    hands = black(length, 2, 3, config.hand_size, config.hand_size)
     hand_ok = torch.zeros(length, 2, dtype=torch.bool)
     boxes = torch.tensor([0.0, 0.0, 1.0]).repeat(length, 2, 1)
     followed: list[dict[int, Square]] = []
@@ -84,6 +84,11 @@ def driving_crops(
                 hand_ok[t, hand] = True
                 boxes[t, hand] = torch.tensor(squares[t].within(square))
     return Crops(body, hands, hand_ok, boxes)
+
+
+def black(*shape: int) -> Tensor:
+    """Return zeros of type uint8, in memory that numpy takes in huge pages: small ones cost more time than crops."""
+    return torch.from_numpy(np.zeros(shape, np.uint8))
 
 
 def body_square(track: NDArray[np.floating]) -> Square:

@@ -23,7 +23,7 @@ from opendimo.pipelines.engine.device import gpus_for, torch_device
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.revisions import current_captions
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
-from opendimo.pipelines.latents.windows import Window
+from opendimo.pipelines.latents.windows import Window, bucket_of
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.verdicts import kept_clips
 from opendimo.storage_schemas.ids import stable_id
@@ -36,42 +36,53 @@ from opendimo.storage_schemas.rows import Row
 class LatentsConfig:
     """The backbone and the windows to encode. `base`: a folder in the diffusers layout, or ORG/NAME on the hub.
 
-    `device`: cpu, or cuda, for which every worker asks the scheduler for a GPU.
+    `buckets`: further windows, for clips of other aspect ratios or lengths; every clip is encoded in one of them or
+    `window` (`bucket_of`). `max_windows`: per clip. `device`: cpu, or cuda, for which every worker asks the scheduler
+    for a GPU.
     """
 
     base: str
     window: Window = field(default_factory=Window)
     max_windows: int = 8
     device: str = "cpu"
+    buckets: tuple[Window, ...] = ()
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Return `window` and the further ones."""
+        return self.window, *self.buckets
 
     def identity(self) -> dict[str, Any]:
         """Return what enters work keys: neither the path of the weights, which count by their content, nor the
         device."""
         identity = asdict(self) | {"base": ""}
         del identity["device"]
+        if not self.buckets:  # keys of lakes without buckets stay valid
+            del identity["buckets"]
         return identity
 
 
 @dataclass(frozen=True)
 class ClipToEncode:
-    """Payload: number of frames of the clip, the first frames of its windows, and its caption."""
+    """Payload: number of frames of the clip, its window and the first frames of it, and its caption."""
 
     frames: int
+    window: Window
     starts: list[int]
     camera_terms: list[Row]
     content_sentence: str
     caption_hash: str
 
 
-def window_starts(clip: dict[str, Any], config: LatentsConfig) -> list[int]:
+def window_starts(clip: dict[str, Any], window: Window, max_windows: int) -> list[int]:
     """Return the first frame of each window of a clip, counted from the start of the clip.
 
     Views of one capture share frame numbers, so windows start at source frames that are multiples of the span. A clip
     from the internet has no other views, so its first window starts with the clip.
     """
-    span = config.window.span
+    span = window.span
     first = 0 if clip["kind"] == "internet" else -clip["start_frame"] % span
-    return list(range(first, clip["frames"] - span + 1, span))[: config.max_windows]
+    return list(range(first, clip["frames"] - span + 1, span))[:max_windows]
 
 
 class LatentsStage:
@@ -114,11 +125,12 @@ class LatentsStage:
 
     def _encode_clip(self, work: Work) -> dict[str, list[dict[str, Any]]]:
         clip: ClipToEncode = work.payload
-        window = self.config.window
+        window = clip.window
         if not clip.starts:
             raise DataError(
                 f"clip {work.name} has {clip.frames} frames, too few for a window of {window.span}: "
-                "lower num_frames or frame_step, or raise the shortest clip length in the quality policy"
+                "lower num_frames or frame_step, add a shorter bucket, or raise the shortest clip length in the "
+                "quality policy"
             )
         [video] = self._lake.blobs("clip_videos", "video", [work.item_id])
         frames = decode(video)
@@ -179,9 +191,11 @@ def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
     """
     from opendimo.model.latent_geometry import LatentGeometry
 
-    window = stage.config.window
-    LatentGeometry.of_folder(base_folder(stage.config.base)).check(window.num_frames, window.height, window.width)
-    clips = kept_clips(lake, policy, ["name", "kind", "video_sha256", "start_frame", "frames"])
+    windows = stage.config.windows
+    geometry = LatentGeometry.of_folder(base_folder(stage.config.base))
+    for window in windows:
+        geometry.check(window.num_frames, window.height, window.width)
+    clips = kept_clips(lake, policy, ["name", "kind", "video_sha256", "start_frame", "frames", "width", "height"])
     captions = current_captions(lake, ["camera_terms", "content_sentence"])
     clips = clips.append_column("caption", pc.index_in(clips["clip_id"], value_set=captions["clip_id"]))
     clips = clips.filter(pc.is_valid(clips["caption"]))
@@ -192,9 +206,11 @@ def plan(lake: Lake, stage: LatentsStage, policy: Policy) -> Planned:
 
     def work(key: str, row: Row) -> Work:
         [caption] = captions.slice(row["caption"], 1).to_pylist()
+        window = bucket_of(row["width"], row["height"], row["frames"], windows)
         clip = ClipToEncode(
             row["frames"],
-            window_starts(row, stage.config),
+            window,
+            window_starts(row, window, stage.config.max_windows),
             caption["camera_terms"],
             caption["content_sentence"],
             caption["caption_hash"],

@@ -7,7 +7,9 @@ from two cameras; the target's camera is static in the former and moves in the l
 import hashlib
 import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,7 @@ from opendimo.pipelines.engine.columns import look_up
 from opendimo.pipelines.engine.planned import CHUNK, Planned
 from opendimo.pipelines.engine.revisions import best_poses, current_captions, newest
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
-from opendimo.pipelines.latents.windows import Window
+from opendimo.pipelines.latents.windows import Window, bucket_of
 from opendimo.pipelines.pairs.splits import splits
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.quality.repeats import links
@@ -29,6 +31,8 @@ from opendimo.storage_schemas.ids import stable_id, work_key
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.rows import Row, arrow_to_rows
 
+SIZE_COLUMNS = ["width", "height", "frames"]
+WINDOW_COLUMNS = [column.name for column in fields(Window)]
 CLIP_COLUMNS = [
     "source_id", "capture_id", "view", "kind", "subject", "start_frame", "frames", "fps_num", "fps_den", "track",
 ]  # fmt: skip
@@ -38,15 +42,29 @@ CLIP_COLUMNS = [
 class PairsConfig:
     """Which latents to pair, and the share held out for testing.
 
-    `vae`: value of `LatentsStage.vae`. `test_share`: share of the subjects (captures, for unknown subjects) to hold
-    out; unless it is 0, at least one is held out for each kind of pair, if other groups remain for training. `seen`:
-    least share of a driving window's frames in which the person is visible.
+    `vae`: value of `LatentsStage.vae`. `window`, `buckets`: those of `LatentsConfig`. `test_share`: share of the
+    subjects (captures, for unknown subjects) to hold out; unless it is 0, at least one is held out for each kind of
+    pair, if other groups remain for training. `seen`: least share of a driving window's frames in which the person is
+    visible.
     """
 
     vae: str
     window: Window = field(default_factory=Window)
     test_share: float = 0.1
     seen: float = 0.75
+    buckets: tuple[Window, ...] = ()
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Return `window` and the further ones."""
+        return self.window, *self.buckets
+
+    def identity(self) -> dict[str, Any]:
+        """Return what enters work keys; keys of lakes without buckets stay valid."""
+        identity = asdict(self)
+        if not self.buckets:
+            del identity["buckets"]
+        return identity
 
 
 @dataclass(frozen=True)
@@ -111,11 +129,12 @@ def plan(lake: Lake, stage: PairsStage, policy: Policy) -> Planned:
     """Plan one piece of work, or none if there are no latents yet."""
     tables = _tables(lake, stage.config, policy, [])
     count = tables["windows"].num_rows
-    revision = stable_id("revision", stage.name, stage.version, stage.config, policy)
+    config = stage.config.identity()
+    revision = stable_id("revision", stage.name, stage.version, config, policy)
     if not count:
         return Planned.of([], revision)
     content = [digest(tables[name].select(columns)) for name, columns in IDENTITY.items()]
-    key = work_key(content, stage.name, stage.version, stage.config)
+    key = work_key(content, stage.name, stage.version, config)
     return Planned.of([Work(key, "pairs", f"pairs of {count} windows", policy)], revision)
 
 
@@ -148,7 +167,7 @@ def gather(lake: Lake, config: PairsConfig, policy: Policy) -> Inputs:
 
 def _tables(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[str]) -> dict[str, pa.Table]:
     """Read the rows of all tables that determine the pairs; `clip_columns`: extra columns of the clips."""
-    clips = kept_clips(lake, policy, ["capture_id", *clip_columns])
+    clips = kept_clips(lake, policy, list(dict.fromkeys(["capture_id", *SIZE_COLUMNS, *clip_columns])))
     captures = lake.scan("captures", ["capture_id", "subject", "sync_method"])
     in_doubt = pc.is_in(captures["capture_id"], value_set=disagreeing(lake))  # then time offsets are in doubt, too
     sync_method = captures.column_names.index("sync_method")
@@ -163,10 +182,12 @@ def _tables(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[
         clips = clips.append_column("content_sha256", content)
     caption_columns = ["camera_terms"] if clip_columns else []
     captions = kept(current_captions(lake, caption_columns))
-    latents_filter = " AND ".join(
-        [f"vae = '{config.vae}'", *(f"{name} = {n}" for name, n in asdict(config.window).items())]
+    in_buckets = " OR ".join(
+        "(" + " AND ".join(f"{name} = {n}" for name, n in asdict(window).items()) + ")" for window in config.windows
     )
-    windows = kept(newest(lake, "latents", ["clip_id", "start_frame", "caption_hash"], ["latent_id"], latents_filter))
+    columns = ["clip_id", "start_frame", "caption_hash", *WINDOW_COLUMNS]
+    windows = kept(newest(lake, "latents", columns, ["latent_id"], f"vae = '{config.vae}' AND ({in_buckets})"))
+    windows = windows.filter(_in_bucket(windows, clips, config.windows))
     cameras = camera_verdicts(lake)
     late = pc.and_(pc.equal(cameras["verdict"], "late"), pc.is_in(cameras["capture_id"], value_set=clips["capture_id"]))
     current_hashes = look_up(windows["clip_id"], captions, "clip_id", "caption_hash")
@@ -182,6 +203,16 @@ def _tables(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[
     }
 
 
+def _in_bucket(windows: pa.Table, clips: pa.Table, buckets: Sequence[Window]) -> pa.Array:
+    """Return a mask of the windows that are the bucket of their clip: before, it may have been encoded in another."""
+    if len(buckets) == 1:
+        return pa.array(np.ones(windows.num_rows, bool))
+    sizes = zip(clips["clip_id"].to_pylist(), *(clips[name].to_pylist() for name in SIZE_COLUMNS), strict=True)
+    bucket = {clip_id: asdict(bucket_of(*size, buckets)) for clip_id, *size in sizes}
+    rows = windows.select(["clip_id", *WINDOW_COLUMNS]).to_pylist()
+    return pa.array([bucket[row.pop("clip_id")] == row for row in rows], pa.bool_())
+
+
 def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
     """Return all pairs, in a stable order, with their split. The result depends on the arguments only."""
     views: dict[str, list[Row]] = defaultdict(list)  # by capture
@@ -190,14 +221,15 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
     pairs = []
     for window in inputs.windows:
         target, start = inputs.clips[window["clip_id"]], window["start_frame"]
-        moving = camera_moves(inputs.terms.get(target["clip_id"], []), start, start + config.window.span)
+        shape = Window(**{name: window[name] for name in WINDOW_COLUMNS})
+        moving = camera_moves(inputs.terms.get(target["clip_id"], []), start, start + shape.span)
         for driving in views[target["capture_id"]]:
             same = driving["clip_id"] == target["clip_id"]
             if not same and not _synchronised(driving, target, inputs.captures):
                 continue
             shift = _capture_frame(target, inputs) - _capture_frame(driving, inputs)
             driving_start = start if same else start + shift
-            if not _person_visible(driving, driving_start, config):
+            if not _person_visible(driving, driving_start, shape, config.seen):
                 continue
             kind = "same_view" if same else "moving_camera" if moving else "cross_view"
             pose = inputs.poses.get(driving["clip_id"])
@@ -208,8 +240,8 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
                     "driving_start": driving_start,
                     "target_clip_id": target["clip_id"],
                     "target_start": start,
-                    "num_frames": config.window.num_frames,
-                    "frame_step": config.window.frame_step,
+                    "num_frames": shape.num_frames,
+                    "frame_step": shape.frame_step,
                     "latent_id": window["latent_id"],
                     "pose_id": pose["pose_id"] if pose else None,
                     "source_kind": target["kind"],
@@ -235,13 +267,12 @@ def _synchronised(driving: Row, target: Row, captures: dict[str, Row]) -> bool:
     return driving["view"] != target["view"] and synchronised and same_rate
 
 
-def _person_visible(clip: Row, start: int, config: PairsConfig) -> bool:
-    """Return whether the window lies in the clip and shows the person in at least `config.seen` of its frames."""
-    window = config.window
+def _person_visible(clip: Row, start: int, window: Window, share: float) -> bool:
+    """Return whether the window lies in the clip and shows the person in at least this share of its frames."""
     if start < 0 or start + window.span > clip["frames"]:
         return False
     track = clip["track"][start : start + window.span : window.frame_step]  # [T, 4], NaN if not visible
-    return float(np.isfinite(track).all(axis=1).mean()) >= config.seen
+    return float(np.isfinite(track).all(axis=1).mean()) >= share
 
 
 def _subject(clip: Row, captures: dict[str, Row]) -> str | None:

@@ -14,7 +14,8 @@ from opendimo.model.tiny import make_tiny_base
 from opendimo.pipelines.cameras.terms import Term
 from opendimo.pipelines.engine.revisions import current_captions
 from opendimo.pipelines.latents.stage import LatentsConfig, LatentsStage, plan, window_starts
-from opendimo.pipelines.latents.windows import Window
+from opendimo.pipelines.latents.windows import Window, bucket_of, parsed_window
+from opendimo.pipelines.pairs.stage import PairsConfig, build_pairs, gather
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import centre_crop, decode, encode
@@ -168,11 +169,10 @@ def test_work_depends_on_weights_and_windows_but_not_on_where_the_weights_lie(
 
 
 def test_windows_of_views_begin_at_the_same_source_frames() -> None:
-    config = LatentsConfig("base")
     for first, expected in ((0, [0, 17, 34]), (5, [17, 34]), (17, [17, 34, 51])):
-        starts = window_starts({"kind": "unreal", "start_frame": first, "frames": 60}, config)
+        starts = window_starts({"kind": "unreal", "start_frame": first, "frames": 60}, Window(), 8)
         assert [first + start for start in starts] == expected
-    assert window_starts({"kind": "internet", "start_frame": 5, "frames": 40}, config) == [0, 17]
+    assert window_starts({"kind": "internet", "start_frame": 5, "frames": 40}, Window(), 8) == [0, 17]
 
 
 def test_the_caption_committed_last_counts(tmp_path: Path) -> None:
@@ -180,6 +180,74 @@ def test_the_caption_committed_last_counts(tmp_path: Path) -> None:
     for run_id, caption_id, text in (("one", "z", "old"), ("two", "a", "new")):
         lake.append(run_id, {"captions": [row("captions", caption_id=caption_id, clip_id="c", text=text)]})
     assert current_captions(lake, ["text"])["text"].to_pylist() == ["new"]
+
+
+BUCKETS = [Window(9, 2, 96, 64), Window(9, 2, 64, 96), Window(5, 2, 64, 96), Window(9, 2, 64, 64)]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "frames", "expected"),
+    [
+        (1920, 1080, 40, 0),
+        (720, 1280, 40, 1),
+        (720, 1280, 12, 2),  # too short for 9 frames at every second one
+        (720, 1280, 3, 2),  # too short for any: the message names the shortest
+        (500, 480, 40, 3),
+    ],
+)
+def test_a_clip_is_encoded_in_the_longest_window_of_the_nearest_aspect(
+    width: int, height: int, frames: int, expected: int
+) -> None:
+    assert bucket_of(width, height, frames, BUCKETS) == BUCKETS[expected]
+    assert bucket_of(width, height, frames, BUCKETS[::-1]) == BUCKETS[expected]
+    assert bucket_of(width, height, frames, BUCKETS[3:]) == BUCKETS[3]
+
+
+def test_windows_are_written_as_sizes() -> None:
+    assert parsed_window("480x832", Window(frame_step=3)) == Window(9, 3, 480, 832)
+    assert parsed_window("480X832x81", Window()) == Window(81, 2, 480, 832)
+    for wrong in ("480", "480x", "ax5", "1x2x3x4", "480x0", "-480x832"):
+        with pytest.raises(ValueError, match="is not a window"):
+            parsed_window(wrong, Window())
+
+
+def test_buckets_change_work_keys_and_their_absence_does_not() -> None:
+    assert "buckets" not in LatentsConfig("base").identity() and "buckets" not in PairsConfig("vae").identity()
+    assert LatentsConfig("base", buckets=(Window(13),)).identity() != LatentsConfig("base").identity()
+
+
+def test_portrait_and_landscape_clips_become_latents_and_pairs_of_their_own_shape(base: Path, tmp_path: Path) -> None:
+    lake, rng = Lake(tmp_path), np.random.default_rng(0)
+    sizes = {"portrait": (96, 160), "landscape": (160, 96)}
+    good = {"people": 1.0, "person_share": 1.0, "person_height": 0.7, "sharpness": 99.0, "exposure": 0.5}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("captures", "clips", "clip_videos", "captions")}
+    for clip, (width, height) in sizes.items():
+        images = rng.integers(0, 255, (20, height, width, 3), np.uint8)
+        names = {"clip_id": clip, "source_id": clip, "capture_id": clip, "kind": "internet", "video_sha256": clip}
+        size = {"frames": 20, "width": width, "height": height, "fps_num": 24, "fps_den": 1}
+        track = np.tile(np.float32([10, 10, 50, 90]), (20, 1))
+        rows["clips"].append(row("clips", **names, **size, **good, track=track))
+        rows["clip_videos"].append(row("clip_videos", clip_id=clip, video=encode(images, Fraction(24))))
+        rows["captures"].append(row("captures", capture_id=clip, sync_method="single"))
+        rows["captions"].append(row("captions", caption_id=clip, clip_id=clip, content_sentence=TEXT))
+    lake.append("clips", rows)
+    landscape, portrait = Window(9, 2, 96, 64), Window(9, 2, 64, 96)
+
+    def encoded(*buckets: Window) -> LatentsStage:
+        stage = LatentsStage(lake.uri, LatentsConfig(str(base), landscape, buckets=buckets))
+        stage.setup()
+        lake.append(f"with {len(buckets)} buckets", stage.run(plan(lake, stage, Policy(min_frames=5)).all()).rows)
+        return stage
+
+    def paired(*buckets: Window) -> dict[str, tuple[int, int]]:
+        inputs = gather(lake, PairsConfig(stage.vae, landscape, buckets=buckets), Policy(min_frames=5))
+        assert len(build_pairs(inputs, PairsConfig(stage.vae))) == len(inputs.windows)
+        return {w["clip_id"]: (w["width"], w["height"]) for w in inputs.windows}
+
+    stage = encoded()
+    assert paired() == {"portrait": (96, 64), "landscape": (96, 64)}
+    encoded(portrait)  # the portrait clip then has rows of both shapes, of which only its bucket's is paired
+    assert paired(portrait) == {"portrait": (64, 96), "landscape": (96, 64)}
 
 
 def test_a_window_has_4k_plus_1_frames() -> None:

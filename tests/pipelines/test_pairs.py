@@ -27,7 +27,7 @@ def clip(clip_id: str, capture: str, view: str, **changes: Any) -> dict[str, Any
 
 
 def window(clip_id: str, start: int = 0) -> dict[str, Any]:
-    return {"clip_id": clip_id, "start_frame": start, "latent_id": f"{clip_id}@{start}"}
+    return {"clip_id": clip_id, "start_frame": start, "latent_id": f"{clip_id}@{start}", **asdict(CONFIG.window)}
 
 
 def inputs(clips: list[dict[str, Any]], windows: list[dict[str, Any]], **changes: Any) -> Inputs:

@@ -1,5 +1,6 @@
 """A small synthetic lake of waving figures, in single views, rigs and moving cameras; and a release of it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from opendimo.model.tiny import make_tiny_base
 from opendimo.pipelines.latents import stage as latents
+from opendimo.pipelines.latents.windows import Window
 from opendimo.pipelines.pairs import stage as pairs
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.ids import sha256_bytes
@@ -21,6 +23,7 @@ from opendimo.training.schedule import three_stages
 from tests.rows import row
 
 FRAMES, SIZE = 36, 96
+LEFT = SIZE // 6
 CAPTURES = {  # capture: (kind, views, whether the camera moves)
     "street": ("internet", ("a",), False),
     "park": ("internet", ("a",), False),
@@ -48,10 +51,17 @@ def film(seed: int, view: str, moves: bool) -> tuple[np.ndarray, np.ndarray]:
     return frames, boxes
 
 
-def fill(lake: Lake, base: Path, cameras: dict[str, dict[str, object]] | None = None) -> None:
+def fill(
+    lake: Lake,
+    base: Path,
+    cameras: dict[str, dict[str, object]] | None = None,
+    portrait: Sequence[str] = (),
+    buckets: tuple[Window, ...] = (),
+) -> None:
     """Append captures, clips, videos, poses and captions; then run the stages `latents` and `pairs`.
 
-    `cameras`: additional clip columns by view.
+    `cameras`: additional clip columns by view. `portrait`: captures whose frames are only two thirds as wide.
+    `buckets`: windows of latents besides the default one.
     """
     rows: dict[str, list[dict[str, object]]] = {
         name: [] for name in ("captures", "clips", "clip_videos", "poses", "captions")
@@ -63,13 +73,21 @@ def fill(lake: Lake, base: Path, cameras: dict[str, dict[str, object]] | None = 
         for view in views:
             clip_id = f"{capture} {view}"
             frames, boxes = film(seed, view, moves)
+            if capture in portrait:
+                frames, boxes = np.ascontiguousarray(frames[:, :, LEFT:-LEFT]), boxes - (LEFT, 0, LEFT, 0)
+            width = frames.shape[2]
             video = encode(frames, Fraction(24))
             times = np.linspace(0, 3, FRAMES)[:, None, None]
             clip = {"clip_id": clip_id, "source_id": clip_id, "capture_id": capture, "view": view, "kind": kind}
-            facts = {"frames": FRAMES, "end_frame": FRAMES, "fps_num": 24, "fps_den": 1, "width": SIZE, "height": SIZE}
+            facts = {"frames": FRAMES, "end_frame": FRAMES, "fps_num": 24, "fps_den": 1, "width": width, "height": SIZE}
             scores = {"people": 1.0, "person_share": 1.0, "person_height": 0.7, "sharpness": 99.0, "exposure": 0.5}
             sha = sha256_bytes(video)
-            person = {"subject": capture, "video_sha256": sha, "track": boxes, **(cameras or {}).get(view, {})}
+            person = {
+                "subject": capture,
+                "video_sha256": sha,
+                "track": np.float32(boxes),
+                **(cameras or {}).get(view, {}),
+            }
             rows["clips"].append(row("clips", **clip, **facts, **scores, **person, work_key=clip_id))
             rows["clip_videos"].append(row("clip_videos", clip_id=clip_id, video=video, sha256=sha))
             joints = np.full((FRAMES, 52, 3), 50, np.float32) + np.arange(52, dtype=np.float32)[None, :, None] % 8
@@ -91,10 +109,10 @@ def fill(lake: Lake, base: Path, cameras: dict[str, dict[str, object]] | None = 
                 row("captions", caption_id=clip_id, clip_id=clip_id, camera_terms=[term], text=text)
             )
     lake.append("filled", rows)
-    stage = latents.LatentsStage(lake.uri, latents.LatentsConfig(str(base)))
+    stage = latents.LatentsStage(lake.uri, latents.LatentsConfig(str(base), buckets=buckets))
     stage.setup()
     run(lake, stage, latents.plan(lake, stage, Policy()).all())
-    paired = pairs.PairsStage(lake.uri, pairs.PairsConfig(stage.vae, test_share=0.3))
+    paired = pairs.PairsStage(lake.uri, pairs.PairsConfig(stage.vae, test_share=0.3, buckets=buckets))
     run(lake, paired, pairs.plan(lake, paired, Policy()).all())
 
 

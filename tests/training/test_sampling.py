@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opendimo.training.sampling import Cell, Stretch, available, counts, draw, driver_at, weights_of, window_at
+from opendimo.training.sampling import (
+    Cell,
+    Mix,
+    Phase,
+    Stretch,
+    available,
+    counts,
+    draw,
+    draw_batch,
+    driver_at,
+    weights_of,
+    window_at,
+)
 
 MIX = {"same_view": 0.5, "cross_view": 0.5}
 NAMES = ("a", "b", "c", "d")
@@ -28,7 +40,7 @@ def runs(make: st.DrawFn) -> tuple[dict[str, dict[str, int]], list[Stretch]]:
         kinds = make(st.sets(st.sampled_from("abc"), min_size=1))
         mix = weights_of({kind: make(st.floats(0.05, 1)) for kind in kinds})
         start, stop = stop, stop + make(st.integers(1, 60))
-        stages.append(Stretch(start, stop, mix, {kind: sizes[kind] for kind in mix}))
+        stages.append(Stretch(start, stop, Mix(mix, {kind: sizes[kind] for kind in mix})))
     return sizes, stages
 
 
@@ -80,24 +92,24 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for(
 
 
 def test_a_thousand_draws_in_a_mix_are_a_thousand_pairs() -> None:
-    mix = Stretch(0, 2000, weights_of(MIX), {kind: {"internet": 1000} for kind in MIX})
+    whole = Stretch(0, 2000, Mix(weights_of(MIX), {kind: {"internet": 1000} for kind in MIX}))
     seen: dict[str, set[int]] = defaultdict(set)
     for step in range(40):
-        for cell, position in draw([mix], 50 * step, 50):
+        for cell, position in draw([whole], 50 * step, 50):
             seen[cell[0]].add(window_at(0, cell, position, 1000)[0])
     assert {kind: len(windows) for kind, windows in seen.items()} == {"same_view": 1000, "cross_view": 1000}
 
 
 def test_every_batch_follows_the_mix() -> None:
     for shares in (MIX, {"a": 0.3, "b": 0.7}):
-        stretch = Stretch(0, 4000, weights_of(shares), {kind: {"x": 3} for kind in shares})
+        stretch = Stretch(0, 4000, Mix(weights_of(shares), {kind: {"x": 3} for kind in shares}))
         for step in range(1000):
             kinds = Counter(cell[0] for cell, _ in draw([stretch], 4 * step, 4))
             assert all(abs(kinds[kind] - 4 * share) < 1 for kind, share in shares.items())
 
 
 def test_stated_shares_of_sources_hold_whatever_their_sizes() -> None:
-    stretch = Stretch(0, 1000, {"a": 1}, {"a": weights_of({"internet": 0.2, "unreal": 0.8})})
+    stretch = Stretch(0, 1000, Mix({"a": 1}, {"a": weights_of({"internet": 0.2, "unreal": 0.8})}))
     assert Counter(cell[1] for cell, _ in draw([stretch], 0, 1000)) == {"internet": 200, "unreal": 800}
 
 
@@ -121,8 +133,39 @@ def test_drivers_are_shuffled_per_window() -> None:
     assert len(orders) > 40
 
 
+@st.composite
+def phases(make: st.DrawFn) -> list[Phase]:
+    """Return stages with random mixes of two buckets, and of kinds in each."""
+    stages, stop = [], 0
+    for _ in range(make(st.integers(1, 3))):
+        buckets = {name: make(st.integers(1, 5)) for name in make(st.sets(st.sampled_from(["p", "q"]), min_size=1))}
+        mixes = {name: Mix({"a": make(st.integers(1, 3)), "b": 1}, {"a": {"x": 1}, "b": {"x": 1}}) for name in buckets}
+        start, stop = stop, stop + make(st.integers(1, 30))
+        stages.append(Phase(start, stop, buckets, mixes))
+    return stages
+
+
+@settings(deadline=None, max_examples=60)
+@given(phases(), st.integers(1, 5))
+def test_batches_of_a_bucket_walk_through_its_cells_without_gap_or_repeat(stages: list[Phase], size: int) -> None:
+    walks: dict[Cell, list[int]] = defaultdict(list)
+    for step in range(stages[-1].stop):
+        bucket, drawn = draw_batch(stages, step, size)
+        assert len(drawn) == size
+        for cell, position in drawn:
+            walks[(*cell, bucket)].append(position)
+    assert all(walk == list(range(len(walk))) for walk in walks.values())
+    for stage in stages:
+        steps = range(stage.start, stage.stop)
+        found = Counter(draw_batch(stages, step, size)[0] for step in steps)
+        shares = {name: weight / sum(stage.buckets.values()) for name, weight in stage.buckets.items()}
+        assert all(abs(found[name] - len(steps) * share) <= 1 for name, share in shares.items())
+    with pytest.raises(ValueError, match="outside"):
+        draw_batch(stages, stages[-1].stop, size)
+
+
 def test_slots_outside_the_schedule_are_an_error() -> None:
-    stretch = Stretch(0, 10, {"a": 1}, {"a": {"x": 1}})
+    stretch = Stretch(0, 10, Mix({"a": 1}, {"a": {"x": 1}}))
     with pytest.raises(ValueError, match="outside"):
         draw([stretch], 8, 4)
 
