@@ -47,7 +47,7 @@ class SamplePolicy:
             raise ValueError("every, clips and steps of sample videos must be 1 or more")
 
 
-FREE = ("base", "micro_batch", "loader_workers", "samples")
+FREE = ("base", "micro_batch", "loader_workers", "samples", "wandb_project")
 """Settings of a run that may differ when it is resumed."""
 
 
@@ -60,8 +60,8 @@ class TrainConfig:
     `base`: the pretrained model, a folder in the diffusers layout or ORG/NAME on the Hugging Face hub.
     `init_encoder`: weights to initialise the motion encoder from.
     `init_model`: folder of a trained 3DiMo to start from.
-    The paths of these three may change between resumes, and so may `micro_batch`, `loader_workers` and `samples`;
-    everything else may not.
+    The paths of these three may change between resumes, and so may `micro_batch`, `loader_workers`, `samples` and
+    `wandb_project`; everything else may not.
     `lora_rank`: rank of adapters that are trained instead of the base model's weights (`model.adapters`); None: all
     weights are trained [ours].
     `micro_batch`: samples per process whose gradients are computed at a time; they are added up over the batch. None:
@@ -77,6 +77,7 @@ class TrainConfig:
     `reference_share`: share of the samples whose reference shows another moment of the clip (only in reference mode
     `prefix`) [ours].
     `follow`: when to run the driver check. `samples`: when to write sample videos.
+    `wandb_project`: project of Weights & Biases that gets all numbers and sample videos; None: TensorBoard only.
     """
 
     preset: str
@@ -105,6 +106,7 @@ class TrainConfig:
     loader_workers: int = 0
     ema_decay: float | None = None
     spike_factor: float | None = None
+    wandb_project: str | None = None
 
     def __post_init__(self) -> None:
         positive = ("batch_size", "checkpoint_every", "grad_clip", "lora_rank", "micro_batch")

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from opendimo.model.dimo import Batch, DiMo
-from opendimo.model.flow import sigma_at
+from opendimo.model.driving.regions import REGIONS, latent_regions
+from opendimo.model.flow import sigma_at, velocity_target
 from opendimo.training.config import TrainConfig
 from opendimo.training.data import TrainingData
-from opendimo.training.objective import Conditions, training_loss, with_text
+from opendimo.training.objective import Conditions, Terms, training_loss, with_text
 from opendimo.training.precision import computing
 from opendimo.training.release import Pair, chunks
 from opendimo.training.schedule import StagePoint
@@ -61,7 +62,7 @@ class DriverCheck:
 
     def measure(self, model: DiMo, step: int, stage: str) -> dict[str, Any]:
         """Return the `driver_check` record for metrics.jsonl."""
-        losses = self._losses(model)  # {condition: [N]}, NaN if not measurable
+        losses, regions, tokens = self._losses(model)
         true, other = losses["true"], losses["other"]
         comparable = ~other.isnan()
         gap = float(other[comparable].mean() / true[comparable].mean() - 1) if comparable.any() else None
@@ -78,16 +79,27 @@ class DriverCheck:
                 kind: _means(losses, torch.tensor([k == kind for k in kinds])) for kind in dict.fromkeys(kinds)
             },
             "by_noise": self._by_noise(losses),
+            "by_region": {
+                name: {condition: _mean(values[k]) for condition, values in regions.items()}
+                for k, name in enumerate(REGIONS)
+            },
+            "tokens": tokens,
             "gap": gap,
             "warning": self._warning(gap, step),
         }
 
-    def _losses(self, model: DiMo) -> dict[str, Tensor]:
-        """Return the flow loss [N] of each pair under each of `CONDITIONS`; NaN if it cannot be measured."""
+    def _losses(self, model: DiMo) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, float]]:
+        """Return the flow losses of each pair under each of `CONDITIONS`, NaN if not measurable, and facts of tokens.
+
+        The losses are given over all latents, [N], and in each of `REGIONS`, [4, N]. These are known only if the
+        labelled driver is seen by the camera of the target.
+        """
         device = next(model.parameters()).device
         generator = torch.Generator().manual_seed(SEED)
         sigmas = self._sigmas()
         losses = {name: torch.full((len(self.pairs),), torch.nan) for name in CONDITIONS}
+        regions = {name: torch.full((len(REGIONS), len(self.pairs)), torch.nan) for name in CONDITIONS}
+        tokens: list[Tensor] = []
         model.eval()
         for chosen in chunks(self.pairs, CHUNK):
             pairs, others = [self.pairs[k] for k in chosen], [self.others[k] for k in chosen]
@@ -96,11 +108,14 @@ class DriverCheck:
             conditions = _conditions(sigmas[chosen].to(device), noise)
             other = self.data.batch([other or pair for other, pair in zip(others, pairs, strict=True)])
             batch, other = batch.to(device), other.to(device)
+            places = _places(model, batch)
+            tokens += _tokens(model, batch, self.config.bf16)
             for name, (changed, draws, ok) in self._conditioned(batch, other, conditions, others).items():
-                loss = sample_losses(model, changed, draws, self.config.bf16).cpu()
-                losses[name][chosen] = torch.where(ok.cpu(), loss, torch.nan)
+                terms = _terms(model, changed, draws, self.config.bf16)
+                losses[name][chosen] = torch.where(ok, terms.samples, torch.nan).cpu()
+                regions[name][:, chosen] = torch.where(ok, _in_regions(terms, changed, draws, places), torch.nan).cpu()
         model.train()
-        return losses
+        return losses, regions, _facts_of_tokens(tokens)
 
     def _conditioned(
         self, batch: Batch, other: Batch, conditions: Conditions, others: list[Pair | None]
@@ -164,15 +179,52 @@ def fixed_loss(model: DiMo, data: TrainingData, point: StagePoint, config: Train
         batch = data.batch([pairs[k] for k in chosen]).to(device)
         noise = torch.randn(batch.target.shape, generator=generator).to(device)
         conditions = _conditions(sigmas[chosen].to(device), noise)
-        losses.append(sample_losses(model, batch, conditions, config.bf16))
+        losses.append(_terms(model, batch, conditions, config.bf16).samples)
     model.train()
     return float(torch.cat(losses).mean())
 
 
-def sample_losses(model: DiMo, batch: Batch, conditions: Conditions, bf16: bool) -> Tensor:
-    """Return the flow loss [B] of each sample, without gradients."""
+def _terms(model: DiMo, batch: Batch, conditions: Conditions, bf16: bool) -> Terms:
     with torch.no_grad(), computing(batch.target.device, bf16):
-        return training_loss(model, batch, conditions, 0, 0).samples
+        return training_loss(model, batch, conditions, 0, 0)
+
+
+def _places(model: DiMo, batch: Batch) -> Tensor:
+    """Return the cells of the targets in each of `REGIONS`, [4, B, L, h, w]; none where the view is another one."""
+    frames, height, width = batch.target.shape[2:]
+    stride = (batch.driving.body.shape[1] - 1) // max(1, frames - 1)
+    places = latent_regions(batch.driving, frames, height, width, stride)
+    places[:, :, : int(model.transformer.first_frame_is_given)] = False
+    return places & batch.same_view[None, :, None, None, None]
+
+
+def _in_regions(terms: Terms, batch: Batch, conditions: Conditions, places: Tensor) -> Tensor:
+    """Return the flow loss of each sample in each region, [4, B]; NaN where a sample has no cell of it."""
+    assert terms.velocity is not None
+    truth = velocity_target(batch.target, conditions.noise)
+    error = (terms.velocity.float() - truth.float()).square().mean(1)  # [B, L, h, w]
+    inside = places.flatten(2).float()  # [4, B, L h w]
+    return (inside * error.flatten(1)).sum(2) / inside.sum(2)
+
+
+def _tokens(model: DiMo, batch: Batch, bf16: bool) -> list[Tensor]:
+    """Return the motion tokens [T, N d] of each sample; none if the control has no tokens."""
+    if not getattr(getattr(model, "control", None), "has_features", False):
+        return []
+    with torch.no_grad(), computing(batch.target.device, bf16):
+        return list(model.features(batch).float().flatten(2).cpu())
+
+
+def _facts_of_tokens(samples: list[Tensor]) -> dict[str, float]:
+    """Return the root mean square of motion tokens [T, N d], and their standard deviation over frames divided by it.
+
+    A spread near 0 means that the encoder does not see motion.
+    """
+    if not samples:
+        return {}
+    rms = float(torch.cat(samples).square().mean().sqrt())
+    spread = float(torch.cat([(x - x.mean(0)) for x in samples]).square().mean().sqrt())
+    return {"rms": rms, "spread": spread / rms if rms else 0.0}
 
 
 def _conditions(sigma: Tensor, noise: Tensor) -> Conditions:
@@ -183,8 +235,13 @@ def _conditions(sigma: Tensor, noise: Tensor) -> Conditions:
 
 def _means(losses: dict[str, Tensor], chosen: Tensor) -> dict[str, float | None]:
     """Return each condition's mean loss [N] over measurable pairs in the mask `chosen` [N]; None if there are none."""
-    selected = {name: values[chosen & ~values.isnan()] for name, values in losses.items()}
-    return {name: float(values.mean()) if len(values) else None for name, values in selected.items()}
+    return {name: _mean(values[chosen]) for name, values in losses.items()}
+
+
+def _mean(values: Tensor) -> float | None:
+    """Return the mean of the numbers among `values` [n]; None if there are none."""
+    known = values[~values.isnan()]
+    return float(known.mean()) if len(known) else None
 
 
 def _fixed(data: TrainingData, kind: str, count: int) -> list[Pair]:

@@ -47,12 +47,13 @@ class Terms:
 
     `loss` = `flow` (or `weighted_flow`, if the control weights regions) + weight * `geometry` + the sum of `control`,
     the losses of the control by name. Both flow losses are means over the predicted latent frames; `flow` is the mean
-    of `samples` [B].
+    of `samples` [B]. `velocity` [B, C, L, h, w]: the predicted velocity, without gradients.
     """
 
     loss: Tensor
     flow: Tensor
     samples: Tensor
+    velocity: Tensor | None = None
     weighted_flow: Tensor | None = None
     geometry: Tensor | None = None
     control: dict[str, Tensor] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Terms:
     def as_floats(self) -> dict[str, float | None]:
         """Return all scalar terms by name, as numbers."""
         terms = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("control", "samples")
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("control", "samples", "velocity")
         } | self.control
         return {name: None if term is None else float(term.detach()) for name, term in terms.items()}
 
@@ -159,7 +160,7 @@ def encoder_loss(
     features = model.features(batch, conditions.augment_seeds, perspective)
     geometry = pose_loss(model, features, batch, joints_weight, gathered)
     none = geometry.new_zeros(len(batch.target))
-    return Terms(geometry_weight * geometry, none.mean(), none, None, geometry)
+    return Terms(geometry_weight * geometry, none.mean(), none, geometry=geometry)
 
 
 def training_loss(
@@ -202,4 +203,4 @@ def training_loss(
         geometry = pose_loss(model, prediction.features, batch, joints_weight, gathered)
         loss = loss + geometry_weight * geometry
     loss = loss + sum(prediction.losses.values())
-    return Terms(loss, flow, samples, weighted, geometry, prediction.losses)
+    return Terms(loss, flow, samples, prediction.velocity.detach(), weighted, geometry, prediction.losses)

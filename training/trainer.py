@@ -172,7 +172,7 @@ class _Run:
 
     def _train_steps(self, end: int, on_progress: Progress) -> None:
         config, schedule = self.config, self.config.schedule
-        log = MetricsLog(self.out, self.metrics_bytes, self.step) if self.world.is_first else None
+        log = MetricsLog(self.out, self.metrics_bytes, self.step, config.wandb_project) if self.world.is_first else None
 
         def record(entry: dict[str, Any]) -> None:
             if log is None:
@@ -205,6 +205,8 @@ class _Run:
             if self.videos and (stage_done or self.step % (config.samples.every or 1) == 0):
                 file = self.out / SAMPLES / f"step-{self.step:06d}.mp4"
                 self.videos.write(self.model, file if self.world.is_first else None)
+                if log:
+                    log.video(SAMPLES, file, self.step)
             stopping = self.step < end and self.world.any(self.should_stop())
             if stopping or stage_done or self.step % config.checkpoint_every == 0:
                 self._end_geometry()

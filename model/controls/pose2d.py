@@ -20,11 +20,9 @@ from opendimo.model.controls.guider import Guider, picture_size
 from opendimo.model.controls.interface import Control, Shapes
 from opendimo.model.drawing.limbs import limbs_ok
 from opendimo.model.drawing.skeleton_picture import draw_skeleton
+from opendimo.model.driving.regions import SURE
 from opendimo.model.folding import where_present
 from opendimo.model.signal import Grid, Signal
-
-SURE = 0.3
-"""Minimum confidence: joints below it are not drawn, as in DWPose's drawings."""
 
 
 class Pose2DControl(Control):

@@ -34,6 +34,7 @@ class DriverCheck:
     drawings: list[Lines]
     by_kind: list[tuple[str, list[float | None]]]
     by_noise: list[tuple[str, list[float | None]]]
+    by_region: list[tuple[str, list[float | None]]]
     gap: float | None
     columns: list[str]
 
@@ -49,6 +50,7 @@ def read_driver_checks(training: Path) -> DriverCheck | None:
         return None
     newest = checks[-1]
     kinds = {"all": newest.get("loss"), **_mapping(newest.get("by_kind"))}
+    regions = _mapping(newest.get("by_region"))
     noise = [entry for entry in newest.get("by_noise") or [] if isinstance(entry, dict)]
     losses = {
         text: [(float(c["step"]), value) for c in checks if (value := _loss(c, name)) is not None]
@@ -61,6 +63,7 @@ def read_driver_checks(training: Path) -> DriverCheck | None:
         [drawing for drawing in drawings if drawing],
         [(kind, _numbers(values)) for kind, values in kinds.items() if isinstance(values, dict)],
         [(f"{sigma:g}", _numbers(e)) for e in noise if (sigma := number(e.get("sigma"))) is not None],
+        [(name, _numbers(values)) for name, values in regions.items() if isinstance(values, dict)],
         number(newest.get("gap")),
         list(LOSSES.values()),
     )

@@ -11,11 +11,12 @@ from opendimo.model.batch import Batch, Driving
 from opendimo.model.body.load import load_body
 from opendimo.model.controls import CONTROLS, Control, control_class
 from opendimo.model.controls.interface import Shapes
-from opendimo.model.controls.mimicmotion import AMPLIFIED, hand_regions
+from opendimo.model.controls.mimicmotion import AMPLIFIED
 from opendimo.model.controls.pose2d import bone_confidence
 from opendimo.model.controls.smpl_render import draw_body
 from opendimo.model.controls.smpl_vq import centred
 from opendimo.model.dimo import DiMo
+from opendimo.model.driving.regions import hand_regions
 from opendimo.model.encoder.config import ENCODERS
 from opendimo.model.folding import by_latent_frame
 from opendimo.model.signal import Grid, Signal

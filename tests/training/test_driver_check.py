@@ -68,6 +68,10 @@ def test_a_model_that_follows_its_driver_has_a_gap(data: dict[str, TrainingData]
     assert record["gap"] == pytest.approx(2.0) and record["warning"] is None
     rows = [row for row in (*record["by_kind"].values(), *record["by_noise"]) if row["other"] is not None]
     assert len(rows) > 3 and all(row["other"] > row["true"] for row in rows)
+    assert set(record["by_region"]) == {"face", "hands", "body", "background"}
+    seen = [losses for losses in record["by_region"].values() if losses["true"] is not None]
+    assert seen and all(losses["true"] == pytest.approx(0.1) for losses in seen)
+    assert all(losses["none"] == pytest.approx(0.3) for losses in seen)
 
 
 def test_a_model_that_ignores_its_driver_is_named(data: dict[str, TrainingData], config: TrainConfig) -> None:
