@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate, pad
 from opendimo.model.dimo import Batch, DiMo, Driving
 from opendimo.model.flow import flow_loss, per_sample, sample_sigma
 from opendimo.model.geometry import PoseLabels, geometry_loss
+from opendimo.training.noise import normal
 
 Gather = Callable[[Tensor], Tensor]
 """Concatenates a tensor [n, ...] over the processes of a run."""
@@ -69,18 +70,17 @@ class Terms:
 def draw(
     batch: Batch, step: int, seed: int, *, shift: float, text_dropout: float, motion_dropout: float, first: int = 0
 ) -> Conditions:
-    """Draw the random inputs of `step` on the CPU, so that devices agree. `shift`: of sigma.
+    """Draw the random inputs of `step`, which are the same on any device. `shift`: of sigma.
 
     Those of a sample depend only on (seed, step, number of the sample); `first`: number of the first one in `batch`.
     """
-    shape, numbers = batch.target[0].shape, range(first, first + len(batch.target))
-    samples = [_draw_sample(shape, seed_of(seed, step, number), shift) for number in numbers]
-    sigma, noise, chances, seeds = zip(*samples, strict=True)
+    keys = [seed_of(seed, step, number) for number in range(first, first + len(batch.target))]
+    sigma, chances, seeds = zip(*(_draw_sample(key, shift) for key in keys), strict=True)
     dropped = torch.stack(chances) < torch.tensor([text_dropout, motion_dropout])  # [B, 2]
     device = batch.target.device
     return Conditions(
         torch.cat(sigma).to(device),
-        torch.stack(noise).to(device),
+        normal(keys, batch.target.shape[1:], device),
         dropped[:, 0].to(device),
         dropped[:, 1].to(device),
         seeds,
@@ -92,12 +92,11 @@ def seed_of(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _draw_sample(shape: torch.Size, seed: int, shift: float) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Draw sigma [1], noise, the two chances of dropout [2], and the augmentation seed of one sample."""
+def _draw_sample(seed: int, shift: float) -> tuple[Tensor, Tensor, int]:
+    """Draw sigma [1], the two chances of dropout [2], and the augmentation seed of one sample."""
     generator = torch.Generator().manual_seed(seed)
-    sigma = sample_sigma(1, shift, generator)
-    noise, chances = torch.randn(shape, generator=generator), torch.rand(2, generator=generator)
-    return sigma, noise, chances, int(torch.randint(2**62, (), generator=generator))
+    sigma, chances = sample_sigma(1, shift, generator), torch.rand(2, generator=generator)
+    return sigma, chances, int(torch.randint(2**62, (), generator=generator))
 
 
 def with_text(batch: Batch, chosen: Tensor, text: Tensor) -> Batch:

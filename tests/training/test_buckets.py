@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from opendimo.storage_schemas.media.video import probe
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
 from opendimo.training.config import SamplePolicy, TrainConfig
 from opendimo.training.data import TrainingData
+from opendimo.training.parallel import World
 from opendimo.training.pool import Pool
 from opendimo.training.release import Pair, Pairs, chunks
 from opendimo.training.result import TrainingStopped
@@ -136,3 +138,34 @@ def test_the_order_within_one_bucket_does_not_depend_on_its_name() -> None:
         pool = Pool(Pairs.of(made({("same_view", "u", bucket): 7})))
         orders.append([pool.choose(step, schedule, 3, 5).tolist() for step in range(20)])
     assert orders[0] == orders[1]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.integers(0, 6), min_size=8, max_size=8).filter(lambda sizes: sum(sizes[:4]) and sum(sizes[4:])),
+    st.sampled_from([1, 2, 3, 4]),
+    st.lists(st.integers(1, 29), max_size=3),
+)
+def test_ranks_share_an_epoch_without_overlap_after_any_number_of_resumes(
+    sizes: list[int], processes: int, resumes: list[int]
+) -> None:
+    pool = Pool(Pairs.of(made(dict(zip(CELLS, sizes, strict=True)))))
+    schedule = Schedule((StageConfig("only", 30, (("same_view", 0.5), ("cross_view", 0.5)), 1e-3, ("u", "i")),))
+    batch = 2 * processes
+    worlds = [World(rank, processes, torch.device("cpu")) for rank in range(processes)]
+    walks: list[list[int]] = [[] for _ in worlds]
+    borders = sorted({0, *resumes, 30})
+    for start, stop in pairwise(borders):  # each part of the run has a pool of its own
+        part = Pool(pool.pairs)
+        for step in range(start, stop):
+            rows = part.choose(step, schedule, batch, 3)
+            for walk, world in zip(walks, worlds, strict=True):
+                walk.extend(rows[world.samples(batch)].tolist())
+    straight = [row for step in range(30) for row in pool.choose(step, schedule, batch, 3).tolist()]
+    assert Counter(row for walk in walks for row in walk) == Counter(straight)
+    assert {len(walk) for walk in walks} == {2 * 30}
+    cells = [(pair.kind, pair.source_kind, pair.bucket) for pair in pool.pairs[:]]
+    for cell, size in Counter(cells).items():
+        rows = [row for row in straight if cells[row] == cell]
+        for first in range(0, len(rows) - size + 1, size):  # one epoch
+            assert len(set(rows[first : first + size])) == size
