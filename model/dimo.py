@@ -58,7 +58,9 @@ class DiMo(nn.Module):
         A geometry head is added if the config asks for it and the control has motion tokens.
         """
         encoder = config.encoder
-        control = control_class(config.control).fresh(Shapes(encoder, transformer.width, transformer.temporal_stride))
+        blocks = int(transformer.config["num_layers"])
+        shapes = Shapes(encoder, transformer.width, transformer.temporal_stride, blocks)
+        control = control_class(config.control).fresh(shapes)
         hand_tokens = encoder.hand_tokens if encoder.hands else 0
         head = GeometryHead(encoder.body_tokens, hand_tokens, encoder.dim, config.geometry_width)
         return cls(config, transformer, control, head if config.geometry and control.has_features else None).train()

@@ -1,5 +1,6 @@
 """The interface between any control and any generator: `Signal` and its parts."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -24,15 +25,24 @@ class Grid(NamedTuple):
 class Signal(NamedTuple):
     """Output of a control.
 
-    `motion`: tokens for the generator's motion cross-attention. `additions`: entry i is added to the video tokens
-    before block i; each is [B, S, D] with S = frames x height x width and D = dim of the `Grid`. The first one is
-    equivalent to channels concatenated to the latents. `loss_weight` [B, 1, frames, height, width]: weight of the
+    `motion`: tokens for the generator's motion cross-attention. `scales`, `additions`: before block i the video tokens
+    are multiplied by 1 + entry i of `scales`, and entry i of `additions` is added; each is [B, S, D] with S = frames x
+    height x width and D = dim of the `Grid`, or None; missing entries are None. The first addition is equivalent to
+    channels concatenated to the latents. `loss_weight` [B, 1, frames, height, width]: weight of the
     squared velocity error, with mean 1; valid only for samples whose target has the driver's view. `losses`: scalar
     loss terms of the control. `features` [B, T, N, d]: input of the geometry head.
     """
 
     motion: MotionTokens | None = None
-    additions: tuple[Tensor, ...] = ()
+    additions: tuple[Tensor | None, ...] = ()
     features: Tensor | None = None
     loss_weight: Tensor | None = None
     losses: dict[str, Tensor] = {}  # noqa: RUF012  # never written to
+    scales: tuple[Tensor | None, ...] = ()
+
+    def with_modulations(self, other: "Signal", change: Callable[[Tensor], Tensor]) -> "Signal":
+        """Return a copy with the scales and additions of another signal, changed."""
+        scales, additions = (
+            tuple(None if x is None else change(x) for x in given) for given in (other.scales, other.additions)
+        )
+        return self._replace(scales=scales, additions=additions)

@@ -45,6 +45,9 @@ VARIANTS: dict[str, Change] = {
     "mimicmotion": _with_model(control="mimicmotion"),
     "smpl_render": _with_model(control="smpl_render"),
     "smpl_vq": _with_model(control="smpl_vq"),
+    # bone maps of HVG, with and without their 3-D half
+    "hvg_pose": _with_model(control="hvg_pose"),
+    "hvg_2d": _with_model(control="hvg_2d"),
     # choices that the paper leaves open
     "global_attention": _with_model(motion_attention="global"),
     "first_frame": _with_model(reference="first_frame"),

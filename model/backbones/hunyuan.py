@@ -164,8 +164,8 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
         keys = None  # or a mask [B, 1, 1, S + n]
         if padding is not None:
             keys = pad(padding, (tokens.shape[1], 0), value=True)[:, None, None]
-        for block, addition in zip(self.transformer_blocks, conditioning.additions, strict=True):
-            tokens, text = self.run_block(block, addition, tokens, text, temb, keys, rope, conditioning.motion)
+        for block, control in zip(self.transformer_blocks, conditioning.modulations, strict=True):
+            tokens, text = self.run_block(block, control, tokens, text, temb, keys, rope, conditioning.motion)
 
         out = self.proj_out(self.norm_out(tokens, temb))
         return unpatched(out.unflatten(2, (-1, self.patch, self.patch)), self.grid(conditioned))

@@ -26,14 +26,14 @@ def patch_side(config: Mapping[str, Any]) -> int:
 
 
 class BlockConditioning(NamedTuple):
-    """A signal prepared for the blocks: motion for all blocks, and an addition [B, S, D] or None before each block.
+    """A signal prepared for the blocks: motion for all, and a scale and an addition, [B, S, D] or None, before each.
 
     `prefix`: number of prepended frames that receive no signal, 0 or 1.
     """
 
     prefix: int
     motion: MotionContext | None
-    additions: list[Tensor | None]
+    modulations: list[tuple[Tensor | None, Tensor | None]]
 
 
 class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
@@ -182,22 +182,27 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         """
         blocks = self.config["num_layers"]
         if signal is None:
-            return BlockConditioning(prefix, None, [None] * blocks)
-        if len(signal.additions) > blocks:
-            raise ValueError(
-                f"the control has additions for {len(signal.additions)} blocks, but the generator has {blocks}"
-            )
+            return BlockConditioning(prefix, None, [(None, None)] * blocks)
+        if (given := max(len(signal.additions), len(signal.scales))) > blocks:
+            raise ValueError(f"the control has additions for {given} blocks, but the generator has {blocks}")
         motion = None
         if signal.motion is not None:
             if self.motion_alignment is None:
                 raise ValueError("the control sends motion tokens, but the generator was made without motion attention")
             motion = self.motion_alignment(signal.motion, grid.frames, prefix)
         prefix_tokens = prefix * grid.height * grid.width
-        additions = [pad(addition, (0, 0, prefix_tokens, 0)) for addition in signal.additions]
-        return BlockConditioning(prefix, motion, [*additions, *[None] * (blocks - len(additions))])
+        scales, additions = (
+            [None if x is None else pad(x, (0, 0, prefix_tokens, 0)) for x in (*some, *[None] * (blocks - len(some)))]
+            for some in (signal.scales, signal.additions)
+        )
+        return BlockConditioning(prefix, motion, list(zip(scales, additions, strict=True)))
 
-    def run_block(self, block: nn.Module, addition: Tensor | None, tokens: Tensor, *arguments: Any) -> Any:
-        """Run a block on video tokens plus their addition, with gradient checkpointing if it is enabled."""
+    def run_block(
+        self, block: nn.Module, modulation: tuple[Tensor | None, Tensor | None], tokens: Tensor, *arguments: Any
+    ) -> Any:
+        """Run a block on scaled video tokens plus their addition, with gradient checkpointing if it is enabled."""
+        scale, addition = modulation
+        tokens = tokens if scale is None else tokens * (1 + scale)
         tokens = tokens if addition is None else tokens + addition
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             return self._gradient_checkpointing_func(block, tokens, *arguments)

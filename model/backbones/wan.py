@@ -156,8 +156,8 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
             timestep.flatten(), self._padded(text, text_ok), None, tokens.shape[1] if timestep.ndim == 2 else None
         )
         modulation = modulation.unflatten(-1, (6, -1))  # [B, 6, D] or [B, S, 6, D]
-        for block, addition in zip(self.blocks, conditioning.additions, strict=True):
-            tokens = self.run_block(block, addition, tokens, context, modulation, rope, conditioning.motion)
+        for block, control in zip(self.blocks, conditioning.modulations, strict=True):
+            tokens = self.run_block(block, control, tokens, context, modulation, rope, conditioning.motion)
 
         temb = temb if temb.ndim == 3 else temb[:, None]  # [B, S or 1, D]
         shift, scale = (self.scale_shift_table[0] + temb[..., None, :]).unbind(-2)

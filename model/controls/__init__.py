@@ -1,6 +1,7 @@
 """Controls of the generator: 3DiMo's implicit motion, its ablations and its baselines, one file each, one interface."""
 
 from opendimo.model.controls.channel_concat import ChannelConcatControl
+from opendimo.model.controls.hvg import HVG2DControl, HVGPoseControl
 from opendimo.model.controls.implicit import ImplicitControl
 from opendimo.model.controls.interface import Control
 from opendimo.model.controls.mimicmotion import MimicMotionControl
@@ -17,6 +18,8 @@ CONTROLS: dict[str, type[Control]] = {
     "mimicmotion": MimicMotionControl,
     "smpl_render": SMPLRenderControl,
     "smpl_vq": SMPLVQControl,
+    "hvg_pose": HVGPoseControl,
+    "hvg_2d": HVG2DControl,
 }
 """Control classes by the name used in configs."""
 

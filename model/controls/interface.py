@@ -18,12 +18,14 @@ class Shapes:
     """Dimensions a control is built for.
 
     `encoder`: the motion encoder's config; `encoder.dim` is the width of motion tokens even for controls without an
-    encoder. `width`: width of the generator's video tokens. `temporal_stride`: frames per latent frame.
+    encoder. `width`, `blocks`: width of the generator's video tokens, number of its blocks. `temporal_stride`: frames
+    per latent frame. Defaults are those of Wan2.2-TI2V-5B.
     """
 
     encoder: EncoderConfig
     width: int
     temporal_stride: int = 4
+    blocks: int = 30
 
 
 class Control(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers

@@ -1,4 +1,4 @@
-"""Ray-cast capsules: depth, normal and index of the nearest capsule at every pixel.
+"""Ray-cast capsules: depth, normal and index of the nearest capsule at every pixel, or of those behind it.
 
 The solution is in closed form: a capsule is the union of two balls and the tube between them, so the first point where
 a ray enters any of the three is where it enters the capsule.
@@ -24,7 +24,7 @@ class Capsules(NamedTuple):
 
     start: Tensor  # [F, N, 3] centre of one ball
     end: Tensor  # [F, N, 3] centre of the other ball; may equal `start`
-    radius: Tensor  # [N]
+    radius: Tensor  # [F, N]
     there: Tensor  # [F, N] bool
 
 
@@ -36,32 +36,73 @@ class Rendering(NamedTuple):
     capsule: Tensor  # [F, H, W] index of the capsule; -1 for background
 
 
-@torch.no_grad()
+class Hits(NamedTuple):
+    """The n pairs of a pixel and a capsule that the ray through the pixel's centre enters."""
+
+    pixel: Tensor  # [n] index of the pixel in [F, H, W]
+    capsule: Tensor  # [n] index of the capsule
+    start: Tensor  # [n, 3] its ends
+    end: Tensor  # [n, 3]
+    depth: Tensor  # [n] z at which the ray enters it, metres
+    rays: Tensor  # [F, H, W, 3] points at depth 1
+
+    def front(self) -> Tensor:
+        """Return the row of the nearest hit at each pixel, [F H W]; -1 if there is none."""
+        return self._best(self.depth, "amin", torch.inf)
+
+    def topmost(self) -> Tensor:
+        """Return the row of the hit of the capsule with the highest index at each pixel, whatever its depth."""
+        return self._best(self.capsule, "amax", -1)
+
+    def without(self, rows: Tensor) -> "Hits":
+        """Return the hits except some rows, as `front` returns them."""
+        kept = torch.ones(len(self.pixel), dtype=torch.bool, device=self.pixel.device)
+        kept[rows[rows >= 0]] = False
+        return Hits(*(x[kept] for x in self[:-1]), self.rays)
+
+    def rendering(self, rows: Tensor) -> Rendering:
+        """Return the surfaces of one hit per pixel."""
+        covered = torch.nonzero(rows >= 0)[:, 0]
+        chosen, rays = rows[covered], self.rays.flatten(0, 2)
+        depth = torch.full((len(rows),), torch.inf, device=rays.device)
+        depth[covered] = self.depth[chosen]
+        normal = torch.zeros_like(rays)
+        normal[covered] = _outward(rays[covered] * depth[covered, None], self.start[chosen], self.end[chosen])
+        indices = torch.full_like(rows, -1)
+        indices[covered] = self.capsule[chosen]
+        shape = self.rays.shape[:3]
+        return Rendering(depth.view(shape), normal.view(*shape, 3), indices.view(shape))
+
+    def _best(self, values: Tensor, reduce: str, empty: float) -> Tensor:
+        pixels = self.rays.shape[:3].numel()
+        best = torch.full((pixels,), empty, dtype=values.dtype, device=values.device)
+        best.scatter_reduce_(0, self.pixel, values, reduce)
+        row = torch.nonzero(values == best[self.pixel])[:, 0]
+        rows = torch.full((pixels,), -1, device=values.device)
+        return rows.scatter_reduce_(0, self.pixel[row], row, "amax")
+
+
 def render(capsules: Capsules, K: Tensor, height: int, width: int) -> Rendering:
     """Render capsules. `K` [F, 3, 3]: normalised intrinsics, images span (0, 0) to (1, 1)."""
+    found = hits(capsules, K, height, width)
+    return found.rendering(found.front())
+
+
+@torch.no_grad()
+def hits(capsules: Capsules, K: Tensor, height: int, width: int) -> Hits:
+    """Return all capsules that the rays of all pixels enter. `K` as in `render`."""
     frame, index = torch.nonzero(capsules.there, as_tuple=True)  # [M] capsules
-    start, end, radius = capsules.start[frame, index], capsules.end[frame, index], capsules.radius[index]
+    start, end, radius = capsules.start[frame, index], capsules.end[frame, index], capsules.radius[frame, index]
     low, high = _boxes(start, end, radius, K[frame])
     size = torch.tensor([width, height], device=K.device)
     candidate, x, y = pixels_in(low * size, high * size, height, width)  # [n] pairs of a capsule and a pixel
 
-    images, area = len(capsules.there), height * width
-    rays = pixel_rays(K, height, width).flatten(0, 2)  # [F H W, 3]
-    pixel = frame[candidate] * area + y * width + x
-    entry_depth = _entry_depth(rays[pixel], start[candidate], end[candidate], radius[candidate])
-    depth = torch.full((images * area,), torch.inf, device=K.device).scatter_reduce_(0, pixel, entry_depth, "amin")
-    nearest = torch.isfinite(entry_depth) & (entry_depth == depth[pixel])
-    winner = torch.full((images * area,), -1, device=K.device)
-    winner.scatter_reduce_(0, pixel[nearest], candidate[nearest], "amax")
-
-    covered = torch.nonzero(winner >= 0)[:, 0]
-    visible = winner[covered]
-    normal = torch.zeros_like(rays)
-    normal[covered] = _outward(rays[covered] * depth[covered, None], start[visible], end[visible])
-    indices = torch.full_like(winner, -1)
-    indices[covered] = index[visible]
-    shape = (images, height, width)
-    return Rendering(depth.view(shape), normal.view(*shape, 3), indices.view(shape))
+    rays = pixel_rays(K, height, width)  # [F, H, W, 3]
+    pixel = frame[candidate] * (height * width) + y * width + x
+    depth = _entry_depth(rays.flatten(0, 2)[pixel], start[candidate], end[candidate], radius[candidate])
+    hit = torch.isfinite(depth)
+    candidate = candidate[hit]
+    return Hits(pixel[hit], index[candidate], start[candidate], end[candidate], depth[hit], rays)
 
 
 def pixel_rays(K: Tensor, height: int, width: int) -> Tensor:

@@ -29,7 +29,8 @@ def body_capsules(joints: Tensor, pose_ok: Tensor, hands_pose_ok: Tensor) -> Cap
     start, end = joints[:, parents], joints[:, children]  # [F, 52, 3]
     up = torch.nn.functional.normalize(joints[:, _HEAD] - joints[:, _NECK], dim=-1)
     end = torch.cat([end[:, :-1], (joints[:, _HEAD] + SKULL * up)[:, None]], dim=1)
-    return Capsules(start, end, torch.tensor(_RADII, device=joints.device), limbs_ok(pose_ok, hands_pose_ok))
+    radii = torch.tensor(_RADII, device=joints.device).expand(len(joints), -1)  # [F, 52]
+    return Capsules(start, end, radii, limbs_ok(pose_ok, hands_pose_ok))
 
 
 def limbs_ok(pose_ok: Tensor, hands_pose_ok: Tensor) -> Tensor:

@@ -114,13 +114,19 @@ def _joined_prompts(prompts: list[Prompts]) -> Prompts:
 
 
 def _joined_signals(signals: list[Signal], videos: int) -> Signal:
-    """Concatenate the generator inputs (motion and additions) of single samples, each repeated, to a batch."""
+    """Concatenate the generator inputs (motion, scales, additions) of single samples, each repeated, to a batch."""
     motions = [s.motion for s in signals if s.motion is not None]
-    parts = zip(*(s.additions for s in signals), strict=True)
     return Signal(
         MotionTokens(*(_repeated(part, videos) for part in zip(*motions, strict=True))) if motions else None,
-        tuple(_repeated(part, videos) for part in parts),
+        tuple(_repeated_of_blocks(part, videos) for part in zip(*(s.additions for s in signals), strict=True)),
+        scales=tuple(_repeated_of_blocks(part, videos) for part in zip(*(s.scales for s in signals), strict=True)),
     )
+
+
+def _repeated_of_blocks(samples: tuple[Tensor | None, ...], videos: int) -> Tensor | None:
+    """Return `_repeated` samples; None for a block without any."""
+    given = tuple(sample for sample in samples if sample is not None)
+    return _repeated(given, videos) if given else None
 
 
 def _repeated(samples: tuple[Tensor, ...], videos: int) -> Tensor:

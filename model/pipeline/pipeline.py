@@ -303,7 +303,7 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
         motion, dtype = signal.motion, self.transformer.dtype
         if motion is not None:
             motion = motion._replace(tokens=motion.tokens.to(dtype))
-        return Signal(motion, tuple(addition.to(dtype) for addition in signal.additions))
+        return Signal(motion).with_modulations(signal, lambda x: x.to(dtype))
 
     def _spans(self, num_frames: int, height: int, width: int, overlap: int | None) -> list[Span]:
         """Return windows of latent frames that cover a video, none longer than in training. Raises `ValueError` for

@@ -7,7 +7,13 @@ import subprocess
 import sys
 
 SAME = ("ingest", "shots", "duplicates", "motion")
-MODULES = {**{name: name for name in SAME}, "lake": "lake_scale", "access": "random_access", "loader": "loader"}
+MODULES = {
+    **{name: name for name in SAME},
+    "lake": "lake_scale",
+    "access": "random_access",
+    "loader": "loader",
+    "step": "training_step",
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)

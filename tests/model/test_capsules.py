@@ -13,7 +13,9 @@ K = torch.tensor([[[1.1, 0.0, 0.52], [0.0, 1.4, 0.47], [0.0, 0.0, 1.0]]])
 
 def seen(*capsules: tuple[list[float], list[float], float], K: torch.Tensor = K, size: int = 24) -> Rendering:
     starts, ends, radii = (torch.tensor([c[i] for c in capsules]) for i in range(3))
-    return render(Capsules(starts[None], ends[None], radii, torch.ones(1, len(radii), dtype=torch.bool)), K, size, size)
+    return render(
+        Capsules(starts[None], ends[None], radii[None], torch.ones(1, len(radii), dtype=torch.bool)), K, size, size
+    )
 
 
 def distance(point: np.ndarray, start: np.ndarray, end: np.ndarray, radius: float) -> float:
@@ -107,7 +109,7 @@ def test_a_capsule_that_reaches_behind_the_camera_is_seen_in_front_of_it() -> No
 def test_capsules_that_are_not_there_may_hold_anything() -> None:
     good, lost = [0.0, 0.0, 3.0], [torch.nan] * 3
     starts, radii = torch.tensor([[good, lost]]), torch.tensor([0.3, 0.3])
-    rendering = render(Capsules(starts, starts, radii, torch.tensor([[True, False]])), K, 8, 8)
+    rendering = render(Capsules(starts, starts, radii[None], torch.tensor([[True, False]])), K, 8, 8)
     assert set(rendering.capsule.unique().tolist()) == {-1, 0} and torch.isfinite(rendering.normal).all()
 
 
@@ -125,6 +127,6 @@ def test_frames_have_cameras_of_their_own() -> None:
         [K[0], K[0] * torch.tensor([[0.5], [0.5], [1.0]]) + torch.tensor([[0, 0, 0.26], [0, 0, 0.235], [0, 0, 0]])]
     )
     ball = torch.tensor([[[0.0, 0.0, 3.0]]]).expand(2, 1, 3)
-    rendering = render(Capsules(ball, ball, torch.tensor([0.5]), torch.ones(2, 1, dtype=torch.bool)), wide, 24, 24)
+    rendering = render(Capsules(ball, ball, torch.full((2, 1), 0.5), torch.ones(2, 1, dtype=torch.bool)), wide, 24, 24)
     near, far = (rendering.capsule >= 0).flatten(1).sum(1).tolist()
     assert near == pytest.approx(4 * far, rel=0.25)

@@ -23,7 +23,7 @@ from opendimo.model.signal import Grid, Signal
 
 GRID = Grid(3, 8, 8, 96)
 READS_POSES = [name for name, kind in CONTROLS.items() if kind.reads_poses]
-ADDS = ["channel_concat", "pose2d", "mimicmotion", "smpl_render"]
+ADDS = ["channel_concat", "pose2d", "mimicmotion", "smpl_render", "hvg_pose", "hvg_2d"]
 
 
 def made(name: str, *, trained: bool = False, **changes: object) -> Control:
@@ -44,7 +44,8 @@ def driving(make_batch: Callable[..., Batch]) -> Driving:
 
 def both(signal: Signal) -> list[torch.Tensor]:
     """Return everything that reaches the generator's tokens."""
-    return [*signal.additions, *([] if signal.motion is None else [signal.motion.tokens])]
+    given = [x for x in (*signal.additions, *signal.scales) if x is not None]
+    return [*given, *([] if signal.motion is None else [signal.motion.tokens])]
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -75,7 +76,7 @@ def test_everything_in_a_control_trains(name: str, make_dimo: Callable[..., DiMo
 @pytest.mark.parametrize("name", ADDS)
 def test_without_motion_nothing_is_added(name: str, driving: Driving) -> None:
     signal = made(name, trained=True)(driving, torch.tensor([True, False]), GRID)
-    assert all(a[0].any() and not a[1].any() for a in signal.additions)
+    assert all(a[0].any() and not a[1].any() for a in both(signal))
     if signal.loss_weight is not None:
         assert (signal.loss_weight[1] == 1).all()
 

@@ -213,7 +213,7 @@ def _render_view(
     capsules = Capsules(
         torch.cat([body.start, posts[:, :, 0]], 1),
         torch.cat([body.end, posts[:, :, 1]], 1),
-        torch.cat([_RADII, torch.full((POSTS,), 0.07)]),
+        torch.cat([_RADII, torch.full((POSTS,), 0.07)]).expand(len(joints), -1),
         torch.cat([body.there, torch.ones(len(joints), POSTS, dtype=torch.bool)], 1),
     )
     rendering = render(capsules, _normalised(K), PICTURE, PICTURE)
