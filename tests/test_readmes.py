@@ -68,6 +68,7 @@ NOT_RUN = {
     "dimo release approve": "starts Prefect",
     "dimo release create": "starts Prefect",
     "dimo release export dance@1 --format webdataset|huggingface": "is a list of alternatives",
+    "dimo release reject": "withdraws the release that other commands use",
     "dimo release rollback": "starts Prefect",
     "dimo release show |": "is a list of alternatives",
     "dimo report": "needs a finished evaluation",

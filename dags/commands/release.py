@@ -1,4 +1,4 @@
-"""`dimo release ...`: create, inspect, approve and export immutable sets of training pairs."""
+"""`dimo release ...`: create, inspect, approve, reject and export immutable sets of training pairs."""
 
 import json
 from dataclasses import asdict
@@ -197,6 +197,32 @@ def approve(
     if json_:
         return as_json({"release": release, "approved": True, "news": changed})
     return print(f"{release} is approved" if changed else f"{release} was already approved")
+
+
+@app.command()
+def reject(
+    release: ReleaseId,
+    lake: ExistingLake,
+    by: By,
+    reason: Annotated[str, typer.Option(help="Reason, stored with the decision.")],
+    json_: Json = False,
+) -> None:
+    """Turn down a pending release, or withdraw a usable one, so that training refuses it. Nothing is deleted.
+
+    `dimo release approve` reverses it.
+
+    Example: dimo release reject dance@1 --by ann --reason "clips of children" --lake /data/lake
+    """
+    from opendimo.dags.show import as_json
+    from opendimo.storage_schemas.lake.lake import Lake
+    from opendimo.storage_schemas.releases.approval import reject_release
+
+    if not reason.strip():
+        raise ValueError("a rejection needs a reason: --reason TEXT")
+    changed = reject_release(Lake(lake), release, by, reason)
+    if json_:
+        return as_json({"release": release, "approved": False, "news": changed})
+    return print(f"{release} is rejected" if changed else f"{release} was already rejected or withdrawn")
 
 
 @app.command()

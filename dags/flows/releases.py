@@ -1,11 +1,14 @@
 """Flows that create releases and decide about them."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, cast
+from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
+from prefect.utilities.urls import url_for
 from pydantic import Field
 
 from opendimo.dags.events import PENDING, PUBLISHED, release_event
@@ -74,8 +77,14 @@ def approve(
 
 
 @labelled_flow(persist_result=True)
-def review(lake: LakeUri, release: ReleaseId) -> str:
+def review(
+    lake: LakeUri,
+    release: ReleaseId,
+    report: Annotated[str | None, Field(description="Address or folder of a report on the lake, to link to.")] = None,
+) -> str:
     """Show the card of a release, suspend until a person approves or rejects it, and return its state.
+
+    The form has the card, and links to the artifact with the card and to the report.
 
     Only as a deployment: the process ends while it waits. It starts again from the top when the run is resumed.
     """
@@ -83,7 +92,8 @@ def review(lake: LakeUri, release: ReleaseId) -> str:
     if (state := find_release(home, release)["state"]) != decisions.PENDING:
         get_run_logger().info("%s is %s: nothing to decide", release, state)
         return str(state)
-    card = _show_card(open_row(home, find_release(home, release)), lake, state)
+    opened = open_row(home, find_release(home, release))
+    card = _links(_show_card(opened, lake, state, report), report) + _card(opened, state)
     get_run_logger().info("%s waits for a decision: read its card under Artifacts, then press Resume", release)
     answer = suspend_flow_run(
         wait_for_input=Decision.with_initial_data(description=card), timeout=REVIEW_SECONDS, key="decision"
@@ -96,9 +106,23 @@ def review(lake: LakeUri, release: ReleaseId) -> str:
     return str(find_release(home, release)["state"])
 
 
-def _show_card(release: Release, lake: str, state: str) -> str:
-    """Store the card of a release as an artifact of the flow run; return it as Markdown."""
-    card = markdown(release.id, release.sha256, state, release.manifest)
+def _card(release: Release, state: str) -> str:
+    return markdown(release.id, release.sha256, state, release.manifest)
+
+
+def _show_card(release: Release, lake: str, state: str, report: str | None = None) -> UUID:
+    """Store the card of a release, after a link to the report, as an artifact of the flow run; return its id."""
     key = artifact_key(f"release {release.id.partition('@')[0]}", lake)
-    create_markdown_artifact(key=key, markdown=card, description=f"Card of {release.id} in {lake}")
-    return card
+    text = _links(None, report) + _card(release, state)
+    made = create_markdown_artifact(key=key, markdown=text, description=f"Card of {release.id} in {lake}")
+    return cast(UUID, made)
+
+
+def _links(card: UUID | None, report: str | None) -> str:
+    """Return links to the artifact of a card and to a report, as Markdown."""
+    links = [f"[Card]({url_for('artifact', card)})"] if card and url_for("artifact", card) else []
+    if report is not None:
+        page = Path(report) / "index.html"
+        address = page.absolute().as_uri() if page.is_file() else report
+        links.append(f"[Report]({address}) `{report}`")  # browsers open no links from a server to files: copy the path
+    return " · ".join(links) + ("\n\n" if links else "")

@@ -41,7 +41,8 @@ class ServeConfig:
     `runs_at_once`: flow runs at the same time. `gpu_slots`: how many of them may train or generate.
     `clean_cron`: schedule of `dimo clean`; None: never. `webhook_env`: environment variable with a URL that gets a POST
     request when a run fails. `metrics_port`: port of this machine with metrics for Prometheus; the next one has
-    those of Ray. `metrics_host`: address that the former listens on.
+    those of Ray. `metrics_host`: address that the former listens on. `report`: address or folder of a report on the
+    lake (`dimo report`), which reviews of releases link to.
     """
 
     training: Training | None = None
@@ -52,6 +53,7 @@ class ServeConfig:
     webhook_env: str | None = None
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    report: str | None = None
 
     def __post_init__(self) -> None:
         if min(self.runs_at_once, self.gpu_slots) < 1:

@@ -71,6 +71,8 @@ def _defaults(name: str, config: ServeConfig) -> dict[str, Any]:
     """Return the default parameters of a flow besides the lake."""
     if name == "train" and config.training is not None:
         return {"recipe": config.training.recipe, "processes": config.training.processes}
+    if name == "review":
+        return {"report": config.report}
     return _dataset_parameters(config.dataset) if name == "dataset" and config.dataset is not None else {}
 
 

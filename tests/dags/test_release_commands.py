@@ -8,11 +8,11 @@ import pytest
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.takedown import take_down
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
-from opendimo.storage_schemas.releases.release import create_release
+from opendimo.storage_schemas.releases.release import create_release, list_releases
 from tests.dags.command import dimo
 from tests.storage_schemas.release_rows import add, pair, small_lake
 
-COMMANDS = ("create", "list", "show", "diff", "verify", "approve", "rollback", "export")
+COMMANDS = ("create", "list", "show", "diff", "verify", "approve", "reject", "rollback", "export")
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,19 @@ def test_rollback_withdraws(tmp_path: Path) -> None:
     assert output == "withdrawn: demo@2; the newest usable release is demo@1\n"
 
 
+def test_a_person_turns_a_release_down(tmp_path: Path) -> None:
+    lake = small_lake(tmp_path / "lake")
+    create_release(lake, "asking", ReleasePolicy(approval=True))
+    decision = ("reject", "asking@1", "--by", "ann", "--reason", "clips of children")
+    assert [ask(lake, *decision) for _ in range(2)] == [
+        "asking@1 is rejected\n",
+        "asking@1 was already rejected or withdrawn\n",
+    ]
+    [row] = list_releases(lake)
+    assert (row["state"], row["decision"]["by"], row["decision"]["note"]) == ("withdrawn", "ann", "clips of children")
+    assert not (lake.local / "session").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -95,6 +108,9 @@ def test_rollback_withdraws(tmp_path: Path) -> None:
         (("diff", "demo@1", "demo@7"), "no release demo@7"),
         (("verify", "demo@7"), "no release demo@7"),
         (("approve", "demo@7", "--by", "ann"), "no release demo@7"),
+        (("reject", "demo@7", "--by", "ann", "--reason", "bad"), "no release demo@7"),
+        (("reject", "waiting@1", "--by", "ann", "--reason", " "), "a rejection needs a reason"),
+        (("reject", "waiting@1", "--by", " ", "--reason", "bad"), "needs the name of the person"),
         (("rollback", "demo", "--to", "7", "--by", "ann", "--reason", "bad"), "demo@7 is not usable"),
         (("export", "waiting@1", "--out", "out"), "waiting@1 waits for approval"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from tests.storage_schemas.release_rows import add, small_lake
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CONFIG = """
 webhook_env = "TEST_WEBHOOK"
+report = "https://reports.test/lake"
 [training]
 runs = "{folder}/runs"
 recipe.base = "{folder}/no-such-base"
@@ -50,6 +52,10 @@ class Served:
     def post(self, path: str, **body: Any) -> Any:
         """Post to the API; return the answer."""
         return httpx.post(f"{self.api}/{path}", json=body, timeout=120).raise_for_status().json()
+
+    def read(self, path: str) -> Any:
+        """Get from the API; return the answer."""
+        return httpx.get(f"{self.api}/{path}", timeout=120).raise_for_status().json()
 
     def deployments(self) -> dict[str, dict[str, Any]]:
         """Return the deployments by the name of their flow."""
@@ -161,6 +167,12 @@ def test_a_release_waits_for_a_person_and_stops_or_goes_on_by_the_answer(served:
         release = f"gated@{number}"
         assert dimo("release", "create", "gated", "--policy", policy, "--lake", served.lake.uri).returncode == 0
         review = served.run(f"review {release}", "Suspended")
+        key = review["state"]["state_details"]["run_input_keyset"]["description"]
+        form = served.read(f"flow_runs/{review['id']}/input/{key}")
+        card, report, text = form.partition("[Report](https://reports.test/lake) `https://reports.test/lake`")
+        artifact = re.search(r"\[Card\]\(\S+/artifacts/artifact/([0-9a-f-]+)\)", card)
+        assert artifact and report and "kind of pair" in text
+        assert report in served.read(f"artifacts/{artifact[1]}")["data"]
         wrong = served.post(f"flow_runs/{review['id']}/resume", run_input={"decision": "perhaps", "by": "ann"})
         assert wrong["status"] == "REJECT"
         assert served.post(f"flow_runs/{review['id']}/resume", run_input={"decision": decision, "by": "ann"})
