@@ -6,7 +6,7 @@ Both show throughput and remaining time.
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -128,6 +128,27 @@ def step(name: str, total: int) -> Iterator[Step]:
         with shown_in_dashboard(name, current.share):
             yield current
     finally:
+        current.end()
+
+
+@contextmanager
+def waiting(name: str) -> Iterator[Callable[[str], None]]:
+    """Show a step that waits; yield a function that sets the text that says what for."""
+    shown = ""
+
+    def note(text: str) -> None:
+        nonlocal shown
+        if text != shown and not _live:
+            console.print(f"{name:<22} {text}", soft_wrap=True)
+        shown = text
+        current.note(text)
+
+    current = Step(name, 1)
+    try:
+        yield note
+    finally:
+        current.note("")
+        current.advance()
         current.end()
 
 
