@@ -12,12 +12,14 @@ from collections.abc import Iterable
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
+from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.logging import get_run_logger
 from prefect.states import State
 
 from opendimo.dags import progress
+from opendimo.dags.assets import stage_asset, upstream_of
 from opendimo.dags.labels import artifact_key
 from opendimo.dags.requests import Step
 from opendimo.pipelines.engine.planned import Planned
@@ -66,12 +68,29 @@ def run_part(name: str, part: int, shards: list[Shard], pool: Pool, bar: progres
     log.info("%s part %d staged: %d done, %d rejected", name, part, done, sum(map(len, rejected.values())))
 
 
-@task(task_run_name="{name} commit", retries=2, retry_delay_seconds=5, cache_policy=NO_CACHE)
 def commit_run(name: str, lake: Lake, run: Run) -> dict[str, int]:
-    """Commit a run, with one transaction per table; return the number of rows per table."""
-    rows = finish(lake, run)
-    get_run_logger().info("%s run %s committed: %s", name, run.run_id, rows)
-    return rows
+    """Commit a run as a task, with one transaction per table; return the number of rows per table.
+
+    The task materializes the asset of the stage.
+    """
+    asset = stage_asset(lake.uri, name)
+
+    @materialize(
+        asset,
+        asset_deps=upstream_of(lake.uri, name),
+        name="commit_run",
+        task_run_name=f"{name} commit",
+        retries=2,
+        retry_delay_seconds=5,
+        cache_policy=NO_CACHE,
+    )
+    def commit() -> dict[str, int]:
+        rows = finish(lake, run)
+        get_run_logger().info("%s run %s committed: %s", name, run.run_id, rows)
+        asset.add_metadata({"run_id": run.run_id, "rows": rows})
+        return rows
+
+    return commit()
 
 
 def map_stages(lake: Lake, steps: Iterable[Step]) -> list[Account]:

@@ -6,11 +6,14 @@ from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.assets import materialize
+from prefect.cache_policies import NO_CACHE
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from prefect.utilities.urls import url_for
 from pydantic import Field
 
+from opendimo.dags.assets import release_asset, stage_asset
 from opendimo.dags.events import PENDING, PUBLISHED, release_event
 from opendimo.dags.flows.labelled import labelled_flow
 from opendimo.dags.flows.parameters import LakeUri, ReleaseId
@@ -22,6 +25,7 @@ from opendimo.storage_schemas.releases import decisions
 from opendimo.storage_schemas.releases.approval import approve_release, reject_release
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from opendimo.storage_schemas.releases.release import Release, create_release, find_release, open_release, open_row
+from opendimo.storage_schemas.rows import Row
 
 REVIEW_SECONDS = 30 * 24 * 3600
 """Time for a person to decide about a release; then the review fails, and `dimo release approve` is left."""
@@ -46,8 +50,7 @@ def publish(
     Emits the event `PUBLISHED` if the release is usable, and `PENDING` if it needs an approval.
     """
     home = Lake(lake)
-    with follow("hash files (MB)", MEGABYTE) as report:
-        row = create_release(home, name, policy, report)
+    row = _create(home, name, policy)
     release = open_row(home, row)
     if row["state"] in (decisions.USABLE, decisions.PENDING):
         event = PUBLISHED if row["state"] == decisions.USABLE else PENDING
@@ -104,6 +107,26 @@ def review(
         reject_release(home, release, answer.by, answer.note)
     get_run_logger().info("%s: %s by %s", release, answer.decision, answer.by)
     return str(find_release(home, release)["state"])
+
+
+def _create(lake: Lake, name: str, policy: ReleasePolicy | None) -> Row:
+    """Create a release as a task, which materializes its asset; return its row."""
+    asset = release_asset(lake.uri, name)
+
+    @materialize(
+        asset,
+        asset_deps=[stage_asset(lake.uri, "pairs")],
+        name="create_release",
+        task_run_name=f"create {name}",
+        cache_policy=NO_CACHE,
+    )
+    def create() -> Row:
+        with follow("hash files (MB)", MEGABYTE) as report:
+            row = create_release(lake, name, policy, report)
+        asset.add_metadata({"release": row["release_id"], "pairs": row["pairs"], "state": row["state"]})
+        return row
+
+    return create()
 
 
 def _card(release: Release, state: str) -> str:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.states import State
 from pydantic import Field
 
+from opendimo.dags.assets import release_asset, training_asset
 from opendimo.dags.flows.labelled import labelled_flow
 from opendimo.dags.flows.parameters import LakeUri, OutFolder, ReleaseId
 from opendimo.dags.follow import MEGABYTE, follow
@@ -73,7 +75,16 @@ def train_stage(
     launcher: Launcher, lake: str, release: str, config: TrainConfig, out: str, number: int, stage: str, resume: bool
 ) -> None:
     """Run one training stage as a flow run of its own. With `resume`, finished steps are not repeated."""
-    train_steps(launcher, lake, release, config, out, number, stage, resume)
+    run_as_task = materialize(
+        training_asset(lake, out),
+        asset_deps=[release_asset(lake, release)],
+        name="train_steps",
+        task_run_name="train {stage}",
+        retries=1,
+        retry_condition_fn=_is_retryable,
+        cache_policy=NO_CACHE,
+    )
+    run_as_task(train_steps)(launcher, lake, release, config, out, number, stage, resume)
 
 
 def _is_retryable(_task: object, _run: object, state: State) -> bool:
@@ -81,7 +92,6 @@ def _is_retryable(_task: object, _run: object, state: State) -> bool:
     return not isinstance(state.result(raise_on_failure=False), ValueError)
 
 
-@task(task_run_name="train {stage}", retries=1, retry_condition_fn=_is_retryable, cache_policy=NO_CACHE)
 def train_steps(
     launcher: Launcher, lake: str, release: str, config: TrainConfig, out: str, number: int, stage: str, resume: bool
 ) -> None:
@@ -98,6 +108,7 @@ def train_steps(
 
         result = launcher.train(lake, release, config, Path(out), until_stage=number, resume=resume, on_progress=report)
         log.info("%s: %d of %d steps done", stage, result.steps_done, result.steps_total)
+        training_asset(lake, out).add_metadata({"release": release, "stage": stage, "steps": result.steps_done})
 
 
 @labelled_flow()

@@ -243,6 +243,7 @@ def published(api: str, count: int) -> list[str]:
 
 def test_a_release_is_announced_when_it_may_be_used_and_once(api: str, tmp_path: Path) -> None:
     from opendimo.dags.flows.releases import approve, publish
+    from opendimo.dags.labels import lake_slug
 
     lake = small_lake(tmp_path / "lake").uri
     assert [publish(lake, "free"), publish(lake, "free")] == ["free@1", "free@1"]
@@ -250,6 +251,14 @@ def test_a_release_is_announced_when_it_may_be_used_and_once(api: str, tmp_path:
     assert published(api, 1) == ["free@1"]
     assert [approve(lake, "asking@1", "ann"), approve(lake, "asking@1", "bob")] == [True, False]
     assert published(api, 2) == ["asking@1", "free@1"]
+    made = {"filter": {"event": {"name": ["prefect.asset.materialization.succeeded"]}}}
+    events = httpx.post(f"{api}/events/filter", json=made).raise_for_status().json()["events"]
+    assets = {event["resource"]["prefect.resource.name"]: event for event in events}
+    assert (assets["release/free"]["payload"]["release"], assets["release/free"]["payload"]["pairs"]) == ("free@1", 3)
+    made_from = [
+        r["prefect.resource.id"] for r in assets["release/free"]["related"] if r["prefect.resource.role"] == "asset"
+    ]
+    assert made_from == [f"opendimo://{lake_slug(lake)}/pairs"]
     artifacts = httpx.post(f"{api}/artifacts/filter", json={}).raise_for_status().json()
     card = next(a for a in artifacts if a["key"].startswith("release-free-"))["data"]
     assert "| kind of pair | same_view | 3 |" in card
