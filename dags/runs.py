@@ -70,6 +70,20 @@ def cancellable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Raise what a signal handler raised, also if it interrupted `ray.wait` in the main thread.
+
+    Ray's compiled code then raises a `SystemError` instead, which a task would take for a failure and retry.
+    """
+    try:
+        yield
+    except SystemError as error:
+        if error.__cause__ is None or isinstance(error.__cause__, Exception):
+            raise
+        raise error.__cause__ from None
+
+
 class _Watch(threading.Thread):
     """Sends this process SIGTERM when one of its flow runs shall be cancelled."""
 

@@ -17,6 +17,7 @@ from opendimo.dags.flows.parameters import LakeUri, OutFolder, ReleaseId
 from opendimo.dags.follow import MEGABYTE, follow
 from opendimo.dags.labels import artifact_key
 from opendimo.dags.progress import step
+from opendimo.dags.runs import signals_kept
 from opendimo.dags.slots import GPU, slot
 from opendimo.pipelines.engine.runner import ray_session
 from opendimo.storage_schemas.lake.lake import Lake
@@ -106,7 +107,10 @@ def train_steps(
             for level, text in lines:
                 log.log(level, text)
 
-        result = launcher.train(lake, release, config, Path(out), until_stage=number, resume=resume, on_progress=report)
+        with signals_kept():
+            result = launcher.train(
+                lake, release, config, Path(out), until_stage=number, resume=resume, on_progress=report
+            )
         log.info("%s: %d of %d steps done", stage, result.steps_done, result.steps_total)
         training_asset(lake, out).add_metadata({"release": release, "stage": stage, "steps": result.steps_done})
 

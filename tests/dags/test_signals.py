@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from opendimo.dags.commands.execute import check_rejected
+from opendimo.dags.runs import signals_kept
 from opendimo.pipelines.engine.work_status import Account
 from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
@@ -39,6 +40,14 @@ def test_a_signal_stops_a_command_which_then_goes_on(number: signal.Signals, dat
     assert errors.count(line) == 1 and "Traceback" not in errors
     assert dimo("ingest", "internet", data / "internet", "--lake", lake).returncode == 0
     assert Lake(lake).dataset("clips").count_rows() > 0
+
+
+@pytest.mark.parametrize("stop", [SystemExit(143), KeyboardInterrupt()])
+def test_a_signal_in_compiled_code_is_no_failure(stop: BaseException) -> None:
+    with pytest.raises(type(stop)), signals_kept():
+        raise SystemError("returned a result with an exception set") from stop
+    with pytest.raises(SystemError), signals_kept():
+        raise SystemError("another one") from ValueError("wrong")
 
 
 @pytest.mark.parametrize(
