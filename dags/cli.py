@@ -45,10 +45,22 @@ def common(debug: Annotated[bool, typer.Option("--debug", help="Print the traceb
 def main() -> None:
     """Run a command. On error, print one line to stderr and exit with code 1; after a signal with 128 + its number."""
     warnings.filterwarnings("ignore", message="lance is not fork-safe")  # harmless: every fork here execs immediately
+    received: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        """End the process by an exception, so that workers and servers are stopped."""
+        received.append(number)
+        print(f"stopped by {signal.Signals(number).name}; run the same command to go on", file=sys.stderr)
+        sys.exit(128 + number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
         app()
+    except SystemExit:
+        if received:  # `ray.wait` replaces the exit code by 1
+            sys.exit(128 + received[-1])
+        raise
     except TrainingStopped as stopped:
         print(f"{stopped}; run the same command to go on", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
@@ -73,9 +85,3 @@ def _message(error: Exception) -> str:
             f"{text}: restore this file of the lake from a copy; `dimo doctor --lake LAKE` names all that are missing"
         )
     return text
-
-
-def _stop(number: int, _frame: object) -> None:
-    """End the process by an exception, so that workers and servers are stopped."""
-    print(f"stopped by {signal.Signals(number).name}; run the same command to go on", file=sys.stderr)
-    sys.exit(128 + number)

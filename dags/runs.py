@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 import psutil
 
+from opendimo.pipelines.engine.runner import is_ray_lost
+
 if TYPE_CHECKING:  # prefect reads its settings when it is imported: not before a session has set them
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, TaskRun
@@ -36,6 +38,10 @@ class RunCancelled(SystemExit):
     """
 
 
+class RayLost(OSError):
+    """Ray has died on this machine."""
+
+
 def process_tag(pid: int | None = None) -> str:
     """Return the tag of the flow runs of a process, by default of this one: host, process id, and its start time."""
     process = psutil.Process(pid)
@@ -46,7 +52,8 @@ def process_tag(pid: int | None = None) -> str:
 def cancellable() -> Iterator[None]:
     """Tag the flow runs that start in this context. If one is cancelled, interrupt them all and raise `RunCancelled`.
 
-    Signals reach the main thread only: in other threads, flow runs are tagged but not interrupted.
+    If Ray dies on this machine, interrupt them too, and raise `RayLost`. Signals reach the main thread only: in other
+    threads, flow runs are tagged but not interrupted.
     """
     from prefect import tags
     from prefect.states import Cancelled
@@ -85,17 +92,21 @@ def signals_kept() -> Iterator[None]:
 
 
 class _Watch(threading.Thread):
-    """Sends this process SIGTERM when one of its flow runs shall be cancelled."""
+    """Sends this process SIGTERM when one of its flow runs shall be cancelled, or when Ray has died."""
 
     def __init__(self, tag: str) -> None:
         super().__init__(name="cancellation", daemon=True)
         self._tag = tag
-        self._ended, self._raised = threading.Event(), False
+        self._ended, self._raised, self._ray_lost = threading.Event(), False, False
         self.interrupted: Sequence[FlowRun] = ()
         """The open flow runs of this process when one of them was cancelled."""
 
     def run(self) -> None:
         while not self._ended.wait(POLL_SECONDS):
+            if is_ray_lost() and not self._ended.is_set():
+                self._ray_lost = True
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             try:
                 found = _open_runs([self._tag])
             except httpx.HTTPError:  # the server is busy or restarts
@@ -109,7 +120,10 @@ class _Watch(threading.Thread):
         self._ended.set()
 
     def on_signal(self, number: int, frame: Any, before: Any) -> None:
-        """Raise `RunCancelled` if this thread sent the signal; otherwise handle it as `before`."""
+        """Raise `RunCancelled` or `RayLost` if this thread sent the signal; otherwise handle it as `before`."""
+        if self._ray_lost and not self._raised:
+            self._raised = True
+            raise RayLost("Ray has died on this machine; staged work is kept: run the same command to go on")
         if self.interrupted and not self._raised:
             self._raised = True
             print("cancelled; run the same command to go on", file=sys.stderr)

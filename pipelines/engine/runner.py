@@ -11,6 +11,7 @@ import os
 import queue
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -87,6 +88,21 @@ def _init_ray(options: dict[str, Any]) -> None:
                     f"Ray did not start in {STARTS} attempts because the machine is too busy; try again later"
                 ) from error
             logger.warning("Ray timed out while starting; starting it again")
+
+
+def is_ray_lost() -> bool:
+    """Return whether this process is connected to a Ray cluster whose node on this machine has died.
+
+    Ray itself then waits forever. False if the cluster does not answer.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    try:
+        own = ray.get_runtime_context().get_node_id()
+        return not any(node["NodeID"] == own and node["Alive"] for node in ray.nodes())
+    except Exception:  # Ray is being shut down, and raises no more specific class
+        return False
 
 
 class PoolClosed(Exception):

@@ -42,6 +42,28 @@ def test_a_signal_stops_a_command_which_then_goes_on(number: signal.Signals, dat
     assert Lake(lake).dataset("clips").count_rows() > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_exit_code_tells_the_signal_if_it_interrupts_ray(number: signal.Signals) -> None:
+    code = """if True:
+        import os, threading
+        from opendimo.dags import cli
+        from opendimo.pipelines.engine.runner import ray_session
+
+        def wait():
+            with ray_session(cpus=1):
+                import ray
+                threading.Timer(1, os.kill, (os.getpid(), NUMBER)).start()
+                ray.wait([ray.remote(lambda: threading.Event().wait()).remote()], timeout=60)
+
+        cli.app = wait
+        cli.main()
+    """.replace("NUMBER", str(int(number)))
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert answer.returncode == 128 + number, answer.stderr
+    assert f"stopped by {number.name}" in answer.stderr
+
+
 @pytest.mark.parametrize("stop", [SystemExit(143), KeyboardInterrupt()])
 def test_a_signal_in_compiled_code_is_no_failure(stop: BaseException) -> None:
     with pytest.raises(type(stop)), signals_kept():
