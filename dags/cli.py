@@ -1,5 +1,6 @@
 """The `dimo` command. Heavy libraries are imported inside the commands to keep `--help` fast."""
 
+import errno
 import os
 import signal
 import sys
@@ -80,6 +81,8 @@ def _message(error: Exception) -> str:
     text = SOURCE_LINE.sub("", str(error).strip()) or type(error).__name__
     if type(error).__module__.partition(".")[0] in ("httpx", "httpcore"):  # not imported for this check: it takes time
         return f"the Prefect server at {os.environ.get('PREFECT_API_URL', 'its address')} does not answer: {text}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{text}: free space, then run the same command to go on"
     if text.startswith("Not found: ") and ".lance/" in text:
         return (
             f"{text}: restore this file of the lake from a copy; `dimo doctor --lake LAKE` names all that are missing"

@@ -6,7 +6,7 @@ Starts a real Prefect server: the ephemeral one lost up to half of the task-run 
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,7 +15,7 @@ from opendimo.dags.runs import cancellable, close_dead_runs
 from opendimo.dags.services import free_port, prefect_server
 from opendimo.dags.serving.address import served_api
 from opendimo.pipelines.engine.runner import ray_session
-from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.lake.lake import Lake, is_lake
 
 
 @contextmanager
@@ -50,11 +50,22 @@ def session(
             yield api
 
 
+@contextmanager
 def lake_session(
     lake: str, prefect_api: str | None = None, ray_address: str | None = None, ray: bool = True
-) -> AbstractContextManager[str]:
-    """Return a session with its state in the folder of the lake, or in the local cache folder of a remote lake."""
-    return session(Lake(lake).local / "session", prefect_api, ray_address, ray)
+) -> Iterator[str]:
+    """Run a session with its state in the folder of the lake, or in the local cache folder of a remote lake.
+
+    Raises `OSError` if the lake is deleted meanwhile.
+    """
+    with session(Lake(lake).local / "session", prefect_api, ray_address, ray) as api:
+        try:
+            yield api
+        except Exception as error:
+            if is_lake(lake):
+                raise
+            advice = "restore it from a copy, or run the same command to begin anew"
+            raise OSError(f"{lake} was deleted during this command: {advice} ({error})") from error
 
 
 def refresh_prefect_settings() -> None:

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from opendimo.dags.session import session
+from opendimo.dags.session import lake_session, session
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.storage_schemas.lake.lake import Lake
@@ -222,6 +223,13 @@ def test_the_run_of_a_killed_process_is_closed_and_that_of_a_living_one_is_not(a
     other.wait()
     assert close_dead_runs() == 1
     assert [states(api, flow_run)[0] for flow_run in ids] == ["RUNNING", "CRASHED"]
+
+
+def test_a_lake_that_is_deleted_during_a_command_is_named(api: str, tmp_path: Path) -> None:
+    lake = str(tmp_path / "lake")
+    with pytest.raises(OSError, match=f"{lake} was deleted during this command"), lake_session(lake, api, ray=False):
+        shutil.rmtree(lake)
+        raise ValueError("the run is gone")
 
 
 def test_the_server_keeps_to_itself(api: str) -> None:
