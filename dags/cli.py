@@ -78,6 +78,9 @@ def main() -> None:
 
 def _message(error: Exception) -> str:
     """Return what to print: which service or file failed, without locations in the source code of Lance."""
+    cause = getattr(error, "cause", None)  # of an error of a Ray worker, whose own text is a traceback
+    if isinstance(cause, Exception):
+        error = cause
     text = SOURCE_LINE.sub("", str(error).strip()) or type(error).__name__
     if type(error).__module__.partition(".")[0] in ("httpx", "httpcore"):  # not imported for this check: it takes time
         return f"the Prefect server at {os.environ.get('PREFECT_API_URL', 'its address')} does not answer: {text}"

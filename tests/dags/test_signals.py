@@ -1,5 +1,6 @@
 """What a command does when it is stopped, and its exit codes."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from ray.exceptions import RayTaskError
 
+from opendimo.dags.cli import _message
 from opendimo.dags.commands.execute import check_rejected
 from opendimo.dags.runs import signals_kept
 from opendimo.pipelines.engine.work_status import Account
@@ -70,6 +73,12 @@ def test_a_signal_in_compiled_code_is_no_failure(stop: BaseException) -> None:
         raise SystemError("returned a result with an exception set") from stop
     with pytest.raises(SystemError), signals_kept():
         raise SystemError("another one") from ValueError("wrong")
+
+
+def test_an_error_of_a_worker_is_one_line_that_says_what_to_do() -> None:
+    error = RayTaskError("stage", "Traceback ...", OSError(errno.ENOSPC, "No space left on device"))
+    line = "[Errno 28] No space left on device: free space, then run the same command to go on"
+    assert _message(error.as_instanceof_cause()) == line
 
 
 @pytest.mark.parametrize(
