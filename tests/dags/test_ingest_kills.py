@@ -10,57 +10,20 @@ import pytest
 
 from opendimo.pipelines.progress.status import funnel
 from opendimo.pipelines.quality.policy import Policy
-from opendimo.storage_schemas.ids import sha256_bytes
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.runs import unfinished
 from opendimo.storage_schemas.tables import TABLES
 from tests.dags.ingestion import Driver, make_inputs
 from tests.dags.processes import Process, wait_for_end
+from tests.dags.stored import differences, stored
 from tests.pipelines.media_server import MediaServer, media_server
 
 LIVES = 4
 """Number of drivers that are killed. One more driver follows, which loses only workers."""
 WORKERS = 2
 """Maximum number of workers killed per driver. With three deaths, the work item may be rejected as their cause."""
-NONDETERMINISTIC = {
-    "sources": {"fetched_at"},
-    "rejects": {"next_attempt_at"},
-    "fetches": {"fetch_id", "started", "seconds", "bytes", "resumed_from", "http_status"},
-}
-"""Columns that depend on time, on retries or on resumed downloads. `run_id`, which all tables have, is skipped too."""
 LOST = 1 << 16
 """Maximum number of bytes in flight when a process is killed."""
-
-Stored = dict[tuple[str, str, str], str]
-
-
-def stored(lake: Lake) -> Stored:
-    """Return every deterministic value by (table, key, column). The key of `fetches` is the hash of the URL.
-
-    All attempts at a URL must agree in these columns.
-    """
-    values: Stored = {}
-    for name, table in TABLES.items():
-        if name == "ledger":
-            continue
-        key = "url_sha256" if name == "fetches" else table.key
-        for row in lake.scan(name).to_pylist():
-            for column in row.keys() - NONDETERMINISTIC.get(name, set()) - {"run_id"}:
-                assert values.setdefault((name, row[key], column), value := portable(lake, row[column])) == value
-        for column in table.blobs:
-            keys = lake.column(name, table.key).to_pylist()
-            for clip, content in zip(keys, lake.blobs(name, column, keys), strict=True):
-                values[name, clip, column] = sha256_bytes(content)
-    return values
-
-
-def portable(lake: Lake, value: object) -> str:
-    return repr(value).replace(lake.uri, "LAKE")
-
-
-def differences(one: Stored, other: Stored) -> list[str]:
-    both = sorted(one.keys() | other.keys())
-    return [f"{k}: {one.get(k)} != {other.get(k)}"[:500] for k in both if one.get(k) != other.get(k)]
 
 
 @pytest.fixture
