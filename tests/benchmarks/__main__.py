@@ -13,6 +13,7 @@ MODULES = {
     "access": "random_access",
     "loader": "loader",
     "step": "training_step",
+    "prefect": "prefect_load",
 }
 
 if __name__ == "__main__":
