@@ -10,7 +10,7 @@ from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from prefect.utilities.urls import url_for
+from prefect.settings import get_current_settings
 from pydantic import Field
 
 from opendimo.dags.assets import release_asset, stage_asset
@@ -143,7 +143,8 @@ def _show_card(release: Release, lake: str, state: str, report: str | None = Non
 
 def _links(card: UUID | None, report: str | None) -> str:
     """Return links to the artifact of a card and to a report, as Markdown."""
-    links = [f"[Card]({url_for('artifact', card)})"] if card and url_for("artifact", card) else []
+    dashboard = get_current_settings().ui_url
+    links = [f"[Card]({dashboard}/artifacts/artifact/{card})"] if card is not None and dashboard else []
     if report is not None:
         page = Path(report) / "index.html"
         address = page.absolute().as_uri() if page.is_file() else report
