@@ -64,7 +64,7 @@ def main() -> None:
         raise
     except TrainingStopped as stopped:
         print(f"{stopped}; run the same command to go on", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(128 + stopped.number)
     except Exception as error:
         debug = "--debug" in sys.argv
         if debug:

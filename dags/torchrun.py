@@ -6,12 +6,13 @@ torchrun --nproc-per-node 8 --no-python dimo train --release dance@1 --lake /dat
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from opendimo.dags.progress import step
 from opendimo.storage_schemas.releases.release import open_release
 from opendimo.training.config import TrainConfig
+from opendimo.training.result import TrainingStopped
 
 
 def is_started() -> bool:
@@ -22,24 +23,27 @@ def is_started() -> bool:
 def train(lake: str, release: str, config: TrainConfig, out: str, resume: bool) -> None:
     """Train all stages in this process and those started with it; the first one shows the progress.
 
-    SIGTERM and SIGINT make all processes save a checkpoint. Raises the exceptions of `training.trainer.train`.
+    SIGTERM and SIGINT make all processes save a checkpoint. Raises the exceptions of `training.trainer.train`;
+    `TrainingStopped` has the number of the signal that was received first.
     """
     from opendimo.training.trainer import train as train_model
 
-    total = config.schedule.steps
-    with stop_signals() as received:
-        if os.environ["RANK"] != "0":
-            train_model(open_release(lake, release), config, out, resume=resume, should_stop=lambda: bool(received))
-            return
-        with step(f"train {release}", total) as bar:
+    shown = step(f"train {release}", config.schedule.steps) if os.environ["RANK"] == "0" else nullcontext()
+    with stop_signals() as received, shown as bar:
 
-            def report(done: int, _total: int, record: dict[str, Any]) -> None:
+        def report(done: int, _total: int, record: dict[str, Any]) -> None:  # called in the first process only
+            if bar is not None:
                 bar.reach("steps", done)
                 if "event" not in record:
                     bar.note(f"loss {record['loss']:.3f}")
 
-            opened = open_release(lake, release)
+        opened = open_release(lake, release)
+        try:
             train_model(opened, config, out, resume=resume, on_progress=report, should_stop=lambda: bool(received))
+        except TrainingStopped as stopped:
+            if received:
+                stopped.number = received[0]
+            raise
 
 
 @contextmanager

@@ -71,8 +71,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the files."""
-        self._stream.close()
         self._board.close()
+        self._stream.close()
         if self._wandb is not None:
             self._wandb.finish()
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,13 @@ class _Run:
         return stage_at(max(0, self.step - 1), self.config.schedule).start
 
     def _train_steps(self, end: int, on_progress: Progress) -> None:
+        project = self.config.wandb_project
+        log = MetricsLog(self.out, self.metrics_bytes, self.step, project) if self.world.is_first else None
+        with closing(log) if log else nullcontext():
+            self._train_logged(end, log, on_progress)
+
+    def _train_logged(self, end: int, log: MetricsLog | None, on_progress: Progress) -> None:
         config, schedule = self.config, self.config.schedule
-        log = MetricsLog(self.out, self.metrics_bytes, self.step, config.wandb_project) if self.world.is_first else None
 
         def record(entry: dict[str, Any]) -> None:
             if log is None:
@@ -213,8 +219,6 @@ class _Run:
                 self._save(log.flush() if log else 0)
             if stopping:
                 raise TrainingStopped(f"stopped after step {self.step} of {schedule.steps}; a checkpoint is saved")
-        if log:
-            log.close()
 
     def _step(self, batch: Batch, point: StagePoint, waited: float) -> dict[str, Any]:
         """Run one optimizer step and return its record. `waited`: seconds that the batch took to arrive.

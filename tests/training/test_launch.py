@@ -1,7 +1,5 @@
 """Train in a Ray worker."""
 
-import os
-import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from opendimo.training.config import TrainConfig
 from opendimo.training.launch import Launcher
 from opendimo.training.log import read_metrics
 from opendimo.training.summary import stage_losses
+from tests.training.killing import Killer, processes
 
 Progress = tuple[int, float | None, list[tuple[int, str]]]
 
@@ -64,26 +63,14 @@ def texts(updates: Iterable[Progress]) -> list[str]:
     return [text for _, _, lines in updates for _, text in lines]
 
 
-def processes(lines: Iterable[str]) -> list[int]:
-    return [int(line.split()[3]) for line in lines if line.startswith("training in process")]
-
-
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(
     launcher: Launcher, release: Release, config: TrainConfig, tmp_path: Path
 ) -> None:
-    steps, lines, killed = [], [], []
-
-    def progress(done: int, _loss: float | None, new_lines: list[tuple[int, str]]) -> None:
-        steps.append(done)
-        lines.extend(text for _, text in new_lines)
-        if sum(steps) >= 2 and not killed:
-            killed.append(processes(lines)[0])
-            os.kill(killed[0], signal.SIGKILL)
-
-    result = launcher.train(release.lake_uri, release.id, config, tmp_path, on_progress=progress)
-    assert killed and result.steps_done == config.schedule.steps and result.pipeline == tmp_path / "pipeline"
-    assert any("worker died" in line for line in lines)
+    killer = Killer(after=2)
+    result = launcher.train(release.lake_uri, release.id, config, tmp_path, on_progress=killer)
+    assert killer.killed and result.steps_done == config.schedule.steps and result.pipeline == tmp_path / "pipeline"
+    assert any("worker died" in line for line in killer.lines)
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [r["step"] for r in records if "event" not in r] == list(range(1, result.steps_done + 1))
     assert [row["stage"] for row in stage_losses(tmp_path)] == ["single_view", "mixed_view", "multi_view"]

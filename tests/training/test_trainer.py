@@ -29,7 +29,7 @@ from opendimo.training.checkpoints import latest, read_state, steps_done
 from opendimo.training.config import SamplePolicy, TrainConfig, preset
 from opendimo.training.evaluation.cases import spread, window_cases
 from opendimo.training.evaluation.known import Known
-from opendimo.training.log import read_metrics
+from opendimo.training.log import MetricsLog, read_metrics
 from opendimo.training.recipe import Recipe
 from opendimo.training.release import read_pairs
 from opendimo.training.result import TrainingStopped
@@ -177,6 +177,21 @@ def test_another_release_or_config_is_refused(
         train(release, config, undisturbed, resume=False)
     moved = shutil.copytree(config.base, tmp_path / "elsewhere")
     assert train(release, replace(config, base=str(moved)), undisturbed).steps_done == 12
+
+
+def test_an_error_closes_the_metrics(
+    release: Release, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, close = [], MetricsLog.close
+
+    def spy(log: MetricsLog) -> None:
+        closed.append(log)
+        close(log)
+
+    monkeypatch.setattr(MetricsLog, "close", spy)
+    with pytest.raises(Killed):
+        train(release, config, tmp_path, on_progress=crash_after(1))
+    assert len(closed) == 1
 
 
 def test_a_second_process_is_refused(release: Release, config: TrainConfig, tmp_path: Path) -> None:
