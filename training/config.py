@@ -9,8 +9,8 @@ from opendimo.model.encoder.config import ENCODERS
 from opendimo.training.schedule import Schedule, three_stages
 
 PresetName = Literal["tiny", "lite", "wan2.2-ti2v-5b", "hunyuanvideo-1.5"]
-OptimizerName = Literal["adamw", "muon"]
-"""AdamW for all parameters, or Muon for the matrices of transformer layers (`optimizer.py`)."""
+OptimizerName = Literal["adamw", "adamw8bit", "muon"]
+"""AdamW, AdamW with moments of 8 bits, or Muon for the matrices of transformer layers (`optimizer.py`)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class TrainConfig:
     `spike_factor`: the update of a step is skipped if its gradient norm is above this factor of the median of recent
     steps of the stage (`spikes.py`); None: never [ours].
     `shift`: of the noise levels; None: the shift of the base model's scheduler.
-    `optimizer`: AdamW, or Muon for the matrices of transformer layers; `betas` are AdamW's.
+    `optimizer`: AdamW, with moments of 8 bits if you like, or Muon for the matrices of transformer layers; `betas` are
+    AdamW's.
     `joints_weight`: weight of the joint positions, in metres, within the geometric loss [ours].
     `reference_share`: share of the samples whose reference shows another moment of the clip (only in reference mode
     `prefix`) [ours].

@@ -141,7 +141,11 @@ class _Run:
             halve_frozen(self.model.transformer)
         world.shard(self.model, config.bf16)
         self.optimizer = PartsOptimizer(
-            self.model, config.optimizer, betas=config.betas, weight_decay=config.weight_decay
+            self.model,
+            config.optimizer,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=self.device.type == "cuda",
         )
         self.average: Average | None = None
         if self.checkpoint:

@@ -1,10 +1,12 @@
 """Muon for matrices of layers, AdamW for the rest; a state that was saved and loaded goes on as if it had not been."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from opendimo.model.config import DiMoConfig
 from opendimo.model.dimo import DiMo
@@ -21,6 +23,15 @@ def model(base: Path) -> DiMo:
 
 def muon(model: DiMo) -> PartsOptimizer:
     return PartsOptimizer(model, "muon", betas=(0.9, 0.99), weight_decay=0.0)
+
+
+def eight_bit(model: DiMo) -> PartsOptimizer:
+    pytest.importorskip("torchao")
+    return PartsOptimizer(model, "adamw8bit", betas=(0.9, 0.99), weight_decay=0.1)
+
+
+def fused(model: DiMo) -> PartsOptimizer:
+    return PartsOptimizer(model, "adamw", betas=(0.9, 0.99), weight_decay=0.1, fused=True)
 
 
 def step(model: DiMo, optimizer: PartsOptimizer, seed: int) -> None:
@@ -64,17 +75,38 @@ def test_every_parameter_is_updated_by_one_optimizer(model: DiMo) -> None:
     assert all(not torch.equal(value, before[name]) for name, value in values(model).items())
 
 
-def test_a_loaded_state_goes_on_as_if_nothing_had_happened(model: DiMo, tmp_path: Path) -> None:
-    optimizer, other = muon(model), copy.deepcopy(model)
+@pytest.mark.parametrize("make", [muon, fused, eight_bit])
+def test_a_loaded_state_goes_on_as_if_nothing_had_happened(
+    make: Callable[[DiMo], PartsOptimizer], model: DiMo, tmp_path: Path
+) -> None:
+    optimizer, other = make(model), copy.deepcopy(model)
     step(model, optimizer, 0)
     other.load_state_dict(model.state_dict())
-    loaded = muon(other)
+    loaded = make(other)
     optimizer.save(tmp_path / "state")
     loaded.load(tmp_path / "state")
     step(model, optimizer, 1)
     step(other, loaded, 1)
     a, b = values(model), values(other)
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_moments_of_8_bits_are_stored_as_such_and_update_like_adamw(model: DiMo, tmp_path: Path) -> None:
+    other = copy.deepcopy(model)
+    plain = PartsOptimizer(other, "adamw", betas=(0.9, 0.99), weight_decay=0.1)
+    optimizer, before = eight_bit(model), values(model)
+    for seed in range(3):
+        step(model, optimizer, seed)
+        step(other, plain, seed)
+    optimizer.save(tmp_path)
+    [file] = tmp_path.iterdir()
+    stored = load_file(file)
+    name = "transformer.blocks.0.ffn.net.2.weight"
+    assert stored[f"{name}.exp_avg.codes"].dtype == torch.uint8 and stored[f"{name}.exp_avg.codes"].shape == (96, 256)
+    assert stored[f"{name}.exp_avg_sq.scales"].shape == (96, 1)
+    assert f"{name}.exp_avg" not in stored and "transformer.proj_out.weight.exp_avg" in stored
+    ours, theirs = (values(some)[name] - before[name] for some in (model, other))
+    assert 0 < (ours - theirs).norm() / theirs.norm() < 0.05  # some rounding
 
 
 def test_a_removed_module_stays_as_it_is(model: DiMo) -> None:
@@ -87,5 +119,5 @@ def test_a_removed_module_stays_as_it_is(model: DiMo) -> None:
 
 
 def test_an_unknown_optimizer_is_refused(model: DiMo) -> None:
-    with pytest.raises(ValueError, match=r"no optimizer 'sgd': choose one of adamw, muon"):
+    with pytest.raises(ValueError, match=r"no optimizer 'sgd': choose one of adamw, adamw8bit, muon"):
         PartsOptimizer(model, "sgd", betas=(0.9, 0.99), weight_decay=0.0)  # type: ignore[arg-type]

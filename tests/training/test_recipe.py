@@ -55,7 +55,7 @@ def test_the_settings_of_a_run_are_a_file_that_gives_them_again(name: PresetName
         ("schedule.stages.0.lr=-1", r"lr 0 or more"),
         ("schedule.text_dropout=1.5", r"must be at most 1"),
         ("schedule.stages=[]", r"the schedule has no stages"),
-        ("optimizer=sgd", r"optimizer: .*'adamw' or 'muon'"),
+        ("optimizer=sgd", r"optimizer: .*'adamw', 'adamw8bit' or 'muon'"),
         ("base=other", r"--set: set base with --base"),
         ("seed", r"'seed' is not KEY=VALUE"),
     ],
