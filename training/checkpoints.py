@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from opendimo.storage_schemas.ids import as_stored
 from opendimo.storage_schemas.lake.files import sync_folder
-from opendimo.training.config import TrainConfig
+from opendimo.training.config import FREE, TrainConfig
 from opendimo.training.release import Release
 
 if TYPE_CHECKING:  # reading the progress of a run should not import torch
@@ -118,7 +118,8 @@ def check_same_run(state: dict[str, Any], release: Release, config: dict[str, An
             f"this is {release.id} ({release.sha256[:12]}): {advice}"
         )
     now, before = as_stored(config), state["config"]
-    if changed := sorted(key for key in {*now, *before} if now.get(key) != before.get(key)):
+    compared = {*now, *before} - {*FREE}  # an older version may have stored what is free now
+    if changed := sorted(key for key in compared if now.get(key) != before.get(key)):
         raise ValueError(f"cannot resume: the config changed in {', '.join(changed)}: {advice}")
 
 

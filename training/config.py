@@ -2,13 +2,17 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator
 
 from opendimo.model.config import DiMoConfig
 from opendimo.model.encoder.config import ENCODERS
 from opendimo.training.schedule import Schedule, three_stages
 
 PresetName = Literal["tiny", "lite", "wan2.2-ti2v-5b", "hunyuanvideo-1.5"]
+Checkpointing = Literal["full", "selective"]
+"""What is computed again in the backward pass: whole transformer blocks, or all but matrix products and attention."""
 OptimizerName = Literal["adamw", "adamw8bit", "muon"]
 """AdamW, AdamW with moments of 8 bits, or Muon for the matrices of transformer layers (`optimizer.py`)."""
 
@@ -47,8 +51,19 @@ class SamplePolicy:
             raise ValueError("every, clips and steps of sample videos must be 1 or more")
 
 
-FREE = ("base", "micro_batch", "loader_workers", "samples", "wandb_project")
+FREE = (
+    "base",
+    "micro_batch",
+    "loader_workers",
+    "samples",
+    "wandb_project",
+    "gradient_checkpointing",
+    "compile",
+    "shard_size",
+)
 """Settings of a run that may differ when it is resumed."""
+_CHOICES = {True: "full", False: None}
+"""Values of `gradient_checkpointing` in configs of older versions."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +75,15 @@ class TrainConfig:
     `base`: the pretrained model, a folder in the diffusers layout or ORG/NAME on the Hugging Face hub.
     `init_encoder`: weights to initialise the motion encoder from.
     `init_model`: folder of a trained 3DiMo to start from.
-    The paths of these three may change between resumes, and so may `micro_batch`, `loader_workers`, `samples` and
-    `wandb_project`; everything else may not.
+    The paths of these three may change between resumes, and so may the settings in `FREE`; everything else may not.
     `lora_rank`: rank of adapters that are trained instead of the base model's weights (`model.adapters`); None: all
     weights are trained [ours].
     `micro_batch`: samples per process whose gradients are computed at a time; they are added up over the batch. None:
     all. Fewer need less memory and give the same gradients, apart from rounding.
+    `gradient_checkpointing`: what is computed again in the backward pass, to save memory; None: nothing.
+    `compile`: compile the transformer blocks (`blocks.py`).
+    `shard_size`: processes over which the training state is sharded; groups of that size hold replicas of it and
+    average their gradients. None: all processes.
     `loader_workers`: processes that read batches ahead, for each process that trains; 0: it reads them itself.
     `ema_decay`: decay per step of a moving average of the weights, which the exported pipeline then has; None: none
     [ours].
@@ -101,7 +119,11 @@ class TrainConfig:
     reference_share: float = 0.5
     joints_weight: float = 1.0
     bf16: bool = False
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[
+        Checkpointing | None, BeforeValidator(lambda given: _CHOICES.get(given, given))
+    ] = None
+    compile: bool = False
+    shard_size: int | None = None
     lora_rank: int | None = None
     micro_batch: int | None = None
     loader_workers: int = 0
@@ -110,7 +132,7 @@ class TrainConfig:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "checkpoint_every", "grad_clip", "lora_rank", "micro_batch")
+        positive = ("batch_size", "checkpoint_every", "grad_clip", "lora_rank", "micro_batch", "shard_size")
         if low := [name for name in positive if getattr(self, name) is not None and getattr(self, name) <= 0]:
             raise ValueError(f"{', '.join(low)} must be positive")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
@@ -175,7 +197,7 @@ def preset(name: str, base: str | Path, encoder: str | None = None) -> TrainConf
             checkpoint_every=500,
             follow=FollowPolicy(every=500),
             bf16=True,
-            gradient_checkpointing=True,
+            gradient_checkpointing="full",
             micro_batch=1,
             loader_workers=8,
             spike_factor=10.0,

@@ -16,10 +16,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from opendimo.model.adapters import add_adapters, has_adapters, rank_of
 from opendimo.model.dimo import DiMo
+from opendimo.training.blocks import repeated_blocks
 
 T = TypeVar("T")
 Part = TypeVar("Part", bound=nn.Module)
@@ -93,11 +95,24 @@ class World:
             return self.gathered(part.to(torch.uint8)).bool()
         return _Gathered.apply(part)  # type: ignore[no-any-return]
 
-    def shard(self, model: DiMo, bf16: bool) -> None:
+    def check_shards(self, shard_size: int | None) -> None:
+        """Raise `ValueError` if the processes cannot be divided into groups of `shard_size`."""
+        if shard_size is None or self.size % shard_size == 0:
+            return
+        divisors = (n for n in range(1, self.size + 1) if self.size % n == 0)
+        nearest = min(divisors, key=lambda n: abs(n - shard_size))
+        raise ValueError(
+            f"{self.size} processes cannot be divided into groups of shard_size={shard_size}: set shard_size={nearest}"
+        )
+
+    def shard(self, model: DiMo, bf16: bool, shard_size: int | None = None) -> None:
         """Shard the parameters of a model over the processes, per transformer block. `bf16`: gather in bfloat16.
 
-        Raises `ValueError` if the model changes buffers during training, which would differ between processes.
+        `shard_size`: number of processes that share the state of a replica; None: all. Raises `ValueError` if it does
+        not divide the number of processes, or if the model changes buffers during training, which would differ between
+        processes.
         """
+        self.check_shards(shard_size)
         if self.size == 1:
             return
         if model.config.control == "smpl_vq":
@@ -105,12 +120,15 @@ class World:
         policy = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
-        names = tuple(model.transformer._repeated_blocks)
-        for block in [module for module in model.transformer.modules() if type(module).__name__ in names]:
-            fully_shard(block, mp_policy=policy)
+        mesh = None
+        if shard_size is not None:
+            groups = self.size // shard_size, shard_size
+            mesh = init_device_mesh(self.device.type, groups, mesh_dim_names=("replicate", "shard"))
+        for block in list(repeated_blocks(model.transformer)):
+            fully_shard(block, mesh=mesh, mp_policy=policy)
         for part in (model.transformer, model.control, model.geometry):
             if part is not None:
-                fully_shard(part, mp_policy=policy)
+                fully_shard(part, mesh=mesh, mp_policy=policy)
 
 
 class _Gathered(torch.autograd.Function):

@@ -22,6 +22,7 @@ from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.files import write_json
 from opendimo.training import checkpoints
 from opendimo.training.averaging import Average
+from opendimo.training.blocks import prepare_blocks
 from opendimo.training.config import TrainConfig
 from opendimo.training.data import TrainingData, timed
 from opendimo.training.driver_check import DriverCheck, fixed_loss
@@ -90,6 +91,7 @@ class _Run:
         self.release, self.config, self.out, self.world = release, config, out, world
         self.should_stop = should_stop
         self.samples = world.samples(config.batch_size)
+        world.check_shards(config.shard_size)
         self.stage_ends = set(accumulate(config.schedule.stage_steps))
         self.checkpoint = checkpoints.latest(out)
         self.step = self.metrics_bytes = 0
@@ -133,13 +135,10 @@ class _Run:
         if self.step >= config.schedule.geometry_steps:
             self.model.geometry = None
         self.model.to(self.device).train()
-        if config.gradient_checkpointing:
-            self.model.transformer.enable_gradient_checkpointing()
-            if self.model.control._supports_gradient_checkpointing:
-                self.model.control.enable_gradient_checkpointing()
+        prepare_blocks(self.model, config.gradient_checkpointing, compiled=config.compile)
         if config.lora_rank is not None and config.bf16 and world.size == 1:  # FSDP shards weights of one dtype only
             halve_frozen(self.model.transformer)
-        world.shard(self.model, config.bf16)
+        world.shard(self.model, config.bf16, config.shard_size)
         self.optimizer = PartsOptimizer(
             self.model,
             config.optimizer,

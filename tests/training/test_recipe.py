@@ -29,6 +29,13 @@ def test_every_kind_of_value_can_be_set_from_the_command_line() -> None:
     assert Recipe("base", settings=("shift=3", "schedule.geometry_end=none")).config().schedule.geometry_end is None
 
 
+@pytest.mark.parametrize(("stored", "choice"), [(True, "full"), (False, None)])
+def test_a_config_of_an_older_version_chooses_checkpointing(stored: bool, choice: str | None, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"gradient_checkpointing": stored}))
+    assert Recipe("base", "lite", file=str(tmp_path / "config.json")).config().gradient_checkpointing == choice
+    assert Recipe("base", settings=("gradient_checkpointing=selective",)).config().gradient_checkpointing == "selective"
+
+
 def test_options_override_the_file_and_the_file_overrides_the_variant(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("batch_size = 8\nseed = 3\nmodel.control = 'pose2d'\n[schedule.stages.2]\nsteps = 5\n")
@@ -55,6 +62,8 @@ def test_the_settings_of_a_run_are_a_file_that_gives_them_again(name: PresetName
         ("schedule.stages.0.lr=-1", r"lr 0 or more"),
         ("schedule.text_dropout=1.5", r"must be at most 1"),
         ("schedule.stages=[]", r"the schedule has no stages"),
+        ("gradient_checkpointing=some", r"gradient_checkpointing: .*'full' or 'selective'"),
+        ("shard_size=0", r"shard_size must be positive"),
         ("optimizer=sgd", r"optimizer: .*'adamw', 'adamw8bit' or 'muon'"),
         ("base=other", r"--set: set base with --base"),
         ("seed", r"'seed' is not KEY=VALUE"),

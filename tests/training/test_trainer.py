@@ -179,6 +179,19 @@ def test_another_release_or_config_is_refused(
     assert train(release, replace(config, base=str(moved)), undisturbed).steps_done == 12
 
 
+def test_a_run_of_an_older_version_goes_on(
+    release: Release, config: TrainConfig, undisturbed: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        train(release, config, tmp_path, on_progress=crash_after(4))
+    file = latest(tmp_path) / "state.json"
+    state = json.loads(file.read_text())
+    state["config"]["gradient_checkpointing"] = False
+    file.write_text(json.dumps(state))
+    train(release, replace(config, gradient_checkpointing="full"), tmp_path)
+    assert_same_run(undisturbed, tmp_path)
+
+
 def test_an_error_closes_the_metrics(
     release: Release, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
