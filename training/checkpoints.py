@@ -1,4 +1,4 @@
-"""Checkpoints: OUT/checkpoints/step-N, written atomically.
+"""Checkpoints of a run: OUT/checkpoints/step-N, written by `saving.py`.
 
 A checkpoint holds the model, its moving average if the run has one, the optimizer state (safetensors files of all
 processes), and `state.json`: the step (optimizer steps done), the release and its hash, the config, and the length of
@@ -6,7 +6,6 @@ metrics.jsonl at that moment. It needs no random state: the generators of every 
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +15,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from opendimo.storage_schemas.ids import as_stored
-from opendimo.storage_schemas.lake.files import sync_folder
 from opendimo.training.config import FREE, TrainConfig
 from opendimo.training.release import Release
 
 if TYPE_CHECKING:  # reading the progress of a run should not import torch
-    from opendimo.model.dimo import DiMo
-    from opendimo.training.averaging import Average
     from opendimo.training.optimizer import PartsOptimizer
     from opendimo.training.parallel import World
 
@@ -46,50 +42,6 @@ def locked(out: Path, world: "World") -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def save(
-    out: Path,
-    state: dict[str, Any],
-    model: "DiMo",
-    optimizer: "PartsOptimizer",
-    average: "Average | None",
-    world: "World",
-) -> Path:
-    """Write a checkpoint to a temporary folder, rename it, and return its path. `state` becomes `state.json`.
-
-    Every process of the run calls it: each writes its part of the optimizer state, the first one all else.
-    """
-    final = out / "checkpoints" / f"step-{state['step']:06d}"
-    part = final.with_name(f".{final.name}.part")
-
-    def begin() -> None:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-
-    def finish() -> None:
-        (part / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
-        _sync(part)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(part, final)
-        sync_folder(final.parent)
-
-    world.on_first(begin)
-    optimizer.save(part / "optimizer")
-    _save_model(model, part / "model", world)
-    if average is not None:
-        with average.applied():
-            _save_model(model, part / "ema", world)
-    world.on_first(finish)
-    return final
-
-
-def _save_model(model: "DiMo", folder: Path, world: "World") -> None:
-    from opendimo.training.parallel import whole_model
-
-    whole = whole_model(model, world)
-    if whole is not None:
-        whole.save(folder)
 
 
 def latest(out: Path) -> Path | None:
@@ -152,14 +104,3 @@ def prune(out: Path, stage_ends: set[int]) -> None:
 
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
-
-
-def _sync(folder: Path) -> None:
-    """Flush all files and folders below `folder` to disk."""
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            with open(path, "rb") as stream:
-                os.fsync(stream.fileno())
-    sync_folder(folder)

@@ -1,4 +1,4 @@
-"""Build the model before its first step, from the base model and optional pretrained weights."""
+"""Prepare the model for its first step: weights of the base model, optional pretrained ones, standardised tokens."""
 
 import logging
 from dataclasses import asdict
@@ -8,15 +8,20 @@ from huggingface_hub import ModelCard
 
 from opendimo.model.adapters import add_adapters
 from opendimo.model.base_folder import base_folder
+from opendimo.model.batch import Driving
 from opendimo.model.dimo import DiMo
 from opendimo.model.encoder import im_animation
 from opendimo.model.encoder.tokens import MotionEncoder
 from opendimo.training.config import TrainConfig
+from opendimo.training.parallel import World, whole_part
+from opendimo.training.precision import computing
 
 logger = logging.getLogger(__name__)
 
 FREE = "augment", "geometry"
 """Model settings that may differ between a run and the trained 3DiMo it starts from."""
+STANDARDISED_FRAMES = 512
+"""Approximate number of driving frames over which motion tokens are standardised."""
 ABOUT_CHARS = 600
 """Maximum number of characters quoted from a model card."""
 
@@ -37,6 +42,19 @@ def initial_model(config: TrainConfig) -> DiMo:
     if config.lora_rank is not None:
         add_adapters(model.transformer, config.lora_rank)
     return model
+
+
+def standardise(model: DiMo, driving: Driving, config: TrainConfig, world: World) -> None:
+    """Standardise the motion tokens, if the control has any, before the generator reads them for the first time.
+
+    `driving`: of this process's samples of a batch. All processes call it.
+    """
+    if not isinstance(getattr(model.control, "motion_encoder", None), MotionEncoder):
+        return
+    count = driving.body.shape[1] * config.batch_size
+    frames = driving.map(lambda x: world.gathered(x[:, :: max(1, count // STANDARDISED_FRAMES)]))
+    with whole_part(model.control, world) as control, computing(world.device, config.bf16):
+        control.motion_encoder.standardise(frames.body, frames.hands, frames.hand_ok)
 
 
 def starts_from(config: TrainConfig) -> list[dict[str, str]]:

@@ -151,17 +151,11 @@ class PartsOptimizer:
         for optimizer in self._optimizers.values():
             optimizer.step()
 
-    def save(self, folder: Path) -> None:
-        """Write the state to safetensors files; if it is sharded, every process writes its part.
-
-        Moments are named by parameter, so that any number of processes can load them.
-        """
-        dcp.save(
-            self.state(), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True), no_dist=_alone()
-        )
-
     def state(self) -> dict[str, Tensor]:
-        """Return the state, named by parameter; 8-bit moments as their codes and scales."""
+        """Return the state, named by parameter, so that any number of processes can load it.
+
+        8-bit moments are there as their codes and scales.
+        """
         state: dict[str, Tensor] = {}
         for name, parameter, values, small in self._states():
             for key, value in values.items():
@@ -173,7 +167,7 @@ class PartsOptimizer:
         return state
 
     def load(self, folder: Path) -> None:
-        """Restore what `save` wrote for the same modules."""
+        """Restore what `write_state` wrote of the same modules."""
         reader = HuggingFaceStorageReader(str(folder))
         stored = reader.read_metadata().state_dict_metadata
         state: dict[str, Tensor] = {}
@@ -203,6 +197,15 @@ class PartsOptimizer:
 
     def _groups(self) -> Iterator[dict[str, Any]]:
         return chain.from_iterable(optimizer.param_groups for optimizer in self._optimizers.values())
+
+
+def write_state(state: dict[str, Tensor], folder: Path, group: dist.ProcessGroup | None = None) -> None:
+    """Write the state of an optimizer to safetensors files; if it is sharded, every process of `group` writes its part.
+
+    `group`: None: all processes.
+    """
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    dcp.save(state, storage_writer=writer, process_group=group, no_dist=_alone())
 
 
 def _norm(gradients: list[Tensor]) -> float:

@@ -8,9 +8,9 @@ equally many samples, and the geometry head sees the motion tokens of all of the
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 
 from opendimo.model.adapters import add_adapters, has_adapters, rank_of
 from opendimo.model.dimo import DiMo
@@ -31,11 +32,15 @@ TIMEOUT = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run: this one is number `rank` of `size`, and computes on `device`."""
+    """The processes of a run: this one is number `rank` of `size`, and computes on `device`.
+
+    `group`: by which `on_first` communicates; None: the group of all processes.
+    """
 
     rank: int
     size: int
     device: torch.device
+    group: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -65,7 +70,7 @@ class World:
                 outcome[0] = function()
             except Exception as error:
                 outcome[1] = error
-        dist.broadcast_object_list(outcome, src=0)
+        dist.broadcast_object_list(outcome, src=0, group=self.group)
         if outcome[1] is not None:
             raise outcome[1]
         return outcome[0]  # type: ignore[no-any-return]
@@ -79,13 +84,25 @@ class World:
         dist.all_reduce(total)
         return values | dict(zip(known, (total / self.size).tolist(), strict=True))
 
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is true in any process."""
+    def any(self, *flags: bool) -> list[bool]:
+        """Return whether each flag is true in any process."""
         if self.size == 1:
-            return flag
-        total = torch.tensor(int(flag), device=self.device)
+            return list(flags)
+        total = torch.tensor(flags, dtype=torch.int32, device=self.device)
         dist.all_reduce(total)
-        return bool(total)
+        return total.bool().tolist()  # type: ignore[no-any-return]
+
+    def beside(self) -> Self:
+        """Join the processes by a further group, on the CPU, for a thread that communicates while training does."""
+        if self.size == 1:
+            return self
+        group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT)  # its type allows for processes that are not in it
+        return replace(self, group=group)
+
+    def leave(self) -> None:
+        """Leave the further group that `beside` made."""
+        if self.group is not None:
+            dist.destroy_process_group(self.group)
 
     def gathered(self, part: Tensor) -> Tensor:
         """Concatenate the parts [n, ...] of all processes along axis 0, with gradients; parts have equal shapes."""
@@ -172,22 +189,26 @@ def joined() -> Iterator[World]:
             dist.destroy_process_group()
 
 
-def whole_model(model: DiMo, world: World) -> DiMo | None:
-    """Return a copy of a sharded model with whole weights on the CPU, in the first process; None in the others.
+def whole_copy(model: DiMo, world: World) -> DiMo | None:
+    """Return a copy of a model with whole weights on the CPU, in the first process; None in the others.
 
-    Without shards, return the model itself.
+    A base model that is frozen below adapters has no weights in the copy.
     """
-    if world.size == 1:
-        return model
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights = get_model_state_dict(model, options=options)
+    frozen = has_adapters(model.transformer)
+    weights: dict[str, Tensor] = {}
+    for name, shard in model.state_dict().items():
+        if frozen and name.startswith("transformer.") and "motion" not in name and "lora_" not in name:
+            continue
+        whole = shard.full_tensor() if isinstance(shard, DTensor) else shard
+        if world.is_first:
+            weights[name] = whole.detach().to("cpu", copy=True)
     if not world.is_first:
         return None
     parts = (model.transformer, model.control, model.geometry)
     with torch.device("meta"):
         copies = [None if part is None else _new(part) for part in parts]
     copy = DiMo(model.config, *copies)  # type: ignore[arg-type]
-    copy.load_state_dict(weights, assign=True)
+    copy.load_state_dict(weights, strict=not frozen, assign=True)
     return copy
 
 

@@ -16,7 +16,6 @@ from opendimo.model.adapters import halve_frozen
 from opendimo.model.base_folder import base_folder
 from opendimo.model.batch import Batch
 from opendimo.model.dimo import DiMo
-from opendimo.model.encoder.tokens import MotionEncoder
 from opendimo.model.flow import scheduler_shift
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.files import write_json
@@ -27,26 +26,24 @@ from opendimo.training.config import TrainConfig
 from opendimo.training.data import TrainingData, timed
 from opendimo.training.driver_check import DriverCheck, fixed_loss
 from opendimo.training.export import export_pipeline
-from opendimo.training.initial import initial_model, starts_from
+from opendimo.training.initial import initial_model, standardise, starts_from
 from opendimo.training.latents import check_latents
 from opendimo.training.log import MetricsLog, gpu_memory
 from opendimo.training.no_text import empty_prompt
 from opendimo.training.optimizer import PartsOptimizer
-from opendimo.training.parallel import World, joined, whole_part
-from opendimo.training.precision import computing
+from opendimo.training.parallel import World, joined
 from opendimo.training.recipe import settings_of
 from opendimo.training.release import Release
 from opendimo.training.result import TrainingStopped, TrainResult
 from opendimo.training.samples import FOLDER as SAMPLES
 from opendimo.training.samples import Samples
+from opendimo.training.saving import Saver
 from opendimo.training.schedule import StagePoint, stage_at
 from opendimo.training.spikes import Spikes, stage_norms
 from opendimo.training.step import Stepper
 
 logger = logging.getLogger(__name__)
 
-STANDARDISED_FRAMES = 512
-"""Approximate number of driving frames over which motion tokens are standardised."""
 Progress = Callable[[int, int, dict[str, Any]], None]
 """Called with the steps done, the total number of steps, and the record just logged."""
 
@@ -65,7 +62,8 @@ def train(
 
     Returns at once if that stage is done already. Raises `ValueError` if `out` holds a run that cannot be resumed
     (other release or config, or `resume=False`), if another process trains in `out`, or if the release has no pairs
-    for a stage. Raises `FloatingPointError` if the loss or gradient norm is not finite.
+    for a stage. Raises `FloatingPointError` if the loss or gradient norm is not finite, and `OSError` if a checkpoint
+    could not be written.
 
     `should_stop` is asked after every step: if it is true in any process, all save a checkpoint and raise
     `TrainingStopped`.
@@ -111,7 +109,9 @@ class _Run:
         pipeline = self.out / "pipeline"
         if self.step < end:
             self._load()
-            self._train_steps(end, on_progress)
+            with closing(Saver(self.out, self.world, self.stage_ends)) as self.saver:
+                self._train_steps(end, on_progress)
+            self.checkpoint = checkpoints.latest(self.out)
         assert self.checkpoint is not None
         averaged = self.checkpoint / "ema"
         trained = averaged if averaged.exists() else self.checkpoint / "model"
@@ -216,10 +216,14 @@ class _Run:
                 self.videos.write(self.model, file if self.world.is_first else None)
                 if log:
                     log.video(SAMPLES, file, self.step)
-            stopping = self.step < end and self.world.any(self.should_stop())
+            stopping, failed = self.world.any(self.step < end and self.should_stop(), self.saver.failed)
+            if failed:
+                self.saver.wait()  # raises the error
             if stopping or stage_done or self.step % config.checkpoint_every == 0:
                 self._end_geometry()
                 self._save(log.flush() if log else 0)
+            if stopping or stage_done:
+                self.saver.wait()
             if stopping:
                 raise TrainingStopped(f"stopped after step {self.step} of {schedule.steps}; a checkpoint is saved")
 
@@ -230,7 +234,8 @@ class _Run:
         """
         config, started = self.config, time.perf_counter()
         if self.step == math.ceil(config.schedule.encoder_steps) and config.init_model is None:
-            self._standardise(batch)
+            standardise(self.model, batch.driving, config, self.world)
+            self.optimizer.forget(self.model.control)
         if self.average is None and config.ema_decay is not None and point.trains_generator:
             self.average = Average(self.model, config.ema_decay)
         result = self.stepper.compute(batch, self.step)
@@ -280,16 +285,6 @@ class _Run:
             "starts_from": starts_from(self.config),
         }
 
-    def _standardise(self, batch: Batch) -> None:
-        """Standardise the motion tokens before the generator reads them, and reset the control's optimizer state."""
-        if not isinstance(getattr(self.model.control, "motion_encoder", None), MotionEncoder):
-            return
-        count = batch.driving.body.shape[1] * self.config.batch_size
-        frames = batch.driving.map(lambda x: self.world.gathered(x[:, :: max(1, count // STANDARDISED_FRAMES)]))
-        with whole_part(self.model.control, self.world) as control, computing(self.device, self.config.bf16):
-            control.motion_encoder.standardise(frames.body, frames.hands, frames.hand_ok)
-        self.optimizer.forget(self.model.control)
-
     def _end_geometry(self) -> None:
         """Remove the geometry head and its optimizer state once the weight of the geometric loss is 0."""
         if self.model.geometry is None or self.step < self.config.schedule.geometry_steps:
@@ -305,8 +300,7 @@ class _Run:
             "config": self.config.identity(),
             "metrics_bytes": metrics_bytes,
         }
-        self.checkpoint = checkpoints.save(self.out, state, self.model, self.optimizer, self.average, self.world)
-        self.world.on_first(lambda: checkpoints.prune(self.out, self.stage_ends))
+        self.saver.save(state, self.model, self.optimizer, self.average)
 
     def _event(self, event: str) -> dict[str, Any]:
         point = stage_at(self.step - (event == "stage_end"), self.config.schedule)

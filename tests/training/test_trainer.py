@@ -25,6 +25,7 @@ from opendimo.model.dimo import DiMo
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.media.video import decode
 from opendimo.storage_schemas.releases.release import Release
+from opendimo.training import checkpoints
 from opendimo.training.checkpoints import latest, read_state, steps_done
 from opendimo.training.config import SamplePolicy, TrainConfig, preset
 from opendimo.training.evaluation.cases import spread, window_cases
@@ -251,24 +252,20 @@ def test_tensorboard_shows_each_step_once_after_a_resume(release: Release, confi
 
 
 def test_the_pipeline_has_the_moving_average_of_the_weights(
-    release: Release, config: TrainConfig, tmp_path: Path
+    release: Release, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(config, checkpoint_every=1, schedule=replace(config.schedule, encoder_steps=1.0))
-    states = []
-
-    def collect(done: int, _total: int, record: dict) -> None:
-        if "event" not in record and done >= 2:  # the newest checkpoint is that of the step before
-            states.append(weights(tmp_path, ("model",)))
-
-    train(release, config, tmp_path, on_progress=collect)
-    states.append(weights(tmp_path, ("model",)))
-    name = "model/transformer/blocks.0.attn1.to_q.weight"
-    expected = states[0][name]  # the average starts with the weights before the first step with the generator
+    monkeypatch.setattr(checkpoints, "KEEP", 12)
+    train(release, config, tmp_path)
+    name = "transformer/diffusion_pytorch_model.safetensors"
+    files = [tmp_path / "checkpoints" / f"step-{step:06d}" / "model" / name for step in range(1, 13)]
+    states = [load_file(file)["blocks.0.attn1.to_q.weight"] for file in files]
+    expected = states[0]  # the average starts with the weights before the first step with the generator
     for state in states[1:]:
-        expected = 0.9 * expected + 0.1 * state[name]
-    exported = load_file(tmp_path / "pipeline" / "transformer" / "diffusion_pytorch_model.safetensors")
+        expected = 0.9 * expected + 0.1 * state
+    exported = load_file(tmp_path / "pipeline" / name)
     torch.testing.assert_close(exported["blocks.0.attn1.to_q.weight"], expected)
-    assert not torch.equal(expected, states[-1][name])
+    assert not torch.equal(expected, states[-1])
 
 
 def test_adapters_train_resume_and_are_merged_into_the_pipeline(
@@ -330,14 +327,7 @@ def test_a_step_with_a_spike_is_skipped_and_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(Spikes, "LEAST", 2)
     config = replace(config, spike_factor=1.0001, checkpoint_every=1, schedule=three_stages((6, 1, 1), lr=1e-3))
-    states = []
-    train(
-        release,
-        config,
-        tmp_path,
-        until_stage=1,
-        on_progress=lambda *_: states.append(weights(tmp_path, ("model",)) if latest(tmp_path) else {}),
-    )
+    train(release, config, tmp_path, until_stage=1)
     steps = [r for r in records(tmp_path) if "event" not in r]
     norms = [step["grad_norm"] for step in steps]
     expected = [k >= 2 and norm > 1.0001 * median(norms[:k]) for k, norm in enumerate(norms)]
