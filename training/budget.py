@@ -4,7 +4,8 @@ The real model classes are built and run on torch's meta device, with one and wi
 extrapolated to all blocks, which are identical.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -20,11 +21,13 @@ from opendimo.model.dimo import DiMo, generator_settings
 from opendimo.model.latent_geometry import LatentGeometry
 from opendimo.model.signal import Signal
 from opendimo.model.vae import Strides
-from opendimo.training.config import TrainConfig
+from opendimo.training.config import Checkpointing, TrainConfig
 from opendimo.training.counting import HALF, Counted, counted
 
 TRAINED_BYTES = 16
 """Bytes per trained parameter: float32 weight, gradient and the two moments of Adam."""
+SMALLER_MOMENTS, AVERAGE = -6, 4
+"""Bytes per trained parameter that 8-bit moments save and a moving average needs."""
 TEXT_TOKENS = 128
 
 
@@ -37,6 +40,8 @@ class FullSize:
     channels: int
     text_dim: int
     video: tuple[int, int, int]
+    settings: Mapping[str, int] = field(default_factory=dict)
+    """Arguments of the transformer that are not its published ones."""
 
 
 _TI2V_5B = FullSize(WanMotionTransformer3DModel, LatentGeometry(Strides(4, 16), patch=2), 48, 4096, (121, 480, 832))
@@ -57,7 +62,8 @@ class Budget:
     `tokens`: tokens of a sample, including those of the reference. `base_flops`, `flops`: FLOPs of a training step of
     one sample (forward and backward, recomputation not counted) of the base model alone and of the whole model; `flops`
     is None for controls that draw, whose cost depends on the drawing. `block_bytes`: a transformer block in bfloat16.
-    `activation_bytes`: one sample, with every block checkpointed.
+    `activations`: bytes that one sample needs, by choice of `gradient_checkpointing`; `checkpointing`: the choice.
+    `trained_bytes`: per trained parameter.
     """
 
     preset: str
@@ -72,7 +78,14 @@ class Budget:
     base_flops: float
     flops: float | None
     block_bytes: int
-    activation_bytes: int
+    activations: dict[Checkpointing | None, int]
+    checkpointing: Checkpointing | None
+    trained_bytes: int
+
+    @property
+    def activation_bytes(self) -> int:
+        """Return the bytes of activations of one sample."""
+        return self.activations[self.checkpointing]
 
     @property
     def parameters(self) -> int:
@@ -84,22 +97,27 @@ class Budget:
         """Return the number of parameters that are not trained."""
         return self.base if self.adapters else 0
 
-    def memory(self, gpus: int, samples: int = 1) -> float:
-        """Return the bytes on each of `gpus` with fully sharded training state and `samples` per GPU at a time.
+    def memory(self, gpus: int, samples: int = 1, shard_size: int | None = None) -> float:
+        """Return the bytes on each of `gpus`, with `samples` per GPU at a time and the state sharded over `shard_size`.
 
-        With several GPUs two blocks are gathered at once: the one being computed and the one being prefetched. Frozen
-        weights are in bfloat16 on a single GPU, otherwise in float32.
+        `shard_size`: None: all GPUs. With several GPUs two blocks are gathered at once: the one being computed and the
+        one being prefetched. Frozen weights are in bfloat16 on a single GPU, otherwise in float32.
         """
         gathered = 2 * self.block_bytes if gpus > 1 else 0
-        state = TRAINED_BYTES * (self.parameters - self.frozen) + (2 * HALF if gpus > 1 else HALF) * self.frozen
-        return state / gpus + gathered + samples * self.activation_bytes
+        frozen = (2 * HALF if gpus > 1 else HALF) * self.frozen
+        state = self.trained_bytes * (self.parameters - self.frozen) + frozen
+        return state / (shard_size or gpus) + gathered + samples * self.activation_bytes
 
 
 def budget(config: TrainConfig) -> Budget:
     """Estimate the cost of a full-size preset, in any variant. Raises `ValueError` for other presets."""
     if config.preset not in FULL_SIZE:
         raise ValueError(f"no budget for preset {config.preset!r}: choose one of {', '.join(FULL_SIZE)}")
-    size = FULL_SIZE[config.preset]
+    return estimated(FULL_SIZE[config.preset], config)
+
+
+def estimated(size: FullSize, config: TrainConfig) -> Budget:
+    """Estimate the cost of training a base model of some size."""
     with torch.device("meta"):
         dimo = DiMo.around(_generator(size, config.model), config.model)
         latents = torch.empty(1, size.channels, *size.geometry.latent_shape(*size.video))
@@ -120,6 +138,7 @@ def budget(config: TrainConfig) -> Budget:
     }.values()
     adapted = adapted_layers(dimo.transformer)
     tokens = (grid.frames + 1) * grid.height * grid.width
+    inputs = HALF * tokens * grid.dim
     motion = sum(p.numel() for name, p in dimo.transformer.named_parameters() if "motion" in name)
     return Budget(
         preset=config.preset,
@@ -134,8 +153,16 @@ def budget(config: TrainConfig) -> Budget:
         base_flops=passes * base.flops,
         flops=flops,
         block_bytes=HALF * _count(block),
-        # checkpointing keeps the input of every block, and all activations of the block in the backward pass
-        activation_bytes=layers * HALF * tokens * grid.dim + full.kept,
+        activations={
+            None: layers * full.kept,
+            # the input of every block, and all activations of the block in the backward pass
+            "full": layers * inputs + full.kept,
+            "selective": layers * (inputs + full.products) + full.kept,
+        },
+        checkpointing=config.gradient_checkpointing,
+        trained_bytes=TRAINED_BYTES
+        + (SMALLER_MOMENTS if config.optimizer == "adamw8bit" else 0)
+        + (0 if config.ema_decay is None else AVERAGE),
     )
 
 
@@ -151,11 +178,12 @@ def _extrapolate(size: FullSize, config: DiMoConfig, layers: int, latents: Tenso
         arguments = latents, torch.empty(1), text, text_ok, signal, latents[:, :, :1]
         counts.append(counted(generator, partial(generator, *arguments)))
     one, two = counts
-    return Counted(one.flops + (layers - 1) * (two.flops - one.flops), two.kept - one.kept)
+    flops = one.flops + (layers - 1) * (two.flops - one.flops)
+    return Counted(flops, two.kept - one.kept, two.products - one.products)
 
 
 def _generator(size: FullSize, config: DiMoConfig, **changes: int) -> Generator:
-    return size.transformer(**generator_settings(config) | changes)
+    return size.transformer(**generator_settings(config) | {**size.settings, **changes})
 
 
 def _count(module: nn.Module) -> int:

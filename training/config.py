@@ -60,6 +60,7 @@ FREE = (
     "gradient_checkpointing",
     "compile",
     "shard_size",
+    "check_memory",
 )
 """Settings of a run that may differ when it is resumed."""
 _CHOICES = {True: "full", False: None}
@@ -84,6 +85,7 @@ class TrainConfig:
     `compile`: compile the transformer blocks (`blocks.py`).
     `shard_size`: processes over which the training state is sharded; groups of that size hold replicas of it and
     average their gradients. None: all processes.
+    `check_memory`: refuse a full-size run that is estimated not to fit into memory (`fitting.py`).
     `loader_workers`: processes that read batches ahead, for each process that trains; 0: it reads them itself.
     `ema_decay`: decay per step of a moving average of the weights, which the exported pipeline then has; None: none
     [ours].
@@ -124,6 +126,7 @@ class TrainConfig:
     ] = None
     compile: bool = False
     shard_size: int | None = None
+    check_memory: bool = True
     lora_rank: int | None = None
     micro_batch: int | None = None
     loader_workers: int = 0

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+
+from opendimo.training.blocks import MATRIX_PRODUCTS
 
 HALF = 2
 """Bytes of a bfloat16 number."""
@@ -17,10 +20,14 @@ HALF = 2
 
 @dataclass(frozen=True)
 class Counted:
-    """FLOPs of a forward pass, and bytes of the tensors, in bfloat16, that it saves for the backward pass (`kept`)."""
+    """FLOPs of a forward pass, and bytes of the tensors, in bfloat16, that it saves for the backward pass (`kept`).
+
+    `products`: bytes of the results of matrix products and attention, which selective checkpointing keeps.
+    """
 
     flops: int
     kept: int
+    products: int
 
 
 def counted(module: nn.Module, forward: Callable[[], object]) -> Counted:
@@ -34,19 +41,32 @@ def counted(module: nn.Module, forward: Callable[[], object]) -> Counted:
         return x
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x)
-    with hooks, FlopCounterMode(display=False) as counter, _FusedAttention() as attention:
+    with hooks, FlopCounterMode(display=False) as counter, _Products() as products, _FusedAttention() as attention:
         forward()
-    return Counted(counter.get_total_flops() + attention.flops, sum(kept.values()))
+    flops = counter.get_total_flops() + attention.flops
+    return Counted(flops, sum(kept.values()), products.bytes + attention.bytes)
 
 
 def _memory(x: Tensor) -> int:
     return int(x.untyped_storage()._cdata)
 
 
+class _Products(TorchDispatchMode):
+    """Add up the results of matrix products."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in MATRIX_PRODUCTS:
+            self.bytes += HALF * result.numel()
+        return result
+
+
 class _FusedAttention(TorchFunctionMode):
     """Count attention as a fused kernel, which saves no scores; on the meta device torch would decompose it."""
 
-    flops = 0
+    flops = bytes = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -56,6 +76,7 @@ class _FusedAttention(TorchFunctionMode):
         self.flops += (
             4 * prod(q.shape) * k.shape[-2]
         )  # a multiplication and an addition, for scores and for weighted sums
+        self.bytes += HALF * q.numel()
         return _SaveForBackward.apply(q, k, v)
 
 

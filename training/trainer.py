@@ -26,6 +26,7 @@ from opendimo.training.config import TrainConfig
 from opendimo.training.data import TrainingData, timed
 from opendimo.training.driver_check import DriverCheck, fixed_loss
 from opendimo.training.export import export_pipeline
+from opendimo.training.fitting import check_fits
 from opendimo.training.initial import initial_model, standardise, starts_from
 from opendimo.training.latents import check_latents
 from opendimo.training.log import MetricsLog, gpu_memory
@@ -129,6 +130,7 @@ class _Run:
         config, world = self.config, self.world
         torch.manual_seed(config.seed)  # modules that the base model lacks are initialised at random
         self.device = world.device
+        world.on_first(lambda: check_fits(config, world.size, world.device))
         base = base_folder(config.base)
         shift = scheduler_shift(base) if config.shift is None else config.shift
         self.model = DiMo.load(self.checkpoint / "model", base) if self.checkpoint else initial_model(config)

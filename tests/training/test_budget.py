@@ -50,6 +50,7 @@ def test_sharing_the_state_shares_its_memory(wan: Budget) -> None:
     state = 16 * wan.parameters
     assert wan.memory(1) == state + wan.activation_bytes
     assert state / 8 < wan.memory(8) - wan.activation_bytes < state / 8 + 2**30
+    assert wan.memory(8, shard_size=4) - wan.memory(8) == pytest.approx(state / 8)
     assert wan.memory(8, samples=2) - wan.memory(8) == wan.activation_bytes
 
 
@@ -91,6 +92,7 @@ def test_what_a_forward_keeps_is_counted_once_and_without_weights() -> None:
         found = counted(layer, lambda: layer(x).exp())
     assert found.flops == 2 * 4 * 8 * 16
     assert found.kept == 2 * (4 * 8 + 4 * 16)  # the input, and the result of exp
+    assert found.products == 2 * (4 * 16)
 
 
 def test_attention_keeps_no_scores() -> None:
@@ -99,3 +101,4 @@ def test_attention_keeps_no_scores() -> None:
         found = counted(nn.Identity(), lambda: scaled_dot_product_attention(q, k, k))
     assert found.flops == 2 * 2 * (2 * 100 * 300 * 8)
     assert found.kept == 2 * (2 * 100 * 8 + 2 * 300 * 8 + 2 * 100 * 8)  # queries, keys (here also values), result
+    assert found.products == 2 * (2 * 100 * 8)
