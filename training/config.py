@@ -86,6 +86,7 @@ class TrainConfig:
     `shard_size`: processes over which the training state is sharded; groups of that size hold replicas of it and
     average their gradients. None: all processes.
     `check_memory`: refuse a full-size run that is estimated not to fit into memory (`fitting.py`).
+    `collective_timeout`: seconds that a process waits for another one before the run fails (`attendance.py`).
     `loader_workers`: processes that read batches ahead, for each process that trains; 0: it reads them itself.
     `ema_decay`: decay per step of a moving average of the weights, which the exported pipeline then has; None: none
     [ours].
@@ -127,6 +128,7 @@ class TrainConfig:
     compile: bool = False
     shard_size: int | None = None
     check_memory: bool = True
+    collective_timeout: float = 1800.0
     lora_rank: int | None = None
     micro_batch: int | None = None
     loader_workers: int = 0
@@ -135,7 +137,15 @@ class TrainConfig:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "checkpoint_every", "grad_clip", "lora_rank", "micro_batch", "shard_size")
+        positive = (
+            "batch_size",
+            "checkpoint_every",
+            "grad_clip",
+            "lora_rank",
+            "micro_batch",
+            "shard_size",
+            "collective_timeout",
+        )
         if low := [name for name in positive if getattr(self, name) is not None and getattr(self, name) <= 0]:
             raise ValueError(f"{', '.join(low)} must be positive")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:

@@ -203,8 +203,6 @@ class Group(_Progress):
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        from opendimo.training.parallel import TIMEOUT
-
         self._result, self._error, self._begun = None, None, resume
         group = ray.get_runtime_context().current_actor
         trainer = TorchTrainer(
@@ -217,7 +215,7 @@ class Group(_Progress):
                 "out": out,
                 "until_stage": until_stage,
             },
-            torch_config=TorchConfig(timeout_s=int(TIMEOUT.total_seconds())),
+            torch_config=TorchConfig(timeout_s=int(config.collective_timeout)),
             scaling_config=ScalingConfig(num_workers=self._processes, use_gpu=self._gpus),
             run_config=RunConfig(
                 name="ray", storage_path=str(Path(out).resolve()), failure_config=FailureConfig(MAX_RESTARTS)

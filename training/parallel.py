@@ -26,21 +26,21 @@ from opendimo.training.blocks import repeated_blocks
 
 T = TypeVar("T")
 Part = TypeVar("Part", bound=nn.Module)
-TIMEOUT = timedelta(minutes=30)
-"""Time after which a collective operation fails if another process does not take part."""
 
 
 @dataclass(frozen=True)
 class World:
     """The processes of a run: this one is number `rank` of `size`, and computes on `device`.
 
-    `group`: by which `on_first` communicates; None: the group of all processes.
+    `group`: by which `on_first` communicates; None: the group of all processes. `timeout`: seconds after which a
+    collective operation fails if another process does not take part.
     """
 
     rank: int
     size: int
     device: torch.device
     group: dist.ProcessGroup | None = None
+    timeout: float = 1800.0
 
     @property
     def is_first(self) -> bool:
@@ -96,7 +96,8 @@ class World:
         """Join the processes by a further group, on the CPU, for a thread that communicates while training does."""
         if self.size == 1:
             return self
-        group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT)  # its type allows for processes that are not in it
+        # its type allows for processes that are not in it
+        group: Any = dist.new_group(backend="gloo", timeout=timedelta(seconds=self.timeout))
         return replace(self, group=group)
 
     def leave(self) -> None:
@@ -167,8 +168,8 @@ class _Gathered(torch.autograd.Function):
 
 
 @contextmanager
-def joined() -> Iterator[World]:
-    """Join the processes that `torchrun` or Ray Train started, or be the only one.
+def joined(timeout: float = World.timeout) -> Iterator[World]:
+    """Join the processes that `torchrun` or Ray Train started, or be the only one. `timeout`: see `World`.
 
     A process group that exists already (Ray Train makes one) is used and left open.
     """
@@ -178,10 +179,10 @@ def joined() -> Iterator[World]:
     device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
     ours = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1
     if ours:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout))
     try:
         if dist.is_initialized():
-            yield World(dist.get_rank(), dist.get_world_size(), device)
+            yield World(dist.get_rank(), dist.get_world_size(), device, timeout=timeout)
         else:
             yield World(0, 1, device)
     finally:

@@ -20,6 +20,7 @@ from opendimo.model.flow import scheduler_shift
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.files import write_json
 from opendimo.training import checkpoints
+from opendimo.training.attendance import Attendance
 from opendimo.training.averaging import Average
 from opendimo.training.blocks import prepare_blocks
 from opendimo.training.config import TrainConfig
@@ -70,7 +71,7 @@ def train(
     `TrainingStopped`.
     """
     out = Path(out)
-    with joined() as world, checkpoints.locked(out, world):
+    with joined(config.collective_timeout) as world, checkpoints.locked(out, world):
         run = _Run(release, config, out, resume, world, should_stop)
         return run.train_until(until_stage, on_progress or (lambda *_: None))
 
@@ -110,7 +111,8 @@ class _Run:
         pipeline = self.out / "pipeline"
         if self.step < end:
             self._load()
-            with closing(Saver(self.out, self.world, self.stage_ends)) as self.saver:
+            self.attendance = Attendance(self.world)
+            with self.attendance.watching(), closing(Saver(self.out, self.world, self.stage_ends)) as self.saver:
                 self._train_steps(end, on_progress)
             self.checkpoint = checkpoints.latest(self.out)
         assert self.checkpoint is not None
@@ -198,6 +200,7 @@ class _Run:
         batches = self.data.batches(self.step, end, schedule, config.batch_size, config.seed, self.samples)
         for stored, waited in timed(batches):
             point = stage_at(self.step, schedule)
+            self.attendance.at(self.step, "in")
             if self.step == 0:
                 record(self._start_event(point.name))
             if self.step == point.start:
@@ -208,6 +211,7 @@ class _Run:
                 self.spikes.clear()
             self._end_geometry()
             record(self._step(stored.to(self.device).as_floats(), point, waited))
+            self.attendance.at(self.step, "after")
             stage_done = self.step == point.end
             if stage_done:
                 record(self._event("stage_end"))
@@ -228,6 +232,7 @@ class _Run:
                 self.saver.wait()
             if stopping:
                 raise TrainingStopped(f"stopped after step {self.step} of {schedule.steps}; a checkpoint is saved")
+            self.attendance.at(self.step, "waiting for the batch of")
 
     def _step(self, batch: Batch, point: StagePoint, waited: float) -> dict[str, Any]:
         """Run one optimizer step and return its record. `waited`: seconds that the batch took to arrive.

@@ -148,6 +148,23 @@ def test_after_two_kills_of_one_process_the_run_is_the_same_bit_by_bit(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_process_that_does_not_answer_is_named(release: Release, config: TrainConfig, tmp_path: Path) -> None:
+    long = replace(config, schedule=config.schedule.first(1).in_steps(500), collective_timeout=40.0)
+    run = torchrun(release, long, tmp_path / "run", processes=2, until_stage=1)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= 6):
+        assert run.poll() is None
+        time.sleep(0.05)
+    workers = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGSTOP)
+    _, errors = run.communicate(timeout=280)
+    assert run.returncode != 0
+    assert "RuntimeError: process 1 does not answer, the others wait: process 0: " in errors, errors[-5000:]
+    assert latest(tmp_path / "run") is not None
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3, 6])
 def test_processes_divide_a_batch(processes: int) -> None:
     parts = [World(rank, processes, torch.device("cpu")).samples(12) for rank in range(processes)]
