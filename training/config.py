@@ -61,6 +61,7 @@ FREE = (
     "compile",
     "shard_size",
     "check_memory",
+    "collective_timeout",
 )
 """Settings of a run that may differ when it is resumed."""
 _CHOICES = {True: "full", False: None}
