@@ -43,6 +43,7 @@ from opendimo.training.saving import Saver
 from opendimo.training.schedule import StagePoint, stage_at
 from opendimo.training.spikes import Spikes, stage_norms
 from opendimo.training.step import Stepper
+from opendimo.training.throughput import Throughput, device_name
 
 logger = logging.getLogger(__name__)
 
@@ -157,22 +158,18 @@ class _Run:
                 self.average = Average.restored(self.model, config.ema_decay, DiMo.load(self.checkpoint / "ema", base))
         no_text = world.on_first(lambda: empty_prompt(config.base, self.out)).to(self.device)
         self.stepper = Stepper(self.model, self.optimizer, config, world, no_text=no_text, shift=shift)
-        self.data = TrainingData(
-            self.release,
-            "train",
-            config.model,
-            reference_share=config.reference_share,
-            workers=config.loader_workers,
-        )
+        share, workers = config.reference_share, config.loader_workers
+        self.data = TrainingData(self.release, "train", config.model, reference_share=share, workers=workers)
         points = [stage_at(end - 1, config.schedule) for end in sorted(self.stage_ends)]
         mixes = [self.data.mix(point) for point in points]  # fail now, rather than after days, if a stage has no pairs
         check_latents(self.data.latents.values(), config.base, config.preset)
-        self.held_out = TrainingData(self.release, "test", config.model, reference_share=config.reference_share)
+        self.held_out = TrainingData(self.release, "test", config.model, reference_share=share)
         kinds = sorted({kind for mix in mixes for kind in mix})
         self.driver_check = DriverCheck(self.data, self.held_out, kinds, config, no_text, shift)
         self.videos = Samples(self.data, self.held_out, config, shift) if config.samples.every else None
         norms = world.on_first(lambda: stage_norms(self.out, self.metrics_bytes, self._stage_start()))
         self.spikes = Spikes(config.spike_factor, norms)
+        self.throughput = Throughput(config, device_name(self.device), world.size)
 
     def _stage_start(self) -> int:
         """Return the step at which the stage of the last step began."""
@@ -277,6 +274,7 @@ class _Run:
             "seconds": round(seconds, 4),
             "data_seconds": round(waited, 4),
             "samples_per_second": round(config.batch_size / (seconds + waited), 3),
+            **self.throughput.mfu(config.batch_size, seconds + waited, self.data.latents[pairs[0].bucket]),
             **gpu_memory(),
         }
 
