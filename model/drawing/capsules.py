@@ -58,7 +58,8 @@ class Hits(NamedTuple):
         """Return the hits except some rows, as `front` returns them."""
         kept = torch.ones(len(self.pixel), dtype=torch.bool, device=self.pixel.device)
         kept[rows[rows >= 0]] = False
-        return Hits(*(x[kept] for x in self[:-1]), self.rays)
+        start, end, depth = (x[kept] for x in (self.start, self.end, self.depth))
+        return Hits(self.pixel[kept], self.capsule[kept], start, end, depth, self.rays)
 
     def rendering(self, rows: Tensor) -> Rendering:
         """Return the surfaces of one hit per pixel."""

@@ -207,8 +207,10 @@ def _in_bucket(windows: pa.Table, clips: pa.Table, buckets: Sequence[Window]) ->
     """Return a mask of the windows that are the bucket of their clip: before, it may have been encoded in another."""
     if len(buckets) == 1:
         return pa.array(np.ones(windows.num_rows, bool))
-    sizes = zip(clips["clip_id"].to_pylist(), *(clips[name].to_pylist() for name in SIZE_COLUMNS), strict=True)
-    bucket = {clip_id: asdict(bucket_of(*size, buckets)) for clip_id, *size in sizes}
+    bucket = {
+        clip["clip_id"]: asdict(bucket_of(clip["width"], clip["height"], clip["frames"], buckets))
+        for clip in clips.select(["clip_id", *SIZE_COLUMNS]).to_pylist()
+    }
     rows = windows.select(["clip_id", *WINDOW_COLUMNS]).to_pylist()
     return pa.array([bucket[row.pop("clip_id")] == row for row in rows], pa.bool_())
 
