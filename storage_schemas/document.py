@@ -79,6 +79,7 @@ only releases, and rejects a release that is unpinned, not approved, withdrawn o
 dimo release create dance --policy release.toml --lake lake     the newest pairs that pass the policy and takedowns
 dimo release show | list | diff dance@1 dance@2                 counts, label quality, licences; what changed, and why
 dimo release approve dance@1 --by ann --lake lake               if the policy requires approval
+dimo release reject dance@1 --by ann --reason "no consent" --lake lake   turn down or withdraw; nothing is deleted
 dimo release verify dance@1 --deep --lake lake                  reads and hashes every file
 dimo release rollback dance --by ann --reason "bad hands" --lake lake
 dimo release export dance@1 --format webdataset|huggingface --out DIR --lake lake

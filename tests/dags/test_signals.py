@@ -1,6 +1,5 @@
 """What a command does when it is stopped, and its exit codes."""
 
-import errno
 import signal
 import subprocess
 import sys
@@ -9,9 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from ray.exceptions import RayTaskError
 
-from opendimo.dags.cli import _message
 from opendimo.dags.commands.execute import check_rejected
 from opendimo.dags.runs import signals_kept
 from opendimo.pipelines.engine.work_status import Account
@@ -76,9 +73,15 @@ def test_a_signal_in_compiled_code_is_no_failure(stop: BaseException) -> None:
 
 
 def test_an_error_of_a_worker_is_one_line_that_says_what_to_do() -> None:
-    error = RayTaskError("stage", "Traceback ...", OSError(errno.ENOSPC, "No space left on device"))
-    line = "[Errno 28] No space left on device: free space, then run the same command to go on"
-    assert _message(error.as_instanceof_cause()) == line
+    code = """
+import errno
+from ray.exceptions import RayTaskError  # in a process of its own: Ray reads its token when it is imported
+from opendimo.dags.cli import _message
+error = RayTaskError("stage", "Traceback ...", OSError(errno.ENOSPC, "No space left on device"))
+print(_message(error.as_instanceof_cause()))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown == "[Errno 28] No space left on device: free space, then run the same command to go on\n"
 
 
 @pytest.mark.parametrize(

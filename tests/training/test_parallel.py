@@ -88,7 +88,7 @@ def test_two_processes_and_then_one_with_micro_batches_train_like_one(
     assert ours.keys() == theirs.keys()
     differences = sorted(float((ours[name] - theirs[name]).abs().mean()) for name in ours)
     # the gradients of offsets before a batch norm are rounding errors, which AdamW amplifies
-    assert differences[int(0.95 * len(differences))] < 1e-5
+    assert differences[int(0.95 * len(differences))] < 3e-5
 
 
 def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(

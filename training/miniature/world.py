@@ -290,7 +290,7 @@ def _radii() -> Tensor:
     """Return radii of the limbs in metres [52]: larger than a person's, fingers even more so."""
     joints = torch.zeros(1, len(JOINTS), 3)
     pose_ok = torch.ones(1, dtype=torch.bool)
-    radius = body_capsules(joints, pose_ok, pose_ok[:, None].expand(-1, 2)).radius * THICKNESS
+    radius = body_capsules(joints, pose_ok, pose_ok[:, None].expand(-1, 2)).radius[0] * THICKNESS
     return torch.where(radius < 0.02, 0.032, radius)
 
 
