@@ -1,8 +1,9 @@
 """Name the process that is missing when a collective operation hangs.
 
-Processes that wait for one another learn only that time is over. So each has a thread that looks at how long ago its
-training went on. Before the time of collectives is over, the threads sign a list in the store of the process group and
-read who else did, and what each of them was doing: a process that was stopped, or whose machine is gone, signs nothing.
+A collective operation that times out does not say which process was missing. So each process has a watchdog thread
+that measures the time since the last progress of training. Shortly before the time-out, the thread writes what its
+process is doing to the key-value store of the process group, and reads the entries of the others: a process that is
+stopped, or whose machine is lost, has no entry.
 """
 
 import logging
@@ -18,11 +19,12 @@ from opendimo.training.parallel import World
 logger = logging.getLogger(__name__)
 
 ALARM, GRACE = 0.8, 0.1
-"""Shares of the time of collectives: without progress for that long the list is opened; it is read after that long."""
+"""Shares of the time-out: time without progress after which a process writes its entry; time until it reads those of
+the others."""
 
 
-class Attendance:
-    """Watches the progress of this process, in a thread."""
+class Watchdog:
+    """Monitors the progress of this process in a thread; does nothing in a run of one process."""
 
     def __init__(self, world: World) -> None:
         self._world, self._seconds = world, world.timeout
@@ -30,10 +32,10 @@ class Attendance:
         self._ended = threading.Event()
         self._finding: str | None = None
         if world.size > 1:
-            threading.Thread(target=self._watch, name="attendance", daemon=True).start()
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def at(self, step: int, doing: str) -> None:
-        """Note what this process does from now on; processes that wait for one another are in the same step."""
+        """Report progress: from now on this process is `doing` something in a step, which is equal in all processes."""
         self._step, self._doing, self._since = step, f"{doing} step {step}", time.monotonic()
 
     @contextmanager
@@ -57,7 +59,7 @@ class Attendance:
             since = self._since
             if time.monotonic() - since < ALARM * self._seconds:
                 continue
-            name = f"attendance/{self._step}"
+            name = f"watchdog/{self._step}"
             store.set(f"{name}/{self._world.rank}", self._doing)
             if self._ended.wait(GRACE * self._seconds) or self._since != since:
                 continue
@@ -66,7 +68,7 @@ class Attendance:
             return
 
     def _read(self, name: str) -> str:
-        """Return who did not sign, and what the others are doing."""
+        """Return which processes have no entry, and what the others are doing."""
         store, found = dist.distributed_c10d._get_default_store(), dict[int, str]()
         for rank in range(self._world.size):
             if store.check([f"{name}/{rank}"]):
