@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,10 +17,16 @@ from safetensors.torch import load_file
 from opendimo.model.config import DiMoConfig
 from opendimo.pipelines.latents.windows import Window
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.media.video import probe
+from opendimo.storage_schemas.media.video import encode, probe
 from opendimo.storage_schemas.releases.release import Release, create_release, open_release
 from opendimo.training.config import SamplePolicy, TrainConfig
 from opendimo.training.data import TrainingData
+from opendimo.training.evaluation.cases import choose_cases
+from opendimo.training.evaluation.clips import write_inputs
+from opendimo.training.evaluation.config import BASELINE, EvaluationConfig, Weights
+from opendimo.training.evaluation.evaluate import evaluate
+from opendimo.training.evaluation.known import Known
+from opendimo.training.evaluation.measure import Measures
 from opendimo.training.parallel import World
 from opendimo.training.pool import Pool
 from opendimo.training.release import Pair, Pairs, chunks
@@ -91,6 +98,23 @@ def test_two_stops_and_resumes_change_nothing(release: Release, config: TrainCon
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     video = probe(tmp_path / "straight" / "samples" / "step-000012.mp4")
     assert video.width == 3 * 64 and video.height in (2 * 64, 2 * 96)
+
+
+def test_an_evaluation_compares_each_clip_in_its_own_shape(release: Release, tmp_path: Path) -> None:
+    config, known = EvaluationConfig(limit=8), Known(release)
+    cases = choose_cases(release, config)
+    assert {case.target.size for case in cases} == {(64, 64), (64, 96)}
+    write_inputs(release, cases, tmp_path)
+    (tmp_path / "again").mkdir()
+    for case in cases:
+        (tmp_path / "again" / f"{case.case_id}.mp4").write_bytes(encode(known.frames(case.target), case.fps))
+    measures = Measures.of(Weights(), lambda frames, *_: np.zeros((len(frames), 52, 3), np.float32), lambda *_: set())
+    result = evaluate(release, cases, {"again": tmp_path / "again"}, tmp_path, config, measures)
+    again, copied = (next(s for s in result["systems"] if s["name"] == name) for name in ("again", BASELINE))
+    for system in (again, copied):
+        assert {clip["case"] for clip in system["clips"]} == {case.case_id for case in cases}
+        assert not system["missing"] and not system["notes"]
+    assert all(clip["ssim"] > 0.95 for clip in again["clips"])
 
 
 def made(sizes: dict[tuple[str, str, str], int]) -> list[Pair]:
