@@ -87,14 +87,14 @@ class TrainConfig:
     `shard_size`: processes over which the training state is sharded; groups of that size hold replicas of it and
     average their gradients. None: all processes.
     `check_memory`: refuse a full-size run that is estimated not to fit into memory (`fitting.py`).
-    `collective_timeout`: seconds that a process waits for another one before the run fails (`attendance.py`).
+    `collective_timeout`: seconds that a process waits for another one before the run fails (`watchdog.py`).
     `loader_workers`: processes that read batches ahead, for each process that trains; 0: it reads them itself.
     `ema_decay`: decay per step of a moving average of the weights, which the exported pipeline then has; None: none
     [ours].
     `spike_factor`: the update of a step is skipped if its gradient norm is above this factor of the median of recent
     steps of the stage (`spikes.py`); None: never [ours].
     `shift`: of the noise levels; None: the shift of the base model's scheduler.
-    `optimizer`: AdamW, with moments of 8 bits if you like, or Muon for the matrices of transformer layers; `betas` are
+    `optimizer`: AdamW, AdamW with moments of 8 bits, or Muon for the matrices of transformer layers; `betas` are
     AdamW's.
     `joints_weight`: weight of the joint positions, in metres, within the geometric loss [ours].
     `reference_share`: share of the samples whose reference shows another moment of the clip (only in reference mode
@@ -124,7 +124,7 @@ class TrainConfig:
     joints_weight: float = 1.0
     bf16: bool = False
     gradient_checkpointing: Annotated[
-        Checkpointing | None, BeforeValidator(lambda given: _CHOICES.get(given, given))
+        Checkpointing | None, BeforeValidator(lambda given: _CHOICES[given] if isinstance(given, bool) else given)
     ] = None
     compile: bool = False
     shard_size: int | None = None

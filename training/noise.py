@@ -1,4 +1,4 @@
-"""Counter-based random numbers: the same on any device, for any number of processes, without state.
+"""Counter-based random numbers, without state: the same for any number of processes, and on any device to rounding.
 
 Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), in integer operations of torch.
 A sample's numbers depend only on its key, so that they can be drawn on the device that needs them.

@@ -92,16 +92,16 @@ class World:
         dist.all_reduce(total)
         return total.bool().tolist()  # type: ignore[no-any-return]
 
-    def beside(self) -> Self:
-        """Join the processes by a further group, on the CPU, for a thread that communicates while training does."""
+    def with_own_group(self) -> Self:
+        """Return a copy with a process group of its own, on the CPU, for a thread that communicates during training."""
         if self.size == 1:
             return self
         # its type allows for processes that are not in it
         group: Any = dist.new_group(backend="gloo", timeout=timedelta(seconds=self.timeout))
         return replace(self, group=group)
 
-    def leave(self) -> None:
-        """Leave the further group that `beside` made."""
+    def destroy_own_group(self) -> None:
+        """Destroy the group that `with_own_group` made."""
         if self.group is not None:
             dist.destroy_process_group(self.group)
 

@@ -35,7 +35,7 @@ class Saver:
 
     def __init__(self, out: Path, world: World, stage_ends: set[int]) -> None:
         self._folder, self._out, self._stage_ends = out / "checkpoints", out, stage_ends
-        self._world, self._beside = world, world.beside()
+        self._world, self._thread_world = world, world.with_own_group()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[None] | None = None
 
@@ -74,7 +74,7 @@ class Saver:
         except OSError as error:
             logger.error("%s", error)
         self._thread.shutdown()
-        self._beside.leave()
+        self._thread_world.destroy_own_group()
 
     def _write(self, state: dict[str, Any], moments: dict[str, Tensor], models: dict[str, DiMo | None]) -> None:
         final = self._folder / f"step-{state['step']:06d}"
@@ -96,9 +96,9 @@ class Saver:
             sync_folder(final.parent)
             prune(self._out, self._stage_ends)
 
-        self._beside.on_first(begin)
-        write_state(moments, part / "optimizer", self._beside.group)
-        self._beside.on_first(finish)
+        self._thread_world.on_first(begin)
+        write_state(moments, part / "optimizer", self._thread_world.group)
+        self._thread_world.on_first(finish)
 
 
 def _cause(error: BaseException) -> str:

@@ -20,7 +20,6 @@ from opendimo.model.flow import scheduler_shift
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.files import write_json
 from opendimo.training import checkpoints
-from opendimo.training.attendance import Attendance
 from opendimo.training.averaging import Average
 from opendimo.training.blocks import prepare_blocks
 from opendimo.training.config import TrainConfig
@@ -44,6 +43,7 @@ from opendimo.training.schedule import StagePoint, stage_at
 from opendimo.training.spikes import Spikes, stage_norms
 from opendimo.training.step import Stepper
 from opendimo.training.throughput import Throughput, device_name
+from opendimo.training.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,8 @@ class _Run:
         pipeline = self.out / "pipeline"
         if self.step < end:
             self._load()
-            self.attendance = Attendance(self.world)
-            with self.attendance.watching(), closing(Saver(self.out, self.world, self.stage_ends)) as self.saver:
+            self.watchdog = Watchdog(self.world)
+            with self.watchdog.watching(), closing(Saver(self.out, self.world, self.stage_ends)) as self.saver:
                 self._train_steps(end, on_progress)
             self.checkpoint = checkpoints.latest(self.out)
         assert self.checkpoint is not None
@@ -197,7 +197,7 @@ class _Run:
         batches = self.data.batches(self.step, end, schedule, config.batch_size, config.seed, self.samples)
         for stored, waited in timed(batches):
             point = stage_at(self.step, schedule)
-            self.attendance.at(self.step, "in")
+            self.watchdog.at(self.step, "in")
             if self.step == 0:
                 record(self._start_event(point.name))
             if self.step == point.start:
@@ -208,7 +208,7 @@ class _Run:
                 self.spikes.clear()
             self._end_geometry()
             record(self._step(stored.to(self.device).as_floats(), point, waited))
-            self.attendance.at(self.step, "after")
+            self.watchdog.at(self.step, "after")
             stage_done = self.step == point.end
             if stage_done:
                 record(self._event("stage_end"))
@@ -229,7 +229,7 @@ class _Run:
                 self.saver.wait()
             if stopping:
                 raise TrainingStopped(f"stopped after step {self.step} of {schedule.steps}; a checkpoint is saved")
-            self.attendance.at(self.step, "waiting for the batch of")
+            self.watchdog.at(self.step, "waiting for the batch of")
 
     def _step(self, batch: Batch, point: StagePoint, waited: float) -> dict[str, Any]:
         """Run one optimizer step and return its record. `waited`: seconds that the batch took to arrive.
