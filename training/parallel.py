@@ -135,18 +135,18 @@ class World:
             return
         if model.config.control == "smpl_vq":
             raise ValueError("control 'smpl_vq' learns its codebook from whole batches: train it in one process")
-        policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
-        )
+        whole = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+        policy = replace(whole, param_dtype=torch.bfloat16) if bf16 else whole
         mesh = None
         if shard_size is not None:
             groups = self.size // shard_size, shard_size
             mesh = init_device_mesh(self.device.type, groups, mesh_dim_names=("replicate", "shard"))
         for block in list(repeated_blocks(model.transformer)):
             fully_shard(block, mesh=mesh, mp_policy=policy)
-        for part in (model.transformer, model.control, model.geometry):
-            if part is not None:
-                fully_shard(part, mesh=mesh, mp_policy=policy)
+        for part in (model.transformer, model.control):
+            fully_shard(part, mesh=mesh, mp_policy=policy)
+        if model.geometry is not None:  # its batch norms need weights of the dtype of their inputs, float32
+            fully_shard(model.geometry, mesh=mesh, mp_policy=whole)
 
 
 class _Gathered(torch.autograd.Function):

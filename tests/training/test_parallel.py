@@ -47,7 +47,12 @@ def torchrun(
 
 def finished(run: subprocess.Popen) -> None:
     _, errors = run.communicate(timeout=280)
-    assert run.returncode == 0, errors[-3000:]
+    assert run.returncode == 0, _cause(errors)
+
+
+def _cause(errors: str) -> str:
+    """Return the first traceback of the processes; what follows is of torchrun."""
+    return errors[max(0, errors.find("Traceback")) :][:4000]
 
 
 def of_steps(out: Path, name: str) -> list[float]:
