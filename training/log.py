@@ -95,14 +95,14 @@ def wandb_run(out: Path, project: str) -> Any:
     )
 
 
-def animated(frames: NDArray[np.uint8]) -> tuple[bytes, int, int]:
-    """Return frames [T, H, W, 3] as a GIF of at most `GIF_FRAMES` frames and `GIF_SIDE` pixels, and width, height."""
+def animated(frames: NDArray[np.uint8], most_frames: int = GIF_FRAMES, side: int = GIF_SIDE) -> tuple[bytes, int, int]:
+    """Return frames [T, H, W, 3] as a GIF of at most `most_frames` frames and `side` pixels, and width and height."""
     from PIL import Image
 
-    chosen = frames[:: -(-len(frames) // GIF_FRAMES)]
+    chosen = frames[:: -(-len(frames) // most_frames)]
     images = [Image.fromarray(frame) for frame in chosen]
     for image in images:
-        image.thumbnail((GIF_SIDE, GIF_SIDE))
+        image.thumbnail((side, side))
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=GIF_MS, loop=0)
     return buffer.getvalue(), *images[0].size

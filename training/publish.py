@@ -9,7 +9,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from opendimo.model.pipeline.folder import check_folder
 from opendimo.storage_schemas.lake.files import sync_folder
 from opendimo.training.pipeline_folder import find_pipeline
-from opendimo.training.samples import FOLDER as SAMPLES
+from opendimo.training.summary import newest_samples
 
 CARD, VIDEO = "README.md", "samples.mp4"
 SHOWN = f"""
@@ -32,9 +32,7 @@ def published_files(run: Path) -> dict[str, Path | bytes]:
     files: dict[str, Path | bytes] = {
         str(file.relative_to(pipeline)): file for file in sorted(pipeline.rglob("*")) if file.is_file()
     }
-    videos = (pipeline.parent / SAMPLES).glob("step-*.mp4")
-    newest = max(videos, key=lambda file: int(file.stem.removeprefix("step-")), default=None)
-    if newest:
+    if newest := newest_samples(pipeline.parent):
         files[VIDEO] = newest
         files[CARD] = (pipeline / CARD).read_bytes() + SHOWN.encode()
     return files

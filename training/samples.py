@@ -26,8 +26,6 @@ from opendimo.training.evaluation.known import Known
 from opendimo.training.precision import computing
 from opendimo.training.release import Pairs
 
-FOLDER = "samples"
-
 
 class Samples:
     """The sample videos of one run; of held-out pairs if there are any, else of training pairs."""

@@ -1,9 +1,18 @@
-"""Summarise metrics.jsonl."""
+"""Summarise a run: its losses, and the newest sample video."""
 
 from pathlib import Path
 from typing import Any
 
 from opendimo.training.log import read_metrics
+
+SAMPLES = "samples"
+"""Folder of a run with its sample videos, step-N.mp4."""
+
+
+def newest_samples(out: str | Path) -> Path | None:
+    """Return the newest sample video of the run in `out`, if there is one."""
+    videos = (Path(out) / SAMPLES).glob("step-*.mp4")
+    return max(videos, key=lambda file: int(file.stem.removeprefix("step-")), default=None)
 
 
 def stage_losses(out: str | Path) -> list[dict[str, Any]]:

@@ -36,12 +36,12 @@ from opendimo.training.parallel import World, joined
 from opendimo.training.recipe import settings_of
 from opendimo.training.release import Release
 from opendimo.training.result import TrainingStopped, TrainResult
-from opendimo.training.samples import FOLDER as SAMPLES
 from opendimo.training.samples import Samples
 from opendimo.training.saving import Saver
 from opendimo.training.schedule import StagePoint, stage_at
 from opendimo.training.spikes import Spikes, stage_norms
 from opendimo.training.step import Stepper
+from opendimo.training.summary import SAMPLES
 from opendimo.training.throughput import Throughput, device_name
 from opendimo.training.watchdog import Watchdog
 

@@ -1,5 +1,6 @@
 """Flows that train on a release and evaluate the result."""
 
+import base64
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,11 +29,14 @@ from opendimo.training.config import TrainConfig
 from opendimo.training.evaluation.config import EvaluationConfig
 from opendimo.training.launch import Launcher
 from opendimo.training.recipe import Recipe
-from opendimo.training.summary import stage_losses
+from opendimo.training.summary import newest_samples, stage_losses
 
 if TYPE_CHECKING:  # these modules import torch, which takes seconds
     from opendimo.training.evaluation.cases import Case
     from opendimo.training.evaluation.measure import Measures
+
+SAMPLE_SIZE = (16, 480)
+"""Greatest number of frames and side in pixels of the picture in an artifact, which is stored in Prefect's database."""
 
 
 @labelled_flow()
@@ -63,12 +67,27 @@ def train(
             if resume and number < len(stages) and steps_done(Path(out)) >= end:
                 continue  # the last stage always runs: it checks release and config, and exports the pipeline
             train_stage(launcher, lake, release, config, out, number, stage.name, resume or number > 1)
+            show_samples(lake, release, out)
     create_table_artifact(
         key=artifact_key(f"losses {release}", lake),
         table=stage_losses(out),
         description=f"Loss before and after each stage of {out}, trained on {release}",
     )
     return out
+
+
+def show_samples(lake: str, release: str, out: str) -> None:
+    """Store the newest sample video of a training as an artifact with a moving picture, if there is one."""
+    from opendimo.storage_schemas.media.video import decode
+    from opendimo.training.log import animated
+
+    if newest := newest_samples(out):
+        picture = base64.b64encode(animated(decode(newest), *SAMPLE_SIZE)[0]).decode()
+        create_markdown_artifact(
+            key=artifact_key(f"samples {release}", lake),
+            markdown=f"![driver, generated clip, truth](data:image/gif;base64,{picture})",
+            description=f"Driver, generated clip and truth, one pair per row: {newest}",
+        )
 
 
 @labelled_flow(name="train stage", validate_parameters=False)

@@ -1,24 +1,31 @@
 """Test stages as Prefect tasks, and release events, on a real Prefect server and a real Ray cluster."""
 
+import base64
+import io
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from opendimo.dags.session import lake_session, session
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.storage_schemas.lake.lake import Lake
+from opendimo.storage_schemas.media.video import encode
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
 from tests.storage_schemas.release_rows import small_lake
 
@@ -90,8 +97,34 @@ def test_a_stage_is_seen_on_the_server(api: str, tmp_path: Path) -> None:
     assert names == ["captures commit", *(f"captures part {k}" for k in range(4))]
     lines = [entry["message"] for entry in eventually(f"{api}/logs/filter", {"limit": 200}, 14)]
     assert "looking at bad" in lines
-    artifacts = eventually(f"{api}/artifacts/filter", {}, 1)
+    tables = {"artifacts": {"type": {"any_": ["table"]}}}  # progress is shown as well, where it takes long
+    artifacts = eventually(f"{api}/artifacts/filter", tables, 1)
     assert {a["key"] for a in artifacts} == {artifact_key("account captures", lake.uri)}
+
+
+def test_the_newest_sample_video_is_shown_as_a_moving_picture(api: str, tmp_path: Path) -> None:
+    from prefect import flow
+
+    from opendimo.dags.flows.training import SAMPLE_SIZE, show_samples
+
+    (tmp_path / "samples").mkdir()
+    for step, grey in ((9, 0), (10, 200)):  # step 10 is the newer one, by number
+        frames = np.full((40, 600, 64, 3), grey, np.uint8)
+        frames[::2] += 20
+        (tmp_path / "samples" / f"step-{step}.mp4").write_bytes(encode(frames, Fraction(15)))
+
+    @flow
+    def training() -> None:
+        show_samples(str(tmp_path), "free@1", str(tmp_path))
+        show_samples(str(tmp_path), "free@1", str(tmp_path / "none"))
+
+    training()
+    key = {"artifacts": {"key": {"like_": "samples-free-"}}}
+    [artifact] = eventually(f"{api}/artifacts/filter", key, 1)
+    [picture] = re.findall(r"\(data:image/gif;base64,(\S+)\)", artifact["data"])
+    image = Image.open(io.BytesIO(base64.b64decode(picture)))
+    assert image.n_frames > 1 and image.n_frames <= SAMPLE_SIZE[0] and max(image.size) == SAMPLE_SIZE[1]
+    assert np.asarray(image.convert("RGB")).mean() > 150
 
 
 def test_rejects_are_named_in_the_log_once_per_part_and_class(api: str, tmp_path: Path) -> None:
