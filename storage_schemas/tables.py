@@ -21,7 +21,7 @@ from opendimo.storage_schemas.fields import real as _real
 from opendimo.storage_schemas.fields import text as _text
 from opendimo.storage_schemas.fields import words as _words
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 TENSOR = fields.TENSOR
 
 CAMERA_TERMS = (
@@ -101,6 +101,7 @@ TABLES: dict[str, Table] = {
             _text("licence", "licence as given by the user", null=True),
             _text("attribution", "attribution as given by the user", null=True),
             _text("extra", "additional columns of the input list that the user selected, JSON", null=True),
+            _text("resynthesis_of", "uri of the original, of which this video is a synthetic re-rendering; null: a video of its own", null=True),
             _field("spans", pa.list_(pa.struct([pa.field("start", pa.float64()), pa.field("end", pa.float64()), pa.field("extra", pa.string())])), "spans [start, end) that the input list names, which alone are cut; extra: its caption and the selected columns of its row, JSON; null: all is cut", null=True, unit="s"),
             *CAMERA_FIELDS,
             _array("truth_joints", "ground-truth joints of every body, in world coordinates", "P T J 3", "metres", null=True),
@@ -228,7 +229,7 @@ TABLES: dict[str, Table] = {
         ])),
         Table("pairs", "one training pair: motion of the driving window, pixels of the target window", "pair_id", pa.schema([
             _key("pair_id", "hash of all columns below"),
-            _text("kind", "same_view, cross_view or moving_camera"),
+            _text("kind", "same_view, cross_view, moving_camera or resynthesised"),
             _text("driving_clip_id", "clip that provides the motion"),
             _int("driving_start", "first frame of the driving window", unit="frames"),
             _text("target_clip_id", "clip to generate"),

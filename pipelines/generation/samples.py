@@ -13,7 +13,7 @@ from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.media.video import centre_crop, decode, encode
 from opendimo.storage_schemas.releases.release import Release, open_release
 
-PREFERRED = ("cross_view", "moving_camera", "same_view")
+PREFERRED = ("cross_view", "moving_camera", "resynthesised", "same_view")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from opendimo.storage_schemas.rows import Row
 
 Copies = Iterable[tuple[str, str]]
 """Pairs of clips that share footage, mirrored or not."""
-MOST_WANTED = ("cross_view", "moving_camera", "same_view")
+MOST_WANTED = ("cross_view", "moving_camera", "resynthesised", "same_view")
 """Kinds of pairs, the most informative for a test of 3DiMo's purpose first."""
 
 

@@ -1,7 +1,8 @@
 """Build training pairs: the motion comes from a driving window, the pixels from a target window.
 
 Kinds: `same_view` is self-reconstruction. `cross_view` and `moving_camera` show the same performance at the same time
-from two cameras; the target's camera is static in the former and moves in the latter, by its camera terms.
+from two cameras; the target's camera is static in the former and moves in the latter, by its camera terms. In
+`resynthesised`, the driver is a synthetic re-rendering of the target, which is always the real video.
 """
 
 import hashlib
@@ -36,6 +37,8 @@ WINDOW_COLUMNS = [column.name for column in fields(Window)]
 CLIP_COLUMNS = [
     "source_id", "capture_id", "view", "kind", "subject", "start_frame", "frames", "fps_num", "fps_den", "track",
 ]  # fmt: skip
+
+SOURCE_COLUMNS = ["content_sha256", "resynthesis_of"]
 
 
 @dataclass(frozen=True)
@@ -177,9 +180,9 @@ def _tables(lake: Lake, config: PairsConfig, policy: Policy, clip_columns: list[
         return rows.filter(pc.is_in(rows["clip_id"], value_set=clips["clip_id"]))
 
     if clip_columns:
-        sources = lake.dataset("sources").to_table(columns=["source_id", "content_sha256"])
-        content = look_up(clips["source_id"], sources, "source_id", "content_sha256")
-        clips = clips.append_column("content_sha256", content)
+        sources = lake.dataset("sources").to_table(columns=["source_id", *SOURCE_COLUMNS])
+        for column in SOURCE_COLUMNS:
+            clips = clips.append_column(column, look_up(clips["source_id"], sources, "source_id", column))
     caption_columns = ["camera_terms"] if clip_columns else []
     captions = kept(current_captions(lake, caption_columns))
     in_buckets = " OR ".join(
@@ -223,17 +226,21 @@ def build_pairs(inputs: Inputs, config: PairsConfig) -> list[Row]:
     pairs = []
     for window in inputs.windows:
         target, start = inputs.clips[window["clip_id"]], window["start_frame"]
+        if target["resynthesis_of"]:
+            continue
         shape = Window(**{name: window[name] for name in WINDOW_COLUMNS})
         moving = camera_moves(inputs.terms.get(target["clip_id"], []), start, start + shape.span)
         for driving in views[target["capture_id"]]:
             same = driving["clip_id"] == target["clip_id"]
-            if not same and not _synchronised(driving, target, inputs.captures):
+            if not same and not (_same_rate(driving, target) and _shows_same_moments(driving, target, inputs.captures)):
                 continue
             shift = _capture_frame(target, inputs) - _capture_frame(driving, inputs)
             driving_start = start if same else start + shift
             if not _person_visible(driving, driving_start, shape, config.seen):
                 continue
             kind = "same_view" if same else "moving_camera" if moving else "cross_view"
+            if driving["resynthesis_of"]:
+                kind = "resynthesised"
             pose = inputs.poses.get(driving["clip_id"])
             pairs.append(
                 {
@@ -262,11 +269,14 @@ def _capture_frame(clip: Row, inputs: Inputs) -> int:
     return int(clip["start_frame"]) - inputs.late.get((clip["capture_id"], clip["view"]), 0)
 
 
-def _synchronised(driving: Row, target: Row, captures: dict[str, Row]) -> bool:
-    """Return whether two clips are different, synchronised views of one capture with the same frame rate."""
+def _shows_same_moments(driving: Row, target: Row, captures: dict[str, Row]) -> bool:
+    """Return whether two clips are a re-rendering and its original, or different, synchronised views of one capture."""
     synchronised = captures[target["capture_id"]]["sync_method"] != "single"
-    same_rate = driving["fps_num"] * target["fps_den"] == target["fps_num"] * driving["fps_den"]
-    return driving["view"] != target["view"] and synchronised and same_rate
+    return driving["view"] != target["view"] and (synchronised or bool(driving["resynthesis_of"]))
+
+
+def _same_rate(a: Row, b: Row) -> bool:
+    return bool(a["fps_num"] * b["fps_den"] == b["fps_num"] * a["fps_den"])
 
 
 def _person_visible(clip: Row, start: int, window: Window, share: float) -> bool:

@@ -1,7 +1,6 @@
 """Adapter for single-view videos without cameras: a video file, a folder of videos, or lists of paths and URLs."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -32,20 +31,25 @@ from opendimo.pipelines.sources.spans import Span
 from opendimo.storage_schemas.ids import stable_id
 
 if TYPE_CHECKING:
-    from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.rows import Row
 
 log = logging.getLogger(__name__)
 KIND = "internet"
 VIEW = "main"
+RESYNTHESIS = "resynthesis"
+"""First word of the view of a synthetic re-rendering."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedVideo(Item):
-    """A video of a folder or a list. `sha256`: hash of its file, and `spans` to cut, if the list states them."""
+    """A video of a folder or a list.
+
+    `sha256`: hash of its file, `spans` to cut, and `original`, of which it is a re-rendering, if the list states them.
+    """
 
     sha256: str | None = None
     spans: tuple[Span, ...] = ()
+    original: "LocalVideo | RemoteVideo | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,55 +90,53 @@ def discover(path: Path, config: SourcesConfig) -> list[Work]:
     raise DataError(f"{path}: neither a folder, nor a list ({', '.join(LIST_SUFFIXES)}), nor a video")
 
 
-def as_stored(lake: "Lake", works: list[Work]) -> list[Work]:
-    """Give files that the lake knows the name and path under which they were first ingested.
-
-    So a file reached by another folder, or by a link, is the same source, and not a second one with the same content.
-    """
-    videos = [work.payload.video for work in works if isinstance(work.payload, LocalVideo)]
-    if not videos:
-        return works
-    names = {Path(path).name for video in videos for path in (video, os.path.realpath(video))}
-    columns = ["local_path", "name", "uri"]
-    stored = lake.dataset("sources").to_table(columns=columns, filter=f"kind = '{KIND}'").to_pylist()
-    alike = [row for row in stored if "://" not in row["uri"] and Path(row["local_path"]).name in names]
-    same = {(row["local_path"], row["name"]) for row in alike}
-    by_name = sorted(alike, key=lambda row: row["name"], reverse=True)  # of several, the first name is taken
-    known = {os.path.realpath(row["local_path"]): row for row in by_name}
-
-    def named(work: Work) -> Work:
-        item = work.payload
-        if not isinstance(item, LocalVideo) or (item.video, item.name) in same:
-            return work
-        if (row := known.get(os.path.realpath(item.video))) is None:
-            return work
-        return _local_work(replace(item, name=row["name"], uri=row["uri"], video=row["local_path"]))
-
-    return [named(work) for work in works]
-
-
 def rows(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: "list[Row]") -> Rows:
     """Return the rows of one video. A URL is downloaded first, and its attempt is appended to `fetches`.
 
     Raises the errors of `download` and `open_video`.
     """
-    url: str | None = None
-    match item:
-        case RemoteVideo():
-            url, video = item.url, _downloaded(item, config, cache, fetches)
-        case LocalVideo():
-            video = open_video(Path(item.video))
-            _check_content(video, item)
-        case _:
-            raise TypeError(f"{type(item).__name__} is neither a local nor a remote video")
-    capture_id = stable_id(KIND, video.sha256)
-    source = source_row(video, item, capture_id=capture_id, view=VIEW, url=url)
+    video = _opened(item, config, cache, fetches)
+    main: ListedVideo = item
+    content, view = video.sha256, VIEW
+    if item.original:  # a view of its original's capture
+        main, content, view = (
+            item.original,
+            _original_sha256(item, config, cache, fetches),
+            f"{RESYNTHESIS} {item.name}",
+        )
+        if content == video.sha256:
+            raise DataError(f"{item.name}: has the same content as its original", reason="same_as_original")
+    capture_id = stable_id(KIND, content)
+    url = item.url if isinstance(item, RemoteVideo) else None
+    source = source_row(video, item, capture_id=capture_id, view=view, url=url)
+    source["resynthesis_of"] = item.original.uri if item.original else None
     if item.spans:
         source |= _span_columns(source["source_id"], item.spans)
     capture = capture_row(
-        item, capture_id=capture_id, take=item.name, views=[VIEW], sync_method="single", gravity_down=None
+        main, capture_id=capture_id, take=main.name, views=[VIEW], sync_method="single", gravity_down=None
     )
     return {"sources": [source], "captures": [capture]}
+
+
+def _opened(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: "list[Row]") -> VideoFile:
+    match item:
+        case RemoteVideo():
+            return _downloaded(item, config, cache, fetches)
+        case LocalVideo():
+            video = open_video(Path(item.video))
+            _check_content(video, item)
+            return video
+        case _:
+            raise TypeError(f"{type(item).__name__} is neither a local nor a remote video")
+
+
+def _original_sha256(item: ListedVideo, config: SourcesConfig, cache: Path, fetches: "list[Row]") -> str:
+    """Return the hash of the original's file. Raises `DataError` if that is no video."""
+    assert item.original is not None
+    try:
+        return _opened(item.original, config, cache, fetches).sha256
+    except DataError as error:
+        raise DataError(f"{item.name}: its original cannot be read: {error}", reason="no_original") from error
 
 
 def _folder(path: Path, config: SourcesConfig) -> Iterator[Work]:
@@ -179,6 +181,11 @@ def _unlisted(video: Path, folder: Path, config: SourcesConfig) -> Work:
 
 
 def _listed(entry: Entry, path: Path, config: SourcesConfig) -> Work:
+    if entry.original and isinstance(_listed(entry.original, path, config).payload, UnusableItem):
+        text = (
+            f"{path} {entry.place}: its original {printable(entry.original.uri)} cannot be ingested: see its own line"
+        )
+        entry = replace(entry, problem=text, reason="no_original")
     if entry.problem and not entry.uri:
         name = f"{path.name} {entry.place}"
         return _bad(name, f"{path} {entry.place}", entry.problem, entry.reason, entry.place)
@@ -196,14 +203,25 @@ def _local(video: Path, name: str, entry: Entry, config: SourcesConfig, inside: 
     shown, uri = printable(name), str(video) if str(video).isprintable() else printable(str(video), limit=2000)
     if problem:
         return _bad(shown, uri, problem, reason, fingerprint(video) if reason != "bad_name" else None)
-    return _local_work(LocalVideo(kind=KIND, name=shown, uri=uri, video=str(video), **_about(entry, config)))
+    return video_work(LocalVideo(kind=KIND, name=shown, uri=uri, video=str(video), **_about(entry, config)))
 
 
-def _local_work(item: LocalVideo) -> Work:
+def video_work(item: LocalVideo) -> Work:
+    """Return the work of a video on this machine."""
     stated = {name: getattr(item, name) or None for name in ("sha256", "extra", "spans")}
     about = {name: getattr(item, name) for name in ("licence", "attribution", "subject")}
-    about |= {name: value for name, value in stated.items() if value is not None}
+    about |= {name: value for name, value in stated.items() if value is not None} | _original(item.original)
     return new_work(item, [fingerprint(Path(item.video)), about])
+
+
+def _original(item: LocalVideo | RemoteVideo | None) -> dict[str, Any]:
+    """Return what of the original of a re-rendered video enters its work key."""
+    match item:
+        case LocalVideo():
+            return {"original": fingerprint(Path(item.video))}
+        case RemoteVideo():
+            return {"original": stable_id(item.url)}
+    return {}
 
 
 def _problem(video: Path, name: str, inside: Path | None, config: SourcesConfig) -> tuple[str, str] | tuple[None, None]:
@@ -224,6 +242,7 @@ def _problem(video: Path, name: str, inside: Path | None, config: SourcesConfig)
 
 def _remote(entry: Entry, config: SourcesConfig) -> Work:
     about = _about(entry, config)
+    original = about.pop("original", None)
     if problem := entry.problem or check_url(entry.uri):
         try:  # names go into logs, so possible secrets are left out
             name, uri = url_name(entry.uri), hide_secrets(entry.uri)
@@ -235,8 +254,9 @@ def _remote(entry: Entry, config: SourcesConfig) -> Work:
     if platforms.is_page(entry.uri, config) and not platforms.is_installed():
         # the problem is part of the work key: once yt-dlp is installed, the item is new work
         return _bad(name, uri, f"{name}: {platforms.INSTALL}", "needs_ytdlp", about)
-    content = [stable_id(entry.uri), about, config.allow_private, config.max_bytes]
-    return new_work(RemoteVideo(kind=KIND, name=name, uri=uri, url=entry.uri, **about), content)
+    content = [stable_id(entry.uri), about | _original(original), config.allow_private, config.max_bytes]
+    item = RemoteVideo(kind=KIND, name=name, uri=uri, url=entry.uri, original=original, **about)
+    return new_work(item, content)
 
 
 def _bad(name: str, uri: str, problem: str, reason: str | None, content: Any) -> Work:
@@ -245,13 +265,15 @@ def _bad(name: str, uri: str, problem: str, reason: str | None, content: Any) ->
 
 
 def _about(entry: Entry, config: SourcesConfig) -> dict[str, Any]:
-    """Return the metadata of an item, from its list or else from the config."""
+    """Return the metadata of an item, from its list or else from the config; with the item of its original, if any."""
     always = {
         "licence": entry.licence or config.licence,
         "attribution": entry.attribution or config.attribution,
         "subject": entry.subject,
     }
-    given = {"sha256": entry.sha256, "extra": entry.extra, "spans": entry.spans or None}
+    given: dict[str, Any] = {"sha256": entry.sha256, "extra": entry.extra, "spans": entry.spans or None}
+    if entry.original:
+        given["original"] = _listed(entry.original, entry.original.folder, config).payload
     return always | {name: value for name, value in given.items() if value is not None}
 
 

@@ -18,10 +18,11 @@ COLUMNS = {
     "attribution": ("attribution",),
     "subject": ("subject",),
     "sha256": ("sha256", "content_sha256"),
+    "resynthesis_of": ("resynthesis_of",),
     **SPAN_COLUMNS,
 }
 """Fields read from a list, with the accepted names of each column."""
-ABOUT = ("licence", "attribution", "subject", "sha256")
+ABOUT = ("licence", "attribution", "subject", "sha256", "resynthesis_of")
 """Fields that are columns of an `Entry` as they are."""
 LONGEST_URL = 8192  # characters
 LONGEST_TEXT = 4096
@@ -35,6 +36,7 @@ class Entry:
 
     `place`: its line or row; `folder`: base of relative paths; `problem` and `reason`: why it is unusable, if it is;
     `extra`: further columns, as JSON; those of rows with spans are in `spans`, the only parts of the video to cut.
+    `resynthesis_of`: path or URL of the video of which this is a synthetic re-rendering, and `original` its entry.
     """
 
     place: str
@@ -44,6 +46,8 @@ class Entry:
     attribution: str | None = None
     subject: str | None = None
     sha256: str | None = None
+    resynthesis_of: str | None = None
+    original: "Entry | None" = None
     extra: str | None = None
     spans: tuple[Span, ...] = ()
     problem: str | None = None
@@ -52,7 +56,15 @@ class Entry:
     @property
     def target(self) -> str:
         """Return the URL or the file path, to compare entries: `./a.mp4` equals `a.mp4` of the same folder only."""
-        return canonical(self.uri) if "://" in self.uri else str(self.folder / self.uri)
+        return self._target(self.uri)
+
+    @property
+    def original_target(self) -> str | None:
+        """Return the `target` of the entry of which this is a re-rendering."""
+        return self._target(self.resynthesis_of) if self.resynthesis_of else None
+
+    def _target(self, uri: str) -> str:
+        return canonical(uri) if "://" in uri else str(self.folder / uri)
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -101,7 +113,26 @@ def read_lists(paths: list[Path], root: Path, config: SourcesConfig) -> list[Ent
         raise problem or DataError(
             f"{root}: no column named {', '.join(columns['url'])}: name it, as in url=video_link"
         )
-    return entries.all()
+    return _with_originals(entries.all())
+
+
+def _with_originals(entries: list[Entry]) -> list[Entry]:
+    """Give each re-rendered video the entry of its original; an original that is not in the lists is a problem."""
+    originals = {e.target: e for e in entries if e.uri and not e.problem and not e.resynthesis_of}
+
+    def linked(entry: Entry) -> Entry:
+        if entry.problem or entry.original_target is None:
+            return entry
+        if original := originals.get(entry.original_target):
+            return replace(entry, original=original)
+        named = printable(entry.resynthesis_of or "")
+        text = (
+            f"{printable(entry.uri)}, {entry.place}: resynthesis_of {named} is no other video of the list that can be "
+            "read and is no re-rendering itself: add its line, or correct the name"
+        )
+        return replace(entry, problem=text, reason="no_original")
+
+    return [linked(entry) for entry in entries]
 
 
 class _Entries:

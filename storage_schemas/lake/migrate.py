@@ -249,5 +249,9 @@ STEPS: dict[int, tuple[list[str], Callable[[Lake], None]]] = {
         ],
         _to_6,
     ),
+    6: (
+        ["add columns of schema 7; no row or video is rewritten, and releases do not change"],
+        _to_newest,
+    ),
 }
 """Migration steps by the version they start from: descriptions, and the function."""

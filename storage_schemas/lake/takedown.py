@@ -1,8 +1,8 @@
 """Take down sources, so that future releases exclude them: by source, content, licence or subject.
 
 A tombstone stores a value of a column, not rows, so it also takes down sources with the same content, licence or
-subject that are added later. Rows are not deleted. The next release excludes the pairs of sources that are taken down,
-and `verify` of an older release reports them.
+subject that are added later. Synthetic re-renderings of a source go with it. Rows are not deleted. The next release
+excludes the pairs of sources that are taken down, and `verify` of an older release reports them.
 """
 
 import functools
@@ -34,7 +34,7 @@ def taken_down(lake: Lake) -> pa.Array:
     """Return the `source_id` (string) of every source that is taken down."""
     tombstones = lake.scan("tombstones", ["what", "value"], "in_force")
     values = {what: tombstones.filter(pc.equal(tombstones["what"], what))["value"].combine_chunks() for what in KINDS}
-    return _matching(lake, "sources", "source_id", {what: listed for what, listed in values.items() if len(listed)})
+    return _sources(lake, {what: listed for what, listed in values.items() if len(listed)})
 
 
 def list_sources(lake: Lake, name: str | None, licence: str | None, subject: str | None) -> list[Row]:
@@ -60,7 +60,7 @@ def concerned(lake: Lake, what: str, value: str) -> Concerned:
     Raises `ValueError` if `what` is not one of `KINDS` or `value` is empty.
     """
     _check(what, value)
-    sources = _matching(lake, "sources", "source_id", {what: pa.array([value], pa.string())})
+    sources = _sources(lake, {what: pa.array([value], pa.string())})
     return Concerned(sources, _matching(lake, "clips", "clip_id", {"source_id": sources}))
 
 
@@ -114,6 +114,20 @@ def _decide(lake: Lake, what: str, value: str, reason: str, by: str, in_force: b
 
 def _tombstone(lake: Lake, what: str, value: str) -> Row | None:
     return next(iter(lake.read("tombstones", where=f"tombstone_id = '{tombstone_id(what, value)}'")), None)
+
+
+def _sources(lake: Lake, values: dict[str, pa.Array]) -> pa.Array:
+    """Return the `source_id` of the sources with one of the listed values, and of re-renderings of these."""
+    ids = _matching(lake, "sources", "source_id", values)
+    if not len(ids):
+        return ids
+    rerendered = lake.scan("sources", ["source_id", "capture_id"], "resynthesis_of IS NOT NULL")
+    if not rerendered.num_rows:
+        return ids
+    originals = lake.scan("sources", ["source_id", "capture_id"], "resynthesis_of IS NULL")
+    captures = originals["capture_id"].filter(pc.is_in(originals["source_id"], value_set=ids)).combine_chunks()
+    derived = rerendered["source_id"].filter(pc.is_in(rerendered["capture_id"], value_set=captures))
+    return pc.unique(pa.chunked_array([ids, *derived.chunks], pa.string()))
 
 
 def _matching(lake: Lake, table: str, id_column: str, values: dict[str, pa.Array]) -> pa.Array:

@@ -10,10 +10,14 @@ from opendimo.storage_schemas.releases.selection import Flags, Selection, codes,
 
 
 def held_out(chosen: Selection) -> dict[str, Any]:
-    """Return `pairs`: number of held-out pairs; `by_kind`: number by kind; `why_not`: reason for each kind without."""
+    """Return `pairs`: number of held-out pairs; `by_kind`: number by kind; `why_not`: reason for each kind without.
+
+    A release without re-rendered videos needs no reason for having no `resynthesised` pairs.
+    """
     test = _is(chosen.split, "test")
     by_kind = count(chosen.kind, chosen.kept & test)
-    why_not = {kind: _why_not(chosen, kind, test) for kind in KINDS if kind not in by_kind}
+    kinds = [kind for kind in KINDS if kind != "resynthesised" or _is(chosen.kind, kind).any()]
+    why_not = {kind: _why_not(chosen, kind, test) for kind in kinds if kind not in by_kind}
     return {"pairs": int((chosen.kept & test).sum()), "by_kind": by_kind, "why_not": why_not}
 
 

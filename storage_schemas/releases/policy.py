@@ -26,7 +26,7 @@ from pydantic import NonNegativeInt
 
 from opendimo.storage_schemas.tables import TABLES
 
-KINDS = ("same_view", "cross_view", "moving_camera")
+KINDS = ("same_view", "cross_view", "moving_camera", "resynthesised")
 SPLITS = ("train", "test")
 LIMITED = ("clips", "hands", "poses")
 

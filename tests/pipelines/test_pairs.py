@@ -23,6 +23,7 @@ def clip(clip_id: str, capture: str, view: str, **changes: Any) -> dict[str, Any
     track = np.tile(np.float32([10, 10, 50, 90]), (60, 1))
     facts = {"kind": "multiview", "subject": None, "start_frame": 0, "frames": 60, "fps_num": 30, "fps_den": 1}
     ids = {"clip_id": clip_id, "capture_id": capture, "view": view, "content_sha256": f"file of {clip_id}"}
+    facts["resynthesis_of"] = None
     return {**ids, "track": track, **facts, **changes}
 
 
@@ -69,6 +70,22 @@ def test_views_are_matched_in_source_time() -> None:
     late = [clip("a", "take", "left", start_frame=10), clip("b", "take", "right", start_frame=4)]
     [pair] = [p for p in build_pairs(inputs(late, [window("a", 7)]), CONFIG) if p["kind"] == "cross_view"]
     assert (pair["target_start"], pair["driving_start"]) == (7, 13)  # both source frame 17
+
+
+def test_a_rerendering_drives_its_original_and_is_never_a_target() -> None:
+    rendered = clip("r", "take", "resynthesis r.mp4", resynthesis_of="a.mp4", start_frame=4)
+    original = clip("a", "take", "main", start_frame=10)
+    captures = {"take": {"subject": None, "sync_method": "single"}}
+    found = inputs([original, rendered], [window("a", 7), window("r")], captures=captures)
+    assert kinds(found) == {("same_view", "a", "a"), ("resynthesised", "r", "a")}
+    [pair] = [p for p in build_pairs(found, CONFIG) if p["kind"] == "resynthesised"]
+    assert (pair["target_start"], pair["driving_start"]) == (7, 13)  # both source frame 17
+
+
+def test_a_rerendering_at_another_rate_drives_nothing() -> None:
+    rendered = clip("r", "take", "resynthesis r.mp4", resynthesis_of="a.mp4", fps_num=24)
+    found = inputs([clip("a", "take", "main"), rendered], [window("a")])
+    assert kinds(found) == {("same_view", "a", "a")}
 
 
 @pytest.mark.parametrize(
