@@ -13,6 +13,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from opendimo.model.config import Attention
 from opendimo.model.folding import by_latent_frame
@@ -23,12 +24,13 @@ class MotionContext(NamedTuple):
     """Motion input of the blocks.
 
     `keys`: [B, L, n, d] in aligned mode, separate keys for each latent frame; [B, M, d] in global mode, shared keys.
-    `motion_mask` [L]: 1 for latent frames that attend to motion, 0 for the reference, whose tokens get no motion.
+    `prefix`: number of latent frames before the L frames; they are the reference, whose tokens get no motion.
     `query_rope`, `key_rope`: cosines and sines [L, head_dim] and [M, head_dim] of the times, in global mode only.
     """
 
     keys: Tensor
-    motion_mask: Tensor
+    latent_frames: int
+    prefix: int
     query_rope: tuple[Tensor, Tensor] | None = None
     key_rope: tuple[Tensor, Tensor] | None = None
 
@@ -64,17 +66,14 @@ class MotionAlignment(nn.Module):
         tokens, present = motion
         t, n = tokens.shape[1:3]
         tokens = torch.where(present[:, None, None, None], tokens, self.null.to(tokens.dtype))
-        motion_mask = torch.ones(prefix + latent_frames, device=tokens.device, dtype=tokens.dtype)
-        motion_mask[:prefix] = 0
         if self.slots is not None:
             grid = by_latent_frame(tokens, latent_frames, self.stride) + self.slots
-            no_motion = grid.new_zeros(len(grid), prefix, *grid.shape[2:])
-            return MotionContext(torch.cat([no_motion, grid], dim=1).flatten(2, 3), motion_mask)  # [B, L, stride N, d]
+            return MotionContext(grid.flatten(2, 3), latent_frames, prefix)  # [B, L, stride N, d]
 
         times = torch.arange(t, device=tokens.device, dtype=torch.float32)
         middles = by_latent_frame(times[None], latent_frames, self.stride)[0].mean(1)
-        queries = self._rope(torch.cat([times[:1].repeat(prefix), middles]))
-        return MotionContext(tokens.flatten(1, 2), motion_mask, queries, self._rope(times.repeat_interleave(n)))
+        key_rope = self._rope(times.repeat_interleave(n))
+        return MotionContext(tokens.flatten(1, 2), latent_frames, prefix, self._rope(middles), key_rope)
 
     def _rope(self, times: Tensor) -> tuple[Tensor, Tensor]:
         cos, sin = get_1d_rotary_pos_embed(self.head_dim, times, use_real=True)  # type: ignore[arg-type]
@@ -88,23 +87,25 @@ class MotionAttnProcessor:
     _parallel_config = None
 
     def __call__(self, attn: "MotionCrossAttention", hidden_states: Tensor, motion: MotionContext) -> Tensor:
-        """Return the residual for the video tokens: [B, S, D] -> [B, S, D], S = L x (tokens per latent frame)."""
-        frames = len(motion.motion_mask)
-        q = attn.norm_q(attn.to_q(attn.norm(hidden_states)))
+        """Return the residual for the video tokens: [B, S, D] -> [B, S, D], S = (prefix + L) x (tokens per frame)."""
+        frames, per_frame = motion.latent_frames, hidden_states.shape[1] // (motion.prefix + motion.latent_frames)
+        without_motion = motion.prefix * per_frame
+        q = attn.norm_q(attn.to_q(attn.norm(hidden_states[:, without_motion:])))
         k = attn.norm_k(attn.to_k(motion.keys))
         v = attn.to_v(motion.keys)
         if motion.query_rope is None or motion.key_rope is None:  # aligned: latent frames attend separately
             q, k, v = q.unflatten(1, (frames, -1)).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # [B L, ., D]
         q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, v))  # [., ., heads, D / heads]
         if motion.query_rope is not None and motion.key_rope is not None:
-            per_frame = q.shape[1] // frames
             query_rope = tuple(table.repeat_interleave(per_frame, dim=0) for table in motion.query_rope)
             q = apply_rotary_emb(q, query_rope, sequence_dim=1)  # type: ignore[arg-type]
             k = apply_rotary_emb(k, motion.key_rope, sequence_dim=1)  # type: ignore[arg-type]
         out = dispatch_attention_fn(q, k, v, backend=self._attention_backend, parallel_config=self._parallel_config)
-        out = attn.to_out(out.flatten(2)).reshape(len(hidden_states), frames, -1, hidden_states.shape[2])
-        # [B, L, S / L, D]; under autocast the product may be float32: cast back, or all later blocks would be, too
-        return (out * motion.motion_mask[:, None, None]).flatten(1, 2).to(hidden_states.dtype)
+        # [B, L x tokens per frame, D]; under autocast it may be float32: cast back, or all later blocks would be, too
+        out = (
+            attn.to_out(out.flatten(2)).reshape(len(hidden_states), -1, hidden_states.shape[2]).to(hidden_states.dtype)
+        )
+        return pad(out, (0, 0, without_motion, 0)) if without_motion else out
 
 
 class MotionCrossAttention(nn.Module, AttentionModuleMixin):
@@ -140,5 +141,5 @@ class MotionCrossAttention(nn.Module, AttentionModuleMixin):
         nn.init.zeros_(self.to_out.bias)
 
     def forward(self, hidden_states: Tensor, motion: MotionContext) -> Tensor:
-        """Return the residual for the video tokens: [B, S, D] -> [B, S, D], S = L x (tokens per latent frame)."""
+        """Return the residual for the video tokens: [B, S, D] -> [B, S, D], S = (prefix + L) x (tokens per frame)."""
         return self.processor(self, hidden_states, motion)

@@ -41,7 +41,7 @@ def test_a_new_layer_adds_exactly_nothing() -> None:
 
 @pytest.mark.parametrize("prefix", [0, 1])
 @pytest.mark.parametrize(("frame", "latent"), [(0, 0), (1, 1), (4, 1), (5, 2), (8, 2)])
-def test_aligned_latent_frame_t_hears_frames_4t_minus_3_to_4t(frame: int, latent: int, prefix: int) -> None:
+def test_aligned_latent_frame_t_attends_to_frames_4t_minus_3_to_4t(frame: int, latent: int, prefix: int) -> None:
     layer, align, tokens = attention(), alignment("aligned"), motion()
     hidden = video(3 + prefix)
     before = layer(hidden, align(tokens, 3, prefix))
@@ -68,7 +68,7 @@ def test_order_within_a_latent_frame_matters() -> None:
     assert difference[:, PER_FRAME : 2 * PER_FRAME].abs().max() > 1e-4
 
 
-def test_global_latent_frames_hear_every_frame_and_its_time() -> None:
+def test_global_latent_frames_attend_to_every_frame_and_its_time() -> None:
     layer, align, tokens = attention(), alignment("global"), motion()
     before = layer(video(), align(tokens, 3, 0)).unflatten(1, (3, PER_FRAME))
     swapped = MotionTokens(tokens.tokens.flip(1), tokens.present)  # the same set of tokens at other times
@@ -88,7 +88,7 @@ def test_global_attention_depends_on_time_differences_only() -> None:
     outs = [
         layer(
             video(2),
-            MotionContext(keys[:, 5:], torch.ones(2), tuple(x[frames] for x in query), tuple(x[tokens] for x in key)),
+            MotionContext(keys[:, 5:], 2, 0, tuple(x[frames] for x in query), tuple(x[tokens] for x in key)),
         )
         for query, frames, key, tokens in parts
     ]
@@ -96,7 +96,7 @@ def test_global_attention_depends_on_time_differences_only() -> None:
 
 
 @pytest.mark.parametrize("mode", ["aligned", "global"])
-def test_reference_frames_are_silent(mode: str) -> None:
+def test_reference_frames_get_no_motion(mode: str) -> None:
     out = attention()(video(4), alignment(mode)(motion(), 3, 1)).unflatten(1, (4, PER_FRAME)).abs().amax((2, 3))
     assert (out > 0).tolist() == [[False, True, True, True]] * 2
 
@@ -116,7 +116,7 @@ def test_aligned_equals_global_under_a_block_mask(monkeypatch: pytest.MonkeyPatc
     frames, keys = aligned.keys.shape[1:3]
     no_turn = torch.ones(frames, DIM // HEADS), torch.zeros(frames, DIM // HEADS)
     everywhere = MotionContext(
-        aligned.keys.flatten(1, 2), aligned.motion_mask, no_turn, tuple(table.repeat(keys, 1) for table in no_turn)
+        aligned.keys.flatten(1, 2), frames, 0, no_turn, tuple(table.repeat(keys, 1) for table in no_turn)
     )
     block = torch.eye(frames, dtype=torch.bool).repeat_interleave(PER_FRAME, 0).repeat_interleave(keys, 1)
     expected, unmasked = layer(video(), aligned), layer(video(), everywhere)
