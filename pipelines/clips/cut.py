@@ -1,15 +1,19 @@
 """Cut one source item into clips in a single decoding pass, which shots, people, scores and the encoder share.
 
+Only clips in which a second person comes or leaves are split and encoded in a second pass.
+
 Frames flow through a chain of generators that buffer only a few of them; encoded clips are kept on disk.
 """
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from opendimo.pipelines.clips.cameras import Cameras, Size, true_people
 from opendimo.pipelines.clips.frame import Frame
 from opendimo.pipelines.clips.letterbox import kept_region
+from opendimo.pipelines.clips.pieces import Pieces
 from opendimo.pipelines.clips.reader import Reader, as_data_error
 from opendimo.pipelines.clips.shot import People, Shot, Window
 from opendimo.pipelines.clips.shots import Cuts, ShotsConfig, by_content
@@ -23,7 +27,7 @@ from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.media.spool import Spool
 from opendimo.storage_schemas.rows import Row
 
-VERSION = "4"
+VERSION = "5"
 """Version of the clip code; increase it when results change."""
 COPIED = ("source_id", "capture_id", "view", "kind", "subject", "licence", "attribution", "fps_num", "fps_den")
 NAMED = 5  # spans without a clip that a message names
@@ -77,8 +81,9 @@ def clips_of(
         detected = cuts(cutter.frames()) if cuts else by_content(cutter.frames(), config.shots)
         for shot in shots(detected, config.windows.margin):
             for window in cutter.clips(shot):
-                for table, table_rows in window.items():
-                    rows[table].extend(table_rows)
+                _extend(rows, window)
+        for window in cutter.pieces():
+            _extend(rows, window)
     empty = _spans_without_clip(reader.spans.stated, rows["clips"])
     if not rows["clips"]:
         problem = f"no clip of its spans: {empty}" if empty else "every shot is shorter than the margins at its cuts"
@@ -86,6 +91,11 @@ def clips_of(
     if empty:
         log.warning("%s: no clip of %s", source["name"], empty)
     return rows
+
+
+def _extend(rows: dict[str, list[Row]], more: dict[str, list[Row]]) -> None:
+    for table, table_rows in more.items():
+        rows[table].extend(table_rows)
 
 
 def _spans_without_clip(spans: Sequence[Row], clips: list[Row]) -> str:
@@ -112,13 +122,14 @@ class _Cutter:
         self.encoding = video.Encoding(config.crf, config.encoder)
         self.copies = self._copies()
         self.spool = Spool()
+        self._pieces = Pieces()
 
     def frames(self) -> Iterator[Frame]:
         """Yield all frames of the part up to the end of the last span, at clip size.
 
         Raises `DataError` if there are not as many as its cameras have.
         """
-        shrink, count = video.Shrinker(fit(self.size, self.config.analysis_side)), 0
+        shrink, count = self._shrinker(), 0
         with as_data_error(self.path):
             for count, picture in enumerate(video.fitted(self.part.frames, self._decoding()), 1):
                 if self.part.first + count > self.spans.stop:
@@ -147,12 +158,38 @@ class _Cutter:
         for part in parts.values():
             yield from part.rest()
 
-    def shot(self) -> Shot:
-        """Return a new `Shot`."""
-        return Shot(self._people(), self.size, self.fps, self.config.people.looks, self.shape[1] / self.size[1])
+    def shot(self, people: People) -> Shot:
+        """Return a new `Shot` that measures `people`."""
+        return Shot(people, self.size, self.fps, self.config.people.looks, self.shape[1] / self.size[1])
 
-    def rows(self, shot: Shot, window: Window, span_index: int) -> dict[str, list[Row]]:
-        """Return the rows of one window, with its encoded video if it shows a person."""
+    def rows(self, shot: Shot, window: Window, span_index: int) -> Iterator[dict[str, list[Row]]]:
+        """Yield the rows of one window, with its encoded video if it shows a person, unless it is split."""
+        whole, windows = window.span, self.config.windows
+        splits = self.source["kind"] == "internet" and self.cameras.frames is None
+        spans = shot.split(whole, windows.max_second_share, windows.min_rest) if splits else [whole]
+        if spans == [whole]:
+            yield self._rows(shot, window, span_index)
+        else:
+            for span in spans:
+                self._pieces.add(span, span_index)
+
+    def pieces(self) -> Iterator[dict[str, list[Row]]]:
+        """Yield the rows of the pieces of windows that were split, measured and encoded in one more pass."""
+        for piece in self._pieces.measured(self._again, self._piece):
+            yield self._rows(*piece)
+
+    def _again(self, span: range) -> Iterator[Frame]:
+        shrink = self._shrinker()
+        with as_data_error(self.path):
+            for number, picture in zip(span, video.pictures(self.path, self._decoding(), span), strict=True):
+                yield Frame(number, picture, shrink(picture))
+
+    def _piece(self, start: int) -> tuple[Shot, Window]:
+        # a second person who is hard to detect must not seem to leave: search in every look
+        closer = replace(self.config.people, searches=math.inf)
+        return self.shot(Follower(self.detector, closer, float(self.fps))), self._encoding_window(start)
+
+    def _rows(self, shot: Shot, window: Window, span_index: int) -> dict[str, list[Row]]:
         (encoded, encoder), span = self._bytes(window), window.span
         scores, of_span = shot.columns(span), [span_index] if self.spans.stated else []
         has_person = scores["track"] is not None
@@ -200,6 +237,9 @@ class _Cutter:
             full = range(start, min(start + config.max_frames, max(self.copies.borders), end))
             if self.copies.holds(full):
                 return Window(start, self.fps, None)
+        return self._encoding_window(start)
+
+    def _encoding_window(self, start: int) -> Window:
         return Window(start, self.fps, video.Encoder(self.fps, self.encoding))
 
     def _bytes(self, window: Window) -> tuple[bytes, str]:
@@ -221,7 +261,11 @@ class _Cutter:
         with as_data_error(self.path):
             return video.copyable(self.path, self.size, self.fps)
 
-    def _people(self) -> People:
+    def _shrinker(self) -> video.Shrinker:
+        return video.Shrinker(fit(self.size, self.config.analysis_side))
+
+    def people(self) -> People:
+        """Return a tracker of one shot's people."""
         return self.truth or Follower(self.detector, self.config.people, float(self.fps))
 
     def _decoding(self) -> video.Wanted:
@@ -235,7 +279,7 @@ class _ShotInSpan:
     def __init__(self, cutter: _Cutter, span: int, start: int) -> None:
         self.cutter, self.span, self.start = cutter, span, start
         self.config = cutter.config.windows
-        self.shot = cutter.shot()
+        self.shot = cutter.shot(cutter.people())
         self.open_windows: list[Window] = []
         self.covered = 0  # frames before this one are in a clip
 
@@ -249,7 +293,7 @@ class _ShotInSpan:
             window.push(frame)
         if windows and len(windows[0]) == self.config.max_frames:
             self.covered = windows[0].span.stop
-            yield self.cutter.rows(self.shot, windows.pop(0), self.span)
+            yield from self.cutter.rows(self.shot, windows.pop(0), self.span)
 
     def rest(self) -> Iterator[dict[str, list[Row]]]:
         """Yield the rows of the last window, unless it is too short or its frames are in other clips."""
@@ -257,7 +301,7 @@ class _ShotInSpan:
         for rest in self.open_windows[:1]:
             is_new = len(rest) >= self.config.min_rest and rest.span.stop > self.covered
             if rest.start == self.start or is_new:
-                yield self.cutter.rows(self.shot, rest, self.span)
+                yield from self.cutter.rows(self.shot, rest, self.span)
 
 
 def fit(size: Size, short_side: int) -> Size:

@@ -11,6 +11,7 @@ from opendimo.pipelines.clips.frame import Frame, Image
 from opendimo.pipelines.clips.letterbox import bar_share
 from opendimo.pipelines.clips.scores import Gray, Scores, perceptual_hash
 from opendimo.pipelines.clips.screen_text import text_share
+from opendimo.pipelines.clips.windows import stretches
 from opendimo.pipelines.duplicates.fingerprint import Fingerprint
 from opendimo.pipelines.people import visibility
 from opendimo.pipelines.people.boxes import Box, main_person, occlusion, people_counts
@@ -65,6 +66,20 @@ class Shot:
         """Return the score and person columns of a clip with the frames of `span`."""
         people = self._people.over(span)  # decides on all looks, so that scores are complete
         return self._scores.over(span) | self._person(people)
+
+    def split(self, span: range, most: float, least: int) -> list[range]:
+        """Return the spans into which a clip of `span` is split, where a second person comes or leaves.
+
+        See `stretches` for `most` and `least`. Everybody is compared with the main person of the span, so spans are
+        split again as long as that changes something.
+        """
+        tracks = self._people.over(span).tracks
+        main = main_person(tracks)
+        if main is None:
+            return [span]
+        found = stretches(people_counts(tracks, main) >= 2, most, least, self._look_every)
+        parts = [span[part.start : part.stop] for part in found]
+        return parts if parts == [span] else [piece for part in parts for piece in self.split(part, most, least)]
 
     def _score(self, frame: int, gray: Gray, before: Gray | None, boxes: list[Box]) -> None:
         """Score a frame. `boxes`: of people, in pixels of the clip."""

@@ -133,7 +133,8 @@ def test_windows_that_overlap_are_measured_once(tmp_path: Path) -> None:
 
 def test_a_second_person_in_25_of_53_frames_is_one_too_many(tmp_path: Path) -> None:
     row = source_row(made(tmp_path / "a.mp4", counted(53)))
-    (clip,) = clips_of(row, ClipsConfig(), PasserBy(range(28, 53)))["clips"]
+    whole = ClipsConfig(windows=WindowsConfig(max_second_share=1))
+    (clip,) = clips_of(row, whole, PasserBy(range(28, 53)))["clips"]
     assert clip["people"] == 1 and clip["second_share"] == pytest.approx(25 / 53)
     assert verdict(clip, Policy(min_sharpness=0)) == "several_people"
     assert verdict(clip, Policy(min_sharpness=0, max_people=2)) is None
