@@ -19,8 +19,8 @@ from opendimo.pipelines.clips.shot import People, Shot, Window
 from opendimo.pipelines.clips.shots import Cuts, ShotsConfig, by_content
 from opendimo.pipelines.clips.windows import WindowsConfig, shots
 from opendimo.pipelines.engine.stage import DataError
-from opendimo.pipelines.people.detector import Detector
-from opendimo.pipelines.people.follow import Follower, PeopleConfig
+from opendimo.pipelines.people.batches import AnyDetector, follower
+from opendimo.pipelines.people.follow import PeopleConfig
 from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
 from opendimo.storage_schemas.ids import sha256_bytes, stable_id
 from opendimo.storage_schemas.media import video
@@ -58,12 +58,14 @@ class ClipsConfig:
     people: PeopleConfig = field(default_factory=PeopleConfig)
 
     def identity(self) -> "ClipsConfig":
-        """Return the config for work keys, without the path of the weights, which does not affect results."""
-        return replace(self, shots=replace(self.shots, weights=self.shots.weights and "given"))
+        """Return the config for work keys, without paths of weights and the device, which do not affect results."""
+        onnx = self.people.onnx and replace(self.people.onnx, path="given", device="cpu", batch=1)
+        shots = replace(self.shots, weights=self.shots.weights and "given")
+        return replace(self, shots=shots, people=replace(self.people, onnx=onnx))
 
 
 def clips_of(
-    source: Row, config: ClipsConfig, detector: Detector, cuts: Cuts | None = None, weights: str = WEIGHTS
+    source: Row, config: ClipsConfig, detector: AnyDetector, cuts: Cuts | None = None, weights: str = WEIGHTS
 ) -> dict[str, list[Row]]:
     """Cut a source into rows of `clips`, one per window of a shot, and `clip_videos` and `fingerprints` if it shows a
     person.
@@ -110,7 +112,9 @@ def _spans_without_clip(spans: Sequence[Row], clips: list[Row]) -> str:
 class _Cutter:
     """Cuts the clips of one part of a source: holds what they share."""
 
-    def __init__(self, reader: Reader, part: video.Part, config: ClipsConfig, detector: Detector, weights: str) -> None:
+    def __init__(
+        self, reader: Reader, part: video.Part, config: ClipsConfig, detector: AnyDetector, weights: str
+    ) -> None:
         self.reader, self.part, self.source, self.path = reader, part, reader.source, reader.path
         self.config, self.detector, self.weights = config, detector, weights
         self.region = kept_region([k for k in reader.survey.lumas if k.shape == part.size[::-1]]) or (0, 0, *part.size)
@@ -187,7 +191,7 @@ class _Cutter:
     def _piece(self, start: int) -> tuple[Shot, Window]:
         # a second person who is hard to detect must not seem to leave: search in every look
         closer = replace(self.config.people, searches=math.inf)
-        return self.shot(Follower(self.detector, closer, float(self.fps))), self._encoding_window(start)
+        return self.shot(follower(self.detector, closer, float(self.fps))), self._encoding_window(start)
 
     def _rows(self, shot: Shot, window: Window, span_index: int) -> dict[str, list[Row]]:
         (encoded, encoder), span = self._bytes(window), window.span
@@ -266,7 +270,7 @@ class _Cutter:
 
     def people(self) -> People:
         """Return a tracker of one shot's people."""
-        return self.truth or Follower(self.detector, self.config.people, float(self.fps))
+        return self.truth or follower(self.detector, self.config.people, float(self.fps))
 
     def _decoding(self) -> video.Wanted:
         reader = self.reader

@@ -1,5 +1,6 @@
 """The clips stage and its plan: cut each distinct source into clips."""
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from opendimo.pipelines.clips.cut import VERSION, ClipsConfig, clips_of
 from opendimo.pipelines.clips.shots import Cuts, load_detector
 from opendimo.pipelines.engine.columns import Column, distinct, json_lists, json_strings, last_of
+from opendimo.pipelines.engine.device import gpus_for
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
 from opendimo.pipelines.people.mediapipe_pose import WEIGHTS
@@ -20,7 +22,7 @@ from opendimo.storage_schemas.media.video import check_encoder
 from opendimo.storage_schemas.rows import Row
 
 if TYPE_CHECKING:
-    from opendimo.pipelines.people.detector import Detector
+    from opendimo.pipelines.people.batches import AnyDetector
 
 IDENTITY = ["content_sha256", "annotation_sha256", "capture_id", "view"]
 """Columns that identify a source regardless of its name: hashes of the video, and of its cameras and truth; capture;
@@ -37,31 +39,36 @@ class ClipsStage:
     def __init__(self, lake_uri: str, config: ClipsConfig | None = None) -> None:
         self.lake_uri = lake_uri
         self.config = config or ClipsConfig()
-        self._detector: Detector | None = None
+        self._detector: AnyDetector | None = None
         self._cuts: Cuts | None = None
+        if onnx := self.config.people.onnx:
+            self.needs = replace(self.needs, gpus=gpus_for(onnx.device))
 
     @cached_property
     def weights(self) -> str:
-        """Identity of the person detector's weights and, if used, of the learned shot detector's.
+        """Identity of the weights: MediaPipe's and, if used, those of the person and the shot detector in files.
 
-        Raises `ValueError` if the shot detector's weights are missing.
+        Raises `ValueError` if a file is missing.
         """
-        path = self.config.shots.weights
-        if path is None:
-            return WEIGHTS
-        if not Path(path).is_file():
-            raise ValueError(f"no TransNetV2 weights at {path}")
-        return f"{WEIGHTS}, TransNetV2 {sha256_file(Path(path))}"
+        onnx = self.config.people.onnx
+        files = {"TransNetV2": self.config.shots.weights, "ONNX": onnx and onnx.path}
+        missing = [f"no {name} weights at {path}" for name, path in files.items() if path and not Path(path).is_file()]
+        if missing:
+            raise ValueError("; ".join(missing))
+        return ", ".join([WEIGHTS, *(f"{name} {sha256_file(Path(path))}" for name, path in files.items() if path)])
 
     def setup(self) -> None:
         """Load the models and check that the encoder works."""
         import cv2
 
+        from opendimo.pipelines.people.batches import OnnxDetector
         from opendimo.pipelines.people.detector import Detector
 
         cv2.setNumThreads(1)  # a worker has one processor
         check_encoder(self.config.encoder)
-        self._detector = Detector(self.config.people.detector)
+        people = self.config.people
+        detector = people.detector
+        self._detector = OnnxDetector(people.onnx, detector.max_people) if people.onnx else Detector(detector)
         self._cuts = load_detector(self.config.shots)
 
     def run(self, batch: list[Work]) -> Outcome:

@@ -43,11 +43,11 @@ class DetectorConfig:
 @dataclass(frozen=True, eq=False)
 class Person:
     """A person in a frame: the `box` (clipped to the frame), the body landmarks, how much of the body is visible, and
-    the region in which it was detected (`found`)."""
+    the region in which it was detected (`found`). `visibility` is None if it was not measured."""
 
     box: Box
     body: Body
-    visibility: Visibility
+    visibility: Visibility | None
     found: Region
 
     def moved(self, motion: NDArray[np.float64]) -> "Person":

@@ -14,6 +14,7 @@ from functools import partial
 from opendimo.pipelines.people.boxes import Box, iou
 from opendimo.pipelines.people.camera_motion import STILL, Similarity, camera_motion
 from opendimo.pipelines.people.detector import Detector, DetectorConfig, Image, Person
+from opendimo.pipelines.people.onnx_boxes import OnnxConfig
 from opendimo.pipelines.people.traces import Followed, Traces, share
 
 STRIDE = 4  # looks per detection in the whole frame, while the same people stay
@@ -25,17 +26,21 @@ ON_LINE = 0.9  # from this IoU on, boxes between the three looks are interpolate
 class PeopleConfig:
     """Configuration of detection and tracking. `looks`: sampled frames per second; `searches`: searches for small
     people per second, unless several are tracked; `patience`: seconds for which a person may be missed before the track
-    ends; `smoothing`: standard deviation of the filter over the boxes, seconds."""
+    ends; `smoothing`: standard deviation of the filter over the boxes, seconds. `onnx`: a detector in a file, used
+    instead of `detector`, of which only `max_people` holds then."""
 
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     looks: float = 6.0
     searches: float = 0.5
     patience: float = 1.0
     smoothing: float = 0.08
+    onnx: OnnxConfig | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class Look:
+    """A frame to look at: its number, what returns it, and what is told the boxes of people in it."""
+
     frame: int
     see: Callable[[], Image]
     decided: Callable[[list[Box]], None]
@@ -58,7 +63,7 @@ class Follower:
         self._next_search: float = 0
         self._traces = Traces(round(config.patience * fps), config.detector.max_people)
         self._before: Image | None = None
-        self._waiting: list[_Look] = []
+        self._waiting: list[Look] = []
 
     def look(
         self, frame: int, see: Callable[[], Image], decided: Callable[[list[Box]], None] = lambda boxes: None
@@ -67,7 +72,7 @@ class Follower:
 
         `decided` is called with the boxes of the frame, now or within the next looks, at the latest by `over`.
         """
-        self._waiting.append(_Look(frame, see, decided))
+        self._waiting.append(Look(frame, see, decided))
         if self._before is None or self._search_due() or len(self._waiting) == STRIDE or not self._traces.steady():
             self._decide()
 
@@ -101,7 +106,7 @@ class Follower:
             if look.frame not in found:
                 look.decided(self._traces.at(look.frame))
 
-    def _update(self, look: _Look, people: list[Person]) -> None:
+    def _update(self, look: Look, people: list[Person]) -> None:
         image = look.see()
         before, self._before = self._before, image
 
@@ -110,7 +115,7 @@ class Follower:
 
         look.decided(self._traces.update(look.frame, people, partial(self._detector.again, image), camera))
 
-    def _between(self, looks: list[_Look], frame: int, people: list[Person]) -> dict[int, list[Person]]:
+    def _between(self, looks: list[Look], frame: int, people: list[Person]) -> dict[int, list[Person]]:
         """Return the people at those of `looks` that have to be looked at, if `people` are detected at `frame`."""
         pairs = self._traces.same(frame, people)
         if pairs is None:
@@ -131,7 +136,7 @@ class Follower:
             return self._glances(looks)
         return {number: [person] for number, person in found.items()}
 
-    def _on_line(self, look: _Look, start: tuple[int, Person], end: tuple[int, Person]) -> tuple[Person, float]:
+    def _on_line(self, look: Look, start: tuple[int, Person], end: tuple[int, Person]) -> tuple[Person, float]:
         """Return the person at a look, and the IoU of their box with the one on the line; 0 if they are not found."""
         (first, before), (last, after) = start, end
         person = self._detector.again(look.see(), before)
@@ -140,5 +145,5 @@ class Follower:
         line = before.box + (after.box - before.box) * share(first, look.frame, last)
         return person, iou(person.box, line)
 
-    def _glances(self, looks: list[_Look]) -> dict[int, list[Person]]:
+    def _glances(self, looks: list[Look]) -> dict[int, list[Person]]:
         return {look.frame: self._detector.glance(look.see()) for look in looks}

@@ -26,7 +26,7 @@ class Trace:
     person: Person  # at the last detection, moved with the camera since
     frames: list[int]
     boxes: list[Box]
-    seen: list[Visibility]
+    seen: list[Visibility | None]
 
     def extend(self, frame: int, person: Person) -> None:
         self.person = person
@@ -123,7 +123,7 @@ class Traces:
         tracks = np.full((len(kept), len(span), 4), np.nan, np.float32)
         for track, trace in zip(tracks, kept, strict=True):
             self._fill(track, trace, span, sigma)
-        return Followed(tracks, [[trace.seen[k] for k in _within(trace, span)] for trace in kept])
+        return Followed(tracks, [_measured(trace, span) for trace in kept])
 
     def forget(self, before: int) -> None:
         """Drop state that no span starting at frame `before` or later needs."""
@@ -161,6 +161,11 @@ def share(start: int, frame: int, end: int) -> float:
 def _within(trace: Trace, span: range) -> range:
     """Return the indices of the detections of `trace` that lie in `span`."""
     return range(bisect_left(trace.frames, span.start), bisect_left(trace.frames, span.stop))
+
+
+def _measured(trace: Trace, span: range) -> list[Visibility]:
+    seen = (trace.seen[k] for k in _within(trace, span))
+    return [visibility for visibility in seen if visibility is not None]
 
 
 def _assign(frame: int, traces: list[Trace], people: list[Person]) -> None:

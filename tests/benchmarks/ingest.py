@@ -7,6 +7,7 @@ All on the same files with the same encoder settings and threads, each way in pr
 - `ours`: shots, all scores, hashes, and clips; people and cameras are known, as in a render, so no bars are looked for.
 - `ours + detector`: the same with people detected and followed; the detector's own time is this less the one above.
   A worker loads the models once, so loading is not counted. The limit holds for `--video` with a clip of one person.
+- `ours + ONNX` (`--onnx FILE`): the same with a detector in a file, RTMDet or YOLOX, on `--device` cpu or cuda.
 - `data-juicer` (`--data-juicer PYTHON`, an interpreter that has it): shots, clips, motion and hashes by its operators,
   `data_juicer_steps.py`, with as many threads as its `ffmpeg` likes; it encodes twice, with FFmpeg's own settings.
 
@@ -37,7 +38,10 @@ from rich.console import Console
 from rich.table import Table
 
 from opendimo.pipelines.clips.cut import ClipsConfig, clips_of, fit
+from opendimo.pipelines.people.batches import OnnxDetector
 from opendimo.pipelines.people.detector import Detector
+from opendimo.pipelines.people.follow import PeopleConfig
+from opendimo.pipelines.people.onnx_boxes import OnnxConfig
 from opendimo.storage_schemas.media import video
 
 SIZE, FPS, SHOTS, FRAMES = (1280, 720), 30, 3, 150
@@ -55,16 +59,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--video", type=Path, help="a video of people instead of a made one")
     parser.add_argument("--data-juicer", help="the Python interpreter that has Data-Juicer")
+    parser.add_argument("--onnx", help="a person detector in an ONNX file")
+    parser.add_argument("--device", default="cpu", help="of the ONNX file: cpu or cuda")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    onnx = OnnxConfig(given.onnx, device=given.device) if given.onnx else None
     if given.way:
-        return _report(given.way, given.video)
+        return _report(given.way, given.video, onnx)
     with tempfile.TemporaryDirectory() as folder:
         path = given.video or Path(folder) / "video.mp4"
         if not given.video:
             path.write_bytes(video.encode(drifting_shots(), Fraction(FPS)))
         ours = [sys.executable, "-m", "tests.benchmarks.ingest", "--video", str(path), "--way"]
         commands = {way: [*ours, way] for way in WAYS}
+        if onnx:
+            commands["ours + ONNX"] = [*ours, "ours + ONNX", "--onnx", onnx.path, "--device", onnx.device]
         if given.data_juicer:
             commands["data-juicer"] = [given.data_juicer, str(DATA_JUICER), str(path)]
         results: dict[str, list[dict]] = {way: [] for way in commands}
@@ -115,6 +124,12 @@ def with_detector(path: Path) -> Counts:
 @cache
 def _detector() -> Detector:
     return Detector(ClipsConfig().people.detector)
+
+
+def with_onnx(path: Path, onnx: OnnxConfig, detector: OnnxDetector) -> Counts:
+    """All of it, with a detector in a file."""
+    config = ClipsConfig(people=PeopleConfig(onnx=onnx))
+    return _counts(clips_of(_source(path), config, detector))
 
 
 WAYS: dict[str, Callable[[Path], Counts]] = {
@@ -177,13 +192,14 @@ def _counts(rows: dict) -> Counts:
     return {"frames": frames, "clips": len(rows["clips"]), "bytes": sum(len(r["video"]) for r in rows["clip_videos"])}
 
 
-def _report(way: str, path: Path) -> None:
+def _report(way: str, path: Path, onnx: OnnxConfig | None) -> None:
     """In a process of its own: what came out, in what time, with how much memory at most."""
     cv2.setNumThreads(1)
     if way == "ours + detector":
         _detector()
+    detector = OnnxDetector(onnx, ClipsConfig().people.detector.max_people) if onnx else None
     started, used = time.perf_counter(), time.process_time()
-    counts = WAYS[way](path)
+    counts = with_onnx(path, onnx, detector) if onnx and detector else WAYS[way](path)
     seconds = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - used}
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(counts | seconds | {"MiB": most}))
@@ -210,10 +226,11 @@ def _show(results: dict[str, list[dict]]) -> None:
                       f"{middle['MiB']:.0f}")  # fmt: skip
     console = Console(width=120)
     console.print(table)
-    detector = [a["cpu"] - b["cpu"] for a, b in zip(results["ours + detector"], results["ours"], strict=True)]
-    own = statistics.median(d / b["cpu"] for d, b in zip(detector, results["bare"], strict=True))
-    console.print(f"the detector's own time: {statistics.median(detector):.2f} s of all cores")
-    console.print(f"detector / bare: {own:.2f}, limit {DETECTOR_LIMIT} on a clip of one person")
+    for way in (way for way in results if way.startswith("ours + ")):
+        detector = [a["cpu"] - b["cpu"] for a, b in zip(results[way], results["ours"], strict=True)]
+        own = statistics.median(d / b["cpu"] for d, b in zip(detector, results["bare"], strict=True))
+        console.print(f"{way}: the detector's own time: {statistics.median(detector):.2f} s of all cores")
+        console.print(f"{way}: detector / bare: {own:.2f}, limit {DETECTOR_LIMIT} on a clip of one person")
     ratio = statistics.median(
         a["seconds"] / b["seconds"] for a, b in zip(results["ours"], results["bare"], strict=True)
     )
