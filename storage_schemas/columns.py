@@ -77,7 +77,8 @@ DUPLICATE = [
          "none", null=True),
     text("representative_id", "the clip of the two that is kept: the one whose source has more pixels, then the longer "
          "source, then the lower source_id", null=True),
-    text("kind", "stream (the same coded pictures or bytes), copy (most of the clip), part", null=True),
+    text("kind", "stream (the same coded pictures or bytes), copy (most of the clip), part, or crop (of the pictures; "
+         "not left out)", null=True),
     field("mirrored", pa.bool_(), "whether left and right are swapped", null=True),
     integer("offset_frames", "frame of the representative at which the other clip starts", null=True,
             unit="frames"),

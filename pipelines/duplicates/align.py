@@ -65,7 +65,7 @@ def same_footage(clip: NDArray[np.uint8], step: float, other: NDArray[np.uint8],
     Both are pictures [n, SIDE, SIDE], one every `step` and `other_step` seconds. Returns None if the footage is not
     found, or if the clips share too little or move too little to decide.
     """
-    a, b = _at_rate(clip, step, RATE), _at_rate(other, other_step, RATE * FINE)
+    a, b = at_rate(clip, step, RATE), at_rate(other, other_step, RATE * FINE)
     if min(len(a), len(b) // FINE) < MIN_MOMENTS + LAG:
         return None
     best: tuple[float, int, _Overlap] | None = None
@@ -174,7 +174,7 @@ def _crops(cut: Edges) -> tuple[Edges, Edges]:
     return (a, b, c, d), (e, f, g, h)
 
 
-def _at_rate(pictures: NDArray[np.uint8], step: float, rate: float) -> Film:
+def at_rate(pictures: NDArray[np.uint8], step: float, rate: float) -> Film:
     """Resample pictures, one every `step` seconds, to `rate` per second by linear interpolation."""
     if len(pictures) < 2:
         return pictures.astype(np.float64)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.pipelines.duplicates.crops import curve_hashes
 from opendimo.pipelines.duplicates.pictures import SIDE, Edges, Hashes, distances, frequencies, hashes, telling
 from opendimo.storage_schemas.rows import Row
 
@@ -41,7 +42,9 @@ class Fingerprint:
         if not self._pictures:
             raise ValueError("cannot compute the fingerprint of a clip without frames")
         pictures = _without_borders(np.stack(self._pictures))
-        search_hashes = searched_hashes(pictures, every=max(1, round(self.fps / self.step)))
+        per_second = max(1, round(self.fps / self.step))
+        of_pictures, of_curve = searched_hashes(pictures, per_second), curve_hashes(pictures, max(1, per_second // 2))
+        search_hashes = np.union1d(of_pictures, of_curve)
         return {
             "picture_step": self.step,
             "hashes": search_hashes.view(np.int64).tolist(),

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from opendimo.pipelines.duplicates.align import Evidence, same_footage
 from opendimo.pipelines.duplicates.catalog import Catalog, Moment, moment
+from opendimo.pipelines.duplicates.crops import cropped_footage, curve_hashes, window_hashes
 from opendimo.pipelines.duplicates.fingerprint import pictures_of, searched_hashes
 from opendimo.pipelines.duplicates.pictures import MIRROR, Hashes
 from opendimo.pipelines.engine.columns import Column, json_lists, json_strings
@@ -31,11 +32,12 @@ class DuplicatesConfig:
     """Limits of the comparison.
 
     `candidates`: number of clips, the most similar by hashes, that a clip is aligned with. `min_similarity`: least
-    similarity that is stored; the policy decides what is a duplicate.
+    similarity that is stored; the policy decides what is a duplicate. `min_crop_similarity`: the same for crops.
     """
 
     candidates: int = 64
     min_similarity: float = 0.7
+    min_crop_similarity: float = 0.85
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class DuplicatesStage:
     """Writes `duplicates`: one row per other clip with the same footage, or a single row with null if there is none."""
 
     name = "duplicates"
-    version = "1"
+    version = "2"
     weights = ""
     needs = Needs(cpus=1.0, memory_gb=2.0)
 
@@ -114,12 +116,17 @@ class _Comparison:
         exact = [int(k) for k in np.flatnonzero(self.catalog.exact(self.row) & self.unrelated)]
         hashes = searched_hashes(self.clips[self.row]["pictures"])
         like = {mirrored: self._candidates(hashes ^ MIRROR if mirrored else hashes) for mirrored in (False, True)}
-        self.clips |= self._read(sorted({*exact, *like[False], *like[True]}))
+        partly = self._maybe_crops()
+        self.clips |= self._read(sorted({*exact, *like[False], *like[True], *partly}))
         matches = [self._duplicate_row(other, None, False) for other in exact]
         for mirrored, candidates in like.items():
             for other in candidates:
                 if other not in exact and (evidence := self._evidence(other, mirrored)):
                     matches.append(self._duplicate_row(other, evidence, mirrored))
+        whole = {match["other_clip_id"] for match in matches}
+        for other in partly:
+            if self.clips[other]["clip_id"] not in whole and (crop := self._crop(other)):
+                matches.append(crop)
         best: dict[str, Row] = {}  # a symmetric picture matches mirrored and not mirrored
         for match in sorted(matches, key=lambda match: (match["similarity"], not match["mirrored"])):
             best[match["other_clip_id"]] = match
@@ -138,6 +145,26 @@ class _Comparison:
         pictures = worse["pictures"][:, :, ::-1] if mirrored else worse["pictures"]
         evidence = same_footage(pictures, _step(worse), better["pictures"], _step(better))
         return evidence if evidence and evidence.similarity >= self.config.min_similarity else None
+
+    def _maybe_crops(self) -> list[int]:
+        """Return the clips that may show a part of this one's pictures, or inversely."""
+        pictures = self.clips[self.row]["pictures"]
+        windows = window_hashes(pictures, max(1, round(0.5 / _step(self.clips[self.row]))))
+        queries = (curve_hashes(pictures), windows, windows ^ MIRROR)
+        return sorted({row for query in queries for row in self._candidates(query)})
+
+    def _crop(self, other: int) -> Row | None:
+        """Return the row for another clip that shows a part of this one's pictures, or inversely."""
+        worse, better = self._worse_and_better(other)
+        found = [
+            (evidence, mirrored)
+            for mirrored, pictures in ((False, worse["pictures"]), (True, worse["pictures"][:, :, ::-1]))
+            if (evidence := cropped_footage(pictures, _step(worse), better["pictures"], _step(better)))
+        ]
+        evidence, mirrored = max(found, key=lambda one: one[0].similarity, default=(None, False))
+        if evidence is None or evidence.similarity < self.config.min_crop_similarity:
+            return None
+        return self._duplicate_row(other, evidence, mirrored) | {"kind": "crop"}
 
     def _duplicate_row(self, other: int, evidence: Evidence | None, mirrored: bool) -> Row:
         """Return the row for another clip. `evidence` is None if both have the same packets or bytes."""

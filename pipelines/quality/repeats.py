@@ -11,7 +11,7 @@ from opendimo.pipelines.quality.policy import Policy
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.lake.ledger import newest_first
 
-EVIDENCE = ["representative_id", "mirrored", "start_frame", "end_frame", "similarity", "distance"]
+EVIDENCE = ["kind", "representative_id", "mirrored", "start_frame", "end_frame", "similarity", "distance"]
 
 
 def repeats(lake: Lake, clips: pa.Table, policy: Policy) -> Column:
@@ -20,6 +20,7 @@ def repeats(lake: Lake, clips: pa.Table, policy: Policy) -> Column:
     Only clips of this table count as originals: if a better copy is filtered, the next best is kept.
     """
     evidence = links(lake, clips["clip_id"], EVIDENCE)
+    evidence = evidence.filter(pc.not_equal(evidence["kind"], "crop"))  # another picture, but the same side of a split
     is_copy = pc.and_(
         pc.greater_equal(evidence["similarity"], policy.duplicate_similarity),
         pc.less_equal(evidence["distance"], policy.duplicate_distance),
