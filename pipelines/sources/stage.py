@@ -4,7 +4,7 @@ from pathlib import Path
 
 from opendimo.pipelines.engine.planned import Planned
 from opendimo.pipelines.engine.stage import DataError, Needs, Outcome, Work, run_each
-from opendimo.pipelines.sources import internet, known_takes, known_videos, multiview, unreal
+from opendimo.pipelines.sources import internet, known_renders, known_takes, known_videos, multiview, unreal
 from opendimo.pipelines.sources.config import SourcesConfig
 from opendimo.pipelines.sources.discovery import discover
 from opendimo.pipelines.sources.items import NAME, VERSION, Rows, UnusableItem
@@ -20,6 +20,8 @@ def plan(lake: Lake, stage: "SourcesStage", kind: str, path: str | Path) -> Plan
         works = known_takes.as_stored(lake, works)
     elif kind == internet.KIND:
         works = known_videos.as_stored(lake, works)
+    elif kind == unreal.KIND:
+        works = known_renders.as_stored(lake, works)
     return Planned.of(works)
 
 
