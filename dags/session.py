@@ -38,7 +38,7 @@ def session(
         ready = None
         if api is None:
             api, ready = stack.enter_context(_server(state))
-            stack.callback(_flush)
+        stack.callback(_disconnect)
         os.environ["PREFECT_API_URL"] = api
         if ray:  # start Ray while the server is starting
             stack.enter_context(ray_session(ray_address or os.environ.get("RAY_ADDRESS")))
@@ -132,11 +132,16 @@ def _server(state: Path) -> Iterator[tuple[str, Callable[[], None]]]:
         yield f"http://127.0.0.1:{port}/api", ready
 
 
-def _flush() -> None:
-    """Send the logs and events that Prefect has buffered, before the server stops."""
+def _disconnect() -> None:
+    """Send the logs and events that Prefect has buffered, and end its connections to the server of the session.
+
+    They are kept per process: a later session on another server would send to this one, and fail to get slots of
+    concurrency limits, which Prefect also asks for the tags of every task run.
+    """
     if "prefect" in sys.modules:
+        from prefect.concurrency.services import ConcurrencySlotAcquisitionWithLeaseService
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
 
-        APILogWorker.drain_all(timeout=5)
-        EventsWorker.drain_all(timeout=5)
+        for service in (APILogWorker, EventsWorker, ConcurrencySlotAcquisitionWithLeaseService):
+            service.drain_all(timeout=5)

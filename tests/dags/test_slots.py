@@ -4,11 +4,13 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from opendimo.dags import progress
 from opendimo.dags.session import session
+from tests.dags.faults import running_server
 
 NAME = "test-slot"
 
@@ -54,3 +56,19 @@ def test_a_run_that_waits_for_a_slot_says_who_holds_it(api: str, monkeypatch: py
     assert order == ["first", "second"]
     assert holders(NAME) == []
     assert f"wait for {NAME}" in output.getvalue()
+
+
+def test_a_later_session_of_a_process_gets_slots_from_its_own_server(api: str, tmp_path: Path) -> None:
+    def hold_slot(server: str) -> None:
+        from prefect.client.orchestration import get_client
+
+        from opendimo.dags.slots import slot
+
+        with session(tmp_path, server, ray=False), get_client(sync_client=True) as client:
+            client.upsert_global_concurrency_limit_by_name("later-slot", 1)
+            with slot("later-slot"):
+                pass
+
+    with running_server(tmp_path / "server") as (first, _):
+        hold_slot(first)
+    hold_slot(api)
