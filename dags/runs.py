@@ -9,8 +9,10 @@ import platform
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -27,6 +29,10 @@ PREFIX = "process:"
 POLL_SECONDS = 3.0
 OPEN = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
 """Filter for the states of runs that have not ended."""
+ENDED = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
+"""Filter for the states of runs that have ended."""
+RECORDED_SECONDS = 5.0
+"""Time in which a server records how a task run ended, in ordinary operation."""
 PAGE = 200
 Found = TypeVar("Found")
 
@@ -135,12 +141,31 @@ class _Watch(threading.Thread):
 
 
 def close_dead_runs() -> int:
-    """Mark the flow runs of processes of this host that have died as crashed; return their number."""
+    """Mark the flow runs of processes of this host that have died as crashed; return their number.
+
+    Also close task runs whose flow run ended long ago, see `close_task_runs`.
+    """
     from prefect.states import Crashed
 
     dead = _dead_runs()
     _close(dead, Crashed(message="the process died; staged work is kept; run the command again to go on"))
+    _close_task_runs({"end_time": {"before_": datetime.now(UTC) - timedelta(seconds=RECORDED_SECONDS)}})
     return len(dead)
+
+
+def close_task_runs(seconds: float = RECORDED_SECONDS) -> int:
+    """Close the task runs of this process that look open after their flow run ended; return their number.
+
+    The server records states of task runs from events, with a delay, and loses some if its database is down
+    meanwhile. Waits up to `seconds` for them, then gives a task run the state of its flow run.
+    """
+    of_process = {"tags": {"all_": [process_tag()]}}
+    deadline = time.monotonic() + seconds
+    while _lost_task_runs(of_process):
+        if time.monotonic() > deadline:
+            return _close_task_runs(of_process)
+        time.sleep(0.2)
+    return 0
 
 
 def reschedule_stopped_runs(pending: bool = False) -> int:
@@ -209,6 +234,41 @@ def _close(runs: "Sequence[FlowRun]", state: "State[Any]") -> None:
             for task_run in _open_task_runs(client, run):
                 client.set_task_run_state(task_run.id, state, force=True)
             client.set_flow_run_state(run.id, state, force=True)
+
+
+def _close_task_runs(flow_runs: dict[str, Any]) -> int:
+    """Give the open task runs of ended flow runs the state of their flow run; return their number.
+
+    `flow_runs`: a filter of flow runs.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.states import State
+
+    lost = _lost_task_runs(flow_runs)
+    with get_client(sync_client=True) as client:
+        for task_run in lost:
+            if task_run.flow_run_id is not None and (ended := client.read_flow_run(task_run.flow_run_id).state):
+                message = "the server did not record how this task run ended: its state is that of its flow run"
+                state: State[Any] = State(type=ended.type, name=ended.name, message=message)
+                client.set_task_run_state(task_run.id, state, force=True)
+    return len(lost)
+
+
+def _lost_task_runs(flow_runs: dict[str, Any]) -> "list[TaskRun]":
+    """Return the task runs that look open although their flow run, one of a filter, has ended."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+
+    ended, unfinished = (
+        FlowRunFilter.model_validate({"state": ENDED} | flow_runs),
+        TaskRunFilter.model_validate({"state": OPEN}),
+    )
+    with get_client(sync_client=True) as client:
+        return _all(
+            lambda offset: client.read_task_runs(
+                flow_run_filter=ended, task_run_filter=unfinished, limit=PAGE, offset=offset
+            )
+        )
 
 
 def _open_task_runs(client: "SyncPrefectClient", run: "FlowRun") -> "list[TaskRun]":

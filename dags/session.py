@@ -6,12 +6,13 @@ Starts a real Prefect server: the ephemeral one lost up to half of the task-run 
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import httpx
 from filelock import FileLock
 
-from opendimo.dags.runs import cancellable, close_dead_runs
+from opendimo.dags.runs import cancellable, close_dead_runs, close_task_runs
 from opendimo.dags.services import free_port, prefect_server
 from opendimo.dags.serving.address import served_api
 from opendimo.pipelines.engine.runner import ray_session
@@ -136,7 +137,8 @@ def _disconnect() -> None:
     """Send the logs and events that Prefect has buffered, and end its connections to the server of the session.
 
     They are kept per process: a later session on another server would send to this one, and fail to get slots of
-    concurrency limits, which Prefect also asks for the tags of every task run.
+    concurrency limits, which Prefect also asks for the tags of every task run. Then close task runs whose end the
+    server has not recorded.
     """
     if "prefect" in sys.modules:
         from prefect.concurrency.services import ConcurrencySlotAcquisitionWithLeaseService
@@ -145,3 +147,5 @@ def _disconnect() -> None:
 
         for service in (APILogWorker, EventsWorker, ConcurrencySlotAcquisitionWithLeaseService):
             service.drain_all(timeout=5)
+        with suppress(httpx.HTTPError):  # the server may be gone; a later command then closes them
+            close_task_runs()

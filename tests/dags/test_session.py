@@ -258,6 +258,26 @@ def test_the_run_of_a_killed_process_is_closed_and_that_of_a_living_one_is_not(a
     assert [states(api, flow_run)[0] for flow_run in ids] == ["RUNNING", "CRASHED"]
 
 
+def test_a_task_run_whose_end_was_not_recorded_gets_the_state_of_its_flow_run(api: str) -> None:
+    from prefect import flow, task
+    from prefect.client.orchestration import get_client
+    from prefect.states import Completed, Failed, Pending, Running
+
+    from opendimo.dags.runs import close_task_runs, process_tag
+
+    made = flow(lambda: None, name="made")
+    with get_client(sync_client=True) as client:
+        ids = []
+        for state in (Completed(), Failed(), Running()):
+            run = client.create_flow_run(made, tags=[process_tag()], state=state)
+            work = task(lambda: None, name=f"work {state.type}")
+            ids.append(client.create_task_run(work, run.id, state.type.value, state=Pending()).id)
+        assert close_task_runs(0.5) == 2
+        assert [client.read_task_run(task_run).state.type.value for task_run in ids] == [
+            "COMPLETED", "FAILED", "PENDING",
+        ]  # fmt: skip
+
+
 def test_a_lake_that_is_deleted_during_a_command_is_named(api: str, tmp_path: Path) -> None:
     lake = str(tmp_path / "lake")
     with pytest.raises(OSError, match=f"{lake} was deleted during this command"), lake_session(lake, api, ray=False):
