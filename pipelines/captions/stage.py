@@ -97,7 +97,7 @@ class CaptionsStage:
 
     def run(self, batch: list[Work]) -> Outcome:
         """Caption every clip of the batch."""
-        lake = Lake(self.lake_uri)
+        lake = Lake(self.lake_uri, existing=True)
         clips = {
             row["clip_id"]: row for row in lake.read("clips", where=in_list("clip_id", [w.item_id for w in batch]))
         }

@@ -73,7 +73,7 @@ class ClipsStage:
 
     def run(self, batch: list[Work]) -> Outcome:
         """Cut the sources of `batch`."""
-        lake = Lake(self.lake_uri)
+        lake = Lake(self.lake_uri, existing=True)
         return run_each(batch, lambda work: self._cut(lake, work.item_id))
 
     def _cut(self, lake: Lake, source_id: str) -> dict[str, list[Row]]:

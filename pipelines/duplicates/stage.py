@@ -82,7 +82,7 @@ class DuplicatesStage:
     def _catalog_at(self, when: Moment) -> tuple[Lake, Catalog]:
         if self._read is None or self._read[0] != when:
             self._read = None  # free the old catalog first
-            lake = Lake(self.lake_uri)
+            lake = Lake(self.lake_uri, existing=True)
             self._read = when, lake, Catalog.read(lake, when)
         return self._read[1:]
 

@@ -236,8 +236,8 @@ class Worker:
         return self._logs.take()
 
     def stage(self, lake_uri: str, shard: Shard) -> dict[str, Any]:
-        """Stage the shard; return its manifest."""
-        return stage_outcome(Lake(lake_uri), shard, self._stage, self._outcome)
+        """Stage the shard; return its manifest. Raises `FileNotFoundError` if the lake was deleted meanwhile."""
+        return stage_outcome(Lake(lake_uri, existing=True), shard, self._stage, self._outcome)
 
 
 def _start_worker(stage: Stage) -> Any:

@@ -45,7 +45,7 @@ class HandsStage:
 
     def setup(self) -> None:
         """Load the models."""
-        self._lake = Lake(self.lake_uri)
+        self._lake = Lake(self.lake_uri, existing=True)
         self._detector = HandDetector(self.config.min_confidence)
 
     def run(self, batch: list[Work]) -> Outcome:

@@ -117,7 +117,7 @@ class LatentsStage:
         self._vae = load_vae(base).to(self._device)  # type: ignore[arg-type]
         self._tokenizer, encoder = load_text(base, torch.bfloat16 if self._device.type == "cuda" else torch.float32)
         self._text_encoder = encoder.to(self._device)  # type: ignore[arg-type]
-        self._lake = Lake(self.lake_uri)
+        self._lake = Lake(self.lake_uri, existing=True)
 
     def run(self, batch: list[Work]) -> Outcome:
         """Encode every window of each clip."""

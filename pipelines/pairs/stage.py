@@ -122,7 +122,7 @@ class PairsStage:
         return run_each(batch, self._write_set)
 
     def _write_set(self, work: Work) -> dict[str, list[Row]]:
-        pairs = build_pairs(gather(Lake(self.lake_uri), self.config, work.payload), self.config)
+        pairs = build_pairs(gather(Lake(self.lake_uri, existing=True), self.config, work.payload), self.config)
         if not pairs:
             raise DataError("no pairs: no driving window shows the person in enough of its frames; see `dimo status`")
         return {"pairs": [{"pair_id": stable_id("pair", work.key, pair), **pair} for pair in pairs]}

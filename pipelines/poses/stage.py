@@ -78,7 +78,7 @@ class PosesStage:
         from opendimo.model.body.load import load_body
         from opendimo.pipelines.poses.landmarker import Landmarker
 
-        self._lake = Lake(self.lake_uri)
+        self._lake = Lake(self.lake_uri, existing=True)
         self._body = load_body(Path(self.config.body) if self.config.body else None)
         self._landmarker = Landmarker(self.config.landmarks)
 

@@ -74,7 +74,7 @@ class RigsStage:
 
     def run(self, batch: list[Work]) -> Outcome:
         """Measure every capture of `batch`."""
-        lake = Lake(self.lake_uri)
+        lake = Lake(self.lake_uri, existing=True)
         return run_each(batch, lambda work: self._measure(lake, work))
 
     def _measure(self, lake: Lake, work: Work) -> dict[str, list[Row]]:

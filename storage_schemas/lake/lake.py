@@ -27,15 +27,18 @@ class Lake:
     """Read access to a lake. All writes go through `storage_schemas.lake.commit`.
 
     `uri` is a local path or a URL (s3://bucket/prefix, gs://, az://; credentials and endpoint come from the
-    environment). If there is no lake at `uri`, its tables are created. Raises `ValueError` if the lake has a newer
-    schema version, if it has an older one (unless `migrating`), or if the store does not support conditional writes.
+    environment). If there is no lake at `uri`, its tables are created, unless it must be an `existing` one. Raises
+    `FileNotFoundError` if that is missing. Raises `ValueError` if the lake has a newer schema version, if it has an
+    older one (unless `migrating`), or if the store does not support conditional writes.
     """
 
-    def __init__(self, uri: str | Path, migrating: bool = False) -> None:
+    def __init__(self, uri: str | Path, migrating: bool = False, existing: bool = False) -> None:
         self.uri = lake_uri(uri)
         self.store = open_store(self.uri)
         self._snapshots: dict[str, Snapshot] = {}
         marker = read_json(self.store, MARKER)
+        if marker is None and existing:
+            raise FileNotFoundError(f"{self.uri} is not a lake any more: it was deleted or moved")
         if marker is None:
             self._create()
         elif (version := int(marker["schema_version"])) > SCHEMA_VERSION:
@@ -46,9 +49,9 @@ class Lake:
                 f"run `dimo migrate --lake {self.uri}`"
             )
 
-    def __reduce__(self) -> tuple[type["Lake"], tuple[str]]:
-        """Pickle as the address, which is opened anew."""
-        return type(self), (self.uri,)
+    def __reduce__(self) -> tuple[type["Lake"], tuple[str, bool, bool]]:
+        """Pickle as the address, which is opened anew; a lake that was deleted meanwhile is not created again."""
+        return type(self), (self.uri, False, True)
 
     @property
     def local(self) -> Path:

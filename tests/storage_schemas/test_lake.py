@@ -1,6 +1,9 @@
 """Rows are read back as written, and committed exactly once."""
 
 import os
+import pickle
+import shutil
+from pathlib import Path
 from typing import Any
 
 import lance
@@ -35,6 +38,15 @@ def test_rows_come_back_as_written(lake: Lake) -> None:
 def test_blobs_come_in_the_order_asked(lake: Lake) -> None:
     lake.append("r1", {"clip_videos": [clip_video(k, k.encode() * 100_000) for k in "abc"]})
     assert [b[:1] for b in lake.blobs("clip_videos", "video", ["c", "a", "c"])] == [b"c", b"a", b"c"]
+
+
+def test_a_lake_that_was_deleted_is_not_created_again_by_another_process(tmp_path: Path) -> None:
+    sent = pickle.dumps(Lake(tmp_path / "lake"))
+    assert pickle.loads(sent).read("captures") == []
+    shutil.rmtree(tmp_path / "lake")
+    with pytest.raises(FileNotFoundError, match="lake is not a lake any more: it was deleted or moved"):
+        pickle.loads(sent)
+    assert not (tmp_path / "lake").exists()
 
 
 def test_a_missing_blob_is_named(lake: Lake) -> None:
