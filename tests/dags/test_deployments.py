@@ -3,13 +3,16 @@
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from jinja2 import Environment
+from packaging.requirements import Requirement
 from prefect.flows import load_flow_from_entrypoint
+from prefect.server.schemas.actions import WorkPoolCreate
 
 from opendimo.dags.serving.config import ServeConfig, Training
 from opendimo.dags.serving.deployments import FLOWS, deployments
@@ -96,6 +99,34 @@ def test_the_compose_file_names_files_and_services_that_exist() -> None:
         jobs = yaml.safe_load((folder / "prometheus" / file).read_text())["scrape_configs"]
         assert [job["job_name"] for job in jobs] == ["opendimo", "ray", "prefect"]
     load_settings(folder / "serve.toml", ServeConfig)
+
+
+def test_the_kubernetes_work_pool_joins_the_ray_cluster_of_the_other_file() -> None:
+    folder = ROOT / "docker" / "kubernetes"
+    template = json.loads((folder / "work-pool.json").read_text())
+    WorkPoolCreate(name="opendimo", type="kubernetes", base_job_template=template)
+    del template["variables"]["properties"]["ray"]
+    with pytest.raises(ValueError, match=r"variable\(s\): ray\."):  # so that the check above means something
+        WorkPoolCreate(name="opendimo", type="kubernetes", base_job_template=template)
+    default = {
+        name: field.get("default")
+        for name, field in json.loads((folder / "work-pool.json").read_text())["variables"]["properties"].items()
+    }
+    cluster = yaml.safe_load((folder / "ray.yaml").read_text())
+    name, spec = cluster["metadata"]["name"], cluster["spec"]
+    assert (default["ray"], default["ray_token"]) == (f"{name}-head-svc:6379", name)  # as KubeRay names them
+    pods = [group["template"]["spec"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+    pods.append(template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"])
+    user = {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000}
+    for pod in pods:
+        [container] = pod["containers"]
+        assert pod["securityContext"] == user
+        assert container["image"] in (default["image"], "{{ image }}")
+        assert container["envFrom"] == [{"secretRef": {"name": "opendimo-lake"}}]
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    [ray] = [made for made in map(Requirement, requirements) if made.name == "ray"]
+    assert ray.specifier.contains(spec["rayVersion"])
 
 
 def test_every_metric_of_the_dashboard_is_exported(tmp_path: Path) -> None:
