@@ -66,7 +66,8 @@ def lake_session(
             if is_lake(lake):
                 raise
             advice = "restore it from a copy, or run the same command to begin anew"
-            raise OSError(f"{lake} was deleted during this command: {advice} ({error})") from error
+            reason = str(error).strip().rpartition("\n")[2]  # an error of a Ray worker begins with a traceback
+            raise OSError(f"{lake} was deleted during this command: {advice} ({reason})") from error
 
 
 def refresh_prefect_settings() -> None:
