@@ -13,6 +13,13 @@ from opendimo.dags.options import ExistingLake, Json, PrefectApi
 app = typer.Typer(help="Manage releases: immutable, pinned sets of training pairs.", no_args_is_help=True)
 
 ReleaseId = Annotated[str, typer.Argument(help="Release, as NAME@VERSION.")]
+ReviewsApi = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PREFECT_API_URL",
+        help="URL of the Prefect server API where a review of the release may wait. Default: that of `dimo serve`.",
+    ),
+]
 By = Annotated[str, typer.Option("--by", help="Person who makes the decision.")]
 
 
@@ -206,13 +213,15 @@ def reject(
     by: By,
     reason: Annotated[str, typer.Option(help="Reason, stored with the decision.")],
     json_: Json = False,
+    prefect_api: ReviewsApi = None,
 ) -> None:
     """Turn down a pending release, or withdraw a usable one, so that training refuses it. Nothing is deleted.
 
-    `dimo release approve` reverses it.
+    Ends a review that waits for this decision. `dimo release approve` reverses it.
 
     Example: dimo release reject dance@1 --by ann --reason "clips of children" --lake /data/lake
     """
+    from opendimo.dags.reviews import end_reviews_on_running_server
     from opendimo.dags.show import as_json
     from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.approval import reject_release
@@ -220,6 +229,7 @@ def reject(
     if not reason.strip():
         raise ValueError("a rejection needs a reason: --reason TEXT")
     changed = reject_release(Lake(lake), release, by, reason)
+    end_reviews_on_running_server(lake, prefect_api)
     if json_:
         return as_json({"release": release, "approved": False, "news": changed})
     return print(f"{release} is rejected" if changed else f"{release} was already rejected or withdrawn")
@@ -233,16 +243,19 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Reason for the withdrawal.")],
     to: Annotated[int | None, typer.Option(help="Version to go back to. Default: the previous usable one.")] = None,
     json_: Json = False,
+    prefect_api: ReviewsApi = None,
 ) -> None:
     """Withdraw all versions newer than a given one, so that training rejects them. Nothing is deleted.
 
     Example: dimo release rollback dance --to 3 --by ann --reason "bad hand labels" --lake /data/lake
     """
+    from opendimo.dags.reviews import end_reviews_on_running_server
     from opendimo.dags.show import as_json
     from opendimo.storage_schemas.lake.lake import Lake
     from opendimo.storage_schemas.releases.approval import rollback as roll_back
 
     newest, withdrawn = roll_back(Lake(lake), name, to, by, reason)
+    end_reviews_on_running_server(lake, prefect_api)
     if json_:
         return as_json({"newest": newest, "withdrawn": withdrawn})
     return print(f"withdrawn: {', '.join(withdrawn) or 'none'}; the newest usable release is {newest}")

@@ -20,6 +20,7 @@ from opendimo.dags.flows.parameters import LakeUri, ReleaseId
 from opendimo.dags.follow import MEGABYTE, follow
 from opendimo.dags.labels import artifact_key
 from opendimo.dags.release_card import markdown
+from opendimo.dags.reviews import end_decided_reviews
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.releases import decisions
 from opendimo.storage_schemas.releases.approval import approve_release, reject_release
@@ -70,12 +71,13 @@ def approve(
     by: Annotated[str, Field(description="Person who makes the decision.")],
     note: Annotated[str | None, Field(description="Note on the review, stored with the decision.")] = None,
 ) -> bool:
-    """Approve a release for training and emit the event `PUBLISHED`.
+    """Approve a release for training, emit the event `PUBLISHED`, and end a review that waits for this decision.
 
     Returns whether the state changed; False if the release was already approved.
     """
     changed = approve_release(Lake(lake), release, by, note)
     release_event(PUBLISHED, lake, release, open_release(lake, release).sha256)
+    end_decided_reviews(lake)
     return changed
 
 

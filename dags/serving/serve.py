@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from opendimo.dags.reviews import end_decided_reviews
 from opendimo.dags.runs import close_dead_runs, reschedule_stopped_runs
 from opendimo.dags.services import Service, answers, free_port, is_free, prefect_server
 from opendimo.dags.serving.address import announced
@@ -118,6 +119,7 @@ def serving(
         if not answers(api):
             raise ValueError(f"no Prefect server answers at {api}")
         close_dead_runs()
+        end_decided_reviews(home.uri)
         names = register(home.uri, config, url)
         stack.callback(_reschedule)
         worker = prefect_worker(state)

@@ -192,6 +192,24 @@ def test_a_release_waits_for_a_person_and_stops_or_goes_on_by_the_answer(served:
     assert post["flow_run"] == failed["id"] and "no-such-base" in post["text"]
 
 
+def test_a_decision_on_the_command_line_ends_the_review_that_waits_for_it(served: Served, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text("approval = true")
+    where = ("--lake", served.lake.uri)
+    assert dimo("release", "create", "waiting", "--policy", policy, *where).returncode == 0
+    served.run("review waiting@1", "Suspended")
+    assert dimo("release", "reject", "waiting@1", "--by", "ann", "--reason", "too few", *where).returncode == 0
+    message = served.run("review waiting@1", "Completed")["state"]["message"]
+    assert message == "waiting@1 is withdrawn: decided by ann, not in this form"
+    add(served.lake, "add one", "one")
+    served.lake.append("pair one", {"pairs": [pair("one", "train")]})
+    assert dimo("release", "create", "waiting", "--policy", policy, *where).returncode == 0
+    served.run("review waiting@2", "Suspended")
+    assert dimo("release", "approve", "waiting@2", "--by", "bob", *where).returncode == 0
+    message = served.run("review waiting@2", "Completed")["state"]["message"]
+    assert message == "waiting@2 is usable: decided by bob, not in this form"
+
+
 def test_a_killed_server_is_started_again_on_its_port(served: Served) -> None:
     server = next(p for p in descendants(served.process.pid) if "prefect server start" in p.command)
     server.kill()
