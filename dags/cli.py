@@ -1,13 +1,13 @@
 """The `dimo` command. Heavy libraries are imported inside the commands to keep `--help` fast."""
 
 import errno
-import os
+import logging
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,7 @@ def common(debug: Annotated[bool, typer.Option("--debug", help="Print the traceb
 def main() -> None:
     """Run a command. On error, print one line to stderr and exit with code 1; after a signal with 128 + its number."""
     warnings.filterwarnings("ignore", message="lance is not fork-safe")  # harmless: every fork here execs immediately
+    logging.raiseExceptions = False  # Prefect would print each log line that it could not send, after our message
     received: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
@@ -70,7 +71,8 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         message = _message(error)
-        internal = not isinstance(error, (ValueError, OSError, KeyError))  # these are caused by user input
+        expected = isinstance(error, (ValueError, OSError, KeyError))  # these are caused by user input
+        internal = not expected and _server_error(error) is None
         hint = "  (`dimo --debug ...` prints the traceback)" if internal and not debug else ""
         print(f"error: {message}{hint}", file=sys.stderr)
         sys.exit(1)
@@ -82,8 +84,11 @@ def _message(error: Exception) -> str:
     if isinstance(cause, Exception):
         error = cause
     text = SOURCE_LINE.sub("", str(error).strip()) or type(error).__name__
-    if type(error).__module__.partition(".")[0] in ("httpx", "httpcore"):  # not imported for this check: it takes time
-        return f"the Prefect server at {os.environ.get('PREFECT_API_URL', 'its address')} does not answer: {text}"
+    if (server_error := _server_error(error)) is not None:
+        url, answer = server_error.request.url, getattr(server_error, "response", None)
+        problem = f"does not answer: {server_error}" if answer is None else f"fails with status {answer.status_code}"
+        advice = "finished work is kept: see the log and the disk of the server, then run the same command to go on"
+        return f"the Prefect server at {url.scheme}://{url.netloc.decode()} {problem}; {advice}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"{text}: free space, then run the same command to go on"
     if text.startswith("Not found: ") and ".lance/" in text:
@@ -91,3 +96,12 @@ def _message(error: Exception) -> str:
             f"{text}: restore this file of the lake from a copy; `dimo doctor --lake LAKE` names all that are missing"
         )
     return text
+
+
+def _server_error(error: BaseException | None) -> Any:
+    """Return the `httpx.HTTPError` of a request to the Prefect server that an error is or was caused by, if any."""
+    if type(error).__module__.partition(".")[0] not in ("httpx", "prefect"):  # others use httpx for other servers
+        return None
+    while error is not None and type(error).__module__.partition(".")[0] != "httpx":  # importing it takes time
+        error = error.__cause__
+    return error

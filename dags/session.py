@@ -106,6 +106,8 @@ def quiet_environment(state: Path) -> dict[str, str]:
         # a server whose database is down answers 500: wait and ask again, for about a minute
         "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
         "PREFECT_CLI_PROMPT": "false",
+        # its internal services would print a traceback for each request to a server that is gone
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": os.environ.get("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"),
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"])),
         "DO_NOT_TRACK": "1",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from opendimo.dags.services import free_port
 from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
 
@@ -137,3 +138,13 @@ def test_generate_checks_its_inputs_first(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{}")
     bad_image = dimo("generate", *map(str, files), "--out", str(tmp_path / "clip.mp4"))
     assert "text.png: not a readable image" in bad_image.stderr
+
+
+def test_a_prefect_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    Lake(tmp_path / "lake")
+    server = f"http://127.0.0.1:{free_port()}"
+    answer = dimo("release", "create", "dance", "--lake", str(tmp_path / "lake"), "--prefect-api", f"{server}/api")
+    assert answer.returncode == 1
+    [line] = answer.stderr.strip().splitlines()
+    assert line.startswith(f"error: the Prefect server at {server} does not answer: ")
+    assert line.endswith("then run the same command to go on")
