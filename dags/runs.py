@@ -157,14 +157,18 @@ def close_task_runs(seconds: float = RECORDED_SECONDS) -> int:
     """Close the task runs of this process that look open after their flow run ended; return their number.
 
     The server records states of task runs from events, with a delay, and loses some if its database is down
-    meanwhile. Waits up to `seconds` for them, then gives a task run the state of its flow run.
+    meanwhile. Waits up to `seconds` for them, then gives a task run the state of its flow run. Raises
+    `httpx.HTTPError` at the first request that fails: a command that ends because the server fails shall end soon.
     """
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
     of_process = {"tags": {"all_": [process_tag()]}}
     deadline = time.monotonic() + seconds
-    while _lost_task_runs(of_process):
-        if time.monotonic() > deadline:
-            return _close_task_runs(of_process)
-        time.sleep(0.2)
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        while _lost_task_runs(of_process):
+            if time.monotonic() > deadline:
+                return _close_task_runs(of_process)
+            time.sleep(0.2)
     return 0
 
 
