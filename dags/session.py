@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 from filelock import FileLock
@@ -148,7 +149,11 @@ def _disconnect() -> None:
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
 
+        unsent: set[Any] = set()
         for service in (APILogWorker, EventsWorker, ConcurrencySlotAcquisitionWithLeaseService):
-            service.drain_all(timeout=5)
+            unsent |= cast(tuple[set[Any], set[Any]], service.drain_all(timeout=5))[1]
+        if unsent:  # the server is gone or fails: do not try for minutes when the process exits
+            os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "0"
+            refresh_prefect_settings()
         with suppress(httpx.HTTPError):  # the server may be gone; a later command then closes them
             close_task_runs()
