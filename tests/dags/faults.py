@@ -1,13 +1,12 @@
 """Disturb a command in the middle of its work, run it again, and compare the result with an undisturbed run.
 
-    python -m tests.dags.faults --data shared/data [--job ingest|train] [--fault NAME ...]
+    python -m tests.dags.faults --data shared/data [--job ingest|label|train] [--fault NAME ...]
 
 prints a table: what the command said and how it ended, the state of its flow run, and what differs after it was run
 again: tables and videos of the lake, or losses and weights of the training, and flow or task runs that look open.
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -26,87 +25,13 @@ import httpx
 from opendimo.dags.runs import OPEN
 from opendimo.dags.services import Service, free_port, prefect_server
 from opendimo.dags.session import environment, quiet_environment, session
-from opendimo.model.tiny import make_tiny_base
-from opendimo.storage_schemas.ids import sha256_bytes
-from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.lake.runs import staged_shards, unfinished
-from opendimo.storage_schemas.releases.release import create_release
 from tests.dags.command import dimo
+from tests.dags.fault_jobs import Ingest, Job, copy_lake, make_job, undisturbed
 from tests.dags.processes import Process, descendants
-from tests.dags.stored import stored
-from tests.training.conftest import fill as fill_lake
 
 DIMO = [sys.executable, "-c", "from opendimo.dags.cli import main; main()"]
 LIMIT = 420.0
 """Time limit of a command, in seconds."""
-
-
-class Ingest:
-    """`dimo ingest` of short videos. A place is a folder with the folder `lake`."""
-
-    name, flow = "ingest", "cut"
-
-    def __init__(self, videos: Path) -> None:
-        self.videos = videos
-
-    def prepare(self, place: Path) -> None:
-        place.mkdir(parents=True, exist_ok=True)
-
-    def command(self, place: Path) -> list[str]:
-        return ["ingest", "internet", str(self.videos), "--licence", "test", "--lake", str(place / "lake")]
-
-    def is_midway(self, place: Path) -> bool:
-        """Return whether the stage `clips` has staged a part of its shards."""
-        lake = place / "lake"
-        if not (lake / "tables" / "ledger.lance").is_dir():
-            return False
-        runs = [run for run in unfinished(Lake(lake)) if run.get("stage") == "clips"]
-        return any(1 <= staged_shards(Lake(lake), run["run_id"]) < run["shards"] for run in runs)
-
-    def result(self, place: Path) -> dict[Any, str]:
-        lake = Lake(place / "lake")
-        left = {("unfinished", run["run_id"], ""): "a run that was not committed" for run in unfinished(lake)}
-        return stored(lake) | left
-
-    def writes_to(self, place: Path) -> Path:
-        return place / "lake"
-
-
-class Train:
-    """`dimo train` on a copy of a lake with the release dance@1. A place also has the folder `out`."""
-
-    name, flow = "train", "train"
-
-    def __init__(self, lake: Path, base: Path, steps: int) -> None:
-        self.lake, self.base, self.steps = lake, base, steps
-
-    def prepare(self, place: Path) -> None:
-        shutil.copytree(self.lake, place / "lake", ignore=shutil.ignore_patterns("session"))
-
-    def command(self, place: Path) -> list[str]:
-        given = ["train", "--release", "dance@1", "--base", str(self.base), "--lake", str(place / "lake")]
-        return [*given, "--steps", str(self.steps), "--set", "checkpoint_every=8", "--out", str(place / "out")]
-
-    def is_midway(self, place: Path) -> bool:
-        with suppress(OSError):
-            return len((place / "out" / "metrics.jsonl").read_text().splitlines()) > self.steps // 2
-        return False
-
-    def result(self, place: Path) -> dict[Any, str]:
-        out = place / "out"
-        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        losses = {("loss", str(number), ""): line["loss"] for number, line in enumerate(lines) if "loss" in line}
-        weights = {
-            ("weights", str(file.relative_to(out)), ""): sha256_bytes(file.read_bytes())
-            for file in sorted((out / "pipeline").rglob("*.safetensors"))
-        }
-        return losses | weights
-
-    def writes_to(self, place: Path) -> Path:
-        return place / "out"
-
-
-Job = Ingest | Train
 
 
 @dataclass
@@ -144,10 +69,14 @@ def kill_raylet(on: Disturbed) -> None:
     on.find("raylet/raylet").kill()
 
 
-def kill_server_for_ten_seconds(on: Disturbed) -> None:
+def kill_server(on: Disturbed) -> None:
     for process in descendants(os.getpid()):
         if "prefect server start" in process.command or "prefect.server" in process.command:
             process.kill()
+
+
+def kill_server_for_ten_seconds(on: Disturbed) -> None:
+    kill_server(on)
     time.sleep(10)
     on.server.start()
 
@@ -161,9 +90,9 @@ def delete_lake(on: Disturbed) -> None:
     shutil.rmtree(on.place / "lake", ignore_errors=True)
 
 
-def fill_disk(on: Disturbed) -> None:
-    """Fill the file system that the command writes to; it must be a small one (`small_disk`)."""
-    with suppress(OSError), (on.job.writes_to(on.place) / ".ballast").open("wb", buffering=0) as ballast:
+def fill_disk(folder: Path) -> None:
+    """Fill the file system of a folder; it must be a small one (`small_disk`)."""
+    with suppress(OSError), (folder / ".ballast").open("wb", buffering=0) as ballast:
         while ballast.write(bytes(1 << 20)):
             pass
 
@@ -178,8 +107,21 @@ FAULTS: dict[str, Callable[[Disturbed], object]] = {
     "cancel": cancel,
     "two": lambda on: None,  # the same command runs at the same time from the beginning
     "deleted": delete_lake,
-    "full": fill_disk,
+    "full": lambda on: fill_disk(on.job.writes_to(on.place)),
+    "state full": lambda on: fill_disk(on.server.log.parent),
+    "server gone": kill_server,
 }
+
+
+def repair(on: Disturbed, fault: str) -> None:
+    """Do what a person does about a fault before the command runs again."""
+    for folder in (on.job.writes_to(on.place), on.server.log.parent):
+        (folder / ".ballast").unlink(missing_ok=True)
+    if fault == "deleted" and not isinstance(on.job, Ingest):
+        copy_lake(on.job.lake, on.place)
+    if fault == "server gone":
+        on.server.start()
+        on.server.wait_until_ready()
 
 
 @dataclass(frozen=True)
@@ -233,14 +175,6 @@ def last_line(log: Path) -> str:
     return lines[-1] if lines else ""
 
 
-def undisturbed(job: Job, place: Path) -> dict[Any, str]:
-    """Run the command and return its result."""
-    job.prepare(place)
-    answer = dimo(*job.command(place))
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    return job.result(place)
-
-
 def disturb(job: Job, fault: str, place: Path, expected: dict[Any, str], api: str, server: Service) -> Outcome:
     """Run the command with a fault in the middle, and again unless it ended well; compare with `expected`."""
     job.prepare(place)
@@ -257,9 +191,7 @@ def disturb(job: Job, fault: str, place: Path, expected: dict[Any, str], api: st
         print(f"the second command: exit code {second.wait(LIMIT)}, {last_line(place / 'second.log')}", flush=True)
     seconds, said = time.monotonic() - began, last_line(place / "log") if code != 0 else ""
     (place / "log").rename(place / "disturbed.log")
-    (job.writes_to(place) / ".ballast").unlink(missing_ok=True)
-    if fault == "deleted" and isinstance(job, Train):  # as from a copy
-        shutil.copytree(job.lake, place / "lake", dirs_exist_ok=True, ignore=shutil.ignore_patterns("session"))
+    repair(on, fault)
     again = dimo(*job.command(place)).returncode if code != 0 else None
     found = {} if again else job.result(place)
     differ = [key for key in sorted(expected.keys() | found.keys(), key=str) if expected.get(key) != found.get(key)]
@@ -283,30 +215,17 @@ def open_runs(on: Disturbed, runs: list[dict[str, Any]], code: int) -> list[str]
     return wrong
 
 
-def make_job(name: str, data: Path, folder: Path) -> Job:
-    """Make the inputs of a job in `folder`: copies of three short videos, or a small made lake with a release."""
-    if name == "train":
-        base, lake = make_tiny_base(folder / "base"), Lake(folder / "made")
-        fill_lake(lake, base)
-        create_release(lake, "dance")
-        return Train(folder / "made", base, 32)
-    videos = folder / "videos"
-    videos.mkdir()
-    for video in ("pan_right", "static", "tilt_up"):
-        shutil.copyfile(data / "internet" / "virtual_camera" / f"{video}.mp4", videos / f"{video}.mp4")
-    return Ingest(videos)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the test data")
-    parser.add_argument("--job", choices=["ingest", "train"], default="ingest")
+    parser.add_argument("--job", choices=["ingest", "label", "train"], default="ingest")
     parser.add_argument("--fault", nargs="+", choices=FAULTS, default=list(FAULTS))
     given = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2] / ".src")
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     # one Ray cluster for all commands of this process; those that are disturbed start their own
-    with running_server(folder / "server") as (api, server), session(folder / "session", api):
+    state = small_disk(folder / "server", 128) if "state full" in given.fault else nullcontext()
+    with state, running_server(folder / "server") as (api, server), session(folder / "session", api):
         job = make_job(given.job, given.data, folder)
         expected = undisturbed(job, folder / "calm")
         print(f"{given.job} in {folder}: {len(expected)} values in an undisturbed run", flush=True)

@@ -12,6 +12,7 @@ from opendimo.dags.session import lake_session
 from opendimo.training.tiny_base import copy_tiny_base
 from tests.dags import faults
 from tests.dags.command import dimo
+from tests.dags.fault_jobs import make_job, undisturbed
 from tests.dags.postgres import Postgres, folder_of_programs
 from tests.dags.test_end_to_end import copy_start
 
@@ -72,8 +73,14 @@ def test_all_commands_from_ingestion_to_training_pass(
     assert asyncio.run(postgres.rows(open_tasks)) == []
 
 
-def test_a_database_that_is_killed_delays_an_ingestion_and_changes_nothing(
-    postgres: Postgres, server: tuple[str, Service], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("job_name", ["ingest", "train"])
+def test_a_database_that_is_killed_delays_a_command_and_changes_nothing(
+    postgres: Postgres,
+    server: tuple[str, Service],
+    job_name: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def kill_database(_: faults.Disturbed) -> None:
         postgres.kill()
@@ -81,8 +88,8 @@ def test_a_database_that_is_killed_delays_an_ingestion_and_changes_nothing(
         postgres.start()
 
     monkeypatch.setitem(faults.FAULTS, "database", kill_database)
-    job = faults.make_job("ingest", data, tmp_path)
-    expected = faults.undisturbed(job, tmp_path / "calm")
+    job = make_job(job_name, data, tmp_path)
+    expected = undisturbed(job, tmp_path / "calm")
     outcome = faults.disturb(job, "database", tmp_path / "killed", expected, *server)
     print(outcome)
-    assert outcome.wrong == []
+    assert (outcome.code, outcome.state, outcome.wrong) == (0, "Completed", [])
