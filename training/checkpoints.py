@@ -55,6 +55,17 @@ def steps_done(out: Path) -> int:
     return int(read_state(newest)["step"]) if newest else 0
 
 
+def new_state(step: int, release: Release, config: dict[str, Any], metrics_bytes: int) -> dict[str, Any]:
+    """Return the content of a checkpoint's `state.json`."""
+    return {
+        "step": step,
+        "release": release.id,
+        "release_sha256": release.sha256,
+        "config": config,
+        "metrics_bytes": metrics_bytes,
+    }
+
+
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """Return the content of a checkpoint's `state.json`."""
     state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())

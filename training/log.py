@@ -1,19 +1,28 @@
 """The metrics of a run: metrics.jsonl, one JSON object per line for every step and a few events, and TensorBoard.
 
 After a crash the files may be ahead of the newest checkpoint. Resuming truncates metrics.jsonl to its length when that
-checkpoint was saved, and hides later steps from TensorBoard, so that every step is there exactly once.
+checkpoint was saved, and hides later steps from TensorBoard, so that every step is there exactly once. While the disk
+is full, lines wait in memory, and TensorBoard's file is given up: a new one gets the same steps once there is space.
 """
 
 import io
 import json
-import os
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+
+from opendimo.training.full_disk import HeldLines, is_full
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger(__name__)
 
 BOARD = "tensorboard"
 GIF_FRAMES, GIF_SIDE, GIF_MS = 32, 640, 125
@@ -28,53 +37,120 @@ class MetricsLog:
     """
 
     def __init__(self, out: Path, keep_bytes: int = 0, step: int = 0, wandb_project: str | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        path = out / "metrics.jsonl"
-        path.touch()
-        os.truncate(path, keep_bytes)
-        self._stream = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(out / BOARD), purge_step=step + 1)
+        self._lines = HeldLines(out / "metrics.jsonl", keep_bytes)
+        self._board = Board(out / BOARD, step)
         self._wandb = None if wandb_project is None else wandb_run(out, wandb_project)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record and flush it."""
-        self._stream.write(json.dumps(record) + "\n")
-        self._stream.flush()
+        self._lines.append(json.dumps(record))
         kind = record.get("event", "step")
         if kind != "start":
             numbers = {f"{kind}/{name}": value for name, value in scalars(record)}
-            for name, value in numbers.items():
-                self._board.add_scalar(name, value, record["step"])
+            self._board.add(record["step"], numbers)
             if self._wandb is not None:
                 self._wandb.log(numbers, step=record["step"])
 
     def video(self, name: str, file: Path, step: int) -> None:
         """Show a video file: in TensorBoard, whose images may be animated, as a small GIF."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         from opendimo.storage_schemas.media.video import decode
 
-        gif, width, height = animated(decode(file))
-        image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=gif)
-        summary = Summary(value=[Summary.Value(tag=name, image=image)])
-        self._board._get_file_writer().add_summary(summary, step)  # its public method needs another encoder
+        self._board.add_gif(step, name, *animated(decode(file)))
         if self._wandb is not None:
             import wandb
 
             self._wandb.log({name: wandb.Video(str(file), format="mp4")}, step=step)
 
     def flush(self) -> int:
-        """Write what is buffered to disk, before a checkpoint names it; return the length of metrics.jsonl."""
+        """Write what TensorBoard buffers; return the length of metrics.jsonl, including lines that a full disk holds
+        back."""
         self._board.flush()
-        return self._stream.tell()
+        return self._lines.length
+
+    def write_held(self) -> None:
+        """Write the lines that a full disk held back, before a checkpoint names them. Raises `OSError` if it fails."""
+        self._lines.write()
 
     def close(self) -> None:
         """Close the files."""
         self._board.close()
-        self._stream.close()
+        self._lines.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+class Board:
+    """TensorBoard's files in `folder`, in which steps after `step` are hidden at first.
+
+    Remembers what was added since the last flush. When a full disk ends a file, that and all that follows go into
+    another one at a later flush, when there is space.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._folder, self._flushed, self._last = folder, step, step
+        self._added: list[Callable[[SummaryWriter], None]] = []
+        self._writer: SummaryWriter | None = self._open()
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Add the numbers of a step."""
+
+        def write(writer: "SummaryWriter") -> None:
+            for name, value in numbers.items():
+                writer.add_scalar(name, value, step)
+
+        self._add(step, write)
+
+    def add_gif(self, step: int, name: str, gif: bytes, width: int, height: int) -> None:
+        """Add an animated image."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=gif)
+        summary = Summary(value=[Summary.Value(tag=name, image=image)])
+        # the writer's public method needs another encoder
+        self._add(step, lambda writer: writer._get_file_writer().add_summary(summary, step))
+
+    def flush(self) -> None:
+        """Write to disk what is buffered. Raises `OSError`, unless the disk is full."""
+        with self._giving_up():
+            if self._writer is None:
+                self._writer = self._open()
+                for write in self._added:
+                    write(self._writer)
+            self._writer.flush()
+            self._added.clear()
+            self._flushed = self._last
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self.flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _open(self) -> "SummaryWriter":
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self._folder), purge_step=self._flushed + 1)
+
+    def _add(self, step: int, write: "Callable[[SummaryWriter], None]") -> None:
+        self._last = step
+        self._added.append(write)
+        if self._writer is not None:
+            with self._giving_up():
+                write(self._writer)
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Give the file up if the disk is full."""
+        try:
+            yield
+        except OSError as error:
+            if not is_full(error):
+                raise
+            logger.warning("the disk of %s is full: TensorBoard lacks what follows until there is space", self._folder)
+            if self._writer is not None:
+                with suppress(OSError):
+                    self._writer.close()
+            self._writer = None
 
 
 def wandb_run(out: Path, project: str) -> Any:

@@ -3,6 +3,7 @@
 Each row of the video is a pair: driver, generated clip, and truth (the target's view of the driving motion).
 """
 
+import logging
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,8 +24,11 @@ from opendimo.training.data import TrainingData
 from opendimo.training.driver_check import SEED
 from opendimo.training.evaluation.cases import spread, window_cases
 from opendimo.training.evaluation.known import Known
+from opendimo.training.full_disk import is_full
 from opendimo.training.precision import computing
 from opendimo.training.release import Pairs
+
+logger = logging.getLogger(__name__)
 
 
 class Samples:
@@ -37,8 +41,11 @@ class Samples:
         self._pairs = spread(_of_largest_bucket(self._data.pairs), config.samples.clips)
         self._cases = window_cases(Known(self._data.release), self._pairs)
 
-    def write(self, model: DiMo, file: Path | None) -> None:
-        """Generate the clips, and write the video unless `file` is None; every process of a run has to call it."""
+    def write(self, model: DiMo, file: Path | None) -> bool:
+        """Generate the clips, and write the video unless `file` is None; every process of a run has to call it.
+
+        Returns whether it was written: not if the disk is full.
+        """
         policy, device = self._config.samples, next(model.parameters()).device
         batch = self._data.batch(self._pairs, self._data.other_moments(self._pairs, SEED)).to(device)
         model.eval()
@@ -46,7 +53,7 @@ class Samples:
             latents = sample(model, batch, self._shift, MOTION_GUIDANCE, policy.steps)
         model.train()
         if file is None:
-            return
+            return False
         known, vae = Known(self._data.release), load_vae(base_folder(self._config.base))
         vae.to(device)  # type: ignore[arg-type]
         with torch.no_grad():
@@ -55,10 +62,18 @@ class Samples:
             np.concatenate([known.frames(case.driver), clip, known.frames(case.target)], axis=2)  # [T, H, 3 W, 3]
             for case, clip in zip(self._cases, clips, strict=True)
         ]
-        file.parent.mkdir(exist_ok=True)
         part = file.with_name(f".{file.name}.part")
-        part.write_bytes(encode(np.concatenate(rows, axis=1), self._cases[0].fps))
-        part.replace(file)
+        try:
+            file.parent.mkdir(exist_ok=True)
+            part.write_bytes(encode(np.concatenate(rows, axis=1), self._cases[0].fps))
+            part.replace(file)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            if not is_full(error):
+                raise
+            logger.warning("%s is not written: the disk is full", file)
+            return False
+        return True
 
 
 def _of_largest_bucket(pairs: Pairs) -> Pairs:

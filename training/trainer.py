@@ -113,7 +113,8 @@ class _Run:
         if self.step < end:
             self._load()
             self.watchdog = Watchdog(self.world)
-            with self.watchdog.watching(), closing(Saver(self.out, self.world, self.stage_ends)) as self.saver:
+            saver = Saver(self.out, self.world, self.stage_ends, self.should_stop)
+            with self.watchdog.watching(), closing(saver) as self.saver:
                 self._train_steps(end, on_progress)
             self.checkpoint = checkpoints.latest(self.out)
         assert self.checkpoint is not None
@@ -216,15 +217,15 @@ class _Run:
                 record(self.driver_check.measure(self.model, self.step, point.name))
             if self.videos and (stage_done or self.step % (config.samples.every or 1) == 0):
                 file = self.out / SAMPLES / f"step-{self.step:06d}.mp4"
-                self.videos.write(self.model, file if self.world.is_first else None)
-                if log:
+                written = self.videos.write(self.model, file if self.world.is_first else None)
+                if log and written:
                     log.video(SAMPLES, file, self.step)
             stopping, failed = self.world.any(self.step < end and self.should_stop(), self.saver.failed)
             if failed:
                 self.saver.wait()  # raises the error
             if stopping or stage_done or self.step % config.checkpoint_every == 0:
                 self._end_geometry()
-                self._save(log.flush() if log else 0)
+                self._save(log)
             if stopping or stage_done:
                 self.saver.wait()
             if stopping:
@@ -297,15 +298,11 @@ class _Run:
         self.optimizer.remove("geometry")
         self.model.geometry = None
 
-    def _save(self, metrics_bytes: int) -> None:
-        state = {
-            "step": self.step,
-            "release": self.release.id,
-            "release_sha256": self.release.sha256,
-            "config": self.config.identity(),
-            "metrics_bytes": metrics_bytes,
-        }
-        self.saver.save(state, self.model, self.optimizer, self.average)
+    def _save(self, log: MetricsLog | None) -> None:
+        bytes_ = log.flush() if log else 0
+        state = checkpoints.new_state(self.step, self.release, self.config.identity(), bytes_)
+        finish = log.write_held if log else lambda: None
+        self.saver.save(state, self.model, self.optimizer, self.average, finish)
 
     def _event(self, event: str) -> dict[str, Any]:
         point = stage_at(self.step - (event == "stage_end"), self.config.schedule)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from opendimo.dags.runs import OPEN
 from opendimo.dags.services import Service, free_port, prefect_server
 from opendimo.dags.session import environment, quiet_environment, session
 from tests.dags.command import dimo
-from tests.dags.fault_jobs import Ingest, Job, copy_lake, make_job, undisturbed
+from tests.dags.fault_jobs import Ingest, Job, Train, copy_lake, make_job, undisturbed
 from tests.dags.processes import Process, descendants
+from tests.small_disk import BALLAST, fill_disk, small_disk
 
 DIMO = [sys.executable, "-c", "from opendimo.dags.cli import main; main()"]
 LIMIT = 420.0
@@ -90,11 +91,13 @@ def delete_lake(on: Disturbed) -> None:
     shutil.rmtree(on.place / "lake", ignore_errors=True)
 
 
-def fill_disk(folder: Path) -> None:
-    """Fill the file system of a folder; it must be a small one (`small_disk`)."""
-    with suppress(OSError), (folder / ".ballast").open("wb", buffering=0) as ballast:
-        while ballast.write(bytes(1 << 20)):
-            pass
+def fill_output(on: Disturbed) -> None:
+    """Fill the disk to which the command writes; training, which waits for space, gets it back after 30 seconds."""
+    folder = on.job.writes_to(on.place)
+    fill_disk(folder)
+    if isinstance(on.job, Train):
+        time.sleep(30)
+        (folder / BALLAST).unlink()
 
 
 FAULTS: dict[str, Callable[[Disturbed], object]] = {
@@ -107,7 +110,7 @@ FAULTS: dict[str, Callable[[Disturbed], object]] = {
     "cancel": cancel,
     "two": lambda on: None,  # the same command runs at the same time from the beginning
     "deleted": delete_lake,
-    "full": lambda on: fill_disk(on.job.writes_to(on.place)),
+    "full": fill_output,
     "state full": lambda on: fill_disk(on.server.log.parent),
     "server gone": kill_server,
 }
@@ -116,7 +119,7 @@ FAULTS: dict[str, Callable[[Disturbed], object]] = {
 def repair(on: Disturbed, fault: str) -> None:
     """Do what a person does about a fault before the command runs again."""
     for folder in (on.job.writes_to(on.place), on.server.log.parent):
-        (folder / ".ballast").unlink(missing_ok=True)
+        (folder / BALLAST).unlink(missing_ok=True)
     if fault == "deleted" and not isinstance(on.job, Ingest):
         copy_lake(on.job.lake, on.place)
     if fault == "server gone":
@@ -152,17 +155,6 @@ def running_server(folder: Path, extra: dict[str, str] | None = None) -> Iterato
             yield os.environ["PREFECT_API_URL"], server
     finally:
         server.stop()
-
-
-@contextmanager
-def small_disk(path: Path, megabytes: int) -> Iterator[None]:
-    """Mount a file system in memory at `path`; needs root."""
-    path.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def start(job: Job, place: Path, log_name: str = "log") -> "subprocess.Popen[bytes]":
