@@ -35,13 +35,16 @@ def with_arcs(terms: list[Term], rates: dict[str, Array]) -> list[Term]:
     return sorted(kept)
 
 
-def with_follows(terms: list[Term], world_to_camera: Array, subject: Array, distance: float, fps: float) -> list[Term]:
-    """Replace translations that keep pace with a moving subject by `follow`."""
+def with_follows(terms: list[Term], world_to_camera: Array, subject: Array, fps: float) -> list[Term]:
+    """Replace translations that keep pace with a moving subject by `follow`.
+
+    `world_to_camera` [T, 3, 4] and `subject` [T, 3], in the camera frame, in subject distances.
+    """
     rotation = world_to_camera[:, :, :3].astype(np.float64)
     centres = camera_centres(world_to_camera.astype(np.float64))
     world = centres + np.einsum("tji,tj->ti", rotation, subject)  # [T, 3]
-    camera_speed = smooth_rates(np.diff(centres, axis=0) * fps / distance, fps)  # [T-1, 3]
-    subject_speed = smooth_rates(np.diff(world, axis=0) * fps / distance, fps)
+    camera_speed = smooth_rates(np.diff(centres, axis=0) * fps, fps)  # [T-1, 3]
+    subject_speed = smooth_rates(np.diff(world, axis=0) * fps, fps)
     pace = np.linalg.norm(camera_speed, axis=1)
     together = (pace >= MIN_RATE) & (np.linalg.norm(subject_speed, axis=1) >= MIN_RATE)
     together &= np.linalg.norm(camera_speed - subject_speed, axis=1) <= FOLLOW_SLIP * pace

@@ -13,7 +13,9 @@ from scipy.spatial.transform import Rotation
 from opendimo.pipelines.cameras.arcs import with_arcs, with_follows
 from opendimo.pipelines.cameras.terms import (
     FOCAL_OVER_WIDTH,
+    SHAKE_RMS,
     CameraMotion,
+    Term,
     jitter,
     move_terms,
     shake_terms,
@@ -43,20 +45,14 @@ def camera_motion(
         raise ValueError(f"world_to_camera has shape {world_to_camera.shape}, expected [T, 3, 4]")
     if not np.isfinite(world_to_camera).all() or (K is not None and not np.isfinite(K).all()):
         raise ValueError("cameras hold NaN or infinite numbers")
-    subject = _filled(subject)
+    subject = filled(subject)
     distance = float(np.median(np.linalg.norm(subject, axis=1))) if subject is not None else DEFAULT_DISTANCE
     if frames == 1:
         return CameraMotion("geometry", with_holds([], 1, fps), {"frames": 1, "subject_distance": round(distance, 3)})
 
     raw = camera_rates(world_to_camera, K, fps, distance)  # [T-1, 7]
+    terms, unrest = terms_of_rates(raw, fps, None if subject is None else subject / distance)
     smooth = smooth_rates(raw, fps)
-    unrest = jitter(raw, fps)
-    rates = dict(zip(AXES, smooth.T, strict=True))
-    terms = move_terms(rates, dict(zip(AXES, unrest.T, strict=True)), fps)
-    terms = with_arcs(terms, rates)
-    if subject is not None:
-        terms = with_follows(terms, world_to_camera, subject, distance, fps)
-    terms += shake_terms(unrest, smooth, fps)
 
     net = raw.sum(axis=0) / fps
     evidence = {
@@ -64,15 +60,15 @@ def camera_motion(
         "subject_distance": round(distance, 3),
         "subject_known": subject is not None,
         "metric": metric,
-        "net_degrees": _named(AXES[:3], np.degrees(net[:3])),
-        "net_metres": _named(AXES[3:6], net[3:6] * distance),
+        "net_degrees": named(AXES[:3], np.degrees(net[:3])),
+        "net_metres": named(AXES[3:6], net[3:6] * distance),
         "zoom_factor": round(float(np.exp(net[6])), 4),
-        "peak_degrees_per_s": _named(AXES[:3], np.degrees(np.abs(smooth[:, :3]).max(axis=0))),
-        "peak_metres_per_s": _named(AXES[3:6], np.abs(smooth[:, 3:6]).max(axis=0) * distance),
+        "peak_degrees_per_s": named(AXES[:3], np.degrees(np.abs(smooth[:, :3]).max(axis=0))),
+        "peak_metres_per_s": named(AXES[3:6], np.abs(smooth[:, 3:6]).max(axis=0) * distance),
         "jitter_degrees": round(float(np.degrees(np.median(np.linalg.norm(unrest[:, :3], axis=1)))), 4),
         "jitter_metres": round(float(np.median(np.linalg.norm(unrest[:, 3:6], axis=1)) * distance), 4),
     }
-    return CameraMotion("geometry", with_holds(terms, frames, fps), evidence)
+    return CameraMotion("geometry", terms, evidence)
 
 
 def camera_rates(world_to_camera: Array, K: Array | None, fps: float, distance: float) -> Array:
@@ -89,6 +85,36 @@ def camera_rates(world_to_camera: Array, K: Array | None, fps: float, distance: 
     pitch, yaw, roll = turn.T
     right, down, forward = move.T
     return np.stack([yaw, pitch, roll, right, -down, forward, zoom], axis=1) * fps
+
+
+def terms_of_rates(
+    raw: Array, fps: float, subject: Array | None, shake: float = SHAKE_RMS
+) -> tuple[tuple[Term, ...], Array]:
+    """Return the terms of a motion and its jitter [T-1, 7], from rates [T-1, 7] as `camera_rates` returns them.
+
+    `subject` [T, 3]: the person in the camera frame, in subject distances, or None. `shake`: minimum rms of `shake`.
+    """
+    smooth, unrest = smooth_rates(raw, fps), jitter(raw, fps)
+    rates = dict(zip(AXES, smooth.T, strict=True))
+    terms = move_terms(rates, dict(zip(AXES, unrest.T, strict=True)), fps)
+    terms = with_arcs(terms, rates)
+    if subject is not None:
+        terms = with_follows(terms, path_of_rates(raw, fps), subject, fps)
+    terms += shake_terms(unrest, smooth, fps, shake)
+    return with_holds(terms, len(raw) + 1, fps), unrest
+
+
+def path_of_rates(rates: Array, fps: float) -> Array:
+    """Return the cameras [T, 3, 4] that move by `rates` [T-1, 7], from the origin."""
+    pitch, yaw, roll = rates[:, 1], rates[:, 0], rates[:, 2]
+    steps = Rotation.from_rotvec(-np.stack([pitch, yaw, roll], axis=1) / fps)
+    turns, centres = [np.eye(3)], [np.zeros(3)]
+    moves = np.stack([rates[:, 3], -rates[:, 4], rates[:, 5]], axis=1) / fps
+    for step, move in zip(steps.as_matrix(), moves, strict=True):
+        centres.append(centres[-1] + turns[-1].T @ move)
+        turns.append(step @ turns[-1])
+    R, C = np.array(turns), np.array(centres)
+    return np.concatenate([R, -np.einsum("tij,tj->ti", R, C)[..., None]], axis=2)
 
 
 def subject_from_track(track: Array, K: Array | None, width: int, height: int) -> Array:
@@ -108,7 +134,7 @@ def subject_from_track(track: Array, K: Array | None, width: int, height: int) -
     return np.stack([x * depth, y * depth, depth], axis=1)
 
 
-def _filled(subject: Array | None) -> Array | None:
+def filled(subject: Array | None) -> Array | None:
     """Fill gaps in subject positions linearly; return None if the subject is never visible."""
     if subject is None:
         return None
@@ -119,5 +145,6 @@ def _filled(subject: Array | None) -> Array | None:
     return np.stack([np.interp(at, at[visible], column[visible]) for column in subject.astype(np.float64).T], axis=1)
 
 
-def _named(names: tuple[str, ...], values: Array) -> dict[str, float]:
+def named(names: tuple[str, ...], values: Array) -> dict[str, float]:
+    """Return rounded values by name, for the evidence of a caption."""
     return {name: round(float(value), 3) for name, value in zip(names, values, strict=True)}

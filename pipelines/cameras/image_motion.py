@@ -1,159 +1,188 @@
-"""Estimate camera terms from the motion of the background, for videos without known cameras.
+"""Estimate camera terms from the picture, for videos without known cameras.
 
-Corners outside the person's box are tracked from frame to frame (Shi-Tomasi, pyramidal Lucas-Kanade). The motion that
-most of them share is explained by yaw, pitch, roll and zoom of a camera; its focal length is assumed if unknown. This
-estimator cannot distinguish translation from rotation and zoom: a truck looks like a pan, a dolly like a zoom. It
-therefore reports only static, shake, pan, tilt, roll and zoom, and how much of the optical flow these leave
-unexplained.
+Corners of the background are tracked through the clip, around the person's box. In windows of a second or more,
+`window_motion` chooses the simplest model that explains them: turning, zooming, travelling. Travel is told from turning
+and zooming by parallax: where there is none (a far or flat background), only turns and zooms are reported. Lengths are
+in distances of the subject, whose depth is that of the ground at the person's feet. The fine motion between frames, of
+which shake is made, is added from `turning`.
 """
 
 from collections.abc import Iterable
-from functools import partial
+from itertools import pairwise
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from opendimo.pipelines.cameras.terms import (
-    FOCAL_OVER_WIDTH,
-    CameraMotion,
-    jitter,
-    move_terms,
-    shake_terms,
-    smooth_rates,
-    with_holds,
-    words,
-)
+from opendimo.pipelines.cameras.background import KEYS, Background, track_background, window_corners
+from opendimo.pipelines.cameras.geometry import AXES, filled, named, terms_of_rates
+from opendimo.pipelines.cameras.terms import FOCAL_OVER_WIDTH, CameraMotion
+from opendimo.pipelines.cameras.turning import turn_and_zoom
+from opendimo.pipelines.cameras.window_motion import WindowMotion, rates_of, window_motion
 
 Array = NDArray[np.floating]
 
-SHORT_SIDE = 270  # pixels of the analysed picture
-CORNERS = 300
-BOX_MARGIN = 0.15  # share of the box added on every side: limbs leave the box before the track follows
-ROUND_TRIP = 0.5  # maximum distance in pixels of a corner tracked forward and back from where it started
-INLIER = 1.0  # pixels
-SLACK = 0.05  # inlier tolerance as a share of the flow, for the linearisation error in fast turns
-REFINEMENTS = 3
-MIN_INLIERS = 20
-MIN_INLIER_SHARE = 0.3
-MIN_STEPS_SEEN = 0.8  # share of the frame steps that must be measured
+CORNERS = 150  # used in a window
+LEAST_FLOW = 12.0  # pixels over a window: windows of slow clips are longer
+LONGEST = 3  # times the shortest window
+FOCAL_SPREAD, KNOWN_SPREAD = 0.3, 0.02  # standard deviations of the ln of the focal length: guessed, and known
+TELLING_TURN = 0.05  # radians: turns of at least this much in a window tell the focal length
+MIN_SEEN = 0.6  # share of the clip that must be measured
 SHAKE_RMS = 0.0035  # radians (0.2 degrees): above the jitter of the tracked corners themselves
-MUCH_UNEXPLAINED = 0.3  # measured: below 0.2 for cameras that turn and zoom, above 0.35 for cameras that travel
-AXES = ("yaw", "pitch", "roll", "zoom")
+FEET_BELOW, FEET_ASIDE = 0.2, 1.2  # search for the ground at the feet: share of the box height, of its width
+NEAR_SHARE = 75  # percentile of the inverse depths that stands for the subject if its feet are not seen
 
 
 def image_motion(
     frames: Iterable[NDArray[np.uint8]],
     fps: float,
     track: Array | None = None,
-    focal_over_width: float = FOCAL_OVER_WIDTH,
+    focal_over_width: float | None = None,
 ) -> CameraMotion:
     """Estimate the terms of the camera motion from `frames` [H, W, 3] RGB.
 
     `track` [T, 4]: the person's box per frame in pixels of the frames, NaN where not visible. `focal_over_width`: focal
-    length in picture widths. Returns no terms if there is too little background to measure (noted in the evidence).
+    length in picture widths, estimated if None. Returns no terms if there is too little background to measure (noted
+    in the evidence).
     """
-    steps, residuals, flows, corners = [], [], [], []
-    before = None
-    count = 0
-    for count, frame in enumerate(frames, start=1):
-        scale = min(1.0, SHORT_SIDE / min(frame.shape[:2]))
-        grey: Any = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
-        if before is not None:
-            box = None if track is None else track[count - 2] * scale
-            start, end = tracked_corners(before, grey, box)
-            step, residual = turn_and_zoom(start, end, grey.shape[1], grey.shape[0], focal_over_width)
-            steps.append(step)
-            residuals.append(residual)
-            flows.append(float(np.median(np.linalg.norm(end - start, axis=1))) if len(start) else 0.0)
-            corners.append(len(start))
-        before = grey
+    background = track_background(frames, fps, track)
+    count = len(background.corners)
     if count < 2:
         return CameraMotion("image_motion", (), {"frames": count, "note": "fewer than two frames"})
-
-    raw = np.array(steps) * fps  # [T-1, 4] per second
+    windows = _windows(background)
+    focal, spread = np.log(focal_over_width or FOCAL_OVER_WIDTH), KNOWN_SPREAD if focal_over_width else FOCAL_SPREAD
+    corners = [_centred(window_corners(background, w, CORNERS), background.size) for w in windows]
+    motions = [window_motion(c, background.size[0], focal, spread) for c in corners]
+    if not focal_over_width and (told := _focal_of_turns(motions)) is not None:
+        focal = told
+        motions = [
+            window_motion(c, background.size[0], focal, KNOWN_SPREAD) if m and m.model.travel else m
+            for c, m in zip(corners, motions, strict=True)
+        ]
+    raw = _joined(background, windows, motions) * fps  # [T-1, 7]
     seen = np.isfinite(raw).all(axis=1)
+    travels = [m.model.travel for m in motions if m is not None]
     evidence: dict[str, Any] = {
         "frames": count,
-        "steps_measured": round(float(seen.mean()), 3),
-        "background_corners": float(np.median(corners)),
-        "focal_over_width": round(focal_over_width, 3),
+        "measured": round(float(seen.mean()), 3),
+        "background_corners": float(np.median(np.isfinite(background.corners[..., 0]).sum(axis=1))),
+        "focal_over_width": round(float(np.exp(focal)), 3),
     }
-    if seen.mean() < MIN_STEPS_SEEN:
+    if seen.mean() < MIN_SEEN:
         return CameraMotion("image_motion", (), evidence | {"note": "too little background to tell"})
     at = np.arange(len(raw))
     raw = np.stack([np.interp(at, at[seen], column[seen]) for column in raw.T], axis=1)
-    smooth, unrest = smooth_rates(raw, fps), jitter(raw, fps)
-    terms = move_terms(dict(zip(AXES, smooth.T, strict=True)), dict(zip(AXES, unrest.T, strict=True)), fps)
-    terms += shake_terms(unrest, smooth, fps, SHAKE_RMS)
+    raw += _fine_motion(background, float(np.exp(focal)), raw / fps) * fps
 
+    terms, unrest = terms_of_rates(raw, fps, _subject(background, float(np.exp(focal))), SHAKE_RMS)
     net = raw.sum(axis=0) / fps
-    moving = np.array(flows) > 0.3  # pixels; below that the unexplained share is noise
-    unexplained = np.nansum(np.array(residuals)[moving]) / max(np.sum(np.array(flows)[moving]), 1e-6)
-    note = "parallax not judged: a pan may be a truck, a zoom a dolly"
-    if unexplained > MUCH_UNEXPLAINED and not words(terms) <= {"shake"}:
-        note += "; turning and zooming leave much unexplained, so the camera may travel"
     evidence |= {
-        "net_degrees": {name: round(float(np.degrees(v)), 3) for name, v in zip(AXES, net[:3], strict=False)},
-        "zoom_factor": round(float(np.exp(net[3])), 4),
+        "net_degrees": named(AXES[:3], np.degrees(net[:3])),
+        "net_subject_distances": named(AXES[3:6], net[3:6]),
+        "zoom_factor": round(float(np.exp(net[6])), 4),
         "jitter_degrees": round(float(np.degrees(np.median(np.linalg.norm(unrest[:, :3], axis=1)))), 4),
-        "unexplained_flow": round(float(unexplained), 3),
-        "note": note,
+        "parallax_share": round(float(np.mean(travels)), 3),
+        "unexplained_pixels": round(float(np.median([m.unexplained for m in motions if m is not None])), 3),
+        "fitting_share": round(float(np.median([m.fitting for m in motions if m is not None])), 3),
     }
-    return CameraMotion("image_motion", with_holds(terms, count, fps), evidence)
+    if not any(travels):
+        evidence["note"] = "no parallax: travel before a far or flat background cannot be seen"
+    return CameraMotion("image_motion", terms, evidence)
 
 
-def tracked_corners(before: NDArray[np.uint8], after: NDArray[np.uint8], box: Array | None) -> tuple[Array, Array]:
-    """Track corners of `before` [H, W] outside `box` (x0 y0 x1 y1) into `after`: [N, 2], [N, 2] pixels."""
-    mask = np.full(before.shape, 255, dtype=np.uint8)
-    if box is not None and np.isfinite(box).all():
-        x0, y0, x1, y1 = box
-        dx, dy = BOX_MARGIN * (x1 - x0), BOX_MARGIN * (y1 - y0)
-        mask[max(0, int(y0 - dy)) : max(0, int(y1 + dy) + 1), max(0, int(x0 - dx)) : max(0, int(x1 + dx) + 1)] = 0
-    corners = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 7, mask=mask)
-    if corners is None:
-        return np.zeros((0, 2)), np.zeros((0, 2))
-    track: Any = partial(cv2.calcOpticalFlowPyrLK, winSize=(15, 15), maxLevel=3)
-    ahead, ok, _ = track(before, after, corners, None)
-    back, ok_back, _ = track(after, before, ahead, None)
-    start, end, returned = (points.reshape(-1, 2) for points in (corners, ahead, back))
-    good = (ok.ravel() == 1) & (ok_back.ravel() == 1) & (np.linalg.norm(start - returned, axis=1) < ROUND_TRIP)
-    return start[good], end[good]
+def _windows(background: Background) -> list[NDArray[np.int64]]:
+    """Return the windows as indices into the key frames, each overlapping the next by half."""
+    keys, rows = background.keys, background.corners[background.keys]
+    flow = np.linalg.norm(np.diff(rows, axis=0), axis=-1)
+    steady = float(np.median(flow[np.isfinite(flow)])) * (KEYS - 1) if np.isfinite(flow).any() else 0.0
+    stride = int(np.clip(np.ceil(LEAST_FLOW / max(steady, 1e-6)), 1, LONGEST))
+    stride = max(1, min(stride, (len(keys) - 1) // (KEYS - 1)))
+    span = min((KEYS - 1) * stride, len(keys) - 1)
+    starts = list(range(0, len(keys) - span, max(1, span // 2)))
+    if starts[-1] + span < len(keys) - 1:
+        starts.append(len(keys) - 1 - span)
+    return [np.arange(start, start + span + 1, stride) for start in starts]
 
 
-def turn_and_zoom(
-    start: Array, end: Array, width: int, height: int, focal_over_width: float = FOCAL_OVER_WIDTH
-) -> tuple[Array, float]:
-    """Estimate yaw (+ right), pitch (+ up), roll (+ clockwise) in radians and ln of the zoom between two frames.
+def _centred(corners: Array, size: tuple[int, int]) -> Array:
+    return np.asarray(corners - (np.array(size) - 1) / 2)
 
-    Takes matched points [N, 2]; also returns the median distance in pixels of all points from this model. NaN if there
-    are too few inliers. RANSAC on a similarity transform selects the points that move together; their flow is then
-    solved for the rotation and zoom of a camera. The similarity itself is not used: it would report a pan over ground
-    seen in perspective as a roll.
+
+def _focal_of_turns(motions: list[WindowMotion | None]) -> float | None:
+    """Return the ln of the focal length that the turns without travel tell, weighted by their angles; None if none."""
+    weights, values = [], []
+    for motion in motions:
+        if motion is not None and not motion.model.travel:
+            angle = float(np.linalg.norm(rates_of(motion.scene).sum(axis=0)[:2]))
+            if angle >= TELLING_TURN:
+                weights.append(angle**2)
+                values.append(motion.scene.focal)
+    return float(np.average(values, weights=weights)) if values else None
+
+
+def _joined(background: Background, windows: list[NDArray[np.int64]], motions: list[WindowMotion | None]) -> Array:
+    """Return the motion of each frame step [T-1, 7] in subject distances: the mean of the windows, or NaN."""
+    count = len(background.corners)
+    total, weights = np.zeros((count - 1, 7)), np.zeros((count - 1, 1))
+    for window, motion in zip(windows, motions, strict=True):
+        if motion is None:
+            continue
+        keys = background.keys[window]
+        rates = rates_of(motion.scene)
+        if motion.model.travel:
+            rates[:, 3:6] *= subject_inverse_depth(motion.scene, background, int(keys[len(keys) // 2]))
+        for number, (start, stop) in enumerate(pairwise(keys)):
+            weight = min(number, len(rates) - 1 - number) + 0.5  # the ends of a window are the least certain
+            total[start:stop] += weight * rates[number] / (stop - start)
+            weights[start:stop] += weight
+    last = int(background.keys[-1])
+    if weights[last - 1, 0] > 0:  # the few frames after the last key frame go on as before
+        total[last:], weights[last:] = total[last - 1], weights[last - 1]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / np.where(weights > 0, weights, np.nan))
+
+
+def subject_inverse_depth(scene: Any, background: Background, frame: int) -> float:
+    """Return the inverse depth of the ground at the feet of the person, in the scene of a window around `frame`.
+
+    If the feet are out of the picture or no corner is near them: that of the nearer part of the background.
     """
-    unknown = np.full(4, np.nan), np.nan
-    if len(start) < MIN_INLIERS:
-        return unknown
-    least = max(MIN_INLIERS, MIN_INLIER_SHARE * len(start))
-    _, ransac_inliers = cv2.estimateAffinePartial2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=INLIER)
-    focal = focal_over_width * width
-    middle = (start + end) / 2  # linear about the middle of the step: exact to second order
-    x, y = ((middle - [(width - 1) / 2, (height - 1) / 2]) / focal).T
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    # the image moves opposite to the camera; y points down
-    across = np.stack([-one - x * x, x * y, y, x], axis=1)  # [N, 4]: horizontal flow per unit of yaw, pitch, roll, zoom
-    down = np.stack([-x * y, one + y * y, -x, y], axis=1)
-    design = np.stack([across, down], axis=1)  # [N, 2, 4]
-    flow = (end - start) / focal  # [N, 2]
-    tolerance = max(INLIER, SLACK * float(np.median(np.linalg.norm(end - start, axis=1)))) / focal
-    inliers = zero.astype(bool) if ransac_inliers is None else ransac_inliers.ravel() == 1
-    distance = zero
-    for _ in range(REFINEMENTS):
-        if inliers.sum() < least:
-            return unknown
-        step = np.linalg.lstsq(design[inliers].reshape(-1, 4), flow[inliers].ravel(), rcond=None)[0]
-        distance = np.linalg.norm(design @ step - flow, axis=1)
-        inliers = distance <= tolerance
-    return step, float(np.median(distance) * focal)
+    width, height = background.size
+    x0, y0, x1, y1 = background.boxes[frame]
+    x, y = (scene.points[:, :2] * np.exp(scene.focal) * width + (np.array(background.size) - 1) / 2).T
+    depths = scene.points[:, 2]
+    if np.isfinite(x0) and y1 < height - 2:
+        below = FEET_BELOW * (y1 - y0)
+        near = (np.abs(y - y1) < below) & (np.abs(x - (x0 + x1) / 2) < FEET_ASIDE * (x1 - x0)) & (depths > 0)
+        if near.sum() >= 3:
+            return float(np.median(depths[near]))
+    return float(np.percentile(depths, NEAR_SHARE))
+
+
+def _fine_motion(background: Background, focal: float, slow: Array) -> Array:
+    """Return what the motion [T-1, 7] of the frame steps has beyond its mean between key frames: turns and zoom."""
+    fine = np.zeros_like(slow)
+    corners = background.corners
+    for step in range(len(fine)):
+        both = np.isfinite(corners[step, :, 0]) & np.isfinite(corners[step + 1, :, 0])
+        found, _ = turn_and_zoom(corners[step, both], corners[step + 1, both], *background.size, focal)
+        fine[step, [0, 1, 2, 6]] = found
+    bounds = [*background.keys[:-1], len(fine)]
+    for start, stop in pairwise(bounds):
+        part = fine[start:stop]
+        known = np.isfinite(part).all(axis=1)
+        part[known] -= part[known].mean(axis=0) if known.any() else 0
+        part[~known] = 0
+    return fine
+
+
+def _subject(background: Background, focal: float) -> Array | None:
+    """Return the person in the camera frame [T, 3], in their median distance, from the place and height of the box."""
+    width, height = background.size
+    x0, y0, x1, y1 = background.boxes.T
+    tall = np.where((y0 <= 1) | (y1 >= height - 2), np.nan, y1 - y0)
+    if not np.isfinite(tall).any():
+        return None
+    depth = np.nanmedian(tall) / tall
+    x, y = ((x0 + x1) / 2 - width / 2) / (focal * width), ((y0 + y1) / 2 - height / 2) / (focal * width)
+    return filled(np.stack([x * depth, y * depth, depth], axis=1))

@@ -21,15 +21,15 @@ def agreement(a: CameraMotion, b: CameraMotion) -> float | None:
     """Return the Jaccard overlap of the two term sets, 0 to 1.
 
     If one estimator is `image_motion`, translations are first mapped to the rotations and zooms they look like
-    (`LOOKS_LIKE`). Returns None if one estimator has no terms, or if `follow` would have to be compared with
-    `image_motion` (`follow` has no direction).
+    (`LOOKS_LIKE`): before a flat or far background the picture shows no difference. Returns None if one estimator has
+    no terms, or if only one of them has `follow`, which has no direction to compare.
     """
     if not a.terms or not b.terms:
         return None
     first, second = words(a.terms), words(b.terms)
     if "image_motion" not in (a.estimator, b.estimator):
         return overlap(first, second)
-    if "follow" in first | second:
+    if ("follow" in first) != ("follow" in second):
         return None
     return overlap((LOOKS_LIKE.get(w, w) for w in first), (LOOKS_LIKE.get(w, w) for w in second))
 

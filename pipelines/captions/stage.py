@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from opendimo.pipelines.cameras.geometry import camera_motion, subject_from_track
 from opendimo.pipelines.cameras.image_motion import image_motion
-from opendimo.pipelines.cameras.terms import FOCAL_OVER_WIDTH, CameraMotion, words
+from opendimo.pipelines.cameras.terms import CameraMotion, words
 from opendimo.pipelines.captions.answer import Dialogue, converse, prompt
 from opendimo.pipelines.captions.estimators import agreement, combined
 from opendimo.pipelines.captions.openai_server import OpenAIServer, ServerCaptioner
@@ -77,7 +77,7 @@ class CaptionsStage:
     """Stage that writes the table `captions`."""
 
     name = "captions"
-    version = "1"
+    version = "2"  # 2: travel is told from the picture
 
     def __init__(self, lake_uri: str, config: CaptionsConfig) -> None:
         self.lake_uri, self.config = lake_uri, config
@@ -153,7 +153,7 @@ class CaptionsStage:
             if clip["metric"] and clip["world_to_camera"] is not None:
                 motions.append(camera_motion(clip["world_to_camera"], clip["K"], fps, _subject(clip, label)))
             if not motions or self.config.second_witness:
-                focal = FOCAL_OVER_WIDTH if clip["K"] is None else float(np.median(clip["K"][:, 0, 0])) / clip["width"]
+                focal = None if clip["K"] is None else float(np.median(clip["K"][:, 0, 0])) / clip["width"]
                 motions.append(image_motion(frames(video), fps, clip["track"], focal))
         except ValueError as error:
             raise DataError(f"clip {clip['name']}: {error}") from error

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from opendimo.model.body.skeleton import JOINTS
 from opendimo.pipelines.cameras.image_motion import image_motion
-from opendimo.pipelines.cameras.terms import FOCAL_OVER_WIDTH, words
+from opendimo.pipelines.cameras.terms import words
 from opendimo.pipelines.generation.driving import _native_stderr_suppressed
 from opendimo.pipelines.poses.landmarker import Landmarker
 from opendimo.pipelines.poses.mapping import observe
@@ -36,8 +36,8 @@ def joint_finder() -> Callable[[Frames, Array], NDArray[Any]]:
 
 
 def camera_moves(frames: Frames, fps: float, track: Array, focal_over_width: float | None) -> set[str]:
-    """Return the camera terms estimated from the frames: static, shake, pan, tilt, roll, zoom; empty if undetermined.
+    """Return the camera terms estimated from the frames; empty if undetermined.
 
     `track` [T, 4]: boxes of the foreground, which is ignored; NaN for frames without one.
     """
-    return set(words(image_motion(frames, fps, track, focal_over_width or FOCAL_OVER_WIDTH).terms))
+    return set(words(image_motion(frames, fps, track, focal_over_width).terms))

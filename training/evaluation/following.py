@@ -15,7 +15,7 @@ SEEN_AS = {
     "truck_left": "pan_left", "truck_right": "pan_right", "pedestal_up": "tilt_up", "pedestal_down": "tilt_down",
     "dolly_in": "zoom_in", "dolly_out": "zoom_out",
 }  # fmt: skip
-"""Camera moves that video alone cannot distinguish from a rotation or a zoom."""
+"""Camera moves that look like a rotation or a zoom before a flat or far background: moves are compared as these."""
 UNSEEN = ("arc_left", "arc_right", "follow")
 """Moves that cannot be recognised from video alone: near and far objects move in opposite directions, or the person
 stays in place."""

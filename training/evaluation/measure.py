@@ -11,7 +11,7 @@ from opendimo.storage_schemas.rows import Row
 from opendimo.training.evaluation.cases import Case
 from opendimo.training.evaluation.clips import read_clip
 from opendimo.training.evaluation.config import TRUTH, Weights
-from opendimo.training.evaluation.following import BODY, pose_following
+from opendimo.training.evaluation.following import BODY, SEEN_AS, pose_following
 from opendimo.training.evaluation.frechet import Features, frechet_distance
 from opendimo.training.evaluation.known import Known, Truth
 from opendimo.training.evaluation.pixels import Lpips, psnr, psnr_in_boxes, ssim
@@ -144,5 +144,6 @@ def _following(case: Case, clip: Frames, truth: Truth | None, measures: Measures
     if case.asked:
         unknown = np.full_like(track, np.nan)
         boxes = unknown if track is full_frame else track  # a box over the whole frame would leave no background
-        detected = measures.name_moves(clip, float(case.fps), boxes, truth.focal_over_width if truth else None)
+        named = measures.name_moves(clip, float(case.fps), boxes, truth.focal_over_width if truth else None)
+        detected = {SEEN_AS.get(move, move) for move in named}
     return row | {"camera_seen": sorted(detected)}
