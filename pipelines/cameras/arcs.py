@@ -3,13 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from opendimo.pipelines.cameras.terms import MIN_RATE, Term, runs, smooth_rates, speed_word
+from opendimo.pipelines.cameras.terms import CHANNELS, MIN_NET, MIN_RATE, Term, runs, smooth_rates, speed_word
 from opendimo.storage_schemas.conventions import camera_centres
 
 Array = NDArray[np.floating]
 
 ARC_RATIO = (0.4, 2.5)  # range of (camera turn) / (turn that would keep the subject centred) that counts as an arc
 ARC_SHARE = 0.5  # truck and pan must overlap in time by at least this share of the shorter one
+MOST_MOVES = 4  # of a clip
 FOLLOW_SLIP = 0.5  # maximum relative speed of camera and subject, as a share of the camera's speed
 
 
@@ -58,6 +59,21 @@ def with_follows(terms: list[Term], world_to_camera: Array, subject: Array, fps:
         else:
             kept.append(term)
     return _merged(kept, "follow")
+
+
+def main_move(terms: list[Term], net: dict[str, float], steps: int, fps: float) -> list[Term]:
+    """Return `terms`; if there are more than `MOST_MOVES`, one move that holds throughout: the strongest of `net`.
+
+    So many moves are the sway of a hand. `net`: total motion of each channel over the clip of `steps` frame steps.
+    Returns nothing if the total of every channel is too small to see.
+    """
+    if len(terms) <= MOST_MOVES:
+        return terms
+    channel = max(net, key=lambda name: abs(net[name]))
+    total, rate = abs(net[channel]), abs(net[channel]) * fps / steps
+    if total < MIN_NET or rate < MIN_RATE:
+        return []
+    return [Term(0, steps + 1, CHANNELS[channel][net[channel] > 0], speed_word(channel, rate))]
 
 
 def _merged(terms: list[Term], word: str) -> list[Term]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from opendimo.pipelines.cameras.arcs import with_arcs, with_follows
+from opendimo.pipelines.cameras.arcs import main_move, with_arcs, with_follows
 from opendimo.pipelines.cameras.terms import (
     FOCAL_OVER_WIDTH,
     SHAKE_RMS,
@@ -100,8 +100,17 @@ def terms_of_rates(
     terms = with_arcs(terms, rates)
     if subject is not None:
         terms = with_follows(terms, path_of_rates(raw, fps), subject, fps)
-    terms += shake_terms(unrest, smooth, fps, shake)
+    kept = main_move(terms, net_motion(raw, fps), len(raw), fps)
+    swaying = [Term(0, len(raw) + 1, "shake", "slow")] if kept != terms else []
+    terms = kept + (shake_terms(unrest, smooth, fps, shake) or swaying)
     return with_holds(terms, len(raw) + 1, fps), unrest
+
+
+def net_motion(raw: Array, fps: float) -> dict[str, float]:
+    """Return the motion from the first to the last frame in the axes of the first camera, by the names of `AXES`."""
+    first, last = path_of_rates(raw, fps)[[0, -1]]
+    change = camera_rates(np.stack([first, last]), None, 1.0, 1.0)[0]
+    return dict(zip(AXES, [*change[:6].tolist(), float(raw[:, 6].sum() / fps)], strict=True))
 
 
 def path_of_rates(rates: Array, fps: float) -> Array:

@@ -14,6 +14,14 @@ from opendimo.storage_schemas.tables import CAMERA_TERMS
 Array = NDArray[np.floating]
 
 SPEEDS = ("slow", "medium", "fast")
+_PAIRS = [("left", "right"), ("up", "down"), ("in", "out"), ("cw", "ccw")]
+OPPOSITES = {
+    f"{move}_{way}": f"{move}_{back}"
+    for move in ("pan", "tilt", "roll", "dolly", "truck", "pedestal", "arc", "zoom")
+    for pair in _PAIRS
+    for way, back in (pair, pair[::-1])
+}
+"""Term -> the term of the opposite direction."""
 
 CHANNELS = {
     "yaw": ("pan_left", "pan_right"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from opendimo.pipelines.cameras.terms import SPEEDS, CameraMotion, Term
+from opendimo.pipelines.cameras.terms import OPPOSITES, SPEEDS, CameraMotion, Term
 from opendimo.pipelines.captions.content import check_content
 from opendimo.storage_schemas.tables import CAMERA_TERMS
 
@@ -30,14 +30,6 @@ zoom_in, zoom_out: the focal length changes, the camera stays. follow: it travel
 
 THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 """What reasoning models write before their answer."""
-_PAIRS = [("left", "right"), ("up", "down"), ("in", "out"), ("cw", "ccw")]
-OPPOSITES = {
-    f"{move}_{way}": f"{move}_{back}"
-    for move in ("pan", "tilt", "roll", "dolly", "truck", "pedestal", "arc", "zoom")
-    for pair in _PAIRS
-    for way, back in (pair, pair[::-1])
-}
-
 Ask = Callable[[list[str]], str]
 """Sends turns (user, assistant, user, ...) to a model that has the frames, and returns its answer."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from opendimo.pipelines.cameras.terms import Term
+from opendimo.pipelines.cameras.terms import OPPOSITES, Term
 from opendimo.storage_schemas.tables import CAMERA_TERMS
 
 PHRASES = {
@@ -35,8 +35,8 @@ MOST_STEPS = 4  # steps named in a sentence; the stored terms keep them all
 def camera_sentence(terms: Iterable[Term]) -> str:
     """Return one sentence for `terms`; empty if there are none, because no terms means unknown, not static.
 
-    Simultaneous terms are joined with "and", successive ones with "then": "The camera pans left slowly, then holds
-    still." If there are more than four steps, the four longest are named, in order of time.
+    Simultaneous terms are joined with "and", successive and opposite ones with "then": "The camera pans left slowly,
+    then holds still." If there are more than four steps, the four longest are named, in order of time.
     """
     terms = sorted(terms, key=lambda t: (t.start_frame, CAMERA_TERMS.index(t.term), t.end_frame))
     if not terms:
@@ -60,7 +60,8 @@ def compose(camera: str, content: str) -> str:
 def _steps(terms: Sequence[Term]) -> str:
     steps: list[list[Term]] = []
     for term in terms:
-        if steps and _together(steps[-1][0], term) and term.term not in [t.term for t in steps[-1]]:
+        told = [t.term for t in steps[-1]] if steps else []
+        if steps and _together(steps[-1][0], term) and not {term.term, OPPOSITES.get(term.term)} & set(told):
             steps[-1].append(term)
         else:
             steps.append([term])

@@ -259,6 +259,22 @@ def test_jittery_slam_tracks_shake(data: Path, name: str):
     assert "shake" in words(camera_motion(cameras, None, 30.0).terms)
 
 
+@pytest.mark.parametrize(
+    ("name", "main"),
+    [
+        ("3044527", "truck_right"),
+        ("3191808", "truck_right"),
+        ("4190643", "pan_left"),
+        ("4903024", "dolly_out"),
+        ("5224762", "truck_right"),
+    ],
+)
+def test_a_path_by_hand_is_its_net_motion_and_shake(data: Path, name: str, main: str):
+    """The strongest entry of the data's summary.csv, with lengths in units of 4 m."""
+    cameras = humanvid_cameras(data / f"camera_trajectories/humanvid_{name}.txt")
+    assert words(camera_motion(cameras, None, 30.0).terms) == {main, "shake"}
+
+
 def test_a_violent_tremble_is_not_read_as_turns(data: Path):
     """The roll jumps by degrees between frames, with a net change of half a degree."""
     cameras = humanvid_cameras(data / "camera_trajectories/humanvid_7198499.txt")

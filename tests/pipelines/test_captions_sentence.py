@@ -28,6 +28,11 @@ def test_sentences(terms, sentence):
     assert camera_sentence(Term(*t) for t in terms) == sentence
 
 
+def test_no_step_says_the_opposite_of_itself():
+    terms = [Term(0, 40, "zoom_out", "slow"), Term(15, 60, "zoom_in", "slow")]
+    assert camera_sentence(terms) == "The camera zooms out slowly, then zooms in slowly."
+
+
 def test_order_of_the_terms_does_not_matter():
     terms = [Term(0, 60, "dolly_in", "slow"), Term(0, 60, "pan_left", "slow"), Term(60, 90, "tilt_up", "fast")]
     assert camera_sentence(terms) == camera_sentence(terms[::-1])
