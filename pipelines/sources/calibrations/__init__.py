@@ -10,10 +10,19 @@ from typing import Any
 
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.calibration import Calibration
-from opendimo.pipelines.sources.calibrations import aist, colmap, easymocap, nerfstudio, opencv, panoptic, qualisys
+from opendimo.pipelines.sources.calibrations import (
+    aist,
+    colmap,
+    easymocap,
+    nerfstudio,
+    opencv,
+    panoptic,
+    qualisys,
+    trajectories,
+)
 from opendimo.pipelines.sources.calibrations.document import Document, read_document
 
-FORMATS: tuple[Any, ...] = (opencv, easymocap, qualisys, panoptic, aist, colmap, nerfstudio)
+FORMATS: tuple[Any, ...] = (opencv, easymocap, qualisys, panoptic, aist, colmap, nerfstudio, trajectories)
 
 
 def read_calibration(path: Path) -> Calibration:

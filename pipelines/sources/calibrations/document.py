@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from opendimo.pipelines.engine.stage import DataError
 
@@ -20,8 +21,9 @@ COLMAP_PARTS = ("cameras", "images")
 class Document:
     """A parsed file.
 
-    `syntax`: JSON, TOML, XML, OpenCV or COLMAP; empty if it is none of these, and then `problem` says why. `tree`: the
-    content as dicts, lists, numbers and strings; for XML the root element, for COLMAP the paths of the model's files.
+    `syntax`: JSON, TOML, XML, OpenCV, COLMAP or rows; empty if it is none of these, and then `problem` says why.
+    `tree`: the content as dicts, lists, numbers and strings; for XML the root element, for COLMAP the paths of the
+    model's files, for rows an array.
     """
 
     path: Path
@@ -45,6 +47,8 @@ def read_document(path: Path) -> Document:
         return _opencv(path, text)
     if start.startswith("<"):
         return _xml(path, text)
+    if (rows := _rows(text)) is not None:
+        return Document(path, "rows", rows)
     return _json_or_toml(path, text)
 
 
@@ -75,6 +79,17 @@ def _matrix(node: dict[str, Any]) -> Any:
         return np.array(node["data"], np.float64).reshape([abs(int(n)) for n in sizes]).tolist()
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"a matrix is not what it says: {error}") from error
+
+
+def _rows(text: str) -> NDArray[np.float64] | None:
+    """Return lines of equally many numbers as an array, without comments and a first line with a URL; else None."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = lines[1:] if lines and "://" in lines[0] else lines
+    try:
+        rows = np.array([[float(word) for word in line.replace(",", " ").split()] for line in lines])
+    except ValueError:
+        return None
+    return rows if rows.ndim == 2 and len(rows) > 1 and rows.shape[1] > 1 and np.isfinite(rows).all() else None
 
 
 def _json_or_toml(path: Path, text: str) -> Document:
