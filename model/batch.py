@@ -63,6 +63,9 @@ class Driving(_Tensors):
     joints_3d: Tensor  # [B, T, 52, 3] metres, camera coordinates
     joints_2d: Tensor  # [B, T, 52, 3] x, y, confidence
     K: Tensor  # [B, T, 3, 3] intrinsics of the crop
+    target_from_driver: Tensor  # [B, T, 3, 4] x_target = R x_driver + t: camera coordinates, metres
+    target_K: Tensor  # [B, T, 3, 3] intrinsics of the target, whose frame spans (0, 0) to (1, 1)
+    target_ok: Tensor  # [B, T] bool, the target's camera is known
     pose_ok: Tensor  # [B, T] bool, body6d and the body joints are labelled
     hands_pose_ok: Tensor  # [B, T, 2] bool, hands6d and the hand joints are labelled
 
@@ -80,6 +83,9 @@ class Driving(_Tensors):
             joints_3d=torch.zeros(*n, 52, 3),
             joints_2d=torch.zeros(*n, 52, 3),
             K=torch.zeros(*n, 3, 3),
+            target_from_driver=torch.zeros(*n, 3, 4),
+            target_K=torch.zeros(*n, 3, 3),
+            target_ok=torch.zeros(*n, dtype=torch.bool),
             pose_ok=torch.zeros(*n, dtype=torch.bool),
             hands_pose_ok=torch.zeros(*n, 2, dtype=torch.bool),
         )

@@ -19,7 +19,8 @@ class DiMoConfig:
 
     `control`: a name in `model.controls.CONTROLS`. `geometry`: train an auxiliary head that predicts poses from the
     motion tokens, if the control has any. `text_length`: number of tokens to which Wan pads shorter texts with zeros,
-    as in its pretraining.
+    as in its pretraining. `camera_rays`: the generator reads the target's camera, as rays added to its tokens.
+    `view_attention`: views of one moment attend to each other, as in HVG.
     """
 
     control: str = "implicit"
@@ -30,6 +31,13 @@ class DiMoConfig:
     geometry: bool = True
     geometry_width: int = 1024
     text_length: int = 512
+    camera_rays: bool = False
+    view_attention: bool = False
+
+    @property
+    def sees_cameras(self) -> bool:
+        """Whether the generator reads the target's camera."""
+        return self.camera_rays or self.view_attention
 
     @classmethod
     def tiny(cls) -> Self:

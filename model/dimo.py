@@ -19,6 +19,8 @@ from opendimo.model.controls.interface import Shapes
 from opendimo.model.encoder.augment import augment_driving
 from opendimo.model.flow import TIMESTEPS, noisy
 from opendimo.model.geometry import GeometryHead
+from opendimo.model.multiview.rays import token_rays
+from opendimo.model.signal import Grid, Signal
 
 __all__ = ["Batch", "DiMo", "DiMoConfig", "Driving", "Prediction"]
 
@@ -26,7 +28,20 @@ __all__ = ["Batch", "DiMo", "DiMoConfig", "Driving", "Prediction"]
 def generator_settings(config: DiMoConfig) -> dict[str, Any]:
     """Return the arguments of a `Generator`: motion attention only if the control sends motion tokens."""
     attention = config.motion_attention if control_class(config.control).sends_motion else None
-    return {"motion_dim": config.encoder.dim, "motion_attention": attention, "reference": config.reference}
+    return {
+        "motion_dim": config.encoder.dim,
+        "motion_attention": attention,
+        "reference": config.reference,
+        "camera_rays": config.camera_rays,
+        "view_attention": config.view_attention,
+    }
+
+
+def with_cameras(signal: Signal, transformer: Generator, driving: Driving, grid: Grid, views: int = 1) -> Signal:
+    """Add the rays of the targets' cameras to a signal, if the generator reads them."""
+    if not transformer.sees_cameras:
+        return signal
+    return signal._replace(rays=token_rays(driving, grid, transformer.temporal_stride), views=views)
 
 
 class DiMo(nn.Module):
@@ -120,17 +135,19 @@ class DiMo(nn.Module):
         drop_motion: Tensor,
         augment_seeds: Sequence[int] | None,
         perspective: float = 1.0,
+        views: int = 1,
     ) -> Prediction:
         """Predict the velocity at noise level `sigma` [B] on the path from `batch.target` to `noise` (same shape).
 
         `drop_motion` [B] bool: samples whose motion is dropped, for classifier-free guidance. `augment_seeds`: one
         per sample; None = no augmentation. `perspective`: factor in [0, 1] for the strength of the augmentation's
-        warps.
+        warps. `views`: every so many samples in a row are views of one moment.
         In `first_frame` mode, if latent frame 0 is given rather than predicted, its velocity is set to the exact one
         that leads to the reference.
         """
         driving = self._augmented(batch.driving, augment_seeds, perspective)
-        signal = self.control(driving, ~drop_motion, self.transformer.grid(batch.target))
+        grid = self.transformer.grid(batch.target)
+        signal = with_cameras(self.control(driving, ~drop_motion, grid), self.transformer, driving, grid, views)
         velocity = self.transformer(
             noisy(batch.target, noise, sigma),
             sigma * TIMESTEPS,

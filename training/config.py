@@ -157,6 +157,12 @@ class TrainConfig:
             raise ValueError("loader_workers must be 0 or more")
         if not 0 <= self.reference_share <= 1:
             raise ValueError("reference_share must be between 0 and 1")
+        for stage in self.schedule.stages:
+            for name in ("batch_size", "micro_batch"):
+                if (getattr(self, name) or 0) % stage.views:
+                    raise ValueError(f"{name} must be a multiple of the {stage.views} views of stage {stage.name}")
+            if stage.views > 1 and self.model.reference != "prefix":
+                raise ValueError(f"stage {stage.name} has several views of one reference: set model.reference=prefix")
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that must be equal on resume, JSON-serialisable; of initial weights only the name."""

@@ -2,12 +2,14 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from opendimo.model.batch import Batch
@@ -18,7 +20,7 @@ from opendimo.training.pool import Pool
 from opendimo.training.reading import BatchReader, ReadingError, Request
 from opendimo.training.references import References, still_clips
 from opendimo.training.release import Pair, Pairs, Release, read_pairs
-from opendimo.training.schedule import Schedule, StagePoint
+from opendimo.training.schedule import Schedule, StagePoint, stage_at
 
 logger = logging.getLogger(__name__)
 AHEAD = 2
@@ -46,6 +48,7 @@ class TrainingData:
         self.release, self.model, self.left_out = release, model, ""
         self.pairs = self._usable(read_pairs(release, split), split)
         self._pool = Pool(self.pairs)
+        self._pools = {1: self._pool}
         self._cache_bytes, self._workers = cache_bytes, workers
         varied = model.reference == "prefix" and reference_share > 0 and len(self.pairs) > 0
         self._references = References(self.pairs, still_clips(release), reference_share) if varied else None
@@ -60,31 +63,50 @@ class TrainingData:
         return self._new_reader(self._cache_bytes, None)
 
     def _new_reader(self, cache_bytes: int, threads: int | None) -> BatchReader:
-        images = not control_class(self.model.control).reads_poses
-        encoder = self.model.encoder
-        return BatchReader(self.release, encoder, self.latents, images=images, cache_bytes=cache_bytes, threads=threads)
+        images, cameras = not control_class(self.model.control).reads_poses, self._reads_cameras
+        common: dict[str, Any] = {"images": images, "cameras": cameras, "cache_bytes": cache_bytes, "threads": threads}
+        return BatchReader(self.release, self.model.encoder, self.latents, **common)
+
+    @property
+    def _reads_cameras(self) -> bool:
+        return control_class(self.model.control).sees_cameras or self.model.sees_cameras
 
     def _usable(self, pairs: Pairs, split: str) -> Pairs:
-        """Return the pairs without those that lack a pose label that the model's control needs; log their number."""
-        if not control_class(self.model.control).reads_poses:
-            return pairs
-        labelled = pairs.codes("pose_id") >= 0
-        if left_out := len(pairs) - int(labelled.sum()):
-            counts = f"{left_out} of {len(pairs)} {split} pairs"
-            self.left_out = f"{counts} are left out: control {self.model.control!r} reads pose labels, which they lack"
-            logger.warning(self.left_out)
-        return pairs.where(labelled)
+        """Return the pairs without those that lack what the model reads: pose labels, cameras; log their number."""
+        needs: list[tuple[str, Callable[[Pairs], NDArray[np.bool_]]]] = []
+        if control_class(self.model.control).reads_poses:
+            needs.append((f"control {self.model.control!r} reads pose labels", _labelled))
+        if self._reads_cameras:
+            needs.append(("the model reads the cameras of both views", partial(_filmed, self.release)))
+        lacking = list[str]()
+        for what, has in needs:
+            usable = has(pairs)
+            if left_out := len(pairs) - int(usable.sum()):
+                counts = f"{left_out} of {len(pairs)} {split} pairs"
+                lacking.append(f"{counts} are left out: {what}, which they lack")
+                logger.warning(lacking[-1])
+            pairs = pairs.where(usable)
+        self.left_out = "; ".join(lacking)
+        return pairs
 
     def mix(self, point: StagePoint) -> dict[str, float]:
         """Return the share of each kind of pair in a stage, of those available. Raises `ValueError` if none is."""
         try:
-            return self._pool.mix(point)
+            return self._pool_of(point.views).mix(point)
         except ValueError as error:
             raise ValueError(f"{error} ({self.left_out})" if self.left_out else str(error)) from None
 
     def choose(self, step: int, schedule: Schedule, batch_size: int, seed: int) -> list[Pair]:
         """Return the pairs of the batch of `step`, which are of one bucket."""
-        return self.pairs.take(self._pool.choose(step, schedule, batch_size, seed))
+        return self.pairs.take(self._rows(step, schedule, batch_size, seed))
+
+    def _rows(self, step: int, schedule: Schedule, batch_size: int, seed: int) -> NDArray[np.int64]:
+        return self._pool_of(stage_at(step, schedule).views).choose(step, schedule, batch_size, seed)
+
+    def _pool_of(self, views: int) -> Pool:
+        if views not in self._pools:
+            self._pools[views] = Pool(self.pairs, views)
+        return self._pools[views]
 
     def fixed(self, kind: str, count: int, seed: int, sources: Sequence[str] | None = None) -> list[Pair]:
         """Return `count` pairs of a kind, always the same, spread over captures: see `Pool.fixed`."""
@@ -115,8 +137,8 @@ class TrainingData:
 
         def requests() -> Iterator[Request]:
             for step in range(start, stop):
-                rows = self._pool.choose(step, schedule, batch_size, seed)
-                references = self._reference_ids(rows, step, seed)
+                rows = self._rows(step, schedule, batch_size, seed)
+                references = self.references(step, schedule, batch_size, seed)
                 yield Request(self.pairs.take(rows[samples]), references[samples])
 
         reader, ahead = self._reader, dict[str, Any]()
@@ -142,8 +164,13 @@ class TrainingData:
         return self._reader.read(Request(pairs, references or own)).as_floats()
 
     def references(self, step: int, schedule: Schedule, batch_size: int, seed: int) -> list[str]:
-        """Return, for each sample of the batch of `step`, the id of the latents whose frame 0 is its reference."""
-        return self._reference_ids(self._pool.choose(step, schedule, batch_size, seed), step, seed)
+        """Return, for each sample of the batch of `step`, the id of the latents whose frame 0 is its reference.
+
+        All views of a group have the reference of the first one.
+        """
+        views = stage_at(step, schedule).views
+        firsts = self._rows(step, schedule, batch_size, seed)[::views]
+        return [one for one in self._reference_ids(firsts, step, seed) for _ in range(views)]
 
     def other_moments(self, pairs: Sequence[Pair], seed: int) -> list[str]:
         """Return, for each pair, the id of the latents whose frame 0 is its reference, drawn as in training.
@@ -156,6 +183,24 @@ class TrainingData:
         if self._references is None:
             return [pair.latent_id for pair in self.pairs.take(rows)]
         return self._references.draw(rows, step, seed)
+
+
+def _labelled(pairs: Pairs) -> NDArray[np.bool_]:
+    """Return which pairs [N] have a pose label."""
+    return pairs.codes("pose_id") >= 0
+
+
+def _filmed(release: Release, pairs: Pairs) -> NDArray[np.bool_]:
+    """Return which pairs [N] are of one view, or of two views with known cameras in metres."""
+    known = release.scan("clips", ["clip_id"], "metric AND world_to_camera IS NOT NULL AND K IS NOT NULL")["clip_id"]
+    views = [pairs.texts(name) for name in ("driving_clip_id", "target_clip_id")]
+    codes = [pairs.codes(name) for name in ("driving_clip_id", "target_clip_id")]
+    driving, target = (
+        pc.is_in(texts, value_set=known).to_numpy(zero_copy_only=False)[code]
+        for texts, code in zip(views, codes, strict=True)
+    )
+    same = pairs.codes("kind") == pairs.texts("kind").index("same_view").as_py()
+    return np.asarray(same | (driving & target))
 
 
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

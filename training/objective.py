@@ -154,8 +154,12 @@ def encoder_loss(
     joints_weight: float,
     perspective: float = 1.0,
     gathered: Gather = _same,
+    views: int = 1,
 ) -> Terms:
-    """Compute the geometric loss of encoder and head, without running the generator; `flow` is zero."""
+    """Compute the geometric loss of encoder and head, without running the generator; `flow` is zero.
+
+    `views` has no effect.
+    """
     features = model.features(batch, conditions.augment_seeds, perspective)
     geometry = pose_loss(model, features, batch, joints_weight, gathered)
     none = geometry.new_zeros(len(batch.target))
@@ -170,11 +174,12 @@ def training_loss(
     joints_weight: float,
     perspective: float = 1.0,
     gathered: Gather = _same,
+    views: int = 1,
 ) -> Terms:
     """Compute the loss of one batch; text dropout is applied before, by `with_text`.
 
     `joints_weight`: weight of joint positions within `geometry`. `perspective`: strength of perspective warps, 0 to 1.
-    `gathered`: as in `pose_loss`.
+    `gathered`: as in `pose_loss`. `views`: every so many samples in a row are views of one moment.
     """
     prediction = model(
         batch,
@@ -183,6 +188,7 @@ def training_loss(
         drop_motion=conditions.drop_motion,
         augment_seeds=conditions.augment_seeds,
         perspective=perspective,
+        views=views,
     )
     given = int(
         model.transformer.first_frame_is_given

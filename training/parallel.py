@@ -47,15 +47,16 @@ class World:
         """Whether this process writes files and reports progress."""
         return self.rank == 0
 
-    def samples(self, batch_size: int) -> slice:
-        """Return the samples of a batch that this process computes.
+    def samples(self, batch_size: int, views: int = 1) -> slice:
+        """Return the samples of a batch that this process computes; groups of `views` stay together.
 
         Raises `ValueError` if the batch cannot be divided equally.
         """
-        if batch_size % self.size:
-            lower = max(1, batch_size // self.size) * self.size
+        if batch_size % (self.size * views):
+            lower = max(1, batch_size // (self.size * views)) * self.size * views
+            groups = f" in groups of {views} views" if views > 1 else ""
             raise ValueError(
-                f"a batch of {batch_size} cannot be divided among {self.size} processes: set batch_size={lower}"
+                f"a batch of {batch_size} cannot be divided among {self.size} processes{groups}: set batch_size={lower}"
             )
         share = batch_size // self.size
         return slice(self.rank * share, (self.rank + 1) * share)

@@ -1,4 +1,8 @@
-"""Deterministic sampling of pairs, grouped by cell (kind of pair, kind of source, bucket) and then by target window."""
+"""Deterministic sampling of pairs, grouped by cell (kind of pair, kind of source, bucket) and then by target window.
+
+If samples are views of one moment (`training.groups`), the first view of each group is drawn like a single pair, from
+those with enough other views; the others follow it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.training.groups import ViewGroups
 from opendimo.training.release import Pair, Pairs
 from opendimo.training.sampling import Mix, Phase, available, draw_batch, driver_at, weights_of, window_at
 from opendimo.training.schedule import Schedule, StagePoint, stage_at
@@ -31,11 +36,15 @@ class Windows:
 
 
 class Pool:
-    """Draw pairs; every draw is a pure function of its arguments and of the pairs."""
+    """Draw pairs; every draw is a pure function of its arguments and of the pairs.
 
-    def __init__(self, pairs: Pairs) -> None:
-        self.pairs = pairs
-        self.cells = _cells(pairs)
+    `views`: draw groups of so many views, for the stages that train on these.
+    """
+
+    def __init__(self, pairs: Pairs, views: int = 1) -> None:
+        self.pairs, self.views = pairs, views
+        self._groups = ViewGroups(pairs, views) if views > 1 and len(pairs) else None
+        self.cells = _cells(pairs, np.arange(len(pairs)) if self._groups is None else self._groups.rows)
         self.buckets = sorted({bucket for _, _, bucket in self.cells})
 
     def mix(self, point: StagePoint) -> dict[str, float]:
@@ -46,14 +55,24 @@ class Pool:
         return available(point.mix, {kind: len(self._shares(point, kind)) for kind in point.mix})
 
     def choose(self, step: int, schedule: Schedule, batch: int, seed: int) -> Rows:
-        """Return the rows of the batch of `step`, which are of one bucket.
+        """Return the rows of the batch of `step`, which are of one bucket; the views of a group follow each other.
 
-        Raises the `ValueError` of `mix`, and one outside the schedule.
+        Raises the `ValueError` of `mix`, and one outside the stages with as many views.
         """
-        ends = accumulate(schedule.stage_steps, initial=0)
-        phases = [self._phase(stage_at(start, schedule), start, end) for start, end in pairwise(ends) if start <= step]
-        bucket, drawn = draw_batch(phases, step, batch)
-        return np.array([self._row((kind, source, bucket), position, seed) for (kind, source), position in drawn])
+        phases, done, number = list[Phase](), 0, None  # steps are counted over the stages with as many views
+        for stage, (start, end) in zip(
+            schedule.stages, pairwise(accumulate(schedule.stage_steps, initial=0)), strict=True
+        ):
+            if stage.views != self.views or start > step:
+                continue
+            phases.append(self._phase(stage_at(start, schedule), done, done + stage.steps))
+            number = done + step - start if step < end else None
+            done += stage.steps
+        if number is None:
+            raise ValueError(f"step {step} is outside the stages of the schedule with {self.views} views")
+        bucket, drawn = draw_batch(phases, number, batch // self.views)
+        rows = np.array([self._row((kind, source, bucket), position, seed) for (kind, source), position in drawn])
+        return rows if self._groups is None else self._groups.expanded(rows, step, seed)
 
     def fixed(self, kind: str, count: int, seed: int, sources: Sequence[str] | None = None) -> Rows:
         """Return `count` rows of a kind, of any bucket, always the same ones: one of each capture before a second.
@@ -140,11 +159,13 @@ def _whole(parts: dict[str, Fraction]) -> dict[str, int]:
     return {name: int(part * scale) for name, part in parts.items()}
 
 
-def _cells(pairs: Pairs) -> dict[Key, Windows]:
+def _cells(pairs: Pairs, chosen: Rows) -> dict[Key, Windows]:
+    """Return the cells of the rows `chosen`."""
     codes = [pairs.codes(name) for name in KEY_COLUMNS]
     names = [pairs.texts(name).to_pylist() for name in KEY_COLUMNS]
     windows = pairs.codes("latent_id")
-    rows = np.lexsort((windows, *reversed(codes)))  # stable: pairs of a window keep their order
+    order = np.lexsort((windows[chosen], *(column[chosen] for column in reversed(codes))))
+    rows = chosen[order]  # stable: pairs of a window keep their order
     cells = {}
     for part in _runs(*(column[rows] for column in codes)):
         cell_rows = rows[part]

@@ -75,7 +75,7 @@ class ReadingError:
 
 @dataclass(frozen=True)
 class _DrivingKey:
-    """Cache key of a driving window."""
+    """Cache key of a driving window. `target`: clip of the target, if its camera is read."""
 
     clip_id: str
     start: int
@@ -83,11 +83,12 @@ class _DrivingKey:
     frame_step: int
     pose_id: str | None
     bucket: str
+    target: str | None
 
     @classmethod
-    def of(cls, pair: Pair) -> "_DrivingKey":
+    def of(cls, pair: Pair, cameras: bool) -> "_DrivingKey":
         window = pair.driving_clip_id, pair.driving_start, pair.num_frames, pair.frame_step
-        return cls(*window, pair.pose_id, pair.bucket)
+        return cls(*window, pair.pose_id, pair.bucket, pair.target_clip_id if cameras else None)
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ class BatchReader(Dataset[Batch | ReadingError]):
     """Read batches in storage formats: latents and texts in float16, images in uint8.
 
     `latents`: format of the latents of each bucket. Index it by `Request`. Errors in the data are returned, so that
-    they also arrive unchanged from another process. `images`: whether driving videos are decoded. `threads` that
-    decode; None: one per processor, up to `DECODERS`. It is pickled without its cache.
+    they also arrive unchanged from another process. `images`: whether driving videos are decoded. `cameras`: whether
+    those of targets are read. `threads` that decode; None: one per processor, up to `DECODERS`. It is pickled without
+    its cache.
     """
 
     def __init__(
@@ -114,11 +116,12 @@ class BatchReader(Dataset[Batch | ReadingError]):
         latents: Mapping[str, LatentFormat],
         *,
         images: bool,
+        cameras: bool,
         cache_bytes: int,
         threads: int | None = None,
     ) -> None:
         self._release, self._encoder, self._formats = release, encoder, latents
-        self._images, self._cache_bytes, self._threads = images, cache_bytes, threads
+        self._images, self._cameras, self._cache_bytes, self._threads = images, cameras, cache_bytes, threads
 
     def __getitem__(self, request: Request) -> "Batch | ReadingError":
         try:
@@ -158,13 +161,15 @@ class BatchReader(Dataset[Batch | ReadingError]):
         return ThreadPoolExecutor(self._threads or DECODERS, "decode")
 
     def _drivings(self, pairs: Sequence[Pair], size: tuple[int, int]) -> list[Driving]:
-        by_key = {_DrivingKey.of(pair): pair for pair in pairs}
+        keys = [_DrivingKey.of(pair, self._cameras) for pair in pairs]
+        by_key = dict(zip(keys, pairs, strict=True))
 
         def read(missing: list[_DrivingKey]) -> list[Driving]:
             uncached = [by_key[key] for key in missing]
-            return read_drivings(self._release, uncached, self._encoder, size, self._decoders, self._images)
+            decoders, images, cameras = self._decoders, self._images, self._cameras
+            return read_drivings(self._release, uncached, self._encoder, size, decoders, images, cameras)
 
-        return self._cache.get([_DrivingKey.of(pair) for pair in pairs], read)
+        return self._cache.get(keys, read)
 
     def _blobs(self, column: str, ids: Sequence[str], shape: tuple[int, ...]) -> list[Tensor]:
         def read(missing: list[tuple[str, str]]) -> list[Tensor]:

@@ -68,6 +68,11 @@ class Pair:
         """Return the clip frames of the driving window, [T]."""
         return self.driving_start + self.frame_step * np.arange(self.num_frames)
 
+    @property
+    def target_frames(self) -> NDArray[np.int64]:
+        """Return the clip frames of the target window, [T]."""
+        return self.target_start + self.frame_step * np.arange(self.num_frames)
+
 
 FIELDS = [field.name for field in fields(Pair)]
 COLUMNS = [name for name in FIELDS if name != "bucket"]

@@ -18,6 +18,7 @@ class StageConfig:
 
     `mix`: (kind of pair, share of the samples). `sources`: kinds of sources to draw from. `lr`: learning rate.
     `source_shares`: (source, share) within each kind of pair; empty: in proportion to the target windows of each.
+    `views`: samples in a row that show one moment from different cameras (HVG); `mix` is that of their first ones.
     """
 
     name: str
@@ -26,10 +27,11 @@ class StageConfig:
     lr: float
     sources: tuple[str, ...] = ALL_SOURCES
     source_shares: tuple[tuple[str, float], ...] = ()
+    views: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.lr < 0:
-            raise ValueError(f"stage {self.name}: steps must be 1 or more, and lr 0 or more")
+        if self.steps < 1 or self.lr < 0 or self.views < 1:
+            raise ValueError(f"stage {self.name}: steps and views must be 1 or more, and lr 0 or more")
         for name, shares in (("mix", self.mix), ("source_shares", self.source_shares)):
             if any(share < 0 for _, share in shares):
                 raise ValueError(f"stage {self.name}: the shares of {name} must be 0 or more")
@@ -59,6 +61,8 @@ class Schedule:
     `text_dropout`, `motion_dropout`: shares of samples without text or motion, for classifier-free guidance.
     `hand_dropout`: share of samples that lose a random share of their visible hands, because renders label every hand,
     and inference detects few.
+    `view_dropout`: share of the batches of several views in which these do not attend to each other, so that the model
+    can also generate a single view.
     """
 
     stages: tuple[StageConfig, ...]
@@ -77,6 +81,7 @@ class Schedule:
     text_dropout: float = 0.1
     motion_dropout: float = 0.1
     hand_dropout: float = 0.5
+    view_dropout: float = 0.2
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -84,8 +89,8 @@ class Schedule:
         numbers = [f.name for f in fields(self) if f.name != "stages" and (getattr(self, f.name) or 0) < 0]
         if numbers:
             raise ValueError(f"the schedule's {', '.join(numbers)} must be 0 or more")
-        if max(self.text_dropout, self.motion_dropout, self.hand_dropout) > 1:
-            raise ValueError("text_dropout, motion_dropout and hand_dropout must be at most 1")
+        if max(self.text_dropout, self.motion_dropout, self.hand_dropout, self.view_dropout) > 1:
+            raise ValueError("text_dropout, motion_dropout, hand_dropout and view_dropout must be at most 1")
 
     @property
     def stage_steps(self) -> tuple[int, ...]:
@@ -159,6 +164,7 @@ class StagePoint:
     mix: dict[str, float]
     sources: tuple[str, ...]
     source_shares: tuple[tuple[str, float], ...]
+    views: int
     trains_generator: bool
     trains_encoder: bool
     lr: float
@@ -169,6 +175,7 @@ class StagePoint:
     text_dropout: float
     motion_dropout: float
     hand_dropout: float
+    view_dropout: float
 
 
 def stage_at(step: int, schedule: Schedule) -> StagePoint:
@@ -188,6 +195,7 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
                 mix=dict(stage.mix),
                 sources=stage.sources,
                 source_shares=stage.source_shares,
+                views=stage.views,
                 trains_generator=joint,
                 trains_encoder=trains_encoder,
                 lr=lr,
@@ -198,6 +206,7 @@ def stage_at(step: int, schedule: Schedule) -> StagePoint:
                 text_dropout=schedule.text_dropout,
                 motion_dropout=schedule.motion_dropout,
                 hand_dropout=schedule.hand_dropout,
+                view_dropout=schedule.view_dropout,
             )
         start += stage.steps
     raise ValueError(f"step {step} is outside the schedule's {schedule.steps} steps")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,6 +101,8 @@ class Stepper:
         torch.manual_seed(seed_of(config.seed, step))  # for random operations that take no generator
         batch = with_text(batch, conditions.drop_text, self._no_text)
         driving = without_some_hands(batch.driving, point.hand_dropout, conditions.augment_seeds or ())
+        if point.views > 1 and np.random.default_rng([config.seed, step]).random() < point.view_dropout:
+            point = replace(point, views=1)
         self._optimizer.zero_grad()
         means = _Means(len(batch.target))
         self._backpropagate(replace(batch, driving=driving), conditions, point, seed_of(config.seed, step), means)
@@ -157,7 +160,14 @@ class Stepper:
         config = self._config
         with computing(part.target.device, config.bf16):
             terms = loss(
-                self._model, part, conditions, weight, config.joints_weight, point.perspective, self._world.gathered
+                self._model,
+                part,
+                conditions,
+                weight,
+                config.joints_weight,
+                point.perspective,
+                self._world.gathered,
+                point.views,
             )
         share = means.add(terms)
         (share * terms.loss).backward()

@@ -91,7 +91,7 @@ class _Run:
     ) -> None:
         self.release, self.config, self.out, self.world = release, config, out, world
         self.should_stop = should_stop
-        self.samples = world.samples(config.batch_size)
+        self.samples = world.samples(config.batch_size, math.lcm(*(stage.views for stage in config.schedule.stages)))
         world.check_shards(config.shard_size)
         self.stage_ends = set(accumulate(config.schedule.stage_steps))
         self.checkpoint = checkpoints.latest(out)

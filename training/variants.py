@@ -27,6 +27,17 @@ def _without_hands(config: TrainConfig) -> TrainConfig:
     return _with_model(encoder=replace(config.model.encoder, hands=False))(config)
 
 
+def _in_views(count: int, **changes: Any) -> Change:
+    """Train on groups of views from the second stage on."""
+
+    def change(config: TrainConfig) -> TrainConfig:
+        first, *others = config.schedule.stages
+        stages = (first, *(replace(stage, views=count) for stage in others))
+        return _with_model(**changes)(replace(config, schedule=replace(config.schedule, stages=stages)))
+
+    return change
+
+
 def _without_augmentation(config: TrainConfig) -> TrainConfig:
     return _with_model(augment=AugmentConfig(perspective=0, jitter=0))(config)
 
@@ -45,9 +56,13 @@ VARIANTS: dict[str, Change] = {
     "mimicmotion": _with_model(control="mimicmotion"),
     "smpl_render": _with_model(control="smpl_render"),
     "smpl_vq": _with_model(control="smpl_vq"),
-    # bone maps of HVG, with and without their 3-D half
+    # HVG: bone maps and attention across views; without that attention; bone maps alone; without their 3-D half
+    "hvg": _in_views(2, control="hvg_pose", view_attention=True),
+    "hvg_no_view": _in_views(2, control="hvg_pose"),
     "hvg_pose": _with_model(control="hvg_pose"),
     "hvg_2d": _with_model(control="hvg_2d"),
+    # 3DiMo that also reads the target's camera
+    "camera": _with_model(camera_rays=True),
     # choices that the paper leaves open
     "global_attention": _with_model(motion_attention="global"),
     "first_frame": _with_model(reference="first_frame"),

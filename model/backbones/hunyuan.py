@@ -25,16 +25,26 @@ from opendimo.model.backbones.hunyuan_attention import JointAttention, KeyMasked
 from opendimo.model.backbones.inject import MotionContext, MotionCrossAttention
 from opendimo.model.backbones.interface import BlockConditioning, Generator, unpatched
 from opendimo.model.config import Attention, Reference
+from opendimo.model.multiview.attention import ViewAttention, ViewContext
 
 
 class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
-    """A HunyuanVideo-1.5 block with a motion cross-attention of the video tokens after the joint attention."""
+    """A HunyuanVideo-1.5 block with attention of the video tokens across views and to motion after the joint one."""
 
     motion: MotionCrossAttention
 
-    def __init__(self, heads: int, head_dim: int, mlp_ratio: float, qk_norm: str, motion_dim: int | None) -> None:
-        """Build the base block, and a motion cross-attention unless `motion_dim` is None."""
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        mlp_ratio: float,
+        qk_norm: str,
+        motion_dim: int | None,
+        motion_views: ViewAttention | None,
+    ) -> None:
+        """Build the base block, a motion cross-attention unless `motion_dim` is None, and attention across views."""
         super().__init__(heads, head_dim, mlp_ratio, qk_norm)
+        self.motion_views = motion_views
         self.attn.set_processor(JointAttention())  # type: ignore[arg-type]  # diffusers lists its own
         if motion_dim is not None:
             self.motion = MotionCrossAttention(heads * head_dim, motion_dim, heads)
@@ -47,8 +57,9 @@ class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
         attention_mask: Tensor | None,
         freqs_cis: tuple[Tensor, Tensor],
         motion: MotionContext | None = None,
+        views: ViewContext | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the base block plus motion. Video [B, S, D], text [B, n, D], mask [B, 1, 1, S + n] of keys."""
+        """Run the base block plus views and motion. Video [B, S, D], text [B, n, D], mask [B, 1, 1, S + n] of keys."""
         video, text = hidden_states, encoder_hidden_states
         normed, gate, ff_shift, ff_scale, ff_gate = self.norm1(video, emb=temb)
         text_normed, text_gate, text_ff_shift, text_ff_scale, text_ff_gate = self.norm1_context(text, emb=temb)
@@ -61,6 +72,8 @@ class HunyuanMotionBlock(HunyuanVideo15TransformerBlock):
         video = video + attended * gate[:, None]
         text = text + text_attended * text_gate[:, None]
 
+        if self.motion_views is not None and views is not None:
+            video = video + self.motion_views(video, views)
         if motion is not None:
             video = video + self.motion(video, motion)
 
@@ -107,6 +120,8 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
         motion_attention: Attention | None = "aligned",
         reference: Reference = "prefix",
         temporal_stride: int = 4,
+        camera_rays: bool = False,
+        view_attention: bool = False,
     ) -> None:
         if use_meanflow or in_channels != 2 * out_channels + 1:
             raise ValueError(
@@ -138,9 +153,10 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
         attended = None if motion_attention is None else motion_dim
         self.context_embedder.token_refiner = KeyMaskedRefiner(*dims, num_refiner_layers)
         self.transformer_blocks.extend(
-            HunyuanMotionBlock(*dims, mlp_ratio, qk_norm, attended) for _ in range(num_layers)
+            HunyuanMotionBlock(*dims, mlp_ratio, qk_norm, attended, self.new_view_attention(block))
+            for block in range(num_layers)
         )
-        self.motion_alignment = self.new_alignment()
+        self.motion_alignment, self.motion_rays = self.new_alignment(), self.new_ray_embedding()
 
     def velocity(
         self,
@@ -165,7 +181,9 @@ class HunyuanMotionTransformer3DModel(Generator, HunyuanVideo15Transformer3DMode
         if padding is not None:
             keys = pad(padding, (tokens.shape[1], 0), value=True)[:, None, None]
         for block, control in zip(self.transformer_blocks, conditioning.modulations, strict=True):
-            tokens, text = self.run_block(block, control, tokens, text, temb, keys, rope, conditioning.motion)
+            tokens, text = self.run_block(
+                block, control, tokens, text, temb, keys, rope, conditioning.motion, conditioning.views
+            )
 
         out = self.proj_out(self.norm_out(tokens, temb))
         return unpatched(out.unflatten(2, (-1, self.patch, self.patch)), self.grid(conditioned))

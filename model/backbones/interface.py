@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from opendimo.model.backbones.inject import MotionAlignment, MotionContext, MotionCrossAttention
 from opendimo.model.config import Attention, Reference
+from opendimo.model.multiview.attention import EVERY, RAY, ViewAttention, ViewContext
 from opendimo.model.signal import Grid, Signal
 
 
@@ -26,21 +27,23 @@ def patch_side(config: Mapping[str, Any]) -> int:
 
 
 class BlockConditioning(NamedTuple):
-    """A signal prepared for the blocks: motion for all, and a scale and an addition, [B, S, D] or None, before each.
+    """A signal prepared for the blocks: motion and views for all, and a scale and an addition, [B, S, D] or None,
+    before each.
 
-    `prefix`: number of prepended frames that receive no signal, 0 or 1.
+    `prefix`: number of prepended frames that receive no motion, 0 or 1.
     """
 
     prefix: int
     motion: MotionContext | None
     modulations: list[tuple[Tensor | None, Tensor | None]]
+    views: ViewContext | None = None
 
 
 class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models of diffusers
     """A flow-matching transformer of diffusers conditioned on a control's `Signal`; without one it is the base model.
 
     Subclasses inherit from this class first and from a diffusers transformer second. Their config has the additional
-    fields `motion_dim`, `motion_attention`, `reference` and `temporal_stride`.
+    fields `motion_dim`, `motion_attention`, `reference`, `temporal_stride`, `camera_rays` and `view_attention`.
     """
 
     base: ClassVar[Any]
@@ -49,6 +52,8 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
     """Whether latent frame 0 is kept fixed if the reference is given as that frame; otherwise it is predicted."""
     motion_alignment: MotionAlignment | None
     """None in a generator for controls without motion tokens."""
+    motion_rays: "RayEmbedding | None"
+    """None in a generator that does not read the target's camera."""
     gradient_checkpointing: bool
     _no_split_modules: list[str]  # type: ignore[assignment]  # None only if there are none
     _repeated_blocks: list[str]
@@ -64,10 +69,13 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         motion_attention: Attention | None,
         reference: Reference,
         text_length: int = 512,
+        camera_rays: bool = False,
+        view_attention: bool = False,
     ) -> Self:
         """Load a base `transformer` folder and add new motion modules that have no effect at first.
 
-        If `motion_attention` is None, none are added. Raises `ValueError` if the folder has missing or unknown weights.
+        If `motion_attention` is None, none are added for motion. Raises `ValueError` if the folder has missing or
+        unknown weights.
         """
         base, info = cls.base.from_pretrained(path, output_loading_info=True)
         weights = {"missing": sorted(info["missing_keys"]), "unknown": sorted(info["unexpected_keys"])}
@@ -81,13 +89,15 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
             "motion_attention": motion_attention,
             "reference": reference,
             "text_length": text_length,
+            "camera_rays": camera_rays,
+            "view_attention": view_attention,
         }
         config = cls.extract_init_dict(base.config, **ours)[0]
         with init_empty_weights():
             model = cls(**config)
         model.load_state_dict(base.state_dict(), strict=False, assign=True)
         for module in model.modules():
-            if isinstance(module, (MotionAlignment, MotionCrossAttention)):
+            if isinstance(module, (MotionAlignment, MotionCrossAttention, ViewAttention, RayEmbedding)):
                 module.to_empty(device=base.device).reset_parameters()
         return model
 
@@ -103,6 +113,21 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         if mode is None:
             return None
         return MotionAlignment(mode, self.temporal_stride, config["motion_dim"], config["attention_head_dim"])
+
+    def new_view_attention(self, block: int) -> ViewAttention | None:
+        """Build the attention across views of a block (0-based); None if that block has none."""
+        if not self.config["view_attention"] or block % EVERY:
+            return None
+        return ViewAttention(self.width, self.config["num_attention_heads"])
+
+    def new_ray_embedding(self) -> "RayEmbedding | None":
+        """Build the embedding of camera rays; None if the generator has none."""
+        return RayEmbedding(RAY, self.width) if self.config["camera_rays"] else None
+
+    @property
+    def sees_cameras(self) -> bool:
+        """Whether `Signal.rays` changes the output."""
+        return bool(self.config["camera_rays"] or self.config["view_attention"])
 
     @property
     def width(self) -> int:
@@ -176,9 +201,10 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         """
 
     def block_conditioning(self, signal: Signal | None, grid: Grid, prefix: int) -> BlockConditioning:
-        """Prepare a signal for the blocks; the first `prefix` frames receive none.
+        """Prepare a signal for the blocks; the first `prefix` frames receive no motion.
 
-        Raises `ValueError` if there are more additions than blocks, or motion tokens without motion attention.
+        Raises `ValueError` if there are more additions than blocks, motion tokens without motion attention, or views
+        without rays.
         """
         blocks = self.config["num_layers"]
         if signal is None:
@@ -195,7 +221,16 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
             [None if x is None else pad(x, (0, 0, prefix_tokens, 0)) for x in (*some, *[None] * (blocks - len(some)))]
             for some in (signal.scales, signal.additions)
         )
-        return BlockConditioning(prefix, motion, list(zip(scales, additions, strict=True)))
+        rays = None if signal.rays is None else pad(signal.rays, (0, 0, prefix_tokens, 0))  # [B, S with prefix, 6]
+        if self.motion_rays is not None and rays is not None:
+            embedded = self.motion_rays(rays)
+            additions[0] = embedded if additions[0] is None else additions[0] + embedded
+        views = None
+        if self.config["view_attention"]:
+            if rays is None:
+                raise ValueError("a generator with attention across views needs the rays of the cameras")
+            views = ViewContext(signal.views, prefix + grid.frames, rays)
+        return BlockConditioning(prefix, motion, list(zip(scales, additions, strict=True)), views)
 
     def run_block(
         self, block: nn.Module, modulation: tuple[Tensor | None, Tensor | None], tokens: Tensor, *arguments: Any
@@ -207,6 +242,19 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             return self._gradient_checkpointing_func(block, tokens, *arguments)
         return block(tokens, *arguments)
+
+
+class RayEmbedding(nn.Linear):
+    """A linear map from rays [B, S, 6] to additions to the video tokens [B, S, D], zero-initialised."""
+
+    def reset_parameters(self) -> None:
+        """Initialise with zeros."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Embed rays."""
+        return super().forward(input.to(self.weight.dtype))
 
 
 def _first(names: list[str]) -> str:

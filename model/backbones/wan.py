@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 from opendimo.model.backbones.inject import MotionContext, MotionCrossAttention
 from opendimo.model.backbones.interface import BlockConditioning, Generator, unpatched
 from opendimo.model.config import Attention, Reference
+from opendimo.model.multiview.attention import ViewAttention, ViewContext
 
 logger = logging.getLogger(__name__)
 MOST_TEXT = 512
@@ -27,13 +28,22 @@ MOST_TEXT = 512
 
 
 class WanMotionBlock(WanTransformerBlock):
-    """A Wan block with a motion cross-attention between its self-attention and its text cross-attention."""
+    """A Wan block with attention to motion and across views between its self-attention and text cross-attention."""
 
     motion: MotionCrossAttention
 
-    def __init__(self, dim: int, ffn_dim: int, num_heads: int, *options: Any, motion_dim: int | None) -> None:
-        """Build the base block, and a motion cross-attention unless `motion_dim` is None."""
+    def __init__(
+        self,
+        dim: int,
+        ffn_dim: int,
+        num_heads: int,
+        *options: Any,
+        motion_dim: int | None,
+        motion_views: ViewAttention | None,
+    ) -> None:
+        """Build the base block, a motion cross-attention unless `motion_dim` is None, and attention across views."""
         super().__init__(dim, ffn_dim, num_heads, *options)
+        self.motion_views = motion_views
         if motion_dim is not None:
             self.motion = MotionCrossAttention(dim, motion_dim, num_heads)
 
@@ -44,8 +54,12 @@ class WanMotionBlock(WanTransformerBlock):
         temb: Tensor,
         rotary_emb: tuple[Tensor, Tensor],
         motion: MotionContext | None = None,
+        views: ViewContext | None = None,
     ) -> Tensor:
-        """Run the base block plus motion. `temb`: six modulations per sample [B, 6, D] or per token [B, S, 6, D]."""
+        """Run the base block plus views and motion.
+
+        `temb`: six modulations per sample [B, 6, D] or per token [B, S, 6, D].
+        """
         h, axis = hidden_states, temb.ndim - 2  # axis of the six modulations
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
             m.squeeze(axis) if axis == 2 else m for m in (self.scale_shift_table + temb.float()).chunk(6, dim=axis)
@@ -53,6 +67,8 @@ class WanMotionBlock(WanTransformerBlock):
         normed = (self.norm1(h.float()) * (1 + scale) + shift).type_as(h)
         h = (h.float() + self.attn1(normed, None, None, rotary_emb) * gate).type_as(h)
 
+        if self.motion_views is not None and views is not None:
+            h = h + self.motion_views(h, views)
         if motion is not None:
             h = h + self.motion(h, motion)
 
@@ -93,6 +109,8 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
         motion_attention: Attention | None = "aligned",
         reference: Reference = "prefix",
         temporal_stride: int = 4,
+        camera_rays: bool = False,
+        view_attention: bool = False,
         text_length: int = 512,
     ) -> None:
         if image_dim is not None or in_channels != out_channels:
@@ -123,10 +141,17 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
         options = qk_norm, cross_attn_norm, eps, added_kv_proj_dim
         attended = None if motion_attention is None else motion_dim
         self.blocks.extend(
-            WanMotionBlock(self.width, ffn_dim, num_attention_heads, *options, motion_dim=attended)
-            for _ in range(num_layers)
+            WanMotionBlock(
+                self.width,
+                ffn_dim,
+                num_attention_heads,
+                *options,
+                motion_dim=attended,
+                motion_views=self.new_view_attention(block),
+            )
+            for block in range(num_layers)
         )
-        self.motion_alignment = self.new_alignment()
+        self.motion_alignment, self.motion_rays = self.new_alignment(), self.new_ray_embedding()
 
     @classmethod
     def from_base(cls, path: Path, **settings: Any) -> Self:
@@ -157,7 +182,9 @@ class WanMotionTransformer3DModel(Generator, WanTransformer3DModel):  # type: ig
         )
         modulation = modulation.unflatten(-1, (6, -1))  # [B, 6, D] or [B, S, 6, D]
         for block, control in zip(self.blocks, conditioning.modulations, strict=True):
-            tokens = self.run_block(block, control, tokens, context, modulation, rope, conditioning.motion)
+            tokens = self.run_block(
+                block, control, tokens, context, modulation, rope, conditioning.motion, conditioning.views
+            )
 
         temb = temb if temb.ndim == 3 else temb[:, None]  # [B, S or 1, D]
         shift, scale = (self.scale_shift_table[0] + temb[..., None, :]).unbind(-2)

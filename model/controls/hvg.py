@@ -2,8 +2,8 @@
 
 The paper names the mechanism and publishes neither code nor settings. Ours: the channels of the map
 (`drawing/bone_maps.py`), an embedding of four numbers per bone, AnimateAnyone's pose guider, and a scale and a shift of
-the video tokens before every fourth block, zero-initialised. Of one view only; the paper's alignment across views and
-with the reference is not part of this control.
+the video tokens before every fourth block, zero-initialised. Maps are drawn in the target's camera. The alignment
+across views is the generator's (`multiview/attention.py`); that with the reference is not implemented.
 """
 
 from typing import ClassVar, Self
@@ -20,6 +20,7 @@ from opendimo.model.controls.interface import Control, Shapes
 from opendimo.model.drawing.bone_maps import BoneMaps, draw_bone_maps
 from opendimo.model.drawing.limbs import LIMBS
 from opendimo.model.folding import where_present
+from opendimo.model.multiview.cameras import in_target
 from opendimo.model.signal import Grid, Signal
 
 EVERY = 4
@@ -39,6 +40,7 @@ class HVGPoseControl(Control):
     sends_motion = False
     has_features = False
     draws = True
+    sees_cameras = True
     solid: ClassVar[bool] = True
     """Whether the map has its 3-D half."""
 
@@ -58,8 +60,9 @@ class HVGPoseControl(Control):
 
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
         """Return a scale and an addition before every `EVERY`-th block."""
+        seen = in_target(driving)
         joints, pose_ok, hands_ok, K = (
-            x.flatten(0, 1) for x in (driving.joints_3d, driving.pose_ok, driving.hands_pose_ok, driving.K)
+            x.flatten(0, 1) for x in (seen.joints_3d, seen.pose_ok, seen.hands_pose_ok, seen.K)
         )
         maps = draw_bone_maps(joints, pose_ok, hands_ok, K, *picture_size(grid))
         pictures = self.pictures(maps).unflatten(0, driving.joints_3d.shape[:2])  # [B, T, C, H, W]

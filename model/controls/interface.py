@@ -45,6 +45,8 @@ class Control(ModelMixin, ConfigMixin):  # type: ignore[misc]  # as all models o
     """Whether the control needs all frames of a window, not any of them."""
     draws: ClassVar[bool] = False
     """Whether the control draws poses, so that its number of operations depends on the data."""
+    sees_cameras: ClassVar[bool] = False
+    """Whether the control reads the target's camera; it then cannot use pairs of views whose cameras are unknown."""
 
     @classmethod
     @abstractmethod

@@ -56,6 +56,13 @@ def check_callback(callback: Any, inputs: Sequence[str], known: Sequence[str]) -
         )
 
 
+def check_numbers(**numbers: int) -> None:
+    """Raise `ValueError` for a number below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} is {number}: take 1 or more")
+
+
 def initial_latents(
     shape: tuple[int, ...],
     generator: torch.Generator | list[torch.Generator] | None,

@@ -18,6 +18,7 @@ from opendimo.model.batch import Driving
 from opendimo.model.driving.framing import Framing
 from opendimo.model.driving.person import Person, at_frames, driving_of
 from opendimo.model.encoder.config import EncoderConfig
+from opendimo.model.multiview.cameras import person_at
 from opendimo.model.pipeline.plugs import FINDERS, READERS, installed
 
 Frames = NDArray[np.uint8]
@@ -54,6 +55,10 @@ class Footage(Protocol):
     def fps(self) -> Fraction:
         """Frame rate of the frames that `window` indexes, in frames per second."""
 
+    @property
+    def person_at(self) -> NDArray[np.float64]:
+        """Mean position [3] of the person in the driver's camera, metres."""
+
     def window(self, frames: slice) -> Driving:
         """Return the control inputs of these frames as one sample [1, T, ...]."""
 
@@ -65,6 +70,11 @@ class Prepared:
     driving: Driving
     fps: Fraction
     start: float = 0.0
+
+    @property
+    def person_at(self) -> NDArray[np.float64]:
+        """Implement `Footage.person_at`."""
+        return person_at(self.driving.joints_3d[0].cpu().numpy(), self.driving.pose_ok[0].cpu().numpy())
 
     def window(self, frames: slice) -> Driving:
         """Implement `Footage.window`."""
@@ -97,6 +107,11 @@ class Filmed:
         height, width = self.frames.shape[1:3]
         points = Framing.of((width, height), self.size).points(self.person["joints_2d"][valid][..., :2]) * self.size
         return float(np.median(np.linalg.norm(points[:, NECK] - points[:, PELVIS], axis=-1)))
+
+    @property
+    def person_at(self) -> NDArray[np.float64]:
+        """Implement `Footage.person_at`."""
+        return person_at(self.person["joints_3d"], np.asarray(self.person["valid"], bool))
 
     def window(self, frames: slice) -> Driving:
         """Implement `Footage.window`."""

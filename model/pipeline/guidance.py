@@ -39,9 +39,9 @@ def evaluations(
 ) -> list[GuidanceBranch]:
     """Return the evaluations of a step, in one batch or, with `in_sequence`, one by one, which takes less memory.
 
-    `text`, `no_text`: the prompts and the negative prompts. `control_signal(present)` returns the signal of one sample,
-    the same for all videos, with or without motion. It is called once, or, if the control adds to the video tokens and
-    both are needed, once with and once without motion.
+    `text`, `no_text`: the prompts and the negative prompts. `control_signal(present)` returns the signal with or
+    without motion, of one sample for all videos or one for each. It is called once, or, if the control adds to the
+    video tokens and both are needed, once with and once without motion.
     """
     passes = [
         (text, True, text_scale + motion_scale - 1),
@@ -114,21 +114,25 @@ def _joined_prompts(prompts: list[Prompts]) -> Prompts:
 
 
 def _joined_signals(signals: list[Signal], videos: int) -> Signal:
-    """Concatenate the generator inputs (motion, scales, additions) of single samples, each repeated, to a batch."""
+    """Concatenate the generator inputs of n signals, each of one sample for all V videos or one for each, to a batch
+    of n V samples, those of a signal in a row."""
     motions = [s.motion for s in signals if s.motion is not None]
+    rays = tuple(s.rays for s in signals if s.rays is not None)
     return Signal(
-        MotionTokens(*(_repeated(part, videos) for part in zip(*motions, strict=True))) if motions else None,
-        tuple(_repeated_of_blocks(part, videos) for part in zip(*(s.additions for s in signals), strict=True)),
-        scales=tuple(_repeated_of_blocks(part, videos) for part in zip(*(s.scales for s in signals), strict=True)),
+        MotionTokens(*(_for_videos(part, videos) for part in zip(*motions, strict=True))) if motions else None,
+        tuple(_of_block(part, videos) for part in zip(*(s.additions for s in signals), strict=True)),
+        scales=tuple(_of_block(part, videos) for part in zip(*(s.scales for s in signals), strict=True)),
+        rays=_for_videos(rays, videos) if rays else None,
+        views=signals[0].views,
     )
 
 
-def _repeated_of_blocks(samples: tuple[Tensor | None, ...], videos: int) -> Tensor | None:
-    """Return `_repeated` samples; None for a block without any."""
-    given = tuple(sample for sample in samples if sample is not None)
-    return _repeated(given, videos) if given else None
+def _of_block(parts: tuple[Tensor | None, ...], videos: int) -> Tensor | None:
+    """Return the parts `_for_videos`; None for a block without any."""
+    given = tuple(part for part in parts if part is not None)
+    return _for_videos(given, videos) if given else None
 
 
-def _repeated(samples: tuple[Tensor, ...], videos: int) -> Tensor:
-    """Concatenate n single samples [1, ...] to [n V, ...], each for V videos in a row."""
-    return torch.cat(samples).repeat_interleave(videos, dim=0)
+def _for_videos(parts: tuple[Tensor, ...], videos: int) -> Tensor:
+    """Concatenate n parts [1 or V, ...] to [n V, ...]."""
+    return torch.cat([part if len(part) == videos else part.repeat_interleave(videos, dim=0) for part in parts])

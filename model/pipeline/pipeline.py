@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self, get_args
+from typing import Any, Self, get_args
 
 import diffusers
 import numpy as np
@@ -20,18 +20,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opendimo.model.backbones.interface import Generator
 from opendimo.model.base_folder import part_config
+from opendimo.model.batch import Driving
 from opendimo.model.controls import Control
-from opendimo.model.dimo import DiMo
+from opendimo.model.dimo import DiMo, with_cameras
 from opendimo.model.encoder.config import EncoderConfig
 from opendimo.model.latent_geometry import LatentGeometry
-from opendimo.model.pipeline.calls import CallState, check_callback, initial_latents
+from opendimo.model.multiview.cameras import in_view_of_driver
+from opendimo.model.pipeline.calls import CallState, check_callback, check_numbers, initial_latents
 from opendimo.model.pipeline.folder import SavedPipeline
 from opendimo.model.pipeline.footage import DrivingInput, FindPerson, Footage, ReadVideo, open_footage, scale_of
 from opendimo.model.pipeline.guidance import evaluations, guided_velocity
 from opendimo.model.pipeline.lora import LoraLoaderMixin
 from opendimo.model.pipeline.pictures import OutputType, as_asked, fitted, open_image
 from opendimo.model.pipeline.prompts import PromptEncoder, Prompts, check_prompts, for_each_video
-from opendimo.model.pipeline.windows import Span, frames_of, window_weights, windows
+from opendimo.model.pipeline.windows import GridWindow, Span, Window, frames_of, grid_windows
 from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 from opendimo.model.signal import Signal
 from opendimo.model.text import load_text
@@ -54,15 +56,6 @@ class DiMoOutput(BaseOutput):
     scale: float | None = None
 
 
-class Window(NamedTuple):
-    """A window of latent frames: its span, the weights of its velocities [size, 1, 1], and the control's signal for
-    it, of one sample with or without motion."""
-
-    span: Span
-    weights: Tensor
-    signal: Callable[[bool], Signal]
-
-
 class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
     """3DiMo inference with any control and generator.
 
@@ -71,6 +64,8 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
     `frame_step`-th of a clip, about `fps` frames per second, of `height` x `width` pixels.
     """
 
+    _videos_at_once: int | None = None
+    """Videos that are denoised together; None: all."""
     model_cpu_offload_seq = "text_encoder->control->transformer->vae"  # type: ignore[assignment]
     _callback_tensor_inputs = ["latents", "reference_latents", "prompt_embeds", "negative_prompt_embeds"]  # noqa: RUF012
 
@@ -200,13 +195,8 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
         check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
         if output_type not in (kinds := get_args(OutputType)):
             raise ValueError(f"output_type is {output_type!r}: take one of {', '.join(kinds)}")
-        for name, number in (
-            ("num_inference_steps", num_inference_steps),
-            ("num_videos_per_prompt", num_videos_per_prompt),
-        ):
-            if number < 1:
-                raise ValueError(f"{name} is {number}: take 1 or more")
-        spans = self._spans(num_frames, height, width, window_overlap)
+        check_numbers(num_inference_steps=num_inference_steps, num_videos_per_prompt=num_videos_per_prompt)
+        length, overlap, size = self._window_sizes(num_frames, height, width, window_overlap)
         image = open_image(reference)
         picture = fitted(image, height, width)
         footage = open_footage(
@@ -231,10 +221,12 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
         no_text = self._embedded(negative_prompt, negative_prompt_embeds, negative_prompt_embeds_mask)
         text, no_text = for_each_video(text, no_text, num_videos_per_prompt)
         clean = encode(self.vae, picture.to(device)).to(dtype)  # [1, C, 1, h, w]
-        shape = (len(text.embeds), clean.shape[1], spans[-1][1], *clean.shape[3:])
+        shape = (len(text.embeds), clean.shape[1], length, *clean.shape[3:])
         latents = initial_latents(shape, generator, latents, device)
-        signals = (cache(partial(self._control_signal, footage, span, latents)) for span in spans)
-        weights = (weight.to(device).view(-1, 1, 1) for weight in window_weights(spans))
+        rounds = [
+            [self._window(footage, window, latents) for window in part]
+            for part in grid_windows(shape[0], length, self._videos_at_once or shape[0], size, overlap)
+        ]
         tensors = {
             "latents": latents,
             "reference_latents": clean,
@@ -244,14 +236,12 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
         # evenly spaced sigmas; the scheduler applies its shift once
         self.scheduler.set_timesteps(sigmas=np.linspace(1, 0, num_inference_steps + 1)[:-1], device=device)
         self._num_timesteps = len(self.scheduler.timesteps)
-        windows = [Window(*parts) for parts in zip(spans, weights, signals, strict=True)]
         with self.progress_bar(total=self.num_timesteps) as bar:
             for step, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
-                tensors["latents"] = self._denoised(
-                    t, tensors, (text.mask, no_text.mask), windows, guidance_in_sequence
-                )
+                windows, masks = rounds[step % len(rounds)], (text.mask, no_text.mask)
+                tensors["latents"] = self._denoised(t, tensors, masks, windows, guidance_in_sequence)
                 if callback_on_step_end is not None:
                     given = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     tensors |= callback_on_step_end(self, step, t, given)
@@ -274,8 +264,8 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
         latents, clean = tensors["latents"], tensors["reference_latents"]
         branches = [
             evaluations(
-                Prompts(tensors["prompt_embeds"], masks[0]),
-                Prompts(tensors["negative_prompt_embeds"], masks[1]),
+                Prompts(tensors["prompt_embeds"][window.videos], masks[0][window.videos]),
+                Prompts(tensors["negative_prompt_embeds"][window.videos], masks[1][window.videos]),
                 window.signal,
                 text_scale=self.guidance_scale,
                 motion_scale=self.motion_guidance_scale,
@@ -284,30 +274,40 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
             for window in windows
         ]
         velocity = torch.zeros_like(latents)
-        for ((start, stop), weights, _), each in zip(windows, branches, strict=True):
-            part = latents[:, :, start:stop].to(clean.dtype)
+        for (videos, (start, stop), weights, _), each in zip(windows, branches, strict=True):
+            part = latents[videos, :, start:stop].to(clean.dtype)
             guided = guided_velocity(self.transformer, part, t, clean, each, self.attention_kwargs)
-            velocity[:, :, start:stop] += weights * guided
+            velocity[videos, :, start:stop] += weights * guided
         latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
         if self.transformer.first_frame_is_given:
             latents[:, :, :1] = clean
         return latents
 
-    def _control_signal(self, footage: Footage, span: Span, latents: Tensor, present: bool) -> Signal:
+    def _window(self, footage: Footage, window: GridWindow, latents: Tensor) -> Window:
+        videos, span, weights = window
+        signal = cache(partial(self._control_signal, footage, videos, span, latents))
+        return Window(videos, span, weights.to(latents.device)[:, None, :, None, None], signal)
+
+    def _driving(self, footage: Footage, videos: list[int], frames: slice) -> Driving:
+        """Return the driving inputs of a window of some videos: one sample [1, T, ...] for all, or one for each."""
+        return in_view_of_driver(footage.window(frames))
+
+    def _control_signal(
+        self, footage: Footage, videos: list[int], span: Span, latents: Tensor, present: bool
+    ) -> Signal:
         """Return the control's signal for one window of latent frames; `present` False: without motion."""
-        driving = footage.window(frames_of(span, self.transformer.temporal_stride)).to(self._execution_device)
+        frames = frames_of(span, self.transformer.temporal_stride)
+        driving = self._driving(footage, videos, frames).to(self._execution_device)
         pictures = {"body": driving.body.to(self.control.dtype), "hands": driving.hands.to(self.control.dtype)}
         grid = self.transformer.grid(latents[:, :, slice(*span)])
-        given = torch.tensor([present], device=latents.device)
-        signal = self.control(replace(driving, **pictures), given, grid)
-        motion, dtype = signal.motion, self.transformer.dtype
-        if motion is not None:
-            motion = motion._replace(tokens=motion.tokens.to(dtype))
-        return Signal(motion).with_modulations(signal, lambda x: x.to(dtype))
+        given = torch.full((len(driving.body),), present, device=latents.device)
+        signal = self.control(driving := replace(driving, **pictures), given, grid)
+        signal = with_cameras(signal, self.transformer, driving, grid, len(driving.body))
+        return signal.for_generator(self.transformer.dtype)
 
-    def _spans(self, num_frames: int, height: int, width: int, overlap: int | None) -> list[Span]:
-        """Return windows of latent frames that cover a video, none longer than in training. Raises `ValueError` for
-        unsupported sizes and lengths."""
+    def _window_sizes(self, num_frames: int, height: int, width: int, overlap: int | None) -> tuple[int, int, int]:
+        """Return latent frames of a video, of the overlap of windows, and of a window, which is not longer than in
+        training. Raises `ValueError` for unsupported sizes and lengths."""
         geometry, trained = LatentGeometry.of(self.vae, self.transformer), self.config["num_frames"]
         length, *_ = geometry.latent_shape(num_frames, height, width)
         size, *_ = geometry.latent_shape(trained, height, width)
@@ -316,4 +316,4 @@ class DiMoPipeline(LoraLoaderMixin, PromptEncoder, CallState, SavedPipeline):
                 f"num_frames is {num_frames}, more than the {trained} of training, and the reference is frame 0: "
                 "ask for fewer, or train with reference 'prefix'"
             )
-        return windows(length, size, max(1, size // 3) if overlap is None else overlap)
+        return length, max(1, size // 3) if overlap is None else overlap, size

@@ -174,6 +174,9 @@ def random_batch(size: Size) -> Batch:
         joints_3d=torch.randn(n, t, 52, 3),
         joints_2d=torch.rand(n, t, 52, 3),
         K=torch.eye(3).expand(n, t, 3, 3),
+        target_from_driver=torch.eye(3, 4).expand(n, t, 3, 4),
+        target_K=torch.eye(3).expand(n, t, 3, 3),
+        target_ok=torch.ones(n, t, dtype=torch.bool),
         pose_ok=torch.ones(n, t, dtype=torch.bool),
         hands_pose_ok=torch.ones(n, t, 2, dtype=torch.bool),
     )

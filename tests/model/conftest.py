@@ -12,6 +12,7 @@ from opendimo.model.backbones.inject import MotionCrossAttention
 from opendimo.model.dimo import Batch, DiMo, DiMoConfig, Driving
 from opendimo.model.signal import MotionTokens, Signal
 from opendimo.model.tiny import FAMILIES, LATENT_CHANNELS, TEXT_DIM, make_tiny_base
+from tests.model.pipelines import same_target
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +84,7 @@ def make_batch() -> Callable[..., Batch]:
             joints_3d=normal(9, 52, 3) + torch.tensor([0.0, 0.0, 5.0]),
             joints_2d=normal(9, 52, 3).sigmoid(),
             K=torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]).expand(samples, 9, 3, 3),
+            **same_target(9, samples),
             pose_ok=normal(9) > -0.5,
             hands_pose_ok=normal(9, 2) > -0.5,
         )

@@ -21,6 +21,14 @@ def tiny_pipeline(base: Path, dimo: DiMo, **config: Any) -> DiMoPipeline:
     return pipeline
 
 
+def same_target(frames: int, samples: int = 1) -> dict[str, torch.Tensor]:
+    """Return the fields of a target that is seen by the driver's camera."""
+    still = torch.eye(3, 4).expand(samples, frames, 3, 4)
+    K = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]).expand(samples, frames, 3, 3)
+    known = torch.ones(samples, frames, dtype=torch.bool)
+    return {"target_from_driver": still, "target_K": K, "target_ok": known}
+
+
 def driving(frames: int = 9, seed: int = 0) -> Driving:
     """Return one sample of random frames and poses with all labels."""
     g = torch.Generator().manual_seed(seed)
@@ -38,6 +46,7 @@ def driving(frames: int = 9, seed: int = 0) -> Driving:
         joints_3d=normal(52, 3) + torch.tensor([0.0, 0.0, 5.0]),
         joints_2d=normal(52, 3).sigmoid(),
         K=torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]).expand(1, frames, 3, 3),
+        **same_target(frames),
         pose_ok=torch.ones(1, frames, dtype=torch.bool),
         hands_pose_ok=torch.ones(1, frames, 2, dtype=torch.bool),
     )

@@ -1,0 +1,1 @@
+"""Several views of one moment: rays of their cameras, attention across them, camera paths."""
