@@ -44,6 +44,11 @@ def with_cameras(signal: Signal, transformer: Generator, driving: Driving, grid:
     return signal._replace(rays=token_rays(driving, grid, transformer.temporal_stride), views=views)
 
 
+def sees_cameras(transformer: Generator, control: Control) -> bool:
+    """Return whether a model reads the target's camera."""
+    return transformer.sees_cameras or control.sees_cameras
+
+
 class DiMo(nn.Module):
     """The jointly trained model. `geometry` is None if it is disabled or the control has no motion tokens."""
 

@@ -23,7 +23,7 @@ MAY_IMPORT = {
         "model.text",
     ),
     "training": ("model", "storage_schemas"),
-    "dags": ("pipelines", "training", "storage_schemas", "model.sampling"),
+    "dags": ("pipelines", "training", "storage_schemas", "model.sampling", "model.multiview.paths"),
 }
 EXTRA_IMPORTS = {"training/miniature/": "pipelines.studio"}
 """Additional imports allowed for a folder: the miniature's base model is trained on the synthetic people of the

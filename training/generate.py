@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from opendimo.model.multiview.paths import CameraPaths
 from opendimo.model.pipeline import DiMoOutput, DiMoPipeline
 from opendimo.model.pipeline.footage import DrivingInput, FindPerson, ReadVideo
+from opendimo.model.pipeline.multiview import MultiViewOutput, MultiViewPipeline
 from opendimo.model.pipeline.pictures import open_image
 from opendimo.model.sampling import GUIDANCE, MOTION_GUIDANCE, STEPS
 from opendimo.storage_schemas.media.video import encode
@@ -91,6 +93,49 @@ def generate(
     return Path(out)
 
 
+@dataclass(frozen=True)
+class Views:
+    """Videos of several cameras: `frames` [V, T, H, W, 3] RGB at `fps`, `cameras` [V, T or 1, 3, 4] relative to the
+    driver's, and their intrinsics `K` [3, 3] in pixels."""
+
+    frames: NDArray[np.uint8]
+    fps: Fraction
+    cameras: NDArray[np.float64]
+    K: NDArray[np.float64]
+
+
+def generate_views(
+    checkpoint: str | Path,
+    reference: str | Path,
+    driving: DrivingInput,
+    cameras: CameraPaths,
+    prompt: str,
+    sampling: Sampling | None = None,
+    *,
+    placing: Placing | None = None,
+    seed: int = 0,
+    start: float | None = None,
+    on_step: Callable[[], None] = lambda: None,
+    find_person: FindPerson | None = None,
+    read_video: ReadVideo | None = None,
+) -> Views:
+    """Generate what several cameras see of the person of the `reference` image with the motion of `driving`.
+
+    Arguments and errors are those of `generate`; besides, raises the `ValueError` of `MultiViewPipeline.of`.
+    """
+    image = open_image(reference)
+    pipeline = MultiViewPipeline.of(load_pipeline(find_pipeline(checkpoint), placing or Placing()))
+    plugins = {"start": start, "find_person": find_person, "read_video": read_video}
+    output = _sampled(
+        pipeline, image, driving, prompt, sampling, seed=seed, on_step=on_step, cameras=cameras, **plugins
+    )
+    assert isinstance(output, MultiViewOutput) and output.cameras is not None and output.K is not None
+    frames = (255 * np.asarray(output.frames)).round().astype(np.uint8)
+    height, width = frames.shape[2:4]
+    K = np.diag([width, height, 1.0]) @ output.K.double().cpu().numpy()
+    return Views(frames, output.fps, np.asarray(output.cameras, np.float64), K)
+
+
 def sample(
     pipeline: DiMoPipeline,
     reference: Image,
@@ -103,6 +148,22 @@ def sample(
     **arguments: Any,
 ) -> tuple[NDArray[np.uint8], Fraction]:
     """Return RGB frames [T, H, W, 3] of one video, and its frame rate. `arguments`: more arguments of the pipeline."""
+    output = _sampled(pipeline, reference, driving, prompt, sampling, seed=seed, on_step=on_step, **arguments)
+    frames = np.asarray(output.frames)[0]  # [T, H, W, 3] in [0, 1]
+    return (255 * frames).round().astype(np.uint8), output.fps
+
+
+def _sampled(
+    pipeline: DiMoPipeline,
+    reference: Image,
+    driving: DrivingInput,
+    prompt: str,
+    sampling: Sampling | None,
+    *,
+    seed: int,
+    on_step: Callable[[], None],
+    **arguments: Any,
+) -> DiMoOutput:
     pipeline.set_progress_bar_config(disable=True)  # progress is reported by `on_step`
 
     def step_done(*_: Any) -> dict[str, torch.Tensor]:
@@ -112,12 +173,11 @@ def sample(
     output = pipeline(
         reference,
         driving,
-        prompt,
+        prompt=prompt,
         **asdict(sampling or Sampling()) | arguments,
         generator=torch.Generator().manual_seed(seed),
         callback_on_step_end=step_done,
         output_type="np",
     )
     assert isinstance(output, DiMoOutput)
-    frames = np.asarray(output.frames)[0]  # [T, H, W, 3] in [0, 1]
-    return (255 * frames).round().astype(np.uint8), output.fps
+    return output

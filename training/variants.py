@@ -33,7 +33,9 @@ def _in_views(count: int, **changes: Any) -> Change:
     def change(config: TrainConfig) -> TrainConfig:
         first, *others = config.schedule.stages
         stages = (first, *(replace(stage, views=count) for stage in others))
-        return _with_model(**changes)(replace(config, schedule=replace(config.schedule, stages=stages)))
+        at_once = config.micro_batch and max(1, config.micro_batch // count) * count
+        config = replace(config, schedule=replace(config.schedule, stages=stages), micro_batch=at_once)
+        return _with_model(**changes)(config)
 
     return change
 

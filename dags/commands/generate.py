@@ -57,6 +57,13 @@ def generate(
         bool,
         typer.Option("--offload", help="Move each component to the GPU only while it runs: slower, less memory."),
     ] = False,
+    cameras: Annotated[
+        str | None,
+        typer.Option(
+            help="Several views at once, of a model that reads cameras: orbit:N around the person, or a JSON file "
+            "of cameras. OUT then shows them side by side; each is also written to OUT-0.mp4 and so on."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the noise.")] = 0,
 ) -> None:
     """Generate a video of the person in the reference image with the motion of the driving video.
@@ -66,6 +73,9 @@ def generate(
 
     Example, longer than in training: dimo generate --checkpoint runs/1 --reference me.png --driving dance.mp4
     --out long.mp4 --frames 361
+
+    Example, four views around the person: dimo generate --checkpoint runs/hvg --reference me.png --driving dance.mp4
+    --out views.mp4 --cameras orbit:4
     """
     from opendimo.training.pipeline_folder import find_pipeline
 
@@ -73,13 +83,20 @@ def generate(
     if out.suffix.lower() != ".mp4":
         raise ValueError(f"--out must end in .mp4, got {out}")
     pipeline = find_pipeline(checkpoint)
+    if cameras is not None:
+        from opendimo.model.multiview.paths import camera_paths
 
-    from opendimo.dags.generate import animate
+        camera_paths(cameras)
+
+    from opendimo.dags.generate import CONSISTENCY, animate
     from opendimo.dags.progress import display
+    from opendimo.storage_schemas.lake.files import read_json
     from opendimo.training.generate import Placing, Sampling
 
     sampling = Sampling(steps, guidance, motion_guidance, frames, guidance_in_sequence)
     placing = Placing(dtype.value, offload) if dtype else Placing(offload=offload)
     with display():
-        video_path = animate(pipeline, reference, driving, prompt, out, sampling, seed, placing, start=start)
-    print(video_path)
+        made = animate(pipeline, reference, driving, prompt, out, sampling, seed, placing, start=start, cameras=cameras)
+    print(made)
+    if cameras is not None:
+        print(read_json(made.with_suffix(".json"))[CONSISTENCY])

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from opendimo.model.batch import Driving
 
@@ -40,7 +39,7 @@ def in_view_of_driver(driving: Driving) -> Driving:
     )
 
 
-def seen_by(driving: Driving, cameras: Sequence[Tensor]) -> Driving:
+def seen_by(driving: Driving, cameras: Sequence[NDArray[np.floating]]) -> Driving:
     """Repeat one sample of driving inputs [1, T, ...] for V targets, seen by `cameras`, each [T or 1, 3, 4].
 
     Cameras map the driver's camera coordinates to the target's, in metres; intrinsics are the driver's. Returns
@@ -48,7 +47,7 @@ def seen_by(driving: Driving, cameras: Sequence[Tensor]) -> Driving:
     """
     frames = driving.body.shape[1]
     views = driving.map(lambda x: x.expand(len(cameras), *x.shape[1:]))
-    moved = torch.stack([camera.to(driving.K).expand(frames, 3, 4) for camera in cameras])  # [V, T, 3, 4]
+    moved = torch.stack([torch.from_numpy(camera).to(driving.K).expand(frames, 3, 4) for camera in cameras])
     return replace(views, target_from_driver=moved, target_K=views.K, target_ok=torch.ones_like(views.target_ok))
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 MOST = 64
 """Greatest number of cameras."""
@@ -23,7 +21,7 @@ class CameraPaths(Protocol):
     def __len__(self) -> int:
         """Return the number of cameras."""
 
-    def around(self, person: NDArray[np.floating]) -> Sequence[Tensor]:
+    def around(self, person: NDArray[np.floating]) -> Sequence[NDArray[np.float32]]:
         """Return the cameras, each [T or 1, 3, 4], x_target = R x_driver + t, camera coordinates in metres.
 
         `person` [3]: where the person is in the driver's camera.
@@ -48,14 +46,14 @@ class Orbit:
     def __len__(self) -> int:
         return self.count
 
-    def around(self, person: NDArray[np.floating]) -> Sequence[Tensor]:
+    def around(self, person: NDArray[np.floating]) -> Sequence[NDArray[np.float32]]:
         """Implement `CameraPaths.around`."""
         axis = np.asarray(self.down, float) / np.linalg.norm(self.down)
-        cameras = []
+        cameras = list[NDArray[np.float32]]()
         for k in range(self.count):
             turn = _about(axis, -2 * np.pi * k / self.count)  # of the scene about the person, as the camera sees it
             moved = np.concatenate([turn, (person - turn @ person)[:, None]], axis=1)
-            cameras.append(torch.from_numpy(moved.astype(np.float32))[None])
+            cameras.append(moved.astype(np.float32)[None])
         return cameras
 
 
@@ -63,13 +61,13 @@ class Orbit:
 class Rig:
     """Given cameras, each [T or 1, 3, 4], relative to the driver's; `names` of them."""
 
-    cameras: tuple[Tensor, ...]
+    cameras: tuple[NDArray[np.float32], ...]
     names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.cameras)
 
-    def around(self, person: NDArray[np.floating]) -> Sequence[Tensor]:
+    def around(self, person: NDArray[np.floating]) -> Sequence[NDArray[np.float32]]:
         """Implement `CameraPaths.around`; they do not depend on the person."""
         return self.cameras
 
@@ -119,7 +117,7 @@ def _rig(content: Any, path: Path) -> Rig:
 
     to_world = np.linalg.inv(square(poses[driver]))
     relative = [(square(pose) @ to_world)[:, :3].astype(np.float32) for pose in poses.values()]
-    return Rig(tuple(torch.from_numpy(np.ascontiguousarray(pose)) for pose in relative), tuple(poses))
+    return Rig(tuple(relative), tuple(poses))
 
 
 def _pose(given: Any, name: str) -> NDArray[np.float64]:

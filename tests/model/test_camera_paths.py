@@ -19,7 +19,7 @@ def centre(camera: np.ndarray) -> np.ndarray:
 
 
 def test_an_orbit_keeps_its_distance_and_looks_at_the_person_as_the_driver_does() -> None:
-    cameras = [camera[0].double().numpy() for camera in Orbit(8).around(PERSON)]
+    cameras = [camera[0].astype(float) for camera in Orbit(8).around(PERSON)]
     assert np.allclose(cameras[0], np.eye(3, 4), atol=1e-6)
     for camera in cameras:
         assert np.linalg.norm(centre(camera) - PERSON) == pytest.approx(np.linalg.norm(PERSON), abs=1e-5)
@@ -30,7 +30,7 @@ def test_an_orbit_keeps_its_distance_and_looks_at_the_person_as_the_driver_does(
 
 
 def test_an_orbit_goes_to_the_left_as_the_camera_terms_say() -> None:
-    path = np.concatenate([camera.numpy() for camera in Orbit(64).around(PERSON)])[:17]  # a quarter of the circle
+    path = np.concatenate(Orbit(64).around(PERSON))[:17]  # a quarter of the circle
     K = np.tile(np.array([[900.0, 0, 480], [0, 900, 270], [0, 0, 1]]), (17, 1, 1))
     motion = camera_motion(path, K, 8.0, np.tile(PERSON, (17, 1)))
     assert {term.term for term in motion.terms} == {"arc_left"}
@@ -46,7 +46,7 @@ def test_cameras_of_a_file_are_relative_to_the_drivers(tmp_path: Path) -> None:
     assert isinstance(rig, Rig) and rig.names == ("front", "side")
     point = rng.normal(size=3)
     in_side, in_front = (camera[:, :3] @ point + camera[:, 3] for camera in (side, front))
-    moved = rig.around(PERSON)[0][0].double().numpy()
+    moved = rig.around(PERSON)[0][0].astype(float)
     assert np.allclose(moved[:, :3] @ in_side + moved[:, 3], in_front, atol=1e-5)
     assert np.allclose(rig.around(PERSON)[1][0], np.eye(3, 4), atol=1e-6)
 

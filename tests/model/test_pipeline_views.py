@@ -82,7 +82,7 @@ class Chosen:
     def __len__(self) -> int:
         return len(self.order)
 
-    def around(self, person: np.ndarray) -> list[torch.Tensor]:
+    def around(self, person: np.ndarray) -> list[np.ndarray]:
         cameras = Orbit(4).around(person)
         return [cameras[k] for k in self.order]
 

@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -127,8 +127,8 @@ def test_the_help_names_every_variant_without_importing_torch() -> None:
 
 
 def test_unknown_names_are_refused_with_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no variant 'hvg': choose one of full, smpl_ctrl"):
-        with_variant(preset("tiny", tmp_path), "hvg")
+    with pytest.raises(ValueError, match="no variant 'hgv': choose one of full, smpl_ctrl"):
+        with_variant(preset("tiny", tmp_path), "hgv")
     with pytest.raises(
         ValueError, match=r"no preset 'wan': choose one of tiny, lite, wan2.2-ti2v-5b, hunyuanvideo-1.5"
     ):
@@ -142,11 +142,15 @@ def test_a_variant_changes_one_thing(tmp_path: Path) -> None:
     assert config.model.encoder.width == 1024 and config.bf16 and config.gradient_checkpointing
     for name in VARIANTS:
         changed = with_variant(config, name)
-        parts = [f for f in ("control", "encoder", "augment", "motion_attention", "reference", "geometry")
-                 if getattr(changed.model, f) != getattr(config.model, f)]  # fmt: skip
+        parts = [
+            f.name for f in fields(config.model) if getattr(changed.model, f.name) != getattr(config.model, f.name)
+        ]
         rescheduled = changed.schedule != config.schedule
         if name == "no_geometry":  # encoder-only steps need the head
             assert parts == ["geometry"] and changed.schedule == config.schedule.without_geometry()
+        elif name in ("hvg", "hvg_no_view"):
+            assert parts == (["control", "view_attention"] if name == "hvg" else ["control"])
+            assert [stage.views for stage in changed.schedule.stages] == [1, 2, 2] and changed.micro_batch == 2
         else:
             assert len(parts) + rescheduled == (name != "full")
         assert changed.variant == name

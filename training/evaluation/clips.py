@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from opendimo.model.batch import Driving
+from opendimo.model.dimo import sees_cameras
 from opendimo.model.encoder.config import EncoderConfig
 from opendimo.storage_schemas.ids import as_stored, sha256_file, stable_id
 from opendimo.storage_schemas.lake.files import read_json, write_bytes, write_json
@@ -78,8 +79,8 @@ def make_clips(
 ) -> None:
     """Generate CASE.mp4 in `folder` for every case that has no clip yet.
 
-    Skips cases whose driver has no pose labels if the model's control reads them. `on_done` is called once for every
-    case, including existing and skipped ones.
+    Skips cases that lack what the model reads: pose labels of the driver, or cameras of both views. `on_done` is called
+    once for every case, including existing and skipped ones.
     """
     missing = [case for case in cases if not (folder / f"{case.case_id}.mp4").exists()]
     for _ in range(len(cases) - len(missing)):
@@ -88,15 +89,19 @@ def make_clips(
         return
     pipeline = load_pipeline(find_pipeline(checkpoint), placing or Placing())
     encoder = EncoderConfig(**pipeline.control.config.get("encoder", {}))
+    cameras = sees_cameras(pipeline.transformer, pipeline.control)
     sampling = Sampling(config.steps, config.guidance, config.motion_guidance)
     with ThreadPoolExecutor(1) as threads:
         for case in missing:
             if case.pair.pose_id is not None or not pipeline.control.reads_poses:
-                [driving] = read_drivings(release, [case.pair], encoder, case.target.size, threads)
+                size = case.target.size
+                [driving] = read_drivings(release, [case.pair], encoder, size, threads, cameras=cameras)
+                if cameras and not driving.target_ok.all():
+                    on_done()
+                    continue
                 reference = Image.open(folder.parent / "reference" / f"{case.case_id}.png")
                 seed = int(stable_id("seed", config.seed, case.case_id)[:8], 16)
-                width, height = case.target.size
-                window: dict[str, Any] = {"num_frames": case.pair.num_frames, "width": width, "height": height}
+                window: dict[str, Any] = {"num_frames": case.pair.num_frames, "width": size[0], "height": size[1]}
                 frames, _ = sample(
                     pipeline, reference, _as_batch(driving), case.prompt, sampling, seed=seed, fps=case.fps, **window
                 )
