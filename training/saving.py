@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class Saver:
         if average is not None:
             with average.applied():
                 models["ema"] = whole_copy(model, self._world)
-        self._running = self._thread.submit(self._write, state, moments, models, finish)
+        attempt = partial(self._try, state, moments, models, finish)
+        self._running = self._thread.submit(self._write, state["step"], attempt)
 
     @property
     def failed(self) -> bool:
@@ -101,23 +103,15 @@ class Saver:
         self._thread.shutdown()
         self._thread_world.destroy_own_group()
 
-    def _write(
-        self,
-        state: dict[str, Any],
-        moments: dict[str, Tensor],
-        models: dict[str, DiMo | None],
-        finish: Callable[[], None],
-    ) -> None:
-        """Write a checkpoint, again and again as long as the disk is full."""
-        space = Space(self._folder, f"the checkpoint of step {state['step']}", self._hurry)
+    def _write(self, step: int, attempt: Callable[[], None]) -> None:
+        """Write the checkpoint of a step by `attempt`, again and again as long as the disk is full."""
+        space = Space(self._folder, f"the checkpoint of step {step}", self._hurry)
         while True:
             try:
-                self._try(state, moments, models, finish)
+                return attempt()
             except (Exception, CheckpointException) as error:  # the second one is no Exception
                 if not is_full(error) or not self._thread_world.on_first(space.wait):
                     raise
-            else:
-                return
 
     def _try(
         self,
