@@ -133,7 +133,7 @@ def generate_views(
     frames = (255 * np.asarray(output.frames)).round().astype(np.uint8)
     height, width = frames.shape[2:4]
     K = np.diag([width, height, 1.0]) @ output.K.double().cpu().numpy()
-    return Views(frames, output.fps, np.asarray(output.cameras, np.float64), K)
+    return Views(frames, output.fps, np.asarray(output.cameras, np.float64)[:, : frames.shape[1]], K)
 
 
 def sample(

@@ -32,8 +32,10 @@ class Consistency:
     share: float
 
     def __str__(self) -> str:
+        if self.views < 2:
+            return f"view consistency: not measured, a person was found in {self.views} of the views, two are needed"
         if not np.isfinite(self.residual):
-            return f"view consistency: not measured, a person was found in {self.views} of the views"
+            return "view consistency: not measured, no landmark is seen in two views and in front of both cameras"
         return (
             f"view consistency: residual of triangulated landmarks {self.residual:.1f} px, {100 * self.share:.1f} % of "
             f"the person's height, in the median over {self.views} views"
