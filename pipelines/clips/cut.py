@@ -27,7 +27,7 @@ from opendimo.storage_schemas.media import video
 from opendimo.storage_schemas.media.spool import Spool
 from opendimo.storage_schemas.rows import Row
 
-VERSION = "5"
+VERSION = "6"
 """Version of the clip code; increase it when results change."""
 COPIED = ("source_id", "capture_id", "view", "kind", "subject", "licence", "attribution", "fps_num", "fps_den")
 NAMED = 5  # spans without a clip that a message names

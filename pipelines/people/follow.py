@@ -4,7 +4,8 @@ Detects people a few times per second, associates detections as ByteTrack does (
 second attempt for people who were not detected), those who are not found where they were after moving them with the
 camera (BoT-SORT, arXiv 2206.14651), and interpolates boxes between the sampled frames ("looks").
 
-Detections take most of the time of cutting, so looks wait while the same people stay: see `Follower`.
+Detections take most of the time of cutting, so looks wait while the same people stay, and the whole frame is not
+searched again while its background stays as it was: see `Follower`.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from opendimo.pipelines.people.boxes import Box, iou
 from opendimo.pipelines.people.camera_motion import STILL, Similarity, camera_motion
 from opendimo.pipelines.people.detector import Detector, DetectorConfig, Image, Person
 from opendimo.pipelines.people.onnx_boxes import OnnxConfig
+from opendimo.pipelines.people.scene import Scene
 from opendimo.pipelines.people.traces import Followed, Traces, share
 
 STRIDE = 4  # looks per detection in the whole frame, while the same people stay
@@ -54,6 +56,9 @@ class Follower:
     the same single person, only the middle one is looked at, where that person was; the others as well if the person
     was not on the line between the ends. Between the same several people, or nobody twice, nothing is looked at: no
     verdict depends on it.
+
+    No tiles are searched while nothing but a single person changes since the last search, and a person who is wholly in
+    view is then looked at only where they were.
     """
 
     def __init__(self, detector: Detector, config: PeopleConfig, fps: float) -> None:
@@ -63,6 +68,7 @@ class Follower:
         self._next_search: float = 0
         self._traces = Traces(round(config.patience * fps), config.detector.max_people)
         self._before: Image | None = None
+        self._searched: Scene | None = None
         self._waiting: list[Look] = []
 
     def look(
@@ -92,11 +98,10 @@ class Follower:
 
     def _decide(self) -> None:
         """Look at the last frame that waits, and at those before it as far as they are not certain."""
-        if search := self._search_due():
-            self._next_search = self._waiting[-1].frame + self._search_every
+        search = self._search_due()
         *between, last = self._waiting
         self._waiting = []
-        people = (self._detector.search if search else self._detector.glance)(last.see())
+        people = self._detect(last, search)
         found = self._between(between, last.frame, people) if between else {}
         for look in between:
             if look.frame in found:
@@ -105,6 +110,33 @@ class Follower:
         for look in between:
             if look.frame not in found:
                 look.decided(self._traces.at(look.frame))
+
+    def _detect(self, look: Look, search: bool) -> list[Person]:
+        if search:
+            self._next_search = look.frame + self._search_every
+        image = look.see()
+        known = self._alone(look.frame, image)
+        # the landmarks of a body that is partly outside drift: the detector has to place it anew
+        if (
+            known
+            and known.visibility
+            and not known.visibility.crosses
+            and (person := self._detector.again(image, known))
+        ):
+            return [person]
+        if known or not search:
+            return self._detector.glance(image)
+        people = self._detector.search(image)
+        self._searched = Scene(image, [person.box for person in people])
+        return people
+
+    def _alone(self, frame: int, image: Image) -> Person | None:
+        """Return the only tracked person as last detected, if nothing else changed since the last search."""
+        tracked = self._traces.tracked(frame)
+        if self._searched is None or self._search_every == 0 or len(tracked) != 1 or not self._traces.steady():
+            return None
+        person = tracked[0].person
+        return person if self._searched.same_around(image, person.box) else None
 
     def _update(self, look: Look, people: list[Person]) -> None:
         image = look.see()
