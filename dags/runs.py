@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # prefect reads its settings when it is imported: not before 
 
 PREFIX = "process:"
 POLL_SECONDS = 3.0
+SILENT_SECONDS = 20.0
+"""Time without an answer of the server after which the command says so; restarts are shorter."""
 OPEN = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
 """Filter for the states of runs that have not ended."""
 ENDED = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
@@ -98,12 +100,17 @@ def signals_kept() -> Iterator[None]:
 
 
 class _Watch(threading.Thread):
-    """Sends this process SIGTERM when one of its flow runs shall be cancelled, or when Ray has died."""
+    """Sends this process SIGTERM when one of its flow runs shall be cancelled, or when Ray has died; says when the server
+    stops answering."""
 
     def __init__(self, tag: str) -> None:
         super().__init__(name="cancellation", daemon=True)
-        self._tag = tag
+        self._tag, self._api = tag, os.environ.get("PREFECT_API_URL")
         self._ended, self._raised, self._ray_lost = threading.Event(), False, False
+        self._answered, self._told = (
+            time.monotonic(),
+            False,
+        )  # when the server last answered; whether its silence was told
         self.interrupted: Sequence[FlowRun] = ()
         """The open flow runs of this process when one of them was cancelled."""
 
@@ -114,13 +121,26 @@ class _Watch(threading.Thread):
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             try:
-                found = _open_runs([self._tag])
-            except httpx.HTTPError:  # the server is busy or restarts
+                found = _open_runs([self._tag], retries=0)
+            except httpx.HTTPError as error:  # the server is busy, restarts or is lost
+                self._on_silence(error)
                 continue
+            self._on_answer()
             if any(run.state is not None and run.state.is_cancelling() for run in found) and not self._ended.is_set():
                 self.interrupted = found
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+
+    def _on_silence(self, error: httpx.HTTPError) -> None:
+        if self._told or self._ended.is_set() or time.monotonic() - self._answered < SILENT_SECONDS:
+            return
+        self._told = True
+        _say(f"the Prefect server at {self._api} does not answer ({error}); the command goes on as far as it can")
+
+    def _on_answer(self) -> None:
+        if self._told:
+            _say(f"the Prefect server at {self._api} answers again")
+        self._answered, self._told = time.monotonic(), False
 
     def stop(self) -> None:
         self._ended.set()
@@ -132,12 +152,16 @@ class _Watch(threading.Thread):
             raise RayLost("Ray has died on this machine; staged work is kept: run the same command to go on")
         if self.interrupted and not self._raised:
             self._raised = True
-            print("cancelled; run the same command to go on", file=sys.stderr)
+            _say("cancelled; run the same command to go on")
             raise RunCancelled(128 + number)
         if callable(before):
             before(number, frame)
         elif before != signal.SIG_IGN:
             raise SystemExit(128 + number)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def close_dead_runs() -> int:
@@ -218,14 +242,16 @@ def _is_alive(pid: str, started: str) -> bool:
         return False
 
 
-def _open_runs(tags: Sequence[str] = ()) -> "list[FlowRun]":
-    """Return the flow runs that have not ended, with all of these tags."""
+def _open_runs(tags: Sequence[str] = (), retries: int | None = None) -> "list[FlowRun]":
+    """Return the flow runs that have not ended, with all of these tags. `retries`: of each request, None as usual."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     tagged = {"tags": {"all_": list(tags)}} if tags else {}
     wanted = FlowRunFilter.model_validate({"state": OPEN} | tagged)
-    with get_client(sync_client=True) as client:
+    limited = {} if retries is None else {PREFECT_CLIENT_MAX_RETRIES: retries}
+    with temporary_settings(limited), get_client(sync_client=True) as client:
         return _all(lambda offset: client.read_flow_runs(flow_run_filter=wanted, limit=PAGE, offset=offset))
 
 

@@ -40,7 +40,7 @@ def ingest(
 @labelled_flow()
 def cut(lake: LakeUri, config: ClipsConfig | None = None, policy: Policy | None = None) -> list[Account]:
     """Cut every source item into clips, measure people, quality and hands, and apply the policy to the clips."""
-    home = Lake(lake)
+    home = Lake(lake, existing=True)
     request = Cut(config or ClipsConfig(), policy or Policy())
     accounts = map_stages(home, request.steps(home))
     verdict = verdict_account(home, request.policy)
@@ -51,28 +51,28 @@ def cut(lake: LakeUri, config: ClipsConfig | None = None, policy: Policy | None 
 @labelled_flow()
 def measure(lake: LakeUri, config: RigsConfig | None = None) -> list[Account]:
     """Measure multi-camera rigs: time offset, reprojection residual and verdict for every camera."""
-    home = Lake(lake)
+    home = Lake(lake, existing=True)
     return map_stages(home, Measure(config or RigsConfig()).steps(home))
 
 
 @labelled_flow()
 def label(lake: LakeUri, config: PosesConfig | None = None, policy: Policy | None = None) -> list[Account]:
     """Estimate body and hand poses for every clip that passes the policy."""
-    home = Lake(lake)
+    home = Lake(lake, existing=True)
     return map_stages(home, Label(config or PosesConfig(), policy or Policy()).steps(home))
 
 
 @labelled_flow()
 def caption(lake: LakeUri, vlm: QwenLocal | OpenAIServer | None = None, policy: Policy | None = None) -> list[Account]:
     """Caption the camera motion, and with `vlm` also the content, of every clip that passes the policy."""
-    home = Lake(lake)
+    home = Lake(lake, existing=True)
     return map_stages(home, Caption(vlm, policy or Policy()).steps(home))
 
 
 @labelled_flow()
 def encode(lake: LakeUri, config: LatentsConfig, policy: Policy | None = None) -> list[Account]:
     """Encode target videos and texts for one base model, and build the training pairs."""
-    home = Lake(lake)
+    home = Lake(lake, existing=True)
     return map_stages(home, Encode(config, policy or Policy()).steps(home))
 
 

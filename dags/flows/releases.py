@@ -50,7 +50,7 @@ def publish(
 
     Emits the event `PUBLISHED` if the release is usable, and `PENDING` if it needs an approval.
     """
-    home = Lake(lake)
+    home = Lake(lake, existing=True)
     row = _create(home, name, policy)
     release = open_row(home, row)
     if row["state"] in (decisions.USABLE, decisions.PENDING):
@@ -75,7 +75,7 @@ def approve(
 
     Returns whether the state changed; False if the release was already approved.
     """
-    changed = approve_release(Lake(lake), release, by, note)
+    changed = approve_release(Lake(lake, existing=True), release, by, note)
     release_event(PUBLISHED, lake, release, open_release(lake, release).sha256)
     end_decided_reviews(lake)
     return changed
@@ -93,7 +93,7 @@ def review(
 
     Only as a deployment: the process ends while it waits. It starts again from the top when the run is resumed.
     """
-    home = Lake(lake)
+    home = Lake(lake, existing=True)
     if (state := find_release(home, release)["state"]) != decisions.PENDING:
         get_run_logger().info("%s is %s: nothing to decide", release, state)
         return str(state)

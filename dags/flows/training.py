@@ -56,7 +56,7 @@ def train(
     """
     config = recipe.config()
     with follow("check files (MB)", MEGABYTE) as report:
-        check_bytes(Lake(lake), release, report)
+        check_bytes(Lake(lake, existing=True), release, report)
     if resume and is_finished(Path(out), open_release(lake, release), config):
         get_run_logger().info("%s is already trained on %s: nothing to do", out, release)
         return out

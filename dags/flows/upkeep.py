@@ -32,7 +32,7 @@ def maintain(
 @task(cache_policy=NO_CACHE)
 def merge(lake: str) -> list[Compacted]:
     """Compact the small fragments of every table."""
-    merged = compact(Lake(lake))
+    merged = compact(Lake(lake, existing=True))
     for table in merged:
         get_run_logger().info("%s: compacted %d fragments into %d", table.table, table.before, table.after)
     return merged
@@ -41,7 +41,7 @@ def merge(lake: str) -> list[Compacted]:
 @task(cache_policy=NO_CACHE)
 def free(lake: str, older_than: timedelta, abandoned: bool) -> list[Freed]:
     """Delete old versions, orphaned files, staged data and abandoned downloads."""
-    freed = clean_all(Lake(lake), older_than, abandoned=abandoned)
+    freed = clean_all(Lake(lake, existing=True), older_than, abandoned=abandoned)
     for location in freed:
         for reason in location.kept:
             get_run_logger().info("%s: kept %s", location.where, reason)

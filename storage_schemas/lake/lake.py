@@ -38,7 +38,7 @@ class Lake:
         self._snapshots: dict[str, Snapshot] = {}
         marker = read_json(self.store, MARKER)
         if marker is None and existing:
-            raise FileNotFoundError(f"{self.uri} is not a lake any more: it was deleted or moved")
+            raise FileNotFoundError(f"{self.uri} is not a lake, or was deleted or moved: `dimo ingest` makes a new one")
         if marker is None:
             self._create()
         elif (version := int(marker["schema_version"])) > SCHEMA_VERSION:

@@ -1,9 +1,13 @@
 """What a command does when it is stopped, and its exit codes."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ import typer
 
 from opendimo.dags.commands.execute import check_rejected
 from opendimo.dags.runs import signals_kept
+from opendimo.dags.services import free_port
 from opendimo.pipelines.engine.work_status import Account
 from opendimo.storage_schemas.lake.lake import Lake
 from tests.dags.command import dimo
@@ -62,6 +67,49 @@ def test_the_exit_code_tells_the_signal_if_it_interrupts_ray(number: signal.Sign
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert answer.returncode == 128 + number, answer.stderr
     assert f"stopped by {number.name}" in answer.stderr
+
+
+class NoRuns(BaseHTTPRequestHandler):
+    """Answers as a Prefect server without flow runs."""
+
+    def do_GET(self) -> None:
+        self._answer({"token": "any", "client": "any", "expiration": "2100-01-01T00:00:00Z"})
+
+    def do_POST(self) -> None:
+        self._answer([])
+
+    def _answer(self, body: object) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_command_says_when_the_server_stops_answering_and_when_it_answers_again() -> None:
+    code = """if True:
+        from opendimo.dags import runs
+        runs.POLL_SECONDS, runs.SILENT_SECONDS = 0.2, 1.0
+        with runs.cancellable():
+            input()
+    """
+    port = free_port()
+    environment = os.environ | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stderr is not None
+    with process:
+        assert process.stderr.readline().startswith(
+            f"the Prefect server at http://127.0.0.1:{port}/api does not answer ("
+        )
+        with HTTPServer(("127.0.0.1", port), NoRuns) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            assert process.stderr.readline() == f"the Prefect server at http://127.0.0.1:{port}/api answers again\n"
+            process.communicate("\n", timeout=60)
+            server.shutdown()
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("stop", [SystemExit(143), KeyboardInterrupt()])
