@@ -100,8 +100,10 @@ def signals_kept() -> Iterator[None]:
 
 
 class _Watch(threading.Thread):
-    """Sends this process SIGTERM when one of its flow runs shall be cancelled, or when Ray has died; says when the server
-    stops answering."""
+    """Sends this process SIGTERM when one of its flow runs shall be cancelled, or when Ray has died.
+
+    Says when the server stops answering.
+    """
 
     def __init__(self, tag: str) -> None:
         super().__init__(name="cancellation", daemon=True)
