@@ -20,6 +20,7 @@ from opendimo.pipelines.hands import stage as hands
 from opendimo.pipelines.latents import stage as latents
 from opendimo.pipelines.pairs import stage as pairs
 from opendimo.pipelines.poses import stage as poses
+from opendimo.pipelines.poses.imports import stage as imports
 from opendimo.pipelines.quality.policy import Policy
 from opendimo.pipelines.rigs import stage as rigs
 from opendimo.pipelines.sources import SourcesConfig
@@ -101,6 +102,21 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Import:
+    """Label the clips of videos for which another program has estimated poses, from its results below `path`."""
+
+    path: str
+    config: imports.ImportConfig = field(default_factory=imports.ImportConfig)
+    policy: Policy = field(default_factory=Policy)
+
+    def steps(self, lake: Lake) -> list[Step]:
+        """Return the stage `poses`."""
+        stage = imports.ImportStage(lake.uri, self.config)
+        planned, left = imports.plan(lake, stage, self.path, self.policy)
+        return [Step(stage, lambda: planned, lambda: left)]
+
+
+@dataclass(frozen=True)
 class Caption:
     """Caption the camera motion, and with `vlm` also the content, of every clip that passes the policy."""
 
@@ -132,4 +148,4 @@ class Encode:
         ]
 
 
-Request = Ingest | Cut | Measure | Label | Caption | Encode
+Request = Ingest | Cut | Measure | Label | Import | Caption | Encode

@@ -174,7 +174,7 @@ TABLES: dict[str, Table] = {
         Table("poses", "SMPL-X body and MANO hands of a clip by one estimator", "pose_id", pa.schema([
             _key("pose_id", "hash of clip and work key"),
             _text("clip_id", "the clip"),
-            _text("estimator", "truth, multiview or monocular, with the landmark model"),
+            _text("estimator", "truth; multiview, monocular or imported, with the landmark model or the format of the results"),
             _text("model_licence", "licence of the model weights that produced the label"),
             _array("global_orient", "root rotation camera_from_body, axis-angle; stored, never used as a training target", "T 3", "radians"),
             _array("body_pose", "SMPL-X body joints 1..21, axis-angle", "T 21 3", "radians"),

@@ -1,5 +1,6 @@
 """Data commands: ingest, label, caption, encode."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -141,19 +142,59 @@ def label(
     body_model: Annotated[
         Path | None, typer.Option(exists=True, help="SMPL-X .npz to fit. Default: a built-in synthetic mannequin.")
     ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder with the results of another program: import these instead. Requires --format.",
+        ),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format of --results: gvhmr, wham, tram, prompthmr, 4dhumans, camerahmr, bedlam, multihmr, amass, "
+            "easymocap, easymocap_points, motionbert.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Frame rate of --results, if they were made at another one than the video's."),
+    ] = None,
     policy: PolicyFile = None,
     max_rejected: MaxRejected = 1.0,
     json_: Json = False,
     prefect_api: PrefectApi = None,
     ray_address: RayAddress = None,
 ) -> None:
-    """Estimate SMPL-X body and MANO hand poses for every clip that passes the policy.
+    """Estimate SMPL-X body and MANO hand poses for every clip that passes the policy, or import them.
 
-    Example: dimo label --lake /data/lake --body-model SMPLX_NEUTRAL.npz
+    Results are matched to videos by the name of their file or folder, and to clips by frame. They are checked against
+    the landmarks in the clip, and used where their quality is higher than that of other labels.
+
+    Examples:
+
+    dimo label --lake /data/lake --body-model SMPLX_NEUTRAL.npz
+
+    dimo label --lake /data/lake --results GVHMR/outputs/demo --format gvhmr --body-model SMPLX_NEUTRAL.npz
     """
+    from opendimo.pipelines.quality.policy import policy_of
+
+    if (results is None) != (format_ is None) or (fps is not None and results is None):
+        raise ValueError("--results and --format need each other, and --fps needs both")
+    if results is not None and format_ is not None:
+        from opendimo.dags.requests import Import
+        from opendimo.pipelines.poses.imports.formats import format_of
+        from opendimo.pipelines.poses.imports.stage import ImportConfig, match
+        from opendimo.storage_schemas.lake.lake import Lake
+
+        print(match(Lake(lake, existing=True), results, format_of(format_)).summary(format_), file=sys.stderr)
+        config = ImportConfig(body=text_of(body_model), format=format_, fps=fps)
+        imported = Import(str(results.absolute()), config, policy_of(policy))
+        return execute(ctx, lake, [imported], json_, prefect_api, ray_address, max_rejected)
     from opendimo.dags.requests import Label
     from opendimo.pipelines.poses.stage import PosesConfig
-    from opendimo.pipelines.quality.policy import policy_of
 
     request = Label(PosesConfig(body=text_of(body_model)), policy_of(policy))
     execute(ctx, lake, [request], json_, prefect_api, ray_address, max_rejected)

@@ -8,13 +8,14 @@ from pydantic import Field
 from opendimo.dags.flows.labelled import labelled_flow
 from opendimo.dags.flows.parameters import LakeUri
 from opendimo.dags.options import Kind
-from opendimo.dags.requests import Caption, Cut, Encode, Ingest, Label, Measure, Request
+from opendimo.dags.requests import Caption, Cut, Encode, Import, Ingest, Label, Measure, Request
 from opendimo.dags.stages import describe, map_stages
 from opendimo.pipelines.captions.openai_server import OpenAIServer
 from opendimo.pipelines.captions.qwen import QwenLocal
 from opendimo.pipelines.clips.cut import ClipsConfig
 from opendimo.pipelines.engine.work_status import Account
 from opendimo.pipelines.latents.stage import LatentsConfig
+from opendimo.pipelines.poses.imports.stage import ImportConfig
 from opendimo.pipelines.poses.stage import PosesConfig
 from opendimo.pipelines.progress.status import verdict_account
 from opendimo.pipelines.quality.policy import Policy
@@ -63,6 +64,18 @@ def label(lake: LakeUri, config: PosesConfig | None = None, policy: Policy | Non
 
 
 @labelled_flow()
+def import_poses(
+    lake: LakeUri,
+    path: Annotated[str, Field(description="Folder with the results of another program.")],
+    config: ImportConfig | None = None,
+    policy: Policy | None = None,
+) -> list[Account]:
+    """Label the clips of videos for which another program has estimated poses, from its results below `path`."""
+    home = Lake(lake, existing=True)
+    return map_stages(home, Import(path, config or ImportConfig(), policy or Policy()).steps(home))
+
+
+@labelled_flow()
 def caption(lake: LakeUri, vlm: QwenLocal | OpenAIServer | None = None, policy: Policy | None = None) -> list[Account]:
     """Caption the camera motion, and with `vlm` also the content, of every clip that passes the policy."""
     home = Lake(lake, existing=True)
@@ -80,14 +93,17 @@ def run(lake: str, request: Request) -> list[Account]:
     """Run the flow for a request; return the accounts of its stages."""
     match request:
         case Ingest():
-            return ingest(lake, request.kind, request.path, request.options)
+            accounts = ingest(lake, request.kind, request.path, request.options)
         case Cut():
-            return cut(lake, request.config, request.policy)
+            accounts = cut(lake, request.config, request.policy)
         case Measure():
-            return measure(lake, request.config)
+            accounts = measure(lake, request.config)
         case Label():
-            return label(lake, request.config, request.policy)
+            accounts = label(lake, request.config, request.policy)
+        case Import():
+            accounts = import_poses(lake, request.path, request.config, request.policy)
         case Caption():
-            return caption(lake, request.vlm, request.policy)
+            accounts = caption(lake, request.vlm, request.policy)
         case Encode():
-            return encode(lake, request.config, request.policy)
+            accounts = encode(lake, request.config, request.policy)
+    return accounts

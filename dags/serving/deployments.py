@@ -24,6 +24,7 @@ FLOWS: tuple[Flow[..., Any], ...] = (
     data.cut,
     data.measure,
     data.label,
+    data.import_poses,
     data.caption,
     data.encode,
     build_dataset,
