@@ -65,7 +65,7 @@ def _rotation(name: str, parent: Array, rest: Array, aim: Array, known: NDArray[
     if name in POINTING:
         end = INDEX[POINTING[name]]
         return (
-            _swing(parent, rest[end] - rest[start], aim[:, end] - aim[:, start])
+            swing(parent, rest[end] - rest[start], aim[:, end] - aim[:, start])
             if known[start] and known[end]
             else parent
         )
@@ -73,8 +73,8 @@ def _rotation(name: str, parent: Array, rest: Array, aim: Array, known: NDArray[
         end, after = INDEX[HINGED[name][0]], INDEX[HINGED[name][1]]
         if not (known[start] and known[end] and known[after]):
             return parent
-        swung = _swing(parent, rest[end] - rest[start], aim[:, end] - aim[:, start])
-        return _twist(swung, rest[end] - rest[start], HINGED[name][2], aim[:, after] - aim[:, end])
+        swung = swing(parent, rest[end] - rest[start], aim[:, end] - aim[:, start])
+        return twist(swung, rest[end] - rest[start], HINGED[name][2], aim[:, after] - aim[:, end])
     return parent
 
 
@@ -86,14 +86,14 @@ def kabsch(source: Array, target: Array) -> Array:
     return u @ vt
 
 
-def _swing(parent: Array, bone: Array, direction: Array) -> Array:
+def swing(parent: Array, bone: Array, direction: Array) -> Array:
     """Rotate `parent` [T, 3, 3] by the smallest angle so that `bone` [3] points along `direction` [T, 3]."""
     return shortest_turn(parent @ bone, direction) @ parent
 
 
 def shortest_turn(source: Array, target: Array) -> Array:
     """Return the smallest rotations [T, 3, 3] that turn the direction `source` ([3] or [T, 3]) to `target` [T, 3]."""
-    a, b = _unit(np.broadcast_to(source, target.shape)), _unit(target)
+    a, b = unit(np.broadcast_to(source, target.shape)), unit(target)
     axis, cosine = np.cross(a, b), (a * b).sum(-1)
     skew = np.zeros((len(a), 3, 3))
     skew[:, 0, 1], skew[:, 0, 2], skew[:, 1, 2] = -axis[:, 2], axis[:, 1], -axis[:, 0]
@@ -104,18 +104,18 @@ def shortest_turn(source: Array, target: Array) -> Array:
     return turn
 
 
-def _twist(swung: Array, bone: Array, bend: Array, after: Array) -> Array:
+def twist(swung: Array, bone: Array, bend: Array, after: Array) -> Array:
     """Rotate `swung` [T, 3, 3] about its bone so that `bend` [3] points along the next bone `after` [T, 3]."""
-    along = _unit(swung @ bone)
-    current = _across(swung @ bend, along)
-    target = _across(_unit(after), along) + STRAIGHT * _unit(current)
-    frames = [np.stack([along, v, np.cross(along, v)], -1) for v in (_unit(current), _unit(_across(target, along)))]
+    along = unit(swung @ bone)
+    current = across(swung @ bend, along)
+    target = across(unit(after), along) + STRAIGHT * unit(current)
+    frames = [np.stack([along, v, np.cross(along, v)], -1) for v in (unit(current), unit(across(target, along)))]
     return frames[1] @ np.swapaxes(frames[0], -1, -2) @ swung
 
 
-def _across(v: Array, along: Array) -> Array:
+def across(v: Array, along: Array) -> Array:
     return v - (v * along).sum(-1, keepdims=True) * along
 
 
-def _unit(v: Array) -> Array:
+def unit(v: Array) -> Array:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)

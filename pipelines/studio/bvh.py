@@ -13,6 +13,8 @@ from scipy.spatial.transform import Rotation
 from opendimo.pipelines.engine.stage import DataError
 
 Array = NDArray[np.float64]
+ICLONE = ("CC_Base", "RL_Bone")
+"""Beginnings of the root's name in files of iClone, which adds the root's position to its offset."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,15 @@ class Bvh:
     positions: Array
     frame_time: float
 
-    def zero_pose(self) -> Array:
-        """Return the joint positions [J, 3] relative to the root with all rotations zero."""
-        positions: list[Array] = []
-        for offset, parent in zip(self.offsets, self.parents, strict=True):
-            positions.append(offset + positions[parent] if parent >= 0 else np.zeros(3))
-        return np.array(positions)
+    def posed(self) -> tuple[Array, Array]:
+        """Return the rotations [T, J, 3, 3] of the joints from their own axes to the world, and their positions."""
+        turns: list[Array] = []
+        places: list[Array] = []
+        for joint, parent in enumerate(self.parents):
+            local = Rotation.from_rotvec(self.rotations[:, joint]).as_matrix()
+            turns.append(local if parent < 0 else turns[parent] @ local)
+            places.append(self.positions if parent < 0 else places[parent] + turns[parent] @ self.offsets[joint])
+        return np.stack(turns, 1), np.stack(places, 1)
 
 
 def read_bvh(path: Path) -> Bvh:
@@ -89,4 +94,6 @@ def _parse(words: list[str]) -> Bvh:
         rotations[:, joint] = Rotation.from_euler(order, angles, degrees=True).as_rotvec()
         if parents[joint] < 0 and "Xposition" in values:
             positions = np.stack([values[f"{axis}position"] for axis in "XYZ"], axis=-1)
-    return Bvh(names, parents, np.array(offsets), rotations, positions, frame_time)
+    stated = np.array(offsets)
+    start = stated[0] if names[0].startswith(ICLONE) else 0
+    return Bvh(names, parents, stated, rotations, positions + start, frame_time)

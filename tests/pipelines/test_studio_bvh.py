@@ -5,6 +5,7 @@ from scipy.spatial.transform import Rotation
 from opendimo.model.body.skeleton import JOINTS
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.studio.bvh import read_bvh
+from opendimo.pipelines.studio.deepmimic import read_deepmimic
 from opendimo.pipelines.studio.motions import mannequin, sole_heights
 from opendimo.pipelines.studio.retarget import retarget
 
@@ -62,27 +63,82 @@ def test_broken_files_are_named(tmp_path, broken):
 
 def test_other_rigs_are_refused(tmp_path):
     (tmp_path / "a.bvh").write_text(TINY)
-    with pytest.raises(DataError, match="not the CMU rig: its joints are Hips, Arm"):
+    with pytest.raises(DataError, match=r"not a known rig \(CMU, .*\): its joints are Hips, Arm"):
         retarget(read_bvh(tmp_path / "a.bvh"), "a")
 
 
-@pytest.mark.parametrize(("name", "joints"), [
-    ("cmu_12_01_walk_cmurig", ("UpLeg", "Leg", "Foot", "Arm", "ForeArm", "Hand")),
-    ("cmu_jumping_jacks_cmurig", ("Hip", "Knee", "Ankle", "Shoulder", "Elbow", "Wrist")),
-])  # fmt: skip
-def test_limbs_point_where_those_of_the_actor_point(data, name, joints):
-    bvh = read_bvh(data / "mocap" / f"{name}.bvh")
-    motion = retarget(bvh, name)
-    step = round(1 / 30 / bvh.frame_time)
-    theirs, ours = places(bvh)[::step], mannequin().joints(*motion.tensors()).double().numpy()
-    frames = min(len(theirs), len(ours), 60)
-    assert abs(len(theirs) - len(ours)) <= 1
-    chain = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+def test_a_file_of_iclone_adds_the_root_to_its_offset(tmp_path):
+    (tmp_path / "a.bvh").write_text(TINY.replace("ROOT Hips", "ROOT CC_Base_Hip"))
+    assert read_bvh(tmp_path / "a.bvh").positions.tolist() == [[2, 4, 6], [2, 4, 7]]
+
+
+ICLONE = ("Thigh", "Calf", "Foot", "Upperarm", "Forearm", "Hand")
+DEEPMIMIC = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+ICLONE_FILES = (
+    "002_01_walk", "002_03_run", "002_04_jump_balance", "005_11_dance_sidestep_pirouette", "005_16_dance_jete_turn",
+    "006_14_basketball_dribble_shoot", "007_12_brisk_walk",
+)  # fmt: skip
+CMU_LIMBS = [f"{{Side}}{joint}" for joint in ("UpLeg", "Leg", "Foot", "Arm", "ForeArm", "Hand")]
+RIGS = (
+    {f"cmu_{name}": [f"CC_Base_{{S}}_{joint}" for joint in ICLONE] for name in ICLONE_FILES}
+    | {name: CMU_LIMBS for name in ("cmu_12_01_walk_cmurig", "wave_hello_zup")}
+    | {"cmu_jumping_jacks_cmurig": [f"{{Side}}{joint.title()}" for joint in DEEPMIMIC]}
+    | {
+        f"humanoid3d_{action}": [f"{{side}}_{joint}" for joint in DEEPMIMIC]
+        for action in ("run", "kick", "dance_a", "cartwheel", "crawl")
+    }
+)
+
+
+@pytest.mark.parametrize("name", RIGS)
+def test_limbs_point_where_those_of_the_actor_point(data, name):
+    """Compare frame 0, which resampling keeps, and the last one of files at a multiple of 30 frames per second."""
+    folder = data / "mocap"
+    is_bvh = (folder / f"{name}.bvh").exists()
+    bvh = read_bvh(folder / f"{name}.bvh") if is_bvh else read_deepmimic(folder / f"{name}.json")
+    ours = mannequin().joints(*retarget(bvh, name).tensors()).double().numpy()
+    theirs = places(bvh)
+    if name == "wave_hello_zup":
+        theirs = np.stack([theirs[..., 0], theirs[..., 2], -theirs[..., 1]], -1)
+    step = 1 / 30 / bvh.frame_time
+    frames = range(0, len(ours), 10) if step == pytest.approx(round(step), abs=1e-3) else [0]
     for side in ("left", "right"):
+        words = {"side": side, "Side": side.title(), "S": side[0].upper()}
+        chain = [bvh.names.index(joint.format(**words)) for joint in RIGS[name]]
         for i in (0, 1, 3, 4):
-            a = direction(ours, *(JOINTS.index(f"{side}_{chain[k]}") for k in (i, i + 1)))[:frames]
-            b = direction(theirs, *(bvh.names.index(f"{side.title()}{joints[k]}") for k in (i, i + 1)))[:frames]
+            a = direction(ours[frames], *(JOINTS.index(f"{side}_{DEEPMIMIC[k]}") for k in (i, i + 1)))
+            b = direction(theirs[[round(k * step) for k in frames]], chain[i], chain[i + 1])
             assert np.degrees(np.arccos(np.clip((a * b).sum(-1), -1, 1))).max() < 2
+
+
+@pytest.mark.parametrize("name", [f"cmu_{ICLONE_FILES[k]}" for k in (0, 3, 5)])
+def test_no_joint_jumps(data, name):
+    motion = retarget(read_bvh(data / f"mocap/{name}.bvh"), name)
+    turns = Rotation.from_rotvec(motion.rotations[:, :22].reshape(-1, 3)).as_matrix().reshape(-1, 22, 3, 3)
+    steps = Rotation.from_matrix((np.swapaxes(turns[:-1], -1, -2) @ turns[1:]).reshape(-1, 3, 3)).magnitude()
+    assert np.degrees(steps).max() < 90  # a limb that is straight for a moment must not flip about its bone
+
+
+def test_an_actor_of_iclone_stands_on_the_floor(data):
+    bvh = read_bvh(data / "mocap/cmu_005_11_dance_sidestep_pirouette.bvh")
+    _, at = bvh.posed()
+    assert np.median(at[:, bvh.names.index("CC_Base_L_Foot"), 1]) > 0  # centimetres
+
+
+def test_a_figure_of_deepmimic_runs_where_its_file_says(data):
+    bvh = read_deepmimic(data / "mocap/humanoid3d_run.json")
+    joints = mannequin().joints(*retarget(bvh, "run").tensors()).double().numpy()
+    way, legs = bvh.positions[-1] - bvh.positions[0], 0.421546 + 0.40987
+    ours = np.linalg.norm(joints[0, [1, 4]] - joints[0, [4, 7]], axis=-1).sum()
+    moved = (joints[-1, 0] - joints[0, 0]) * legs / ours
+    assert moved[0] == pytest.approx(way[0], rel=0.1) and way[0] > 2  # metres along +X, which it faces
+
+
+@pytest.mark.parametrize("broken", ["", "{}", '{"Frames": [[1, 2]]}', '{"Frames": "x"}', "[]"])
+def test_broken_motions_of_deepmimic_are_named(tmp_path, broken):
+    (tmp_path / "a.json").write_text(broken)
+    with pytest.raises(DataError, match=r"a\.json: not a readable motion of DeepMimic"):
+        read_deepmimic(tmp_path / "a.json")
 
 
 def test_a_walk_goes_forward_on_the_floor(data):
