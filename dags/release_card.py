@@ -31,9 +31,9 @@ def sections(manifest: dict[str, Any]) -> list[Section]:
         for name, stats in manifest.get("labels", {}).items()
     ]
     accuracy = [
-        (name, stats["clips"], f"{stats['mpjpe_mm']:.1f}", f"{stats['pa_mpjpe_mm']:.1f}")
+        (name, stats["clips"], f"{stats['mpjpe_mm']:.1f}", f"{stats['pa_mpjpe_mm']:.1f}", _share(stats.get("swapped")))
         for name, stats in manifest.get("accuracy", {}).items()
-    ] or [("none: no clip has both ground truth and an estimated label", "", "", "")]
+    ] or [("none: no clip has both ground truth and an estimated label", "", "", "", "")]
     held_out = manifest.get("held_out", {"by_kind": {}, "why_not": {}})
     held_out_rows = [
         (kind, held_out["by_kind"].get(kind, 0), held_out["why_not"].get(kind, "")) for kind in _kinds(held_out)
@@ -43,7 +43,7 @@ def sections(manifest: dict[str, Any]) -> list[Section]:
         ("Pairs", ("by", "value", "pairs"), counts),
         ("Held-out pairs", ("kind of pair", "pairs", "reason if none"), held_out_rows),
         ("Pose labels: median (threshold of worst 10 %)", ("estimator", "labels", "valid", *MEASURES.values()), labels),
-        ("Pose labels vs. ground truth, mm", ("estimator", "clips", "MPJPE", "PA-MPJPE"), accuracy),
+        ("Pose labels vs. ground truth, mm", ("estimator", "clips", "MPJPE", "PA-MPJPE", "sides exchanged"), accuracy),
     ]
     return [section for section in tables if section[2]]
 
@@ -60,6 +60,10 @@ def markdown(release_id: str, sha256: str, state: str, manifest: dict[str, Any])
 
 def _kinds(held_out: dict[str, Any]) -> list[str]:
     return sorted({*held_out["by_kind"], *held_out["why_not"]})
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _measure(summary: dict[str, float] | None) -> str:

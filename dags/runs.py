@@ -137,11 +137,14 @@ class _Watch(threading.Thread):
         if self._told or self._ended.is_set() or time.monotonic() - self._answered < SILENT_SECONDS:
             return
         self._told = True
-        _say(f"the Prefect server at {self._api} does not answer ({error}); the command goes on as far as it can")
+        print(
+            f"the Prefect server at {self._api} does not answer ({error}); the command goes on as far as it can",
+            file=sys.stderr,
+        )
 
     def _on_answer(self) -> None:
         if self._told:
-            _say(f"the Prefect server at {self._api} answers again")
+            print(f"the Prefect server at {self._api} answers again", file=sys.stderr)
         self._answered, self._told = time.monotonic(), False
 
     def stop(self) -> None:
@@ -154,16 +157,12 @@ class _Watch(threading.Thread):
             raise RayLost("Ray has died on this machine; staged work is kept: run the same command to go on")
         if self.interrupted and not self._raised:
             self._raised = True
-            _say("cancelled; run the same command to go on")
+            print("cancelled; run the same command to go on", file=sys.stderr)
             raise RunCancelled(128 + number)
         if callable(before):
             before(number, frame)
         elif before != signal.SIG_IGN:
             raise SystemExit(128 + number)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def close_dead_runs() -> int:

@@ -50,8 +50,8 @@ class Driving(_Tensors):
     Readers give images as uint8, a quarter of the bytes; models take them as float32 in [0, 1] (`as_floats`).
 
     Labels are undefined (any value) where the corresponding `_ok` mask is False. There are 52 joints: 22 of the body,
-    15 of the left and 15 of the right hand. Image coordinates (`joints_2d`, `K`) refer to the centre crop of the frame
-    to the target's aspect ratio, with (0, 0) at the upper left corner and (1, 1) at the lower right.
+    15 of the left and 15 of the right hand. Image coordinates (`joints_2d`, `landmarks_2d`, `K`) refer to the centre
+    crop of the frame to the target's aspect ratio, with (0, 0) at the upper left corner and (1, 1) at the lower right.
     """
 
     body: Tensor  # [B, T, 3, S, S] crops of the person, RGB
@@ -61,7 +61,8 @@ class Driving(_Tensors):
     body6d: Tensor  # [B, T, 21, 6] 6-D rotations of the body joints
     hands6d: Tensor  # [B, T, 2, 15, 6] 6-D rotations of the finger joints
     joints_3d: Tensor  # [B, T, 52, 3] metres, camera coordinates
-    joints_2d: Tensor  # [B, T, 52, 3] x, y, confidence
+    joints_2d: Tensor  # [B, T, 52, 3] x, y, confidence: the labelled joints, projected
+    landmarks_2d: Tensor  # [B, T, 52, 3] x, y, confidence: the joints as a landmark model saw them
     K: Tensor  # [B, T, 3, 3] intrinsics of the crop
     target_from_driver: Tensor  # [B, T, 3, 4] x_target = R x_driver + t: camera coordinates, metres
     target_K: Tensor  # [B, T, 3, 3] intrinsics of the target, whose frame spans (0, 0) to (1, 1)
@@ -82,6 +83,7 @@ class Driving(_Tensors):
             hands6d=torch.zeros(*n, 2, 15, 6),
             joints_3d=torch.zeros(*n, 52, 3),
             joints_2d=torch.zeros(*n, 52, 3),
+            landmarks_2d=torch.zeros(*n, 52, 3),
             K=torch.zeros(*n, 3, 3),
             target_from_driver=torch.zeros(*n, 3, 4),
             target_K=torch.zeros(*n, 3, 3),

@@ -21,7 +21,7 @@ from opendimo.storage_schemas.fields import real as _real
 from opendimo.storage_schemas.fields import text as _text
 from opendimo.storage_schemas.fields import words as _words
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 TENSOR = fields.TENSOR
 
 CAMERA_TERMS = (
@@ -172,7 +172,7 @@ TABLES: dict[str, Table] = {
         Table("duplicates", "one result of comparing a clip with all clips stored before: a clip with the same footage, or the record that there is none", "duplicate_id", pa.schema([*DUPLICATE, WORK_KEY, RUN_ID])),
         Table("hands", "the measurement of the hands in a clip; the newest one replaces others", "clip_id", pa.schema([*HANDS, WORK_KEY, RUN_ID]), replaces=True),
         Table("poses", "SMPL-X body and MANO hands of a clip by one estimator", "pose_id", pa.schema([
-            _key("pose_id", "hash of clip and work key"),
+            _key("pose_id", "hash of clip, work key and estimator"),
             _text("clip_id", "the clip"),
             _text("estimator", "truth; multiview, monocular or imported, with the landmark model or the format of the results"),
             _text("model_licence", "licence of the model weights that produced the label"),
@@ -183,6 +183,7 @@ TABLES: dict[str, Table] = {
             _array("betas", "SMPL-X shape", "B"),
             _array("joints_3d", "22 body, 15 left hand, 15 right hand joints in camera coordinates", "T 52 3", "metres"),
             _array("joints_2d", "the same joints projected into the clip: x, y, confidence", "T 52 3", "pixels"),
+            _array("landmarks_2d", "where the landmark model saw these joints in the clip: x, y, confidence (0: not seen); null for ground truth", "T 52 3", "pixels", null=True),
             _flags("valid", "per frame: whether the body label may be used"),
             _array("hand_valid", "1 if the left, right hand label may be used", "T 2"),
             _array("confidence", "confidence of the body per frame, 0 to 1", "T"),

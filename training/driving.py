@@ -18,7 +18,7 @@ from opendimo.training.release import Pair, Release
 
 CLIP_COLUMNS = ["track", "K", "width", "height", "fps_num", "fps_den"]
 CAMERA_COLUMNS = ["world_to_camera", "K", "width", "height"]
-POSE_COLUMNS = ["body_pose", "hand_pose", "joints_3d", "joints_2d", "valid", "hand_valid"]
+POSE_COLUMNS = ["body_pose", "hand_pose", "joints_3d", "joints_2d", "landmarks_2d", "valid", "hand_valid"]
 
 
 def read_drivings(
@@ -91,13 +91,15 @@ def _target_camera(pair: Pair, driver: Row, target: Row) -> TargetCamera | None:
 
 
 def _pose(label: Row, chosen: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the label's columns at the chosen frames."""
-    return {name: np.asarray(label[name])[chosen] for name in POSE_COLUMNS}
+    """Return the label's columns at the chosen frames; ground truth is also what a perfect landmark model sees."""
+    landmarks = label["joints_2d"] if label["landmarks_2d"] is None else label["landmarks_2d"]
+    return {name: np.asarray(values)[chosen] for name, values in (label | {"landmarks_2d": landmarks}).items()}
 
 
 def _no_pose(frames: int) -> dict[str, NDArray[Any]]:
     """Return label columns of zeros, all marked invalid."""
-    shapes = {"body_pose": (21, 3), "hand_pose": (2, 15, 3), "joints_3d": (52, 3), "joints_2d": (52, 3)}
+    shapes: dict[str, tuple[int, ...]] = {"body_pose": (21, 3), "hand_pose": (2, 15, 3)}
+    shapes |= dict.fromkeys(("joints_3d", "joints_2d", "landmarks_2d"), (52, 3))
     invalid = {"valid": np.zeros(frames, bool), "hand_valid": np.zeros((frames, 2), np.float32)}
     return {name: np.zeros((frames, *shape), np.float32) for name, shape in shapes.items()} | invalid
 

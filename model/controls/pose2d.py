@@ -2,9 +2,9 @@
 
 As published: a coloured skeleton of body and hands at the size of the target, the pose guider (3x3 convolutions of 16,
 32, 64, 128 channels, strided, the last one zero-initialised), and its output added to the first layer's input.
-Simplified: joints are those of our labels rather than DWPose's, so there is no face; the generator's own reference
-conditioning and temporal layers replace ReferenceNet and AnimateAnyone's temporal layers; the frames of a latent frame
-are encoded together.
+Simplified: joints are those of our landmark model rather than DWPose (exact on renders), and there is no face; the
+generator's own reference conditioning and temporal layers replace ReferenceNet and AnimateAnyone's temporal layers; the
+frames of a latent frame are encoded together.
 """
 
 from typing import Self
@@ -46,8 +46,8 @@ class Pose2DControl(Control):
 
     def forward(self, driving: Driving, present: Tensor, grid: Grid) -> Signal:
         """Return one addition, before the first block."""
-        joints, strength = driving.joints_2d[..., :2].flatten(0, 1), self.strength(driving).flatten(0, 1)
-        pictures = draw_skeleton(joints, strength, *picture_size(grid)).unflatten(0, driving.joints_2d.shape[:2])
+        joints, strength = driving.landmarks_2d[..., :2].flatten(0, 1), self.strength(driving).flatten(0, 1)
+        pictures = draw_skeleton(joints, strength, *picture_size(grid)).unflatten(0, driving.landmarks_2d.shape[:2])
         return Signal(additions=(where_present(self.guider(pictures, grid), present),))
 
     def strength(self, driving: Driving) -> Tensor:
@@ -60,7 +60,7 @@ def bone_confidence(driving: Driving) -> Tensor:
 
     It is 0 if a joint is not labelled or its confidence is at most `SURE`.
     """
-    confidence = driving.joints_2d[..., 2]
+    confidence = driving.landmarks_2d[..., 2]
     confidence = torch.where(confidence > SURE, confidence, 0.0).clamp(max=1)  # NaN becomes 0
     parents, children = torch.tensor(BONES, device=confidence.device).T
     ok = limbs_ok(driving.pose_ok, driving.hands_pose_ok)[..., : len(BONES)]

@@ -32,14 +32,19 @@ def current_captions(lake: Lake, columns: list[str]) -> pa.Table:
 def best_poses(lake: Lake, columns: list[str], where: str | None = None) -> pa.Table:
     """Return the best current pose label of each clip: `clip_id`, `pose_id`, `weight` and `columns`.
 
-    A clip has one current label per landmark model (or ground truth); the best one has the highest weight.
+    A clip has one current label per landmark model (or ground truth); the best one is the truth, else the one with the
+    highest weight.
     """
     selected_columns = list(dict.fromkeys(["clip_id", "pose_id", "weight", *columns]))
     data = lake.dataset("poses").to_table(columns=list({*selected_columns, "estimator", "run_id"}), filter=where)
     # a label recomputed from other views or another synchronisation replaces the old one, even if that weighed more
     data = data.append_column("model", pc.replace_substring_regex(data["estimator"], "^.* ", ""))
     current = last_of(data, ["clip_id", "model"], lambda rows: newest_first(lake, "poses", rows["run_id"]))
-    return last_of(current, ["clip_id"], lambda rows: [rows["weight"], rows["pose_id"]]).select(selected_columns)
+    true = pc.cast(pc.equal(current["estimator"], "truth"), pa.int8())
+    current = current.append_column("true", true)
+    return last_of(current, ["clip_id"], lambda rows: [rows["true"], rows["weight"], rows["pose_id"]]).select(
+        selected_columns
+    )
 
 
 def by_column(data: pa.Table, column: str) -> dict[Any, Row]:

@@ -89,6 +89,7 @@ def _label_arrays(label: Label) -> Person:
     """Return the entries of `Person` from a body fitted to the landmarks."""
     return {
         "joints_2d": np.asarray(label.joints_2d, np.float32),
+        "landmarks_2d": np.asarray(label.landmarks_2d, np.float32),
         "joints_3d": np.asarray(label.motion.joints, np.float32),
         "body_pose": np.asarray(label.motion.body_pose, np.float32),
         "hand_pose": np.asarray(label.motion.hand_pose, np.float32),
@@ -99,7 +100,8 @@ def _label_arrays(label: Label) -> Person:
 
 def _empty_label_arrays(frames: int) -> Person:
     """Return the entries of `Person` as for a clip without a pose label: no hand and no pose is valid."""
-    shapes = {"joints_2d": (52, 3), "joints_3d": (52, 3), "body_pose": (21, 3), "hand_pose": (2, 15, 3)}
+    shapes: dict[str, tuple[int, ...]] = {"body_pose": (21, 3), "hand_pose": (2, 15, 3)}
+    shapes |= dict.fromkeys(("joints_2d", "landmarks_2d", "joints_3d"), (52, 3))
     empty = {name: np.zeros((frames, *shape), np.float32) for name, shape in shapes.items()}
     return empty | {"valid": np.zeros(frames, bool), "hand_valid": np.zeros((frames, 2), np.float32)}
 

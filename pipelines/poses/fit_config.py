@@ -15,7 +15,7 @@ class FitConfig:
     """
 
     pixels: float = 0.02
-    shape: float = 0.03
+    shape: float = 0.06
     points: float = 0.02
     hands: float = 0.6
     hand_shape: float = 0.012
@@ -23,4 +23,4 @@ class FitConfig:
     turning: float = 100.0
     betas: float = 1.0
     robust: float = 2.0
-    iterations: int = 40
+    iterations: int = 50

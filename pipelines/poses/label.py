@@ -22,10 +22,12 @@ FAR_OFF = 0.15
 @dataclass(frozen=True)
 class Label:
     """A pose label. `motion`: in the camera frame; `joints_2d` [T, 52, 3]: x, y in pixels of the clip and confidence;
-    `valid` [T], `hand_valid` [T, 2], `confidence` [T]; quality metrics as in the table `poses`."""
+    `landmarks_2d` [T, 52, 3]: the same as the landmark model saw them, None for ground truth; `valid` [T], `hand_valid`
+    [T, 2], `confidence` [T]; quality metrics as in the table `poses`."""
 
     motion: Motion
     joints_2d: Array
+    landmarks_2d: Array | None
     valid: NDArray[np.bool_]
     hand_valid: NDArray[np.bool_]
     confidence: Array
@@ -59,6 +61,7 @@ def assess(
     hand_valid: NDArray[np.bool_],
     confidence: Array,
     joint_confidence: Array,
+    landmarks: Array | None = None,
     fitted: Array | None = None,
     gravity_down: Array | None = None,
     cross_view: float | None = None,
@@ -67,8 +70,9 @@ def assess(
     """Compute the quality metrics of a motion and return the label.
 
     `motion` is in the world if the view is calibrated, else in the camera frame. `observed` [T, P, 3]: pixels of the
-    clip and confidence, `fitted` [T, P, 3]: the same points of the fit in the camera frame, `shape` [T, P, 4]: observed
-    3-D points, `found` [T]: frames in which a person was detected, `exact`: the motion is ground truth.
+    clip and confidence, `fitted` [T, P, 3]: the same points of the fit in the camera frame, `landmarks` [T, P, 3]: what
+    the landmark model saw in this view, `shape` [T, P, 4]: observed 3-D points, `found` [T]: frames in which a person
+    was detected, `exact`: the motion is ground truth.
     """
     camera_motion = in_camera(motion, view)
     in_front = camera_motion.joints[..., 2:] > NEAR  # joints behind the camera have no pixel
@@ -88,14 +92,16 @@ def assess(
     # do not penalise jitter in ground truth: a jump is real there
     weight = quality.weight(error, None if exact else jitter, valid, confidence)
     hands = hand_valid & valid[:, None]
-    return Label(camera_motion, joints_2d, valid, hands, confidence, error, jitter, skate, drift, cross_view, weight)
+    landmarks_2d = None if landmarks is None else landmarks[:, : len(JOINTS)]
+    metrics = (error, jitter, skate, drift, cross_view, weight)
+    return Label(camera_motion, joints_2d, landmarks_2d, valid, hands, confidence, *metrics)
 
 
 def pose_row(clip_id: str, work_key: str, estimator: str, licence: str, label: Label) -> dict[str, Any]:
     """Return the row of `poses`."""
     motion = label.motion
     return {
-        "pose_id": stable_id("pose", clip_id, work_key),
+        "pose_id": stable_id("pose", clip_id, work_key, estimator),
         "clip_id": clip_id,
         "estimator": estimator,
         "model_licence": licence,
@@ -106,6 +112,7 @@ def pose_row(clip_id: str, work_key: str, estimator: str, licence: str, label: L
         "betas": np.float32(motion.betas),
         "joints_3d": np.float32(motion.joints),
         "joints_2d": np.float32(label.joints_2d),
+        "landmarks_2d": None if label.landmarks_2d is None else np.float32(label.landmarks_2d),
         "valid": label.valid.tolist(),
         "hand_valid": np.float32(label.hand_valid),
         "confidence": np.float32(label.confidence),

@@ -73,6 +73,7 @@ def multi_view_labels(
                 hand_valid=np.stack([(agreed[:, group == GROUP, 3] > 0).mean(1) >= HAND_SHARE for group in (1, 2)], 1),
                 confidence=agreed[:, MAIN, 3].mean(1),
                 joint_confidence=pixels[:, : len(JOINTS), 2],
+                landmarks=pixels,
                 gravity_down=gravity_down,
                 cross_view=float(np.nanmedian(off)) if np.isfinite(off).any() else None,
             )

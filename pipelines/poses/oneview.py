@@ -13,8 +13,9 @@ from opendimo.pipelines.poses.initial import shortest_turn
 from opendimo.pipelines.poses.label import Label, assess, in_camera
 from opendimo.pipelines.poses.landmarks import Landmarks
 from opendimo.pipelines.poses.mapping import GROUP, INDEX, SIDES, observe
-from opendimo.pipelines.poses.motion import points_of
+from opendimo.pipelines.poses.motion import points_of, smoothed
 from opendimo.pipelines.poses.objective import Seen, Target
+from opendimo.pipelines.poses.sides import settle_sides
 from opendimo.pipelines.poses.view import View
 
 Array = NDArray[np.floating]
@@ -32,6 +33,7 @@ def one_view_label(
         raise DataError(
             "the landmark model gives no depth, which labelling from one view needs: use mediapipe, or calibrated views"
         )
+    landmarks = settle_sides(landmarks)
     observed = observe(drop_strange_hands(landmarks))
     pinhole = np.concatenate([view.undistorted(observed.pixels[..., :2]), observed.pixels[..., 2:]], 2)
     identity = np.broadcast_to(np.eye(3, 4), (len(pinhole), 3, 4))
@@ -39,7 +41,9 @@ def one_view_label(
     R_fit_from_sight = np.swapaxes(camera[:, :, :3], 1, 2) @ _sight(pinhole, view)
     shape = observed.shape.copy()
     shape[..., :3] = shape[..., :3] @ np.swapaxes(R_fit_from_sight, 1, 2)
-    motion = fit(body, Target(view.fps, (Seen(pinhole, view.K, camera),), shape=shape), config)
+    motion = smoothed(
+        body, fit(body, Target(view.fps, (Seen(pinhole, view.K, camera),), shape=shape), config), view.fps
+    )
     fitted = points_of(body, in_camera(motion, view))
     return assess(
         motion,
@@ -51,6 +55,7 @@ def one_view_label(
         hand_valid=hands_met(view.pixels(fitted), observed.pixels),
         confidence=observed.pixels[:, MAIN, 2].mean(1),
         joint_confidence=observed.pixels[:, : len(JOINTS), 2],
+        landmarks=observed.pixels,
         gravity_down=gravity_down,
     )
 

@@ -1,6 +1,7 @@
 """The poses stage: label clips from ground truth if there is any, else from calibrated views, else from one view."""
 
 import json
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 from opendimo.storage_schemas.rows import Row, in_list
 
+log = logging.getLogger(__name__)
 SPAN = ["capture_id", "start_frame", "end_frame", "fps_num", "fps_den"]
 """Columns that are equal for views that are labelled together."""
 TOGETHER, UNCALIBRATED = "singly where views disagree", "without camera"
@@ -32,11 +34,13 @@ TOGETHER, UNCALIBRATED = "singly where views disagree", "without camera"
 @dataclass(frozen=True)
 class PosesConfig:
     """`landmarks`: the landmark model. `fit`: settings of the body fit. `body`: path of a SMPL-X .npz file; None: the
-    bundled mannequin."""
+    bundled mannequin. `compared`: share of the clips with ground truth that are also labelled from one view without
+    their camera, so that releases state the accuracy of such labels; training uses the truth."""
 
     landmarks: LandmarkConfig = field(default_factory=MediaPipe)
     fit: FitConfig = field(default_factory=FitConfig)
     body: str | None = None
+    compared: float = 0.1
 
     def identity(self) -> "PosesConfig":
         """Return the config for work keys, without paths: files count by their content."""
@@ -64,7 +68,7 @@ class PosesStage:
     """Stage that writes one row of `poses` per clip. A work item is one clip, or all calibrated views of one span."""
 
     name = "poses"
-    version = "3"
+    version = "4"
 
     def __init__(self, lake_uri: str, config: PosesConfig) -> None:
         self.lake_uri, self.config = lake_uri, config
@@ -96,16 +100,16 @@ class PosesStage:
         source, capture = self._one("sources", clips[0]["source_id"]), self._one("captures", clips[0]["capture_id"])
         stated = capture.get("gravity_down")
         gravity_down = views.measured_gravity if stated is None else stated
-        labels = self._labels(clips, source, gravity_down, views.late)
         rows = [
             pose_row(clip["clip_id"], work.key, estimator, self._licence(estimator), label)
-            for clip, (estimator, label) in zip(clips, labels, strict=True)
-            if label is not None
+            for clip, estimator, label in self._labels(clips, source, gravity_down, views.late)
         ]
         return {"poses": rows}
 
-    def _labels(self, clips: list[Row], source: Row, gravity_down: Any, late: list[float]) -> list[tuple[str, Any]]:
-        """Return the estimator and the label of each clip; the label is None if the views of others gave one only."""
+    def _labels(
+        self, clips: list[Row], source: Row, gravity_down: Any, late: list[float]
+    ) -> list[tuple[Row, str, Any]]:
+        """Return clip, estimator and label of each label; a clip has none if only the views of others gave one."""
         from opendimo.pipelines.poses.oneview import one_view_label
         from opendimo.pipelines.poses.together import MONOCULAR, label_views
         from opendimo.pipelines.poses.truth import has_truth, truth_label
@@ -113,13 +117,28 @@ class PosesStage:
 
         views, fit, model = [view_of(clip) for clip in clips], self.config.fit, describe(self.config.landmarks)[0]
         if len(clips) == 1 and has_truth(source):
-            return [("truth", truth_label(clips[0], source, views[0], self._body, fit, gravity_down))]
+            label = truth_label(clips[0], source, views[0], self._body, fit, gravity_down)
+            return [(clips[0], "truth", label), *self._compared(clips[0], f"{MONOCULAR} {model}")]
         landmarks = [self._landmarks(clip) for clip in clips]
         if len(clips) == 1:
             label = one_view_label(landmarks[0], views[0], self._body, fit, gravity_down)
-            return [(f"{MONOCULAR} {model}", label)]
+            return [(clips[0], f"{MONOCULAR} {model}", label)]
         labels = label_views(landmarks, views, self._body, fit, gravity_down, late)
-        return [(f"{found[0]} {model}", found[1]) if found else ("", None) for found in labels]
+        return [(clip, f"{found[0]} {model}", found[1]) for clip, found in zip(clips, labels, strict=True) if found]
+
+    def _compared(self, clip: Row, estimator: str) -> list[tuple[Row, str, Any]]:
+        """Return the label from one view of a clip with ground truth, for a share of the clips."""
+        from opendimo.pipelines.poses.oneview import one_view_label
+        from opendimo.pipelines.poses.view import view_of
+
+        if clip["track"] is None or int(stable_id("compared", clip["clip_id"])[:8], 16) >= self.config.compared * 2**32:
+            return []
+        try:
+            seen = self._landmarks(clip)
+            return [(clip, estimator, one_view_label(seen, view_of(without_camera(clip)), self._body, self.config.fit))]
+        except DataError as error:
+            log.info("%s: no label from one view to compare with the truth: %s", clip["name"], error)
+            return []
 
     def _landmarks(self, clip: Row) -> Any:
         from opendimo.storage_schemas.media.video import frames

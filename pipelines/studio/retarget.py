@@ -92,7 +92,7 @@ def _rotations(rest: Array, at: dict[str, Array], turns: Array, joints: dict[str
     """
     still = dict(zip(JOINTS, rest[:, None], strict=True))  # [1, 3]
     pelvis, chest = (_torso(at, part) @ np.swapaxes(_torso(still, part), 1, 2) for part in ("hip", "shoulder"))
-    world = {"pelvis": pelvis, "spine3": chest}
+    world: dict[str, Array] = {"pelvis": pelvis, "spine3": chest}
     world |= {f"spine{k}": _between(pelvis, chest, k / 3) for k in (1, 2)}
 
     def relative(joint: str, to: str) -> Array:

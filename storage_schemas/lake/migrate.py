@@ -253,5 +253,9 @@ STEPS: dict[int, tuple[list[str], Callable[[Lake], None]]] = {
         ["add columns of schema 7; no row or video is rewritten, and releases do not change"],
         _to_newest,
     ),
+    7: (
+        ["add the column poses.landmarks_2d; run `dimo label` again for labels that have it"],
+        _to_newest,
+    ),
 }
 """Migration steps by the version they start from: descriptions, and the function."""

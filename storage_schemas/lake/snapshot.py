@@ -25,8 +25,10 @@ class Snapshot:
         self.dataset, self.table = dataset, table
 
     def rows(self, keys: list[str], columns: list[str]) -> list[Row]:
-        """Return rows as dicts, in the order of `keys`."""
-        return arrow_to_rows(self.dataset.take(self._row_indices(keys), columns=columns))
+        """Return rows as dicts, in the order of `keys`. Columns that this version does not have yet are None."""
+        stored = [name for name in columns if name in self.dataset.schema.names]
+        rows = arrow_to_rows(self.dataset.take(self._row_indices(keys), columns=stored))
+        return [dict.fromkeys(columns) | row for row in rows]
 
     def blobs(self, column: str, keys: list[str]) -> list[bytes]:
         """Return the bytes of a blob column, in the order of `keys`."""

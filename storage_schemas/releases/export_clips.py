@@ -22,8 +22,8 @@ CHUNK = 16  # clips in memory at once
 FACTS = ("kind", "capture_id", "view", "subject", "attribution", "fps_num", "fps_den", "frames", "width", "height")
 CAPTION = ("text", "camera_terms", "camera_sentence", "content_sentence", "captioner")
 POSE = (
-    "global_orient", "body_pose", "hand_pose", "transl", "betas", "joints_3d", "joints_2d", "valid", "hand_valid",
-    "confidence",
+    "global_orient", "body_pose", "hand_pose", "transl", "betas", "joints_3d", "joints_2d", "landmarks_2d",
+    "valid", "hand_valid", "confidence",
 )  # fmt: skip
 POSE_BYTES = 2100  # approximate size of the pose label of a frame
 
@@ -65,7 +65,9 @@ class Clips:
     def _rows(self, table: str, columns: list[str], indices: list[int]) -> list[dict[str, Any] | None]:
         """Return rows of a pinned table by row number; None for -1."""
         distinct = sorted({index for index in indices if index >= 0})
-        rows = arrow_to_rows(self.release.dataset(table).take(distinct, columns=columns)) if distinct else []
+        pinned = self.release.dataset(table)
+        stored = [name for name in columns if name in pinned.schema.names]  # an older version lacks newer columns
+        rows = arrow_to_rows(pinned.take(distinct, columns=stored)) if distinct else []
         row_of = dict(zip(distinct, rows, strict=True))
         return [row_of.get(index) for index in indices]
 
@@ -153,6 +155,6 @@ def _caption_marks(release: Release) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
 
 def _npz(pose: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    arrays: Any = {name: np.asarray(pose[name]) for name in POSE}
+    arrays: Any = {name: np.asarray(pose[name]) for name in POSE if pose.get(name) is not None}
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

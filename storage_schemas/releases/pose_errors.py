@@ -14,6 +14,10 @@ MEASURES = ("reprojection", "jitter", "foot_skate", "cross_view", "weight")
 BODY = 22  # number of body joints, the first of the 52
 CLIPS = 1000  # maximum number of clips for the accuracy; ids are hashes, so the first ones are a random sample
 CHUNK = 32
+SIDES = {"legs": ((4, 5), (7, 8)), "arms": ((18, 19), (20, 21)), "torso": ((1, 2), (16, 17))}
+"""Pairs (left, right) of joints: knees and ankles, elbows and wrists, hips and shoulders."""
+CLEARLY, FAR = 0.8, 0.08
+"""Share of the distance to the own side, and that distance in metres, from which on two sides count as exchanged."""
 
 
 def quality(poses: lance.LanceDataset, pose_ids: pa.Array) -> dict[str, Any]:
@@ -48,9 +52,10 @@ def _summary(labels: pa.Table) -> dict[str, Any]:
 
 
 def accuracy(poses: lance.LanceDataset, clip_ids: pa.Array) -> dict[str, Any]:
-    """Return by estimator the MPJPE (pelvis-aligned) and PA-MPJPE (after a similarity alignment per frame) in mm.
+    """Return by estimator the MPJPE (pelvis-aligned) and PA-MPJPE (after a similarity alignment per frame) in mm, and
+    the share of frames in which left and right are exchanged.
 
-    Both compare the 22 body joints with the ground truth over the frames that are valid in both. `clips` is the number
+    All compare the 22 body joints with the ground truth over the frames that are valid in both. `clips` is the number
     of labels that were compared.
     """
     labels = poses.to_table(columns=["clip_id", "estimator", "pose_id"])
@@ -73,6 +78,7 @@ def accuracy(poses: lance.LanceDataset, clip_ids: pa.Array) -> dict[str, Any]:
             "clips": len(parts),
             "mpjpe_mm": round(float(joined[0].mean()), 3),
             "pa_mpjpe_mm": round(float(joined[1].mean()), 3),
+            "swapped": round(float(joined[2].mean()), 6),
         }
         for name, parts in sorted(errors.items())
         if (joined := np.concatenate(parts, axis=1)).size
@@ -80,11 +86,28 @@ def accuracy(poses: lance.LanceDataset, clip_ids: pa.Array) -> dict[str, Any]:
 
 
 def _errors(label: dict[str, Any], truth: dict[str, Any]) -> NDArray[np.float64]:
-    """Return MPJPE and PA-MPJPE of each frame, [2, frames] in mm."""
+    """Return MPJPE and PA-MPJPE of each frame in mm, and 1 if left and right are exchanged: [3, frames]."""
     frames = min(len(label["valid"]), len(truth["valid"]))
     valid = np.logical_and(label["valid"][:frames], truth["valid"][:frames])
     ours, true = (np.asarray(row["joints_3d"], np.float64)[:frames][valid][:, :BODY] for row in (label, truth))
-    return 1000 * np.stack([mpjpe(ours, true), pa_mpjpe(ours, true)])
+    return np.stack([1000 * mpjpe(ours, true), 1000 * pa_mpjpe(ours, true), swapped(ours, true)])
+
+
+def swapped(ours: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return [T] whether left and right are exchanged in joints [T, 22, 3] that are compared after aligning the pelvis.
+
+    That is so if legs, arms or torso are `CLEARLY` closer to the truth of the other side, and `FAR` from their own.
+    """
+    a, b = ours - ours[:, :1], true - true[:, :1]
+    flags = np.zeros(len(a), bool)
+    for pairs in SIDES.values():
+        left, right = zip(*pairs, strict=True)
+        own, other = (
+            np.linalg.norm(a[:, order] - b[:, [*left, *right]], axis=-1).mean(1)
+            for order in ([*left, *right], [*right, *left])
+        )
+        flags |= (other < CLEARLY * own) & (own > FAR)
+    return flags
 
 
 def mpjpe(ours: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:

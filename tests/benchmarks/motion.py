@@ -173,6 +173,7 @@ def random_batch(size: Size) -> Batch:
         hands6d=torch.randn(n, t, 2, 15, 6),
         joints_3d=torch.randn(n, t, 52, 3),
         joints_2d=torch.rand(n, t, 52, 3),
+        landmarks_2d=torch.rand(n, t, 52, 3),
         K=torch.eye(3).expand(n, t, 3, 3),
         target_from_driver=torch.eye(3, 4).expand(n, t, 3, 4),
         target_K=torch.eye(3).expand(n, t, 3, 3),

@@ -83,6 +83,7 @@ def make_batch() -> Callable[..., Batch]:
             hands6d=normal(9, 2, 15, 6),
             joints_3d=normal(9, 52, 3) + torch.tensor([0.0, 0.0, 5.0]),
             joints_2d=normal(9, 52, 3).sigmoid(),
+            landmarks_2d=normal(9, 52, 3).sigmoid(),
             K=torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]).expand(samples, 9, 3, 3),
             **same_target(9, samples),
             pose_ok=normal(9) > -0.5,

@@ -45,6 +45,7 @@ def driving(frames: int = 9, seed: int = 0) -> Driving:
         hands6d=normal(2, 15, 6),
         joints_3d=normal(52, 3) + torch.tensor([0.0, 0.0, 5.0]),
         joints_2d=normal(52, 3).sigmoid(),
+        landmarks_2d=normal(52, 3).sigmoid(),
         K=torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]).expand(1, frames, 3, 3),
         **same_target(frames),
         pose_ok=torch.ones(1, frames, dtype=torch.bool),

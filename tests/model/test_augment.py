@@ -32,7 +32,8 @@ def clip(body: torch.Tensor, hands: torch.Tensor, boxes: torch.Tensor) -> Drivin
     return Driving(
         body=body, hands=hands, hand_ok=ok, hand_boxes=boxes,
         body6d=torch.randn(b, t, 21, 6), hands6d=torch.randn(b, t, 2, 15, 6), joints_3d=torch.randn(b, t, 52, 3),
-        joints_2d=torch.rand(b, t, 52, 3), K=torch.randn(b, t, 3, 3), **same_target(t, b),
+        joints_2d=torch.rand(b, t, 52, 3), landmarks_2d=torch.rand(b, t, 52, 3),
+        K=torch.randn(b, t, 3, 3), **same_target(t, b),
         pose_ok=ok[..., 0], hands_pose_ok=ok,
     )  # fmt: skip
 

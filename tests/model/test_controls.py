@@ -118,6 +118,7 @@ def test_labels_that_are_not_ok_do_not_matter(name: str, driving: Driving) -> No
         hands6d=driving.hands6d.masked_fill(hands[..., None, :].squeeze(-2), torch.nan),
         joints_3d=driving.joints_3d.masked_fill(body, torch.nan),
         joints_2d=driving.joints_2d.masked_fill(body, torch.nan),
+        landmarks_2d=driving.landmarks_2d.masked_fill(body, torch.nan),
     )
     with torch.no_grad():
         one, other = control(driving, present, GRID), control(lost, present, GRID)
@@ -165,7 +166,7 @@ def seen_hand(driving: Driving, centre: tuple[float, float]) -> Driving:
     joints[:, :, [20, *range(22, 37)]] = hand
     ok = torch.ones_like(driving.pose_ok)
     hands_ok = torch.tensor([True, False]).expand_as(driving.hands_pose_ok)
-    return replace(driving, joints_2d=joints, pose_ok=ok, hands_pose_ok=hands_ok)
+    return replace(driving, joints_2d=joints, landmarks_2d=joints, pose_ok=ok, hands_pose_ok=hands_ok)
 
 
 def test_the_loss_cares_ten_times_as_much_around_a_sure_hand(driving: Driving) -> None:

@@ -43,6 +43,7 @@ def find_bright(frames: np.ndarray, fps: float, poses: bool) -> Person:
         track=track,
         K=np.tile(np.array([[100, 0, W / 2], [0, 100, H / 2], [0, 0, 1]], np.float32), (n, 1, 1)),
         joints_2d=joints,
+        landmarks_2d=joints,
         joints_3d=np.full((n, 52, 3), np.nan, np.float32),
         body_pose=np.zeros((n, 21, 3), np.float32),
         hand_pose=np.zeros((n, 2, 15, 3), np.float32),

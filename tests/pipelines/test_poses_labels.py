@@ -10,8 +10,11 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from opendimo.model.body.load import Body, load_body
+from opendimo.model.body.skeleton import JOINTS
+from opendimo.pipelines.engine.revisions import best_poses
 from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.poses.fit_config import FitConfig
+from opendimo.pipelines.poses.label import pose_row
 from opendimo.pipelines.poses.landmarker import Landmarker
 from opendimo.pipelines.poses.landmarks import Landmarks
 from opendimo.pipelines.poses.multiview import multi_view_labels
@@ -224,6 +227,15 @@ def test_a_real_man_is_met(body: Body, juggler: dict[str, Any]) -> None:
     assert (height > 1.1).all() and (height < 1.7).all()
 
 
+def test_what_the_landmark_model_saw_is_stored_beside_the_fit(body: Body, juggler: dict[str, Any]) -> None:
+    landmarks = juggler["landmarks"]
+    label = one_view_label(landmarks, view_of(juggler["clip"]), body, FitConfig())
+    row = pose_row("c2", "w", "monocular mediapipe", "", label)
+    left_wrist, seen = JOINTS.index("left_wrist"), landmarks.body[:, 15]
+    assert np.array_equal(row["landmarks_2d"][:, left_wrist, :2], seen[:, :2])
+    assert not np.array_equal(row["joints_2d"][:, left_wrist, :2], seen[:, :2])
+
+
 def test_landmarks_do_not_depend_on_the_clip_before(juggler: dict[str, Any]) -> None:
     landmarker = Landmarker()
     clip, frames = juggler["clip"], juggler["frames"][:4]
@@ -283,6 +295,26 @@ def test_the_stage_labels_every_kept_clip_once(tmp_path: Path, body: Body, juggl
     assert truth["joints_3d"].shape == (FRAMES, 52, 3) and monocular["body_pose"].shape == (16, 21, 3)
     assert "mediapipe" not in truth["model_licence"].lower() and "Apache-2.0" in monocular["model_licence"]
     assert monocular["weight"] > 0.5 and truth["foot_skate"] is not None
+
+
+def test_clips_with_truth_are_also_labelled_from_one_view_to_compare(
+    tmp_path: Path, body: Body, juggler: dict[str, Any]
+) -> None:
+    count = min(FRAMES, len(juggler["frames"]))
+    clip = clip_row(track=juggler["clip"]["track"][:count], frames=count, end_frame=5 + count)
+    clip |= {"world_to_camera": clip["world_to_camera"][:count]}
+    footage = {"c1": video.encode(juggler["frames"][:count], Fraction(24))}
+    lake = lake_with(tmp_path, [clip], source_row(body), footage)
+    stage = PosesStage(lake.uri, PosesConfig(compared=1.0))
+    works = plan(lake, stage, Policy(min_frames=count)).all()
+    stage.setup()
+    outcome = stage.run(works)
+    outcome.check(works)
+    lake.append("r2", dict(outcome.rows))
+    labels = {row["estimator"]: row for row in lake.read("poses")}
+    assert labels.keys() == {"truth", "monocular mediapipe"} and labels["monocular mediapipe"]["foot_skate"] is None
+    lake.append("r3", {"poses": [labels["truth"] | {"pose_id": "less", "weight": 0.1, "work_key": "other"}]})
+    assert best_poses(lake, ["estimator"])["estimator"].to_pylist() == ["truth"]  # whatever weighs more
 
 
 def test_work_is_known_by_content(tmp_path: Path, body: Body) -> None:

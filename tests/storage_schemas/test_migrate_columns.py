@@ -1,4 +1,4 @@
-"""Migrate lakes of schema 2 to 6: columns and tables are added or dropped, and no stored data is rewritten."""
+"""Migrate lakes of schema 2 to 7: columns and tables are added or dropped, and no stored data is rewritten."""
 
 import json
 import tarfile
@@ -39,7 +39,7 @@ def field_of(table: str, column: str) -> pa.Field:
     return known.field(column) if column in known.names else pa.field(column, pa.float64())
 
 
-@pytest.fixture(params=[2, 3, 4, 5, 6])
+@pytest.fixture(params=[2, 3, 4, 5, 6, 7])
 def version(request: pytest.FixtureRequest) -> int:
     """The schema version of the older lake."""
     return int(request.param)
@@ -122,6 +122,13 @@ def test_a_release_from_before_opens_and_verifies(old: Path) -> None:
     assert release.blobs("clip_videos", "video", ["b"]) == [b"b" * 300_000]
     assert export(release, old.parent / "out", "webdataset") == 2
     assert json.loads(tar_member(old.parent / "out" / "train-000000.tar", "a.json"))["text"] == "The camera is static."
+
+
+@pytest.mark.parametrize("version", [2])
+def test_columns_that_a_release_from_before_does_not_have_are_null(old: Path) -> None:
+    migrated(old)
+    release = open_release(str(old), "demo@1")
+    assert release.rows("clips", ["a"], ["clip_id", "body_visible"]) == [{"clip_id": "a", "body_visible": None}]
 
 
 def tar_member(path: Path, name: str) -> bytes:

@@ -119,6 +119,15 @@ def test_joints_are_counted_in_the_crop_of_the_targets_shape(data: TrainingData,
     assert np.allclose(driving.joints_2d[0, ..., :2].numpy(), expected, atol=1e-6)
 
 
+def test_landmarks_are_those_of_the_label_and_the_joints_if_it_is_true(data: TrainingData, release: Release) -> None:
+    pair = pair_of(data, "same_view")
+    assert pair.pose_id is not None
+    [pose] = release.read("poses", ["joints_2d", "landmarks_2d"], f"pose_id = '{pair.pose_id}'")
+    assert pose["landmarks_2d"] is None
+    batch = data.batch([pair]).driving
+    assert torch.equal(batch.landmarks_2d, batch.joints_2d)
+
+
 def test_an_unknown_camera_is_45_degrees_wide(data: TrainingData) -> None:
     K = data.batch([pair_of(data, "same_view")]).driving.K[0, 0]
     assert torch.allclose(K, torch.tensor([[1.2, 0, 0.5], [0, 1.2, 0.5], [0, 0, 1]]))
@@ -185,7 +194,7 @@ def test_controls_that_read_poses_decode_no_video(release: Release) -> None:
     driving = data.batch(data.pairs[:2]).driving
     assert "clip_videos" not in calls and driving.body.shape == (2, 9, 3, 0, 0)
     seen = TrainingData(release, "train", DiMoConfig.tiny()).batch(data.pairs[:2]).driving
-    for name in ("body6d", "hands6d", "joints_3d", "joints_2d", "K", "pose_ok", "hands_pose_ok"):
+    for name in ("body6d", "hands6d", "joints_3d", "joints_2d", "landmarks_2d", "K", "pose_ok", "hands_pose_ok"):
         assert torch.equal(getattr(driving, name), getattr(seen, name))
 
 
