@@ -100,10 +100,7 @@ def signals_kept() -> Iterator[None]:
 
 
 class _Watch(threading.Thread):
-    """Sends this process SIGTERM when one of its flow runs shall be cancelled, or when Ray has died.
-
-    Says when the server stops answering.
-    """
+    """Sends this process SIGTERM when a flow run shall be cancelled or Ray has died; names a server that is silent."""
 
     def __init__(self, tag: str) -> None:
         super().__init__(name="cancellation", daemon=True)
