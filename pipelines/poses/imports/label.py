@@ -78,6 +78,7 @@ def imported_label(
         hand_valid=hands,
         confidence=observed.pixels[:, MAIN, 2].mean(1),
         joint_confidence=observed.pixels[:, : len(JOINTS), 2],
+        landmarks=observed.pixels,
         gravity_down=gravity_down,
     )
     return label if label.reprojection is not None else replace(label, weight=0.0)
