@@ -4,6 +4,7 @@ It gives no depth, so it can only be used with several calibrated views.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ BODY_OF_COCO = {
 }  # fmt: skip
 """COCO-WholeBody index -> MediaPipe body index; in both, left and right are the person's own."""
 LEFT_HAND, RIGHT_HAND = 91, 112
+POINTS = 133
 HAND_SEEN = 0.3
 """Minimum median score of a detected hand."""
 
@@ -34,6 +36,7 @@ class WholeBody:
         self._model = RTMPose(
             config.model, model_input_size=(config.input_width, config.input_height), device=config.device
         )
+        _check(self._model.session, config)
 
     def start(self) -> None:
         """Do nothing: frames are independent of each other."""
@@ -53,3 +56,18 @@ class WholeBody:
             hand = slice(first, first + 21)
             found.hands[t, side, :, :2], found.hands[t, side, :, 3] = points[hand], scores[hand].clip(0, 1)
             found.hands_found[t, side] = np.median(scores[hand]) > HAND_SEEN
+
+
+def _check(session: Any, config: Rtmlib) -> None:
+    """Raise `ValueError` if an ONNX model has not the input size of the config, or not the outputs of RTMW."""
+    outputs = [output.shape for output in session.get_outputs()]
+    if len(outputs) != 2 or any(len(shape) != 3 or shape[1] != POINTS for shape in outputs):
+        raise ValueError(
+            f"{config.model}: not an RTMW model: its outputs are {outputs}, expected two of {POINTS} points"
+        )
+    height, width = session.get_inputs()[0].shape[-2:]
+    if isinstance(height, int) and (width, height) != (config.input_width, config.input_height):
+        raise ValueError(
+            f"{config.model} takes {width} x {height}, not {config.input_width} x {config.input_height}: "
+            "set input_width and input_height"
+        )

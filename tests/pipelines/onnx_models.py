@@ -103,3 +103,29 @@ def _decoded(graph: _Graph, raw: str, layout: str, size: tuple[int, int]) -> lis
     labels = graph.add("GatherElements", [graph.add("ArgMax", [scores], axis=2, keepdims=1), index], axis=1)
     last = graph.constant([2], np.int64)
     return [graph.add("Concat", [kept, top], axis=2), graph.add("Squeeze", [labels, last])]
+
+
+def write_whole_body(path: Path, size: tuple[int, int] = (384, 288), keypoints: int = 133) -> Path:
+    """Write a whole-body model with RTMW's input and outputs: every point lies on the reddest pixel.
+
+    `input` [N, 3, H, W]: normalised BGR. `simcc_x` [N, K, 2 W], `simcc_y` [N, K, 2 H]: scores by half pixel.
+    """
+    height, width = size
+    graph = _Graph()
+    pick = graph.constant(np.array([-1, -1, 2], np.float32).reshape(1, 3, 1, 1) / 4)
+    red = graph.add("Conv", ["input", graph.add("Identity", [pick])])  # [N, 1, H, W]
+    outputs = []
+    for name, axis, length in (("simcc_x", 2, width), ("simcc_y", 3, height)):
+        profile = graph.add("ReduceMax", [red], axes=[axis], keepdims=0)  # [N, 1, length]
+        column = graph.add("Unsqueeze", [profile, graph.constant([3], np.int64)])  # [N, 1, length, 1]
+        twice = graph.add("Expand", [column, graph.constant([1, keypoints, length, 2], np.int64)])
+        graph.nodes.append(
+            helper.make_node("Reshape", [twice, graph.constant([0, keypoints, 2 * length], np.int64)], [name])
+        )
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", keypoints, 2 * length]))
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, height, width])
+    made = helper.make_graph(graph.nodes, "tiny", [given], outputs, graph.constants)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return path
