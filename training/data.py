@@ -139,7 +139,8 @@ class TrainingData:
             for step in range(start, stop):
                 rows = self._rows(step, schedule, batch_size, seed)
                 references = self.references(step, schedule, batch_size, seed)
-                yield Request(self.pairs.take(rows[samples]), references[samples])
+                wordings = self.wordings(step, len(rows), seed)
+                yield Request(self.pairs.take(rows[samples]), references[samples], wordings[samples])
 
         reader, ahead = self._reader, dict[str, Any]()
         if self._workers:
@@ -154,14 +155,28 @@ class TrainingData:
                 raise batch.error
             yield batch
 
-    def batch(self, pairs: Sequence[Pair], references: Sequence[str] | None = None) -> Batch:
+    def batch(
+        self,
+        pairs: Sequence[Pair],
+        references: Sequence[str] | None = None,
+        wordings: Sequence[float] | None = None,
+    ) -> Batch:
         """Return one batch on the CPU, in float32, of pairs of one bucket (`release.chunks`).
 
         The reference is latent frame 0 of the target, or of the latents with the ids `references`; a causal VAE
-        encodes it from frame 0 alone. Raises the errors of `BatchReader.read`.
+        encodes it from frame 0 alone. Texts are in their first wording, or as `wordings` picks. Raises the errors of
+        `BatchReader.read`.
         """
-        own = [pair.latent_id for pair in pairs]
-        return self._reader.read(Request(pairs, references or own)).as_floats()
+        request = Request(pairs, references or [pair.latent_id for pair in pairs], wordings or [0.0] * len(pairs))
+        return self._reader.read(request).as_floats()
+
+    @staticmethod
+    def wordings(step: int, samples: int, seed: int) -> list[float]:
+        """Return, for each sample of the batch of `step`, a number in [0, 1) that picks the wording of its text.
+
+        It depends on (seed, step, slot) alone, so that a resumed run draws the same.
+        """
+        return np.random.default_rng([seed, step, *b"wording"]).random(samples).tolist()
 
     def references(self, step: int, schedule: Schedule, batch_size: int, seed: int) -> list[str]:
         """Return, for each sample of the batch of `step`, the id of the latents whose frame 0 is its reference.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -59,7 +60,7 @@ def latent_formats(release: Release, pairs: Pairs) -> dict[str, LatentFormat]:
     rows = rows.filter(pc.is_in(rows["latent_id"], value_set=pairs.texts("latent_id")))
     for axis, name in enumerate("CLhw"):
         rows = rows.append_column(name, pc.list_element(rows["shape"], axis))
-    rows = rows.append_column("text_width", pc.list_element(rows["text_shape"], 1))
+    rows = rows.append_column("text_width", _last(rows["text_shape"]))
     _check_windows(rows, pairs)
     distinct = rows.group_by([*COLUMNS, *"CLhw", "text_width"]).aggregate([]).to_pylist()
     formats = [
@@ -74,6 +75,13 @@ def latent_formats(release: Release, pairs: Pairs) -> dict[str, LatentFormat]:
             "the pairs"
         )
     return dict(sorted(by_bucket.items()))
+
+
+def _last(lists: pa.ChunkedArray) -> pa.Array:
+    """Return the last element of each list."""
+    joined = lists.combine_chunks()
+    ends = np.cumsum(pc.list_value_length(joined).to_numpy(zero_copy_only=False))
+    return pc.list_flatten(joined).take(pa.array(ends - 1))
 
 
 def _check_windows(latents: pa.Table, pairs: Pairs) -> None:

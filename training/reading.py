@@ -94,10 +94,11 @@ class _DrivingKey:
 @dataclass(frozen=True)
 class Request:
     """What to read for a batch: its pairs, of one bucket, and for each the id of the latents whose frame 0 is its
-    reference."""
+    reference, and a number in [0, 1) that picks one of the wordings of its text (0: the first)."""
 
     pairs: Sequence[Pair]
     references: Sequence[str]
+    wordings: Sequence[float]
 
 
 class BatchReader(Dataset[Batch | ReadingError]):
@@ -140,7 +141,7 @@ class BatchReader(Dataset[Batch | ReadingError]):
             raise ValueError(f"a batch is of one bucket, not of {', '.join(buckets)}")
         form = self._formats[buckets[0]]
         latents = self._blobs("latents", [*ids, *request.references], form.shape)
-        texts = self._blobs("text_embedding", ids, (-1, form.text_width))
+        texts = self._texts(ids, request.wordings, form.text_width)
         lengths = torch.tensor([len(text) for text in texts])
         return Batch(
             target=torch.stack(latents[: len(ids)]),  # [B, C, L, h, w]
@@ -170,6 +171,20 @@ class BatchReader(Dataset[Batch | ReadingError]):
             return read_drivings(self._release, uncached, self._encoder, size, decoders, images, cameras)
 
         return self._cache.get(keys, read)
+
+    def _texts(self, ids: Sequence[str], wordings: Sequence[float], width: int) -> list[Tensor]:
+        """Return the embedding [n, D] of the chosen wording of each text."""
+
+        def read(missing: list[tuple[str, str]]) -> list[Tensor]:
+            rows = self._release.rows("latents", [key for _, key in missing], ["text_shape"])
+            return [torch.tensor(row["text_shape"][:-1]) for row in rows]
+
+        embeddings = self._blobs("text_embedding", ids, (-1, width))  # [tokens of all wordings, D]
+        tokens = self._cache.get([("text_shape", key) for key in ids], read)
+        return [
+            embedding.split(counts.tolist())[int(wording * len(counts))]
+            for embedding, counts, wording in zip(embeddings, tokens, wordings, strict=True)
+        ]
 
     def _blobs(self, column: str, ids: Sequence[str], shape: tuple[int, ...]) -> list[Tensor]:
         def read(missing: list[tuple[str, str]]) -> list[Tensor]:

@@ -77,7 +77,7 @@ class CaptionsStage:
     """Stage that writes the table `captions`."""
 
     name = "captions"
-    version = "2"  # 2: travel is told from the picture
+    version = "3"  # 2: travel is told from the picture; 3: the words of prompts
 
     def __init__(self, lake_uri: str, config: CaptionsConfig) -> None:
         self.lake_uri, self.config = lake_uri, config

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from opendimo.pipelines.cameras.terms import Term
-from opendimo.pipelines.captions.sentence import camera_sentence, compose
+from opendimo.pipelines.captions.sentence import camera_sentences, compose
 from opendimo.storage_schemas.conventions import holds_in
 
 STILL = ("static", "shake")  # terms that change neither the position nor the direction of the camera
@@ -26,9 +26,9 @@ def window_terms(terms: Iterable[Term], start: int, stop: int) -> tuple[Term, ..
     return held
 
 
-def window_text(terms: Iterable[Term], content: str, start: int, stop: int) -> str:
-    """Return the caption of frames [start, stop): the camera sentence of these frames, then `content`."""
-    return compose(camera_sentence(window_terms(terms, start, stop)), content)
+def window_texts(terms: Iterable[Term], content: str, start: int, stop: int) -> tuple[str, ...]:
+    """Return the caption of frames [start, stop) in each wording: the camera sentence, then `content`."""
+    return tuple(compose(camera, content) for camera in camera_sentences(window_terms(terms, start, stop)))
 
 
 def camera_moves(terms: Iterable[Term], start: int, stop: int) -> bool:

@@ -2,7 +2,8 @@
 
 Both are computed as in the base model's `diffusers` pipeline (`model/vae.py`, `model/text.py`). Text embeddings are not
 padded; the trainer pads them. The text of a window is composed of the camera terms that hold in it: if a camera arcs
-and then stops, the clip gives windows with either text. Latents and embeddings are cached because they never change;
+and then stops, the clip gives windows with either text. Each text is embedded in several wordings, of which training
+draws one. Latents and embeddings are cached because they never change;
 driving frames are not cached, because augmentation changes their pixels.
 """
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from opendimo.model.base_folder import base_folder, encoders_id
 from opendimo.pipelines.cameras.terms import Term
-from opendimo.pipelines.captions.window import window_text
+from opendimo.pipelines.captions.window import window_texts
 from opendimo.pipelines.engine.columns import Column, json_lists, json_strings
 from opendimo.pipelines.engine.device import gpus_for, torch_device
 from opendimo.pipelines.engine.planned import Planned
@@ -89,7 +90,7 @@ class LatentsStage:
     """Writes `latents`: one row per window of a kept clip with a caption."""
 
     name = "latents"
-    version = "3"  # 2: text is cleaned as in diffusers; 3: each window has its own text
+    version = "4"  # 2: text is cleaned as in diffusers; 3: each window has its own text; 4: in several wordings
 
     def __init__(self, lake_uri: str, config: LatentsConfig) -> None:
         self.lake_uri, self.config = lake_uri, config
@@ -135,10 +136,11 @@ class LatentsStage:
         [video] = self._lake.blobs("clip_videos", "video", [work.item_id])
         frames = decode(video)
         terms = [Term(**term) for term in clip.camera_terms]
-        texts = [window_text(terms, clip.content_sentence, start, start + window.span) for start in clip.starts]
-        embeddings = {text: self._encode_text(text) for text in set(texts)}
+        texts = [window_texts(terms, clip.content_sentence, start, start + window.span) for start in clip.starts]
+        embeddings = {text: self._encode_text(text) for text in {text for wordings in texts for text in wordings}}
         rows = []
-        for start, text in zip(clip.starts, texts, strict=True):
+        for start, wordings in zip(clip.starts, texts, strict=True):
+            embedded = [embeddings[text] for text in wordings]
             window_frames = frames[start : start + window.span : window.frame_step]
             latents = self._encode_frames(centre_crop(window_frames, window.width, window.height))
             rows.append(
@@ -150,9 +152,9 @@ class LatentsStage:
                     **asdict(window),
                     "shape": list(latents.shape),
                     "latents": latents.tobytes(),
-                    "text_shape": list(embeddings[text].shape),
-                    "text_embedding": embeddings[text].tobytes(),
-                    "text": text,
+                    "text_shape": [*(len(one) for one in embedded), embedded[0].shape[1]],
+                    "text_embedding": b"".join(one.tobytes() for one in embedded),
+                    "text": "\n".join(" ".join(text.split()) for text in wordings),
                     "caption_hash": clip.caption_hash,
                 }
             )

@@ -150,7 +150,7 @@ def test_a_good_answer_makes_the_caption(server, tmp_path):
     assert not outcome.rejects
     known, unknown = outcome.rows["captions"]
     assert {known["captioner"], unknown["captioner"]} == {"qwen2.5-vl-7b"}
-    assert known["text"] == "The camera trucks right. A wall slides by."
+    assert known["text"] == "The camera moves to the right. A wall slides by."
     assert known["agreement"] == 1.0
     assert "let me think" in known["raw_answer"]
     assert unknown["raw_answer"] == GOOD

@@ -58,7 +58,7 @@ def test_only_kept_clips_are_captioned(rows):
 def test_known_cameras_speak_first(rows):
     assert rows[STANDS]["captioner"] == "geometry"
     assert names(rows[STANDS]) == ["truck_right"]
-    assert rows[STANDS]["text"] == rows[STANDS]["camera_sentence"] == "The camera trucks right."
+    assert rows[STANDS]["text"] == rows[STANDS]["camera_sentence"] == "The camera moves to the right."
 
 
 def test_the_pose_label_tells_a_walking_subject(rows):

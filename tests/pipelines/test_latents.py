@@ -119,12 +119,22 @@ def test_each_window_has_the_text_of_its_own_frames(lake: Lake, base: Path) -> N
     terms = [Term(0, 9, "arc_left", "slow").row(), Term(9, FRAMES, "static", "slow").row()]
     caption = {"camera_terms": terms, "content_sentence": "A person waves.", "caption_hash": "of the caption"}
     rows = stage.run([replace(work, payload=replace(work.payload, **caption))]).rows["latents"]
-    arcs, stands = "The camera arcs left around the subject slowly.", "The camera is static."
+    arcs = ["circles to the left around the subject slowly", "arcs left around the subject slowly"]
+    arcs, stands = (
+        [*arcs, "slowly orbits to the left around the subject"],
+        ["is static", "remains static", "does not move"],
+    )
     assert [r["start_frame"] for r in rows] == [0, 9, 18, 27]
-    assert [r["text"] for r in rows] == [f"{camera} A person waves." for camera in (arcs, stands, stands, stands)]
+    assert [r["text"].split("\n") for r in rows] == [
+        [f"The camera {move}. A person waves." for move in wordings] for wordings in (arcs, stands, stands, stands)
+    ]
     assert {r["caption_hash"] for r in rows} == {"of the caption"}
     embeddings = [r["text_embedding"] for r in rows]
     assert embeddings[0] != embeddings[1] == embeddings[2] == embeddings[3]
+    *tokens, width = rows[0]["text_shape"]
+    parts = np.split(np.frombuffer(embeddings[0], np.float16).reshape(-1, width), np.cumsum(tokens)[:-1])
+    for text, part in zip(rows[0]["text"].split("\n"), parts, strict=True):
+        assert np.array_equal(part, stage._encode_text(text))
 
 
 def test_terms_and_content_of_a_caption_make_work_anew_and_its_wording_does_not(base: Path, tmp_path: Path) -> None:

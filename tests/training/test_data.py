@@ -58,7 +58,9 @@ def test_a_batch_holds_the_latents_and_the_text_of_its_target(data: TrainingData
     pair = pair_of(data, "cross_view")
     batch = data.batch([pair, pair])
     [raw] = release.blobs("latents", "latents", [pair.latent_id])
-    [text] = release.blobs("latents", "text_embedding", [pair.latent_id])
+    [stored] = release.blobs("latents", "text_embedding", [pair.latent_id])
+    [row] = release.rows("latents", [pair.latent_id], ["text_shape"])
+    text = stored[: row["text_shape"][0] * 32 * 2]  # the first wording
     assert batch.target.shape == (2, 8, 3, 16, 16)
     assert batch.target[0].numpy().astype(np.float16).tobytes() == raw
     n = len(text) // 2 // 32
@@ -160,7 +162,8 @@ def test_batches_of_steps_are_the_same_in_any_number_of_processes(
     )
     assert len(batches) == 5 and batches[0].driving.body.dtype == torch.uint8
     for step, batch in enumerate(batches, start=3):
-        again = data.batch(data.choose(step, SCHEDULE, 2, 1), data.references(step, SCHEDULE, 2, 1))
+        references, wordings = data.references(step, SCHEDULE, 2, 1), data.wordings(step, 2, 1)
+        again = data.batch(data.choose(step, SCHEDULE, 2, 1), references, wordings)
         assert equal(batch.as_floats(), again)
 
 
@@ -221,10 +224,33 @@ def test_a_batch_reads_each_column_once(release: Release) -> None:
         ("blobs", "latents", "latents"),
         ("blobs", "latents", "text_embedding"),
         ("rows", "clips"),
+        ("rows", "latents"),
         ("rows", "poses"),
     ]
     data.batch(pairs)
-    assert len(calls) == 5  # all data was cached
+    assert len(calls) == 6  # all data was cached
+
+
+def test_wordings_of_a_text_are_drawn_by_seed_step_and_slot(data: TrainingData, release: Release) -> None:
+    size, seed, steps = 6, 7, range(15)
+    drawn = list(data.batches(steps[0], 15, SCHEDULE, size, seed))
+    used = {}
+    for step, batch in zip(steps, drawn, strict=True):
+        for slot, pair in enumerate(data.choose(step, SCHEDULE, size, seed)):
+            [stored] = release.blobs("latents", "text_embedding", [pair.latent_id])
+            [row] = release.rows("latents", [pair.latent_id], ["text_shape", "text"])
+            *tokens, width = row["text_shape"]
+            assert len(tokens) == len(row["text"].split("\n")) == 3
+            parts = np.split(np.frombuffer(stored, np.float16).reshape(-1, width), np.cumsum(tokens)[:-1])
+            text = batch.text[slot][batch.text_ok[slot]].numpy()
+            [number] = [n for n, part in enumerate(parts) if np.array_equal(part, text)]
+            assert number == int(data.wordings(step, size, seed)[slot] * 3)
+            used[number] = used.get(number, 0) + 1
+    assert min(used.values()) > 18 and len(used) == 3  # 30 each expected
+    resumed = list(data.batches(11, 13, SCHEDULE, size, seed))
+    assert all(equal(a, b) for a, b in zip(resumed, drawn[11:13], strict=True))
+    half = next(data.batches(11, 12, SCHEDULE, size, seed, slice(2, 4)))
+    assert torch.equal(half.text[half.text_ok], drawn[11].text[2:4][drawn[11].text_ok[2:4]])
 
 
 def test_a_video_that_is_too_short_is_named_with_its_pair(data: TrainingData) -> None:
@@ -262,7 +288,9 @@ def test_no_test_pair_is_trained_on(data: TrainingData, release: Release) -> Non
 
 
 def test_two_views_with_the_same_bytes_are_a_leak(data: TrainingData) -> None:
-    two, one = pair_of(data, "cross_view"), pair_of(data, "same_view")
+    two = pair_of(data, "cross_view")
+    others = (p for p in data.pairs if p.kind == "same_view")
+    one = next(p for p in others if p.target_clip_id not in (two.driving_clip_id, two.target_clip_id))
     clips = [two.driving_clip_id, two.target_clip_id, one.target_clip_id]
     files = pa.table({"clip_id": clips, "video_sha256": ["one", "two", "three"]})
     check_leaks(Pairs.of([two, one]), files)

@@ -72,7 +72,7 @@ def test_cases_are_of_all_kinds_and_know_from_where_they_are_seen(release: Relea
     assert gaps["same_view"] == 0 and gaps["cross_view"] == pytest.approx(60, abs=2)
     assert {case.facts()["gap"] for case in cases} == {"0", "60"}
     for case in cases:
-        pans = "pans left" in case.prompt
+        pans = "pans to the left" in case.prompt
         assert case.asked == (["pan_left"] if pans else ["static"]) and pans == (
             case.pair.capture_id.startswith("stage")
         )

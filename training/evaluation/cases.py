@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.training.evaluation.azimuth import bucket
 from opendimo.training.evaluation.config import PAPER_CROSS, PAPER_SELF, EvaluationConfig, check_split
+from opendimo.training.evaluation.following import asked_moves
 from opendimo.training.evaluation.known import Known, Window, target_frames
 from opendimo.training.release import Pair, Pairs, Release, read_pairs
 
@@ -104,9 +105,9 @@ def _paper_cases(pairs: Pairs, known: Known) -> list[Case]:
 
 
 def _case(known: Known, pair: Pair, kind: str | None = None, prompt: str | None = None) -> Case:
-    """Return the case of a pair; a given `prompt` asks for a static camera."""
-    asked = known.asked(pair) if prompt is None else ["static"]
-    text = prompt or known.latents(pair.latent_id)["text"]
+    """Return the case of a pair; `prompt`: another than the text of its target."""
+    text = prompt or known.prompt(pair)
+    asked = asked_moves(text)
     return Case(
         pair.pair_id, kind or pair.kind, pair, _target(known, pair), text, _fps(known, pair), known.gap(pair), asked
     )

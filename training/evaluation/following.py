@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from opendimo.storage_schemas.camera_wording import asked_terms
 from opendimo.storage_schemas.conventions import holds_in
 
 Array = NDArray[np.floating]
@@ -60,10 +61,10 @@ def held_terms(terms: Iterable[tuple[str, int, int]], start: int, stop: int) -> 
     return held or ({"static"} if terms else set())
 
 
-def asked_moves(terms: Iterable[tuple[str, int, int]], start: int, stop: int) -> list[str]:
-    """Return the camera moves in clip frames [start, stop), as they can be recognised in a video.
+def asked_moves(prompt: str) -> list[str]:
+    """Return the camera moves that a prompt asks for, as they can be recognised in a video.
 
-    Empty if no terms are known, or if one that holds is in `UNSEEN`.
+    Empty if it asks for none, or for one in `UNSEEN`.
     """
-    held = held_terms(terms, start, stop)
-    return [] if held & set(UNSEEN) else sorted({SEEN_AS.get(term, term) for term in held})
+    asked = asked_terms(prompt)
+    return [] if asked & set(UNSEEN) else sorted({SEEN_AS.get(term, term) for term in asked})

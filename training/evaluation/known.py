@@ -11,7 +11,7 @@ from opendimo.model.driving.framing import Framing
 from opendimo.storage_schemas.media.video import centre_crop, decode
 from opendimo.storage_schemas.rows import Row
 from opendimo.training.evaluation.azimuth import azimuth_gap, directions
-from opendimo.training.evaluation.following import asked_moves, held_terms
+from opendimo.training.evaluation.following import held_terms
 from opendimo.training.release import Pair, Release
 
 Frames = NDArray[np.uint8]
@@ -77,9 +77,14 @@ class Known:
         joints[..., :2] *= scale
         return Truth(track, height, focal, joints, valid)
 
+    def prompt(self, pair: Pair) -> str:
+        """Return the text of the target window, in its first wording."""
+        text: str = self.latents(pair.latent_id)["text"]
+        return text.partition("\n")[0]
+
     def caption(self, pair: Pair) -> Row:
         """Return the caption that the target window's text was composed from: one with that text, else that content."""
-        text, rows = self.latents(pair.latent_id)["text"], self._captions(pair.target_clip_id)
+        text, rows = self.prompt(pair), self._captions(pair.target_clip_id)
         rows = sorted(rows, key=lambda row: row["caption_id"])
         same_content = [row for row in rows if row["content_sentence"] and text.endswith(row["content_sentence"])]
         same_text = [row for row in rows if row["text"] == text]
@@ -89,10 +94,6 @@ class Known:
         """Return whether captions state that the target window's camera does not move, turn or zoom."""
         held = held_terms(self._terms(pair), *_span(pair))
         return bool(held) and held <= STILL_TERMS
-
-    def asked(self, pair: Pair) -> list[str]:
-        """Return the camera moves of the target window that can be recognised in a video."""
-        return asked_moves(self._terms(pair), *_span(pair))
 
     def gap(self, pair: Pair) -> float | None:
         """Return the azimuth gap in degrees between the cameras of driver and target, None if unknown."""
