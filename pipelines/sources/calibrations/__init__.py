@@ -12,6 +12,7 @@ from opendimo.pipelines.engine.stage import DataError
 from opendimo.pipelines.sources.calibration import Calibration
 from opendimo.pipelines.sources.calibrations import (
     aist,
+    arrays,
     colmap,
     easymocap,
     nerfstudio,
@@ -22,7 +23,7 @@ from opendimo.pipelines.sources.calibrations import (
 )
 from opendimo.pipelines.sources.calibrations.document import Document, read_document
 
-FORMATS: tuple[Any, ...] = (opencv, easymocap, qualisys, panoptic, aist, colmap, nerfstudio, trajectories)
+FORMATS: tuple[Any, ...] = (opencv, easymocap, qualisys, panoptic, aist, colmap, nerfstudio, trajectories, arrays)
 
 
 def read_calibration(path: Path) -> Calibration:

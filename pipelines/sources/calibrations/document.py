@@ -1,7 +1,8 @@
-"""Parse a calibration file of any supported syntax (JSON, TOML, XML, OpenCV's YAML) into dicts, lists and numbers."""
+"""Parse a calibration file (JSON, TOML, XML, OpenCV's YAML, rows, npz) into dicts, lists, numbers and arrays."""
 
 import json
 import tomllib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from opendimo.pipelines.engine.stage import DataError
 
 MAX_BYTES = 256 << 20
+MAX_NUMBERS = 1 << 23
+"""Most numbers read from an archive; its larger arrays are pictures, of which only the shape is read."""
 COLMAP_PARTS = ("cameras", "images")
 
 
@@ -21,9 +24,9 @@ COLMAP_PARTS = ("cameras", "images")
 class Document:
     """A parsed file.
 
-    `syntax`: JSON, TOML, XML, OpenCV, COLMAP or rows; empty if it is none of these, and then `problem` says why.
+    `syntax`: JSON, TOML, XML, OpenCV, COLMAP, rows or npz; empty if it is none of these, and then `problem` says why.
     `tree`: the content as dicts, lists, numbers and strings; for XML the root element, for COLMAP the paths of the
-    model's files, for rows an array.
+    model's files, for rows an array, for npz `Archive`.
     """
 
     path: Path
@@ -32,10 +35,20 @@ class Document:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Archive:
+    """Arrays of an npz by name: the `shapes` of all, and the numbers of those that may be of cameras."""
+
+    shapes: dict[str, tuple[int, ...]]
+    arrays: dict[str, NDArray[np.float64]]
+
+
 def read_document(path: Path) -> Document:
     """Read a calibration file or a COLMAP folder. Raises `DataError` if it is missing, too large, or not text."""
     if model := colmap_files(path):
         return Document(path, "COLMAP", model)
+    if path.is_file() and zipfile.is_zipfile(path):
+        return Document(path, "npz", _npz(path))
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path}: larger than {MAX_BYTES} bytes, no calibration is")
@@ -50,6 +63,34 @@ def read_document(path: Path) -> Document:
     if (rows := _rows(text)) is not None:
         return Document(path, "rows", rows)
     return _json_or_toml(path, text)
+
+
+def _npz(path: Path) -> Archive:
+    """Read an archive without pickles, by the headers of its arrays first. Raises `DataError` if it is none."""
+    left = MAX_NUMBERS
+    shapes, arrays = dict[str, tuple[int, ...]](), dict[str, NDArray[np.float64]]()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                if not member.endswith(".npy"):
+                    raise DataError(f"{path}: {member[:80]} is no array: this is no npz of cameras")
+                with archive.open(member) as file:
+                    major, _ = np.lib.format.read_magic(file)
+                    header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+                    shape, _, kind = header(file)
+                name = member.removesuffix(".npy")
+                shapes[name] = shape
+                small = len(shape) < 2 or (len(shape) <= 3 and shape[-1] <= 4)
+                count = float(np.prod(shape, dtype=np.float64))
+                if kind.kind in "fiu" and small and count <= left:
+                    left -= int(count)
+                    with archive.open(member) as file:
+                        arrays[name] = np.lib.format.read_array(file, allow_pickle=False).astype(np.float64)
+                elif kind.hasobject:
+                    raise DataError(f"{path}: {name} holds pickled objects, which can run code: save arrays of numbers")
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path}: not a readable npz: {error}") from error
+    return Archive(shapes, arrays)
 
 
 def colmap_files(path: Path) -> tuple[Path, Path] | None:
