@@ -11,7 +11,19 @@ from typing import Annotated, Any
 
 import typer
 
-from opendimo.dags.commands import data, evaluate, generate, machine, operate, plan, release, status, trainer, upkeep
+from opendimo.dags.commands import (
+    captions,
+    data,
+    evaluate,
+    generate,
+    machine,
+    operate,
+    plan,
+    release,
+    status,
+    trainer,
+    upkeep,
+)
 from opendimo.storage_schemas.lake.unreadable import SOURCE_LINE
 from opendimo.training.result import TrainingStopped
 
@@ -35,6 +47,7 @@ for panel, members in COMMANDS.items():
     for command in members:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(plan.app, name="plan", rich_help_panel="Data")
+app.add_typer(captions.app, name="captions", rich_help_panel="Data")
 app.add_typer(release.app, name="release", rich_help_panel="Data")
 
 

@@ -106,7 +106,7 @@ def parse(text: str, frames: int) -> Answer:
     check_content(content)
     terms = tuple(sorted({_term(entry, frames) for entry in data["camera"]}))
     for a, b in combinations(terms, 2):
-        if _contradict(a, b):
+        if contradict(a, b):
             raise ValueError(f"{a.term} and {b.term} cannot both hold in frames {max(a.start_frame, b.start_frame)} on")
     return Answer(terms, content)
 
@@ -131,7 +131,7 @@ def _last_object(text: str) -> Any:
     return found[-1]
 
 
-def _contradict(a: Term, b: Term) -> bool:
+def contradict(a: Term, b: Term) -> bool:
     """Whether two terms at the same time cannot both be true: opposite directions, or static and a move."""
     if a.start_frame >= b.end_frame or b.start_frame >= a.end_frame:
         return False

@@ -8,17 +8,22 @@ import pyarrow.compute as pc
 from opendimo.pipelines.engine.columns import last_of
 from opendimo.storage_schemas.caption_hash import COMPOSED_OF, caption_hashes
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.lake.ledger import newest_first
+from opendimo.storage_schemas.lake.ledger import newest_captions_first, newest_first
 from opendimo.storage_schemas.rows import Row
 
 
 def newest(lake: Lake, table: str, by: list[str], columns: list[str], where: str | None = None) -> pa.Table:
     """Return the current row of each group with equal values in the columns `by`.
 
-    The current row is the last committed row of the revision (stage version, config, weights) that was requested last.
-    The result has the columns `by`, `columns` and `run_id`.
+    The current row is the last committed row of the revision (stage version, config, weights) that was requested last,
+    for captions the decision of a person if there is one. The result has the columns `by`, `columns` and `run_id`.
     """
-    data = lake.dataset(table).to_table(columns=list(dict.fromkeys([*by, *columns, "run_id"])), filter=where)
+    wanted = list(dict.fromkeys([*by, *columns, "run_id"]))
+    if table == "captions":
+        data = lake.dataset(table).to_table(columns=[*dict.fromkeys([*wanted, "captioner"])], filter=where)
+        chosen = last_of(data, by, lambda rows: newest_captions_first(lake, rows["run_id"], rows["captioner"]))
+        return chosen.select(wanted)
+    data = lake.dataset(table).to_table(columns=wanted, filter=where)
     return last_of(data, by, lambda rows: newest_first(lake, table, rows["run_id"]))
 
 

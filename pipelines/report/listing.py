@@ -25,6 +25,7 @@ NUMBERS = (
     Score("seconds", "Length", "seconds"),
     *SCORES,
     Score("pose_weight", "Pose weight", "quality of the best label"),
+    Score("agreement", "Camera agreement", "overlap of the camera terms of two estimators"),
 )
 
 
@@ -54,7 +55,7 @@ def clip_script(lake: Lake, clips: pa.Table, previews: dict[str, Preview], numbe
     clips = clips.append_column("source", look_up(clips["source_id"], sources, "source_id", "name"))
     clips = clips.sort_by([(name, "ascending") for name in ("source", "source_id", "start_frame", "clip_id")])
     ids = clips["clip_id"]
-    captions = newest(lake, "captions", ["clip_id"], ["camera_terms", "text"])
+    captions = newest(lake, "captions", ["clip_id"], ["camera_terms", "text", "agreement"])
     captions = captions.append_column("terms", _terms(captions["camera_terms"]))
     size = pc.binary_join_element_wise(clips["width"].cast(pa.string()), clips["height"].cast(pa.string()), "×")
     texts: dict[str, Column] = {
@@ -67,6 +68,7 @@ def clip_script(lake: Lake, clips: pa.Table, previews: dict[str, Preview], numbe
     seconds = pc.divide(pc.multiply(clips["frames"], clips["fps_den"]).cast(pa.float64()), clips["fps_num"])
     weights = look_up(ids, best_poses(lake, []), "clip_id", "weight")
     measured = clips.append_column("seconds", seconds).append_column("pose_weight", weights)
+    measured = measured.append_column("agreement", look_up(ids, captions, "clip_id", "agreement"))
     data = {
         "count": clips.num_rows,
         "texts": {name: _coded(column) for name, column in texts.items()},

@@ -11,6 +11,9 @@ import pyarrow.compute as pc
 from opendimo.storage_schemas.ids import stable_id
 from opendimo.storage_schemas.lake.lake import Lake
 
+HUMAN = "human: "
+"""How the captioner of a person's decision begins; their name follows."""
+
 
 def ranks(lake: Lake, table: str) -> pa.Table:
     """Return `run_id`, `rank` (int64) and `version` of every run that committed to a table; higher ranks are newer.
@@ -37,6 +40,11 @@ def newest_first(lake: Lake, table: str, run_ids: pa.ChunkedArray) -> list[pa.Ch
     run_ranks = ranks(lake, table)
     indices = pc.index_in(run_ids, value_set=run_ranks["run_id"])
     return [pc.fill_null(run_ranks[name].take(indices), -1) for name in ("rank", "version")]
+
+
+def newest_captions_first(lake: Lake, run_ids: pa.ChunkedArray, captioners: pa.ChunkedArray) -> list[pa.ChunkedArray]:
+    """Return the sort keys of captions: decisions of people count more than what was measured, however new."""
+    return [pc.starts_with(captioners, HUMAN).cast(pa.int64()), *newest_first(lake, "captions", run_ids)]
 
 
 def current_revision(lake: Lake, table: str) -> str:

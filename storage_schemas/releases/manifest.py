@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from opendimo.storage_schemas.lake.lake import Lake
-from opendimo.storage_schemas.lake.ledger import newest_first
+from opendimo.storage_schemas.lake.ledger import newest_captions_first
 from opendimo.storage_schemas.releases.held_out import held_out
 from opendimo.storage_schemas.releases.pins import Pinned
 from opendimo.storage_schemas.releases.policy import ReleasePolicy
@@ -62,7 +62,8 @@ def _by_licence(chosen: Selection, pairs_of_clip: NDArray[np.int64]) -> Counts:
 def newest_captions(lake: Lake, captions: Any, clip_ids: pa.Array) -> tuple[Codes, Codes]:
     """Return the row in `captions` (storage order) and the index in `clip_ids` of the current caption of each clip."""
     clip = lookup(column(captions, "clip_id"), clip_ids)
-    sort_keys = newest_first(lake, "captions", pa.chunked_array([column(captions, "run_id")]))
+    run_ids, captioners = (pa.chunked_array([column(captions, name)]) for name in ("run_id", "captioner"))
+    sort_keys = newest_captions_first(lake, run_ids, captioners)
     order = np.lexsort((*(key.to_numpy() for key in reversed(sort_keys)), clip))
     last = np.append(clip[order][1:] != clip[order][:-1], True) & (clip[order] >= 0)
     rows = order[last].astype(np.int32)
