@@ -18,6 +18,7 @@ from opendimo.dags.commands import (
     generate,
     machine,
     operate,
+    overlay,
     plan,
     release,
     status,
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 COMMANDS: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (machine.doctor, machine.demo),
-    "Data": (data.ingest, data.label, data.caption, data.encode, status.status, status.retry),
+    "Data": (data.ingest, data.label, data.caption, data.encode, overlay.overlay, status.status, status.retry),
     "Operation": (operate.serve,),
     "Maintenance": (upkeep.sources, upkeep.tables, upkeep.clean, upkeep.takedown, upkeep.migrate),
     "Training": (trainer.train, generate.generate, evaluate.evaluate, trainer.push, trainer.report),

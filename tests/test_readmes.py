@@ -64,6 +64,7 @@ NOT_RUN = {
     "dimo generate": "takes 10 seconds; the snippet of model/README.md does the same",
     "dimo ingest": "starts Prefect and Ray",
     "dimo label": "starts Prefect and Ray",
+    "dimo overlay": "needs a labelled clip; see tests/pipelines/test_overlay.py",
     "dimo plan ingest": "downloads",
     "dimo release approve": "starts Prefect",
     "dimo release create": "starts Prefect",

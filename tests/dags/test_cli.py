@@ -18,6 +18,7 @@ COMMANDS = [
     "label",
     "caption",
     "encode",
+    "overlay",
     "status",
     "train",
     "generate",

@@ -60,6 +60,7 @@ def test_frames_of_the_clip_are_taken(body: Body) -> None:
     label = labelled([result], true, body)
     assert np.abs(label.motion.joints - true).max() < 1e-4 and label.valid.all()
     assert label.reprojection < 0.02 and label.weight > 0.5
+    assert label.landmarks_2d.shape == (LENGTH, 52, 3)
     assert not label.hand_valid.any()  # no hands were seen, so the result's are not confirmed
 
 

@@ -22,6 +22,7 @@ from opendimo.pipelines.poses.mapping import INDEX, POINTS, observe
 from opendimo.pipelines.poses.motion import Motion, points_of
 from opendimo.pipelines.poses.objective import Seen, Target
 from opendimo.pipelines.poses.oneview import MAIN
+from opendimo.pipelines.poses.sides import settle_sides
 from opendimo.pipelines.poses.view import View
 from opendimo.storage_schemas.conventions import project
 
@@ -44,7 +45,7 @@ def imported_label(
     Its weight is 0, so that no other label is replaced by it, if the clip has no landmarks to check it by.
     Raises `DataError` if no person of the result is in the frames of the clip, or none is the person of the clip.
     """
-    observed = observe(drop_strange_hands(landmarks))
+    observed = observe(drop_strange_hands(settle_sides(landmarks)))
     found: list[tuple[float, Motion, NDArray[np.bool_], bool]] = []
     for person in people:
         rows = _rows(person, start_frame + np.arange(len(landmarks.body)), view.fps)
