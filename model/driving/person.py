@@ -1,7 +1,7 @@
 """The tracked person of a driving clip, and its conversion to control inputs."""
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import roma
@@ -27,7 +27,7 @@ class Person(TypedDict):
     track: Array  # [T, 4] box x0 y0 x1 y1, NaN if not visible
     K: Array  # [T, 3, 3] intrinsics
     joints_2d: Array  # [T, 52, 3] x, y, confidence
-    landmarks_2d: Array  # [T, 52, 3] x, y, confidence as a landmark model saw them; `joints_2d` if none looked
+    landmarks_2d: NotRequired[Array]  # [T, 52, 3] x, y, confidence as a landmark model saw them; default `joints_2d`
     joints_3d: Array  # [T, 52, 3] metres, camera coordinates
     body_pose: Array  # [T, 21, 3] axis-angle
     hand_pose: Array  # [T, 2, 15, 3] axis-angle
@@ -95,7 +95,7 @@ def _poses(
         "hands6d": _sixd(person["hand_pose"]),
         "joints_3d": _finite(person["joints_3d"]),
         "joints_2d": _finite(framing.points(person["joints_2d"])),
-        "landmarks_2d": _finite(framing.points(person["landmarks_2d"])),
+        "landmarks_2d": _finite(framing.points(person.get("landmarks_2d", person["joints_2d"]))),
         "K": _finite(framing.intrinsics(person["K"])),
         "target_from_driver": _finite(target.from_driver),
         "target_K": _finite(Framing.of(target.size, target_size).intrinsics(target.K)),
