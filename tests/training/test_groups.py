@@ -121,6 +121,7 @@ def hvg(config: TrainConfig) -> TrainConfig:
     return with_variant(replace(config, schedule=three_stages((2, 3, 2), lr=1e-3), batch_size=4), "hvg")
 
 
+@pytest.mark.slow
 def test_views_train_and_resume_bit_by_bit(rigs: Release, hvg: TrainConfig, tmp_path: Path) -> None:
     assert [stage.views for stage in hvg.schedule.stages] == [1, 2, 2]
     train(rigs, hvg, tmp_path / "straight")

@@ -75,7 +75,7 @@ def test_every_parameter_is_updated_by_one_optimizer(model: DiMo) -> None:
     assert all(not torch.equal(value, before[name]) for name, value in values(model).items())
 
 
-@pytest.mark.parametrize("make", [muon, fused, eight_bit])
+@pytest.mark.parametrize("make", [muon, fused, pytest.param(eight_bit, marks=pytest.mark.slow)])
 def test_a_loaded_state_goes_on_as_if_nothing_had_happened(
     make: Callable[[DiMo], PartsOptimizer], model: DiMo, tmp_path: Path
 ) -> None:
