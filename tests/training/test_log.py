@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -68,7 +69,10 @@ def test_a_resumed_run_goes_on_in_its_run_of_weights_and_biases(
     run_id = (out / "wandb-id").read_text()
     stored = list((out / "wandb").glob(f"offline-run-*/run-{run_id}.wandb"))
     assert len(stored) == 2
-    assert b"step/loss" in stored[0].read_bytes()
+    deadline = time.monotonic() + 60  # a process of its own writes the file
+    while not all(b"step/loss" in file.read_bytes() for file in stored):
+        assert time.monotonic() < deadline, "the curves were not written"
+        time.sleep(0.2)
     assert list((out / "wandb").rglob("samples_*.mp4"))
 
 
